@@ -1,0 +1,213 @@
+"""The seven tools of the specification, and the data summary, called by a real MCP client."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mcp.client.client import Client
+from mcp.client.stdio import StdioServerParameters
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ktrdr_mcp.errors import KtrdrError
+from ktrdr_mcp.paths import Workspace
+
+# The specification's example request, without its placeholder for a task id.
+REQUEST: Final[Mapping[str, Any]] = {
+    "symbol": "AAPL",
+    "timeframe": "1h",
+    "config": {
+        "model_type": "mlp",
+        "hidden_layers": [64, 32, 16],
+        "epochs": 100,
+        "learning_rate": 0.001,
+        "batch_size": 32,
+        "validation_split": 0.2,
+        "early_stopping": {"patience": 10, "monitor": "val_accuracy"},
+        "optimizer": "adam",
+        "dropout_rate": 0.2,
+    },
+    "start_date": "2024-01-01",
+    "end_date": "2024-12-31",
+}
+MODEL: Final = "aapl_momentum_v1"
+TERMINAL: Final = {"completed", "failed", "cancelled"}
+
+
+def readable(value: object) -> str:
+    """A value as a person reads it: four decimals, and no braces."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {readable(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return " to ".join(map(str, value))
+    return str(value)
+
+
+class DemoFailed(KtrdrError):
+    """A tool refused, or the training did not end well."""
+
+    code = "demo_failed"
+
+
+class Walk:
+    """One walk through the tools.
+
+    Args:
+        client: connected to the server.
+        console: where to show it.
+    """
+
+    def __init__(self, client: Client, console: Console) -> None:
+        self._client = client
+        self._console = console
+
+    async def call(self, tool: str, arguments: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        """Calls a tool and returns its structured content. Raises DemoFailed."""
+        answer = await self._client.call_tool(tool, dict(arguments), **more)
+        content: dict[str, Any] = answer.structured_content or {}
+        if answer.is_error:
+            error = content.get("error", {})
+            raise DemoFailed(
+                f"{tool}: {error.get('message', 'no structured answer')}",
+                hint=error.get("hint", "Run `ktrdr-mcp demo` again."),
+            )
+        return content
+
+    def heading(self, tool: str, sentence: str) -> None:
+        """Names the tool that is called next."""
+        self._console.print(f"\n[bold cyan]{tool}[/]  {sentence}")
+
+    def table(self, rows: Mapping[str, object]) -> None:
+        """Names and values in two columns."""
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+        for name, value in rows.items():
+            table.add_row(f"[dim]{name}[/]", readable(value))
+        self._console.print(table)
+
+    async def look_at_data(self) -> None:
+        """Shows which bars there are."""
+        self.heading("get_market_data_summary", "which bars there are")
+        summary = await self.call("get_market_data_summary", {})
+        self.table(
+            {
+                f"{one['symbol']} {one['timeframe']}": (
+                    f"{one['bars']} bars, {one['first_bar']} to {one['last_bar']}, {one['source']}"
+                )
+                for one in summary["series"]
+            }
+        )
+
+    async def start(self) -> str:
+        """Starts the training and returns its id."""
+        self.heading("start_training", "the specification's example request")
+        started = await self.call("start_training", REQUEST)
+        data = started["data"]
+        self.table(
+            {
+                "task_id": started["task_id"],
+                "strategy": started["strategy"],
+                "bars": f"{data['bars']}, {data['first_bar']} to {data['last_bar']}",
+                "rows": f"{data['train_rows']} train, {data['validation_rows']} validation,"
+                f" {data['test_rows']} test, {data['purged_rows']} purged",
+                "training labels": data["class_shares"],
+                "estimated minutes": started["estimated_duration_minutes"],
+            }
+        )
+        for warning in started["warnings"]:
+            self._console.print(f"    [yellow]warning[/] {warning}")
+        return str(started["task_id"])
+
+    async def wait(self, task_id: str) -> None:
+        """Waits for the end, with a bar that follows the server's notifications."""
+        self.heading("get_training_status", "wait_s=50, until it has ended")
+        columns = (TextColumn("   "), BarColumn(40), TextColumn("{task.description}"))
+        with Progress(*columns, TimeElapsedColumn(), console=self._console) as bar:
+            shown = bar.add_task("queued", total=REQUEST["config"]["epochs"])
+
+            async def follow(progress: float, total: float | None, message: str | None) -> None:
+                bar.update(shown, completed=progress, total=total, description=message or "")
+
+            status: dict[str, Any] = {"status": "pending"}
+            while status["status"] not in TERMINAL:
+                status = await self.call(
+                    "get_training_status",
+                    {"task_id": task_id, "wait_s": 50.0},
+                    progress_callback=follow,
+                )
+            epochs = f"{status['current_epoch']} of {status['total_epochs']} epochs"
+            bar.update(shown, completed=status["current_epoch"], description=epochs)
+        if status["status"] != "completed":
+            raise DemoFailed(f"The training {status['status']}: {status['error']}", hint="")
+
+    async def judge(self, task_id: str) -> None:
+        """Shows what the training measured."""
+        self.heading("get_model_performance", "what it is worth")
+        performance = await self.call("get_model_performance", {"task_id": task_id})
+        self.table(
+            performance["training_metrics"]
+            | performance["test_metrics"]
+            | performance["model_info"]
+            | {"predicted on test rows": performance["predicted_shares"]}
+        )
+        self._console.print(f"    [bold]{performance['summary']}[/]")
+
+    async def keep(self, task_id: str) -> None:
+        """Saves, loads and predicts."""
+        self.heading("save_trained_model", MODEL)
+        description = "AAPL momentum strategy trained on 2024 data"
+        saving = {"task_id": task_id, "model_name": MODEL, "description": description}
+        saved = await self.call("save_trained_model", saving)
+        self.table({name: saved[name] for name in ("model_id", "model_path", "version")})
+        self.heading("load_trained_model", "every file verified")
+        loaded = await self.call("load_trained_model", {"model_name": MODEL})
+        self.table(loaded["model_info"])
+        self.heading("test_model_prediction", "2025-06-09")
+        asked = {"model_name": MODEL, "symbol": "AAPL", "timeframe": "1h"}
+        predicted = await self.call("test_model_prediction", asked | {"test_date": "2025-06-09"})
+        self.table(
+            {name: predicted[name] for name in ("as_of", "in_sample")}
+            | predicted["prediction"]
+            | {"input_features": predicted["input_features"]}
+        )
+
+    async def list_models(self) -> None:
+        """Shows the registry."""
+        self.heading("list_trained_models", "newest first")
+        listed = await self.call("list_trained_models", {})
+        self.table(
+            {
+                f"{one['model_name']} v{one['version']}": (
+                    f"{one['symbol']} {one['timeframe']}, test accuracy {one['test_accuracy']:.4f}"
+                )
+                for one in listed["models"]
+            }
+        )
+
+
+async def walk(workspace: Workspace) -> None:
+    """Starts a server of its own on the workspace and walks through its tools.
+
+    Args:
+        workspace: where the model is saved.
+    Raises:
+        DemoFailed: a tool refused, or the training did not end well.
+    """
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "ktrdr_mcp", "--workspace", str(workspace.root)],
+    )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("[bold]ktrdr-mcp[/]: one training over MCP stdio, on real bars")
+    async with Client(server) as client:
+        steps = Walk(client, console)
+        await steps.look_at_data()
+        task_id = await steps.start()
+        await steps.wait(task_id)
+        await steps.judge(task_id)
+        await steps.keep(task_id)
+        await steps.list_models()

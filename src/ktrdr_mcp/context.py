@@ -1,0 +1,55 @@
+"""The only line between a running training and the world around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Cancelled(Exception):
+    """The training was asked to stop; it ends without a result."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training says of itself at an epoch's end. Losses in nats, accuracies in [0, 1]."""
+
+    epoch: int  # epochs finished
+    total_epochs: int
+    train_loss: float
+    val_loss: float
+    train_accuracy: float
+    val_accuracy: float
+
+
+class Context(Protocol):
+    """What a running training may ask of the world."""
+
+    def report(self, progress: Progress) -> None:
+        """Publishes progress; cheap, and never blocks."""
+
+    def yield_turn(self) -> None:
+        """Lets others run when this turn is over. Raises Cancelled if the training must stop.
+
+        Called between steps; the steps between two calls must stay well under 50 ms.
+        """
+
+    def end_turn(self) -> None:
+        """Lets others run until the next `yield_turn`; for work that is not steps."""
+
+
+@dataclass
+class NullContext:
+    """A context without a world: remembers progress, never stops anything."""
+
+    reports: list[Progress] = field(default_factory=list)
+
+    def report(self, progress: Progress) -> None:
+        """Keeps the progress."""
+        self.reports.append(progress)
+
+    def yield_turn(self) -> None:
+        """Does nothing."""
+
+    def end_turn(self) -> None:
+        """Does nothing."""

@@ -1,0 +1,153 @@
+"""The training configuration: every field, its bounds and its default, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from ktrdr_mcp import limits
+from ktrdr_mcp.errors import InvalidRequest, NotAvailableYet
+
+Label = Annotated[str, StringConstraints(max_length=64)]
+Share = Annotated[float, Field(gt=0, lt=limits.MAX_SPLIT_SHARE)]
+
+
+class Strict(BaseModel):
+    """A request model: unknown keys, loose types and non-finite numbers are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+# each type's settings, with their defaults
+SCHEDULER_SETTINGS: Final[Mapping[str, Mapping[str, float]]] = {
+    "step": {"step_size": 30, "gamma": 0.1},
+    "exponential": {"gamma": 0.95},
+    "reduce_on_plateau": {"factor": 0.5, "patience": 5},
+}
+NOT_AVAILABLE_YET: Final[Mapping[str, object]] = {
+    "seeds": 1,
+    "walk_forward": None,
+    "control": False,
+}
+
+
+class EarlyStopping(Strict):
+    """When training ends before its last epoch."""
+
+    patience: int = Field(10, ge=1, le=limits.MAX_PATIENCE_EPOCHS)  # epochs without improvement
+    monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+
+
+class LearningRateScheduler(Strict):
+    """How the learning rate changes between epochs."""
+
+    type: Literal["step", "exponential", "reduce_on_plateau"] = "step"
+    step_size: int | None = Field(None, ge=1, le=limits.MAX_EPOCHS)  # step: epochs per step
+    gamma: float | None = Field(None, gt=0, le=1)  # step, exponential: factor per step
+    factor: float | None = Field(None, gt=0, lt=1)  # reduce_on_plateau: factor per reduction
+    patience: int | None = Field(None, ge=0, le=limits.MAX_EPOCHS)  # reduce_on_plateau: epochs
+
+
+def complete_scheduler(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's settings with the defaults of its type.
+
+    Args:
+        given: settings as sent; an unknown type is left to the model to refuse.
+    """
+    kind = given.get("type", "step")
+    return {"type": kind, **SCHEDULER_SETTINGS.get(kind, {}), **given}
+
+
+class TrainingConfig(Strict):
+    """Everything that decides how a network is trained. The defaults are the specification's.
+
+    A request sets any part of it; `model_fields_set` says which, so that the rest can come from the
+    strategy.
+    """
+
+    model_type: Literal["mlp"] = "mlp"
+    hidden_layers: list[Annotated[int, Field(ge=1, le=limits.MAX_LAYER_UNITS)]] = Field(
+        default=[64, 32, 16], min_length=1, max_length=limits.MAX_LAYERS
+    )
+    epochs: int = Field(100, ge=1, le=limits.MAX_EPOCHS)
+    learning_rate: float = Field(0.001, gt=0, le=limits.MAX_LEARNING_RATE)
+    batch_size: int = Field(32, ge=1, le=limits.MAX_BATCH_ROWS)
+    validation_split: Share = 0.2  # share of all usable rows
+    test_split: Share = 0.15  # share of all usable rows
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
+    dropout_rate: float = Field(0.2, ge=0, lt=1)
+    seed: int = Field(0, ge=0, le=limits.MAX_SEED)
+    labels: dict[Label, str | int | float] = Field(
+        default={"method": "triple_barrier"},
+        max_length=8,
+        description=(
+            "method: triple_barrier (horizon, width), forward_return (horizon, threshold), "
+            "zigzag or zigzag_segments (threshold)"
+        ),
+    )
+    activation: Literal["relu", "tanh", "sigmoid", "leaky_relu"] = "relu"
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    momentum: float = Field(0.0, ge=0, lt=1, description="sgd and rmsprop only")
+    gradient_clip: float | None = Field(None, gt=0, le=1e6, description="largest gradient norm")
+    lr_scheduler: LearningRateScheduler | None = None
+    class_weights: Literal["balanced"] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seeds: int = Field(1, ge=1, le=limits.MAX_SEEDS)
+    walk_forward: dict[Label, Any] | None = None
+    control: bool = False
+
+
+class EffectiveConfig(TrainingConfig):
+    """A configuration after merging; its fields must agree with each other."""
+
+    @model_validator(mode="after")
+    def splits_leave_rows_to_train_on(self) -> Self:
+        """Refuses splits that take nearly every row."""
+        if self.validation_split + self.test_split >= limits.MAX_SPLIT_SHARE:
+            raise InvalidRequest(
+                f"validation_split {self.validation_split:g} and test_split {self.test_split:g} "
+                f"together reach {limits.MAX_SPLIT_SHARE:g} of the rows.",
+                hint=f"Keep their sum below {limits.MAX_SPLIT_SHARE:g}.",
+                field="config.validation_split",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def momentum_has_an_effect(self) -> Self:
+        """Refuses momentum where the optimizer has its own."""
+        if self.momentum and self.optimizer == "adam":
+            raise InvalidRequest(
+                "config.momentum has no effect with optimizer adam.",
+                hint="Use optimizer sgd or rmsprop, or leave momentum out.",
+                field="config.momentum",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def scheduler_settings_have_an_effect(self) -> Self:
+        """Refuses scheduler settings that its type would ignore."""
+        given = self.lr_scheduler.model_dump(exclude_none=True) if self.lr_scheduler else {}
+        kind = given.pop("type", "step")
+        used = SCHEDULER_SETTINGS[kind]
+        if ignored := sorted(set(given) - set(used)):
+            raise InvalidRequest(
+                f"config.lr_scheduler.{ignored[0]} has no effect with type {kind}.",
+                hint=f"It uses {' and '.join(used)}.",
+                field=f"config.lr_scheduler.{ignored[0]}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def is_available(self) -> Self:
+        """Refuses what the contract reserves and this version does not do."""
+        for field, reserved in NOT_AVAILABLE_YET.items():
+            if getattr(self, field) != reserved:
+                raise NotAvailableYet(
+                    f"config.{field} is not available yet.",
+                    hint=f"Leave {field} out.",
+                    field=f"config.{field}",
+                )
+        return self

@@ -1,0 +1,100 @@
+"""What a caller may ask for: one model for each tool and route."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from ktrdr_mcp import limits, paths
+from ktrdr_mcp.contract.config import Strict, TrainingConfig
+
+# Lengths are bounded here; the form of a name is checked by `paths`, which says what it must be.
+Text = Annotated[str, StringConstraints(max_length=200)]
+TaskId = Annotated[str, AfterValidator(lambda text: paths.task_id(text))]
+ModelName = Annotated[str, AfterValidator(lambda text: paths.model_name(text))]
+StrategyName = Annotated[str, AfterValidator(lambda text: paths.strategy_name(text))]
+Symbol = Annotated[str, AfterValidator(lambda text: paths.symbol(text))]
+Timeframe = Annotated[str, AfterValidator(lambda text: paths.timeframe(text))]
+Status = Literal["pending", "training", "completed", "failed", "cancelled"]
+
+
+class StartTraining(Strict):
+    """Train a network on one series of bars."""
+
+    symbol: Symbol
+    timeframe: Timeframe = Field(description="1m, 5m, 15m, 30m, 1h, 4h, 1d or 1w")
+    config: TrainingConfig = TrainingConfig()
+    start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC, inclusive")
+    end_date: Text | None = Field(None, description="last day, inclusive")
+    strategy: StrategyName | None = Field(
+        None, description="indicators, fuzzy sets and defaults; 'default' if left out"
+    )
+    task_id: TaskId | None = Field(None, description="your own id; repeating it is safe")
+    idempotency_key: Text | None = Field(None, min_length=1)
+
+
+class GetTrainingStatus(Strict):
+    """Read one task's state, or wait for its end."""
+
+    task_id: TaskId
+    wait_s: float = Field(
+        0, ge=0, le=limits.MAX_WAIT_S, description="seconds to wait for the end; prefer 50"
+    )
+
+
+class TaskOnly(Strict):
+    """A request about one task."""
+
+    task_id: TaskId
+
+
+class SaveModel(Strict):
+    """Publish a completed task's model under a name."""
+
+    task_id: TaskId
+    model_name: ModelName = Field(description="lower case letters, digits, _ and -")
+    description: str = Field("", max_length=limits.MAX_DESCRIPTION_CHARACTERS)
+
+
+class LoadModel(Strict):
+    """Read, verify and keep a saved model in memory."""
+
+    model_name: ModelName
+
+
+class Predict(Strict):
+    """Predict one bar with a saved model."""
+
+    model_name: ModelName
+    symbol: Symbol
+    timeframe: Timeframe
+    test_date: Text | None = Field(
+        None,
+        description="YYYY-MM-DD: the last bar of that day; the newest bar if left out",
+    )
+
+
+class ListModels(Strict):
+    """Page through the registry, newest first."""
+
+    symbol: Symbol | None = None
+    limit: int = Field(limits.MCP_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
+    offset: int = Field(0, ge=0, le=1_000_000)
+
+
+class ListTasks(Strict):
+    """Page through the tasks, newest first."""
+
+    status: Status | None = None
+    symbol: Symbol | None = None
+    limit: int = Field(limits.MCP_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
+    offset: int = Field(0, ge=0, le=1_000_000)
+
+
+class SummarizeData(Strict):
+    """See which bars there are."""
+
+    symbol: Symbol | None = None
+    limit: int = Field(limits.MCP_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
+    offset: int = Field(0, ge=0, le=1_000_000)

@@ -1,0 +1,96 @@
+"""The cache of read files: as long as a file is the same, it is read once."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.errors import DataInvalid
+
+CACHE_BYTES: Final = 256 * 1024**2
+CACHE_FILES: Final = 256
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells one state of a file from another: path, time of change (ns), size (bytes)."""
+
+    path: Path
+    mtime_ns: int
+    size: int
+
+    @classmethod
+    def of(cls, path: Path, status: os.stat_result) -> FileState:
+        """The state that a stat call saw."""
+        return cls(path, status.st_mtime_ns, status.st_size)
+
+
+class BarCache:
+    """Bars, or the reason why there are none, by state of their file. Any thread may use it."""
+
+    def __init__(self, max_bytes: int = CACHE_BYTES, max_files: int = CACHE_FILES) -> None:
+        """An empty cache.
+
+        Args:
+            max_bytes: the most that the kept arrays hold together; the newest series always stays.
+            max_files: the most files that are kept.
+        """
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self._lock = Lock()
+        self._kept: OrderedDict[FileState, Bars | DataInvalid] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, state: FileState, read: Callable[[], Bars]) -> Bars:
+        """The bars of a file in one state.
+
+        Args:
+            state: the file's state, taken from its open descriptor.
+            read: reads the bars, if they are not kept.
+        Raises:
+            DataInvalid: what `read` said, now or when it was first asked.
+        """
+        with self._lock:
+            found = self._kept.get(state)
+            if found is not None:
+                self._kept.move_to_end(state)
+        if found is None:
+            found = outcome(read)
+            self._keep(state, found)
+        if isinstance(found, DataInvalid):
+            # A new one each time: an exception that is raised again collects tracebacks.
+            raise DataInvalid(found.message, hint=found.hint, field=found.field)
+        return found
+
+    def _keep(self, state: FileState, found: Bars | DataInvalid) -> None:
+        """Remembers an outcome and forgets those that were used longest ago."""
+        with self._lock:
+            self._bytes += size_bytes(found) - size_bytes(self._kept.pop(state, None))
+            self._kept[state] = found
+            while len(self._kept) > 1 and self._is_full():
+                self._bytes -= size_bytes(self._kept.popitem(last=False)[1])
+
+    def _is_full(self) -> bool:
+        """Whether more is kept than allowed."""
+        return self._bytes > self._max_bytes or len(self._kept) > self._max_files
+
+
+def outcome(read: Callable[[], Bars]) -> Bars | DataInvalid:
+    """What reading gives, a refusal included."""
+    try:
+        return read()
+    except DataInvalid as refusal:
+        return DataInvalid(refusal.message, hint=refusal.hint, field=refusal.field)
+
+
+def size_bytes(found: Bars | DataInvalid | None) -> int:
+    """The bytes that an outcome's arrays hold."""
+    if not isinstance(found, Bars):
+        return 0
+    return found.time.nbytes + sum(column.nbytes for column in found.columns())

@@ -1,0 +1,100 @@
+"""The built-in bars: AAPL, daily and hourly, real prices that the package mintalib carries."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from importlib import resources
+from typing import Final
+
+from ktrdr_mcp.data.bars import Bars, LoadedBars
+from ktrdr_mcp.data.cache import BarCache, FileState
+from ktrdr_mcp.data.tables import read_csv
+from ktrdr_mcp.data.validation import checked_bars
+from ktrdr_mcp.errors import DataNotFound, StorageError
+
+SYMBOL: Final = "AAPL"
+PACKAGE: Final = "mintalib.samples"
+FILES: Final = {  # timeframe: file name, SHA-256 of its bytes
+    "1d": (
+        "daily-prices.csv",
+        "a6bd27723737dc541095fd443dd243891d10f753fe191e242de690ba6398508e",
+    ),
+    "1h": (
+        "hourly-prices.csv",
+        "5caf37781e44d8ec59c41bc6599437c345d24a181a32cb536dcf342cbeebfea3",
+    ),
+}
+ORIGIN_NOTE: Final = (
+    "Sample of the package mintalib 0.1.13 (MIT): the ticker AAPL is inferred from the prices, "
+    "and the terms of the upstream data are unverified."
+)
+UNFINISHED_NOTE: Final = "The unfinished last bar is left out."
+HOURLY_NOTE: Final = "Bars are stamped at their opening."
+
+
+class Samples:
+    """The series that come with the program."""
+
+    name = "built-in sample"
+
+    def __init__(self, cache: BarCache) -> None:
+        """The samples, read through a cache."""
+        self._cache = cache
+
+    def series(self) -> set[tuple[str, str]]:
+        """The symbol and timeframe of each sample."""
+        return {(SYMBOL, timeframe) for timeframe in FILES}
+
+    def load(self, symbol: str, timeframe: str) -> LoadedBars:
+        """The checked bars of one sample.
+
+        Raises:
+            DataNotFound: there is no such sample.
+            StorageError: the installed file is not the one that is known.
+        """
+        if (symbol, timeframe) not in self.series():
+            raise DataNotFound(
+                f"There is no sample of {symbol} {timeframe}.",
+                hint=f"There are {SYMBOL} {f' and {SYMBOL} '.join(FILES)}.",
+                field="symbol",
+            )
+        hourly = [HOURLY_NOTE] if timeframe == "1h" else []
+        notes = [ORIGIN_NOTE, UNFINISHED_NOTE, *hourly]
+        return LoadedBars(self._read(timeframe), self.name, notes)
+
+    def _read(self, timeframe: str) -> Bars:
+        """The sample's bars, from the cache if its file has not changed."""
+        name, sha256 = FILES[timeframe]
+        try:
+            with resources.as_file(resources.files(PACKAGE) / name) as path:
+                state = FileState.of(path, path.stat())
+                return self._cache.get(state, lambda: parsed(path.read_bytes(), timeframe, sha256))
+        except (OSError, ImportError) as error:
+            raise altered(name) from error
+
+
+def parsed(data: bytes, timeframe: str, sha256: str) -> Bars:
+    """A sample's bars without the last one.
+
+    Args:
+        data: the file's bytes.
+        timeframe: of the sample.
+        sha256: what their hash must be.
+    Raises:
+        StorageError: it is another.
+    """
+    name = FILES[timeframe][0]
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise altered(name)
+    bars = checked_bars(read_csv(io.BytesIO(data), name), SYMBOL, timeframe)
+    return bars.slice(0, len(bars) - 1)
+
+
+def altered(name: str) -> StorageError:
+    """The error for a sample that is missing or not the known one."""
+    return StorageError(
+        f"The built-in sample {name} is not the one this version was made with.",
+        hint="Install mintalib==0.1.13 again, or put your own bars into the workspace's data/.",
+        field="symbol",
+    )

@@ -1,0 +1,193 @@
+"""Tables: a file's bars as they stand there, before any check of their values."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ktrdr_mcp.data.bars import COLUMNS, PRICES, Floats, Integers
+from ktrdr_mcp.data.moments import EARLIEST_NS, LATEST_NS
+from ktrdr_mcp.errors import DataInvalid, shown
+
+NO_TIME: Final = -(2**63)  # numpy's "not a time"
+MAX_LINE_BYTES: Final = 64 * 1024
+SHORTEST_TIME_CHARACTERS: Final = 8  # YYYYMMDD; pandas would read "2024" as a year
+NAMES_ITS_OFFSET: Final = r":\d\d(?:[.,]\d+)?\s*(?:Z|[+-]\d\d(?::?\d\d)?)$"
+BYTE_ORDER_MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+LAYOUT: Final = (
+    "Use comma-separated UTF-8 text whose first line is timestamp,open,high,low,close,volume."
+)
+NANOSECONDS_IN: Final = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class BarTable:
+    """What a file says, unchecked.
+
+    Args:
+        name: the file, as messages call it.
+        time: int64[n], UTC nanoseconds; NO_TIME where the file's text cannot be read.
+        names_offset: bool[n], whether the time named its offset from UTC.
+        columns: float64[n] each, of open, high, low, close, volume; NaN where unreadable.
+        place_word: what the file's places are called, "line" or "row".
+        first_place: the place of the first bar.
+    """
+
+    name: str
+    time: Integers
+    names_offset: NDArray[np.bool_]
+    columns: dict[str, Floats]
+    place_word: str
+    first_place: int
+
+
+def unusable(name: str, what: str, hint: str = LAYOUT) -> DataInvalid:
+    """The error for a file that is no table of bars."""
+    return DataInvalid(f"{name} {what}.", hint=hint, field="symbol")
+
+
+def read_csv(file: BinaryIO, name: str) -> BarTable:
+    """Reads comma-separated bars.
+
+    Args:
+        file: the file, at its beginning.
+        name: the file, as messages call it.
+    Raises:
+        DataInvalid: it is not a table of bars.
+    """
+    names = column_names(file, name)
+    places = column_places(names, name)
+    try:
+        frame = text_frame(file, len(names), set(places.values()), name)
+    except ValueError:  # a word where a number belongs; which one is for the validation to say
+        frame = text_frame(file, len(names), set(), name)
+    time, names_offset = times_of(frame[0])
+    return BarTable(name, time, names_offset, numbers(frame, places), "line", 2)
+
+
+def column_names(file: BinaryIO, name: str) -> list[str]:
+    """The lower-cased names of the first line, once it is certain that it can be read as CSV."""
+    file.seek(0)
+    start = file.read(4)
+    file.seek(0)
+    if start.startswith(BYTE_ORDER_MARKS):
+        raise unusable(name, "begins with a byte order mark", "Save it as UTF-8 without a BOM.")
+    lines = [file.readline(MAX_LINE_BYTES) for _ in range(2)]
+    if any(len(line) == MAX_LINE_BYTES for line in lines):
+        raise unusable(name, f"has a line of more than {MAX_LINE_BYTES} bytes")
+    if not lines[0].strip():
+        raise unusable(name, "has no header line")
+    try:
+        header, first = (fields(line.decode("utf-8")) for line in lines)
+    except (UnicodeDecodeError, csv.Error):
+        raise unusable(name, "is not comma-separated UTF-8 text") from None
+    if len(header) == 1:
+        found = next((mark for mark in (";", "\t", "|") if mark in header[0]), None)
+        what = f"separates its fields by {found!r}" if found else "has only one column"
+        raise unusable(name, f"{what}, not by commas")
+    if len(first) > len(header):
+        raise unusable(name, f"has {len(header)} columns but {len(first)} values in line 2")
+    if not lines[1]:
+        raise unusable(name, "has a header and no bars", "Add bars, or remove the file.")
+    return [column.strip().lower() for column in header]
+
+
+def fields(line: str) -> list[str]:
+    """The comma-separated fields of one line."""
+    return next(csv.reader([line.rstrip("\r\n")]), [])
+
+
+def column_places(names: Sequence[str], name: str) -> dict[str, int]:
+    """Where open, high, low, close and, if there is one, volume stand.
+
+    Args:
+        names: lower-cased column names; the first is the time's, whatever it is.
+        name: the file, as messages call it.
+    Raises:
+        DataInvalid: one is missing or stands there twice.
+    """
+    after_time = list(names[1:])
+    missing = [column for column in PRICES if column not in after_time]
+    if missing:
+        listed = ", ".join(missing)
+        raise unusable(name, f"has no column {listed} after its first column {shown(names[0])}")
+    twice = [column for column in COLUMNS if after_time.count(column) > 1]
+    if twice:
+        raise unusable(name, f"has more than one column {', '.join(twice)}")
+    return {column: 1 + after_time.index(column) for column in COLUMNS if column in after_time}
+
+
+def text_frame(file: BinaryIO, width: int, numeric: set[int], name: str) -> pd.DataFrame:
+    """The file's fields by column number: the numeric ones as float64, the others as text.
+
+    Raises:
+        DataInvalid: a line has too many fields, or it is not UTF-8 text.
+        ValueError: a numeric column holds a word.
+    """
+    file.seek(0)
+    try:
+        return pd.read_csv(
+            file,
+            header=0,
+            names=list(range(width)),
+            dtype={place: float if place in numeric else str for place in range(width)},
+            encoding="utf-8",
+            skip_blank_lines=False,  # so that places are line numbers
+            low_memory=False,
+        )
+    except pd.errors.ParserError as error:
+        line = re.search(r"line (\d+)", str(error))
+        where = f" in line {line[1]}" if line else ""
+        raise unusable(name, f"cannot be split into {width} columns{where}") from None
+    except UnicodeDecodeError:
+        raise unusable(name, "is not comma-separated UTF-8 text") from None
+
+
+def numbers(frame: pd.DataFrame, places: dict[str, int]) -> dict[str, Floats]:
+    """The columns as float64[n] each: NaN for what is no number, 0 for a volume not recorded."""
+    columns = {name: as_numbers(frame.iloc[:, place]) for name, place in places.items()}
+    return {"volume": np.zeros(len(frame)), **columns}
+
+
+def as_numbers(series: pd.Series) -> Floats:
+    """A column as float64[n], NaN for what is no number."""
+    parsed = pd.to_numeric(series, errors="coerce")
+    return np.array(parsed.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def times_of(series: pd.Series) -> tuple[Integers, NDArray[np.bool_]]:
+    """A column of times.
+
+    Args:
+        series: n times as text, or of a datetime type.
+    Returns:
+        int64[n] UTC nanoseconds, NO_TIME where unreadable or beyond 64 bits; and bool[n],
+        whether each named its offset from UTC.
+    """
+    if isinstance(series.dtype, pd.DatetimeTZDtype):
+        return in_nanoseconds(series), np.ones(len(series), dtype=np.bool_)
+    if pd.api.types.is_datetime64_dtype(series.dtype):
+        return in_nanoseconds(series.dt.tz_localize("UTC")), np.zeros(len(series), dtype=np.bool_)
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        return np.full(len(series), NO_TIME, dtype=np.int64), np.zeros(len(series), dtype=np.bool_)
+    text = series.astype("str")
+    readable = (text.str.len() >= SHORTEST_TIME_CHARACTERS).to_numpy(dtype=np.bool_)
+    parsed = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
+    names_offset = text.str.contains(NAMES_ITS_OFFSET, regex=True, na=False)
+    return np.where(readable, in_nanoseconds(parsed), NO_TIME), names_offset.to_numpy(np.bool_)
+
+
+def in_nanoseconds(series: pd.Series) -> Integers:
+    """Aware datetimes as int64[n] UTC nanoseconds, NO_TIME where missing or beyond 64 bits."""
+    plain = series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    factor = NANOSECONDS_IN[np.datetime_data(plain.dtype)[0]]
+    counts = plain.view(np.int64)
+    inside = (counts >= -(-EARLIEST_NS // factor)) & (counts <= LATEST_NS // factor)
+    return np.where(inside, np.where(inside, counts, 0) * factor, NO_TIME)

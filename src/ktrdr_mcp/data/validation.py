@@ -1,0 +1,130 @@
+"""Validation: every way in which bars can contradict themselves, named with its places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr_mcp.data.bars import COLUMNS, PRICES, Bars, Integers
+from ktrdr_mcp.data.moments import moment_text
+from ktrdr_mcp.data.tables import NO_TIME, BarTable
+from ktrdr_mcp.errors import DataInvalid
+
+PLACES_SHOWN: Final = 3
+# Adjusting prices for dividends leaves them apart by their last binary digit.
+ROUNDING: Final = 1e-9  # share of the price
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One kind of defect.
+
+    Args:
+        kind: what is wrong, as words that follow a count.
+        count: how many bars have it.
+        places: the first few, as "line 4 (2024-08-06T13:30:00Z)".
+    """
+
+    kind: str
+    count: int
+    places: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """For example "2 duplicate times at line 4 (...), line 7 (...)"."""
+        more = " and others" if self.count > len(self.places) else ""
+        return f"{self.count} {self.kind} at {', '.join(self.places)}{more}"
+
+
+def validate(table: BarTable) -> None:
+    """Refuses bars that contradict themselves; a volume of 0 is no contradiction.
+
+    Raises:
+        DataInvalid: names every kind of defect, how often it occurs and its first places.
+    """
+    defects = find_defects(table)
+    if defects:
+        raise DataInvalid(
+            f"{table.name} has {'; '.join(str(defect) for defect in defects)}.",
+            hint="Correct these bars in the file; nothing is repaired silently.",
+            field="symbol",
+        )
+
+
+def find_defects(table: BarTable) -> list[Defect]:
+    """Every kind of defect that the table has."""
+    with np.errstate(invalid="ignore"):
+        masks = time_masks(table) | value_masks(table)
+    return [defect(table, kind, mask) for kind, mask in masks.items() if mask.any()]
+
+
+def time_masks(table: BarTable) -> dict[str, Mask]:
+    """For each kind of defect of the times, the bars that have it: bool[n]."""
+    readable = table.time != NO_TIME
+    with_offset = readable & table.names_offset
+    without_offset = readable & ~table.names_offset
+    mixed = with_offset.any() and without_offset.any()
+    rarer = min(with_offset, without_offset, key=np.count_nonzero)
+    return {
+        "unreadable times": ~readable,
+        "times with an offset mixed with times without one": rarer & mixed,
+        "duplicate times": repeated(table.time, readable),
+        "times before the bar above": earlier_than_previous(table.time, readable),
+    }
+
+
+def value_masks(table: BarTable) -> dict[str, Mask]:
+    """For each kind of defect of prices and volume, the bars that have it: bool[n]."""
+    everything = np.column_stack([table.columns[name] for name in COLUMNS])
+    prices = everything[:, : len(PRICES)]
+    opened, high, low, close = prices.T
+    ceiling, floor = high * (1 + ROUNDING), low * (1 - ROUNDING)
+    crossed = ceiling < low
+    outside = (opened > ceiling) | (opened < floor) | (close > ceiling) | (close < floor)
+    return {
+        "missing or unreadable values (NaN)": np.isnan(everything).any(axis=1),
+        "infinite values": np.isinf(everything).any(axis=1),
+        "prices of zero or below": (prices <= 0).any(axis=1),
+        "bars with high below low": crossed,
+        "bars with open or close outside low to high": outside & ~crossed,
+        "negative volumes": everything[:, -1] < 0,
+    }
+
+
+def repeated(time: Integers, readable: Mask) -> Mask:
+    """bool[n]: the bars whose time an earlier line has already."""
+    result = np.zeros(len(time), dtype=np.bool_)
+    rows = np.flatnonzero(readable)
+    order = rows[np.argsort(time[rows], kind="stable")]
+    result[order[1:]] = time[order[1:]] == time[order[:-1]]
+    return result
+
+
+def earlier_than_previous(time: Integers, readable: Mask) -> Mask:
+    """bool[n]: the bars whose time lies before that of the last readable line above."""
+    result = np.zeros(len(time), dtype=np.bool_)
+    rows = np.flatnonzero(readable)
+    result[rows[1:]] = time[rows[1:]] < time[rows[:-1]]
+    return result
+
+
+def defect(table: BarTable, kind: str, mask: Mask) -> Defect:
+    """The defect that the marked bars have."""
+    rows = np.flatnonzero(mask)
+    return Defect(kind, len(rows), tuple(place(table, int(row)) for row in rows[:PLACES_SHOWN]))
+
+
+def place(table: BarTable, row: int) -> str:
+    """Where a bar stands in the file, and its time if that is readable."""
+    moment = int(table.time[row])
+    when = "" if moment == NO_TIME else f" ({moment_text(moment)})"
+    return f"{table.place_word} {table.first_place + row}{when}"
+
+
+def checked_bars(table: BarTable, symbol: str, timeframe: str) -> Bars:
+    """The table's bars, once they are known to be sound. Raises DataInvalid."""
+    validate(table)
+    return Bars(symbol, timeframe, table.time, *(table.columns[name] for name in COLUMNS))

@@ -1,0 +1,170 @@
+"""The only writer of files: whole or not at all, and on the disk when it returns."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from ktrdr_mcp.errors import StorageError, StorageFull
+
+STAGING_PREFIX: Final = ".staging-"
+FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CHUNK_BYTES: Final = 1024 * 1024
+
+
+@contextmanager
+def storage_errors(doing: str) -> Iterator[None]:
+    """Turns operating system errors into ours, without the machine's paths.
+
+    Args:
+        doing: what was being done, for the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        if error.errno in FULL:
+            raise StorageFull(
+                f"No space left while {doing}.", hint="Free disk space, then try again."
+            ) from error
+        raise StorageError(
+            f"The workspace failed while {doing}: {reason}.",
+            hint="Check that the workspace exists and can be written, then try again.",
+        ) from error
+
+
+def sha256_of_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def json_bytes(value: Any) -> bytes:
+    """A value as stable, strict JSON: sorted keys, no NaN, one trailing newline."""
+    text = json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names inside a folder durable."""
+    if os.name == "nt":  # Windows cannot open a folder for syncing
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Writes a file that does not exist yet and syncs it.
+
+    Args:
+        path: where; inside a staging folder, so that a torn file never has a final name.
+        data: the whole content.
+        mode: permission bits.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Puts a file in place of what was there, in one step.
+
+    Args:
+        path: the final name.
+        data: the whole content.
+        mode: permission bits.
+    Raises:
+        StorageError: it could not be written; what was there is unharmed.
+    """
+    with storage_errors(f"writing {path.name}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(4)}")
+        try:
+            write_new(temporary, data, mode)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(path.parent)
+
+
+@contextmanager
+def staging(destination: Path) -> Iterator[Path]:
+    """An empty folder beside the destination, removed unless it is published.
+
+    Args:
+        destination: the final name of the folder that is being made.
+    Yields:
+        the staging folder, on the same file system.
+    """
+    path = destination.with_name(f"{STAGING_PREFIX}{destination.name}-{secrets.token_hex(4)}")
+    with storage_errors(f"preparing {destination.name}"):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700)
+    try:
+        with storage_errors(f"writing {destination.name}"):
+            yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def publish(staged: Path, destination: Path) -> None:
+    """Gives a finished staging folder its final name, in one step.
+
+    Args:
+        staged: a folder whose files are all written and synced.
+        destination: the final name; it must not exist.
+    Raises:
+        StorageError: the name is taken or the disk failed; the destination is unharmed.
+    """
+    with storage_errors(f"publishing {destination.name}"):
+        sync_directory(staged)
+        staged.chmod(0o755)
+        if destination.exists():
+            raise FileExistsError(errno.EEXIST, "the destination exists")
+        staged.rename(destination)
+        sync_directory(destination.parent)
+
+
+def discard(path: Path) -> None:
+    """Removes a folder; its name is free at once, even if removing is interrupted.
+
+    Args:
+        path: the folder.
+    """
+    with storage_errors(f"removing {path.name}"):
+        doomed = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(4)}")
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep(parent: Path) -> int:
+    """Removes what interrupted writers left in a folder.
+
+    Args:
+        parent: the folder whose staging entries are removed.
+    Returns:
+        how many entries there were.
+    """
+    leftovers = list(parent.glob(f"{STAGING_PREFIX}*")) if parent.is_dir() else []
+    for path in leftovers:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(leftovers)

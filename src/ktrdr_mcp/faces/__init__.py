@@ -1,0 +1,1 @@
+"""How the laboratory is reached: each face translates a protocol to the contract and back."""

@@ -1,0 +1,39 @@
+"""Log lines on standard error; standard output belongs to the protocol."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final
+
+HANDLER_NAME: Final = "ktrdr-mcp"
+LINE_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LINE_BREAKS: Final = str.maketrans({"\n": r"\n", "\r": r"\r"})
+
+
+class OneLine(logging.Formatter):
+    """One line for each message, whatever text a caller got into it; tracebacks follow as usual."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
+        """The record as one line."""
+        return super().formatMessage(record).translate(LINE_BREAKS)
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Sends every log line to standard error. Repeating it changes the level only.
+
+    Call it before an MCPServer exists: the SDK installs a boxed 80-column format otherwise.
+
+    Args:
+        level: the least severe level that is shown.
+    """
+    root = logging.getLogger()
+    root.setLevel(level)
+    # The SDK repeats every refused request, with the caller's text in full, at INFO.
+    logging.getLogger("mcp").setLevel(max(level, logging.WARNING))
+    if any(handler.name == HANDLER_NAME for handler in root.handlers):
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.name = HANDLER_NAME
+    handler.setFormatter(OneLine(LINE_FORMAT))
+    root.addHandler(handler)

@@ -1,0 +1,103 @@
+"""What an MCP client can read by address: histories, model cards, strategy files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp.server.mcpserver.resources import ResourceSecurity
+
+from ktrdr_mcp import paths
+from ktrdr_mcp.contract import Lab
+from ktrdr_mcp.errors import InvalidName, KtrdrError, NotFound
+from ktrdr_mcp.faces.mcp_tool import internal_error
+
+logger = logging.getLogger(__name__)
+
+TEMPLATES: Final = ("training://{task_id}", "model://{model_name}", "strategy://{name}")
+
+# Every name is checked by `paths`, whose sentence says more than the SDK's refusal.
+OUR_OWN_CHECKS: Final = ResourceSecurity(
+    reject_path_traversal=False, reject_absolute_paths=False, reject_null_bytes=False
+)
+
+
+class NameNotFound(ResourceNotFoundError):
+    """The address has the right form, and nothing is there."""
+
+
+def add_resources(server: MCPServer[Any], lab: Lab) -> None:
+    """Registers the resource templates.
+
+    Args:
+        server: the server that gets them.
+        lab: where their content comes from.
+    """
+    training, model, strategy = TEMPLATES
+
+    @server.resource(
+        training,
+        name="training",
+        description="A task's full history: specification, every epoch, metrics.",
+        mime_type="application/json",
+        security=OUR_OWN_CHECKS,
+    )
+    async def read_training(task_id: str) -> str:
+        return await content(paths.task_id, task_id, lab.training_history, compact_json)
+
+    @server.resource(
+        model,
+        name="model",
+        description="The card of a saved model's newest version.",
+        mime_type="application/json",
+        security=OUR_OWN_CHECKS,
+    )
+    async def read_model(model_name: str) -> str:
+        return await content(paths.model_name, model_name, lab.model_card, compact_json)
+
+    @server.resource(
+        strategy,
+        name="strategy",
+        description="A strategy file: indicators, fuzzy sets and training defaults.",
+        mime_type="application/yaml",
+        security=OUR_OWN_CHECKS,
+    )
+    async def read_strategy(name: str) -> str:
+        return await content(paths.strategy_name, name, lab.strategy_text, str)
+
+
+def compact_json(document: dict[str, Any]) -> str:
+    """A document as JSON without white space."""
+    return json.dumps(document, separators=(",", ":"), allow_nan=False)
+
+
+async def content(
+    checked: Callable[[object], str],
+    name: str,
+    read: Callable[[str], Awaitable[Any]],
+    rendered: Callable[[Any], str],
+) -> str:
+    """A resource's text, or the SDK's errors with our sentences.
+
+    Args:
+        checked: returns the name if it is well formed.
+        name: what stands in the address.
+        read: asks the laboratory.
+        rendered: turns its answer into text.
+    Raises:
+        NameNotFound: nothing has this name, or nothing can.
+        ResourceError: it is there and cannot be read.
+    """
+    try:
+        return rendered(await read(checked(name)))
+    except KtrdrError as error:
+        kind = NameNotFound if isinstance(error, NotFound | InvalidName) else ResourceError
+        raise kind(f"{error.message} {error.hint}") from None
+    except Exception:
+        logger.exception("Reading a resource failed unexpectedly")
+        defect = internal_error("Reading this resource")
+        raise ResourceError(f"{defect.message} {defect.hint}") from None

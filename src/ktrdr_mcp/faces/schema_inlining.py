@@ -1,0 +1,115 @@
+"""JSON schemas as MCP clients digest them: flat, small, and true of errors too.
+
+Model providers refuse `$ref` and unions at the top level, and the tool list is read anew in every
+conversation, so what tells a caller nothing is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+Schema = dict[str, Any]
+
+DROPPED: Final = frozenset({"title", "$defs", "propertyNames"})
+
+
+def input_schema(model: type[BaseModel], hidden: Collection[str] = ()) -> Schema:
+    """What a tool's arguments may be.
+
+    An optional value's null is left out, since leaving out the field says the same. So are
+    defaults below the top level: a strategy may set others.
+
+    Args:
+        model: the request's model.
+        hidden: names of nested settings that the model reserves and nothing implements.
+    """
+    schema = without_null(inlined(model))
+    for name, child in schema["properties"].items():
+        if "properties" in child:
+            schema["properties"][name] = without_defaults(child)
+            for setting in set(hidden) & set(child["properties"]):
+                del schema["properties"][name]["properties"][setting]
+        elif child.get("default", False) is None:
+            del child["default"]
+    return schema
+
+
+def output_schema(model: type[BaseModel]) -> Schema:
+    """What a tool's structured content is: its fields and their types, one level deep.
+
+    It holds for the reply and for an error alike, so nothing is required at the top level:
+    version 1 of the TypeScript SDK checks errors too and hides those that do not fit.
+
+    Args:
+        model: the reply's model.
+    """
+    properties = inlined(model, mode="serialization")["properties"]
+    outlines = {name: outline(child) for name, child in properties.items()}
+    if "error" in outlines:
+        outlines["error"]["anyOf"].append({"type": "object"})
+    return {"type": "object", "properties": outlines}
+
+
+def outline(schema: Schema) -> Schema:
+    """A schema's type alone."""
+    if "anyOf" in schema:
+        return {"anyOf": [outline(option) for option in schema["anyOf"]]}
+    return {"type": schema["type"]}
+
+
+def inlined(model: type[BaseModel], mode: Any = "validation") -> Schema:
+    """A model's schema with its references replaced by what they name, without titles.
+
+    Args:
+        model: the model; it must not contain itself.
+        mode: pydantic's "validation" or "serialization".
+    """
+    schema = model.model_json_schema(mode=mode)
+    schema.pop("description", None)
+    return flattened(schema, schema.get("$defs", {}))
+
+
+def flattened(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    """A schema without references.
+
+    Args:
+        node: the schema.
+        definitions: the schemas that references name; their descriptions are the code's own.
+    """
+    if "$ref" in node:
+        target = definitions[node["$ref"].rsplit("/", 1)[-1]]
+        node = {key: value for key, value in target.items() if key != "description"} | node
+    kept = {key: value for key, value in node.items() if key not in DROPPED | {"$ref"}}
+    return mapped(kept, lambda child: flattened(child, definitions))
+
+
+def without_null(node: Schema) -> Schema:
+    """A schema in which a union of one thing and null is that thing."""
+    node = mapped(node, without_null)
+    options = [option for option in node.get("anyOf", []) if option != {"type": "null"}]
+    if len(options) != 1:
+        return node
+    only: Schema = options[0]
+    return only | {key: value for key, value in node.items() if key != "anyOf"}
+
+
+def without_defaults(node: Schema) -> Schema:
+    """A schema that names no default."""
+    kept = {key: value for key, value in node.items() if key != "default"}
+    return mapped(kept, without_defaults)
+
+
+def mapped(node: Schema, change: Callable[[Schema], Schema]) -> Schema:
+    """A copy of the schema with every schema directly inside it changed."""
+    copy = dict(node)
+    if "properties" in node:
+        copy["properties"] = {name: change(child) for name, child in node["properties"].items()}
+    if "anyOf" in node:
+        copy["anyOf"] = [change(option) for option in node["anyOf"]]
+    for key in ("items", "additionalProperties"):
+        if isinstance(node.get(key), dict):
+            copy[key] = change(node[key])
+    return copy

@@ -1,0 +1,198 @@
+"""The MCP face: every tool's name, description and annotations. No logic."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from mcp.server.mcpserver import Context
+from mcp.types import ToolAnnotations
+from pydantic import BaseModel
+
+from ktrdr_mcp import __version__
+from ktrdr_mcp.contract import Lab, requests, responses
+from ktrdr_mcp.faces import pages
+from ktrdr_mcp.faces.mcp_server import LabServer
+from ktrdr_mcp.faces.mcp_tool import Call, LabTool, lab_tool
+from ktrdr_mcp.faces.progress import ProgressNotifier
+from ktrdr_mcp.faces.prompts import add_completion, add_prompt
+from ktrdr_mcp.faces.resources import add_resources
+
+Request = TypeVar("Request", bound=BaseModel)
+Answer = TypeVar("Answer", bound=responses.Reply)
+
+INSTRUCTIONS: Final = (
+    "To train a network on market data, look at get_market_data_summary, call start_training, "
+    "which answers at once with a task_id, and then get_training_status with wait_s=50 until "
+    "status is completed, failed or cancelled; never send start_training again meanwhile. "
+    "Believe a model only if get_model_performance shows test_accuracy above majority_accuracy, "
+    "then use save_trained_model and test_model_prediction. "
+    "Every error says what was wrong and, in its hint, what to do next."
+)
+
+
+def annotated(*, destructive: bool = False, idempotent: bool) -> ToolAnnotations:
+    """What a tool changes; none reaches beyond this laboratory."""
+    return ToolAnnotations(
+        read_only_hint=False,
+        destructive_hint=destructive,
+        idempotent_hint=idempotent,
+        open_world_hint=False,
+    )
+
+
+# The protocol gives idempotence a meaning only for tools that change something.
+READS: Final = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=False)
+
+
+def build_server(lab: Lab) -> LabServer:
+    """The laboratory as an MCP server, for any transport.
+
+    Call `faces.logs.configure_logging` before, or the SDK sets up logging its own way.
+
+    Args:
+        lab: the laboratory behind every tool.
+    """
+    server = LabServer(
+        name="ktrdr-mcp",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        tools=[*training_tools(lab), *model_tools(lab), *listing_tools(lab)],
+    )
+    add_resources(server, lab)
+    add_prompt(server)
+    add_completion(server, lab)
+    return server
+
+
+def plain(method: Callable[[Request], Awaitable[Answer]]) -> Call:
+    """A method of the laboratory that needs nothing of the connection."""
+
+    async def call(request: Request, context: Context[Any, Any]) -> Answer:
+        return await method(request)
+
+    return call
+
+
+def paged(method: Callable[[Request], Awaitable[pages.Page]]) -> Call:
+    """A method of the laboratory whose page must fit a conversation."""
+
+    async def call(request: Request, context: Context[Any, Any]) -> pages.Page:
+        return pages.fitted(await method(request))
+
+    return call
+
+
+def training_tools(lab: Lab) -> list[LabTool]:
+    """The tools that start, watch, judge and stop a training."""
+
+    async def status(
+        request: requests.GetTrainingStatus, context: Context[Any, Any]
+    ) -> responses.TrainingStatus:
+        return await lab.get_training_status(request, ProgressNotifier(context.report_progress))
+
+    return [
+        lab_tool(
+            "start_training",
+            plain(lab.start_training),
+            requests.StartTraining,
+            responses.TrainingStarted,
+            "Start training a network on one series of bars. Answers at once with a task_id and "
+            "the effective config; then call get_training_status with wait_s=50. Do not send it "
+            "again while the task is pending or training. Settings left out of config come from "
+            "the strategy, else from defaults.",
+            annotated(idempotent=False),
+        ),
+        lab_tool(
+            "get_training_status",
+            status,
+            requests.GetTrainingStatus,
+            responses.TrainingStatus,
+            "State and progress of a task. Prefer wait_s=50 over polling: it returns as soon as "
+            "the task has ended.",
+            READS,
+        ),
+        lab_tool(
+            "get_model_performance",
+            plain(lab.get_model_performance),
+            requests.TaskOnly,
+            responses.ModelPerformance,
+            "What a completed task measured on bars that it was not trained on. Compare "
+            "test_accuracy with majority_accuracy. The resource named in history has every epoch.",
+            READS,
+        ),
+        lab_tool(
+            "cancel_training",
+            plain(lab.cancel_training),
+            requests.TaskOnly,
+            responses.TaskCancelled,
+            "Stop a pending or running task for good; what it learned is lost. A task that has "
+            "ended stays as it is.",
+            annotated(destructive=True, idempotent=True),
+        ),
+    ]
+
+
+def model_tools(lab: Lab) -> list[LabTool]:
+    """The tools that publish and use a model."""
+    return [
+        lab_tool(
+            "save_trained_model",
+            plain(lab.save_trained_model),
+            requests.SaveModel,
+            responses.ModelSaved,
+            "Publish a completed task's model under a name. Repeating it is safe; another task "
+            "under the same name makes the next version, and nothing is overwritten.",
+            annotated(idempotent=True),
+        ),
+        lab_tool(
+            "load_trained_model",
+            plain(lab.load_trained_model),
+            requests.LoadModel,
+            responses.ModelLoaded,
+            "Check the newest version of a saved model and keep it in memory. Optional: "
+            "test_model_prediction loads by itself.",
+            READS,
+        ),
+        lab_tool(
+            "test_model_prediction",
+            plain(lab.test_model_prediction),
+            requests.Predict,
+            responses.ModelPrediction,
+            "Predict one bar with a saved model: signal, probabilities, indicator values. "
+            "in_sample true means that the model has seen that bar.",
+            READS,
+        ),
+    ]
+
+
+def listing_tools(lab: Lab) -> list[LabTool]:
+    """The tools that show what there is."""
+    return [
+        lab_tool(
+            "list_trained_models",
+            paged(lab.list_trained_models),
+            pages.ListModels,
+            responses.ModelList,
+            "Saved models, newest first. While has_more is true, add returned to offset.",
+            READS,
+        ),
+        lab_tool(
+            "list_training_tasks",
+            paged(lab.list_training_tasks),
+            pages.ListTasks,
+            responses.TaskList,
+            "Tasks, newest first; finds a task_id again. While has_more is true, add returned to "
+            "offset.",
+            READS,
+        ),
+        lab_tool(
+            "get_market_data_summary",
+            paged(lab.get_market_data_summary),
+            pages.SummarizeData,
+            responses.DataSummary,
+            "Which symbols and timeframes there are, with range, number of bars and defects. Call "
+            "it before start_training. While has_more is true, add returned to offset.",
+            READS,
+        ),
+    ]

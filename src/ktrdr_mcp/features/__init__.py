@@ -1,0 +1,1 @@
+"""From bars to features: indicators, fuzzy memberships, scaling. All of it causal."""

@@ -1,0 +1,101 @@
+"""What an indicator is, and the decorator that makes one known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.limits import MAX_INDICATOR_PERIOD_BARS
+
+Floats = NDArray[np.float64]
+Parameters = Mapping[str, Any]  # complete and checked: int, float or str
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of an indicator, float64[n] each, NaN only before its first value."""
+
+    value: Floats  # in the indicator's own units
+    feature: Floats  # what becomes a feature unless the strategy says raw
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a parameter may be.
+
+    Args:
+        default: if the strategy does not say it; its type is the parameter's type.
+        low: the smallest value.
+        high: the largest value.
+        words: words that stand for an integer.
+    """
+
+    default: int | float
+    low: float
+    high: float
+    words: Mapping[str, int] = field(default_factory=dict)
+
+
+def period_bars(default: int, low: int = 2) -> Parameter:
+    """A parameter that counts bars."""
+    return Parameter(default, low, MAX_INDICATOR_PERIOD_BARS)
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """A known indicator.
+
+    Args:
+        type: the word in a strategy.
+        parameters: by name.
+        outputs: names; a single one has the indicator's own name in a strategy.
+        compute: (bars, source prices, parameters) to one Output per output name.
+        warm_up: parameters to the number of bars before the first value.
+        takes_source: whether it is computed from one price that the strategy may choose.
+        problem: parameters to what is wrong with them together, or None.
+    """
+
+    type: str
+    parameters: Mapping[str, Parameter]
+    outputs: tuple[str, ...]
+    compute: Callable[[Bars, Floats, Parameters], tuple[Output, ...]]
+    warm_up: Callable[[Parameters], int]
+    takes_source: bool = True
+    problem: Callable[[Parameters], str | None] = lambda _: None
+
+
+INDICATORS: Final[dict[str, Indicator]] = {}
+SingleOutput = Callable[[Bars, Floats, Parameters], Output]
+
+
+def indicator(
+    name: str,
+    *,
+    warm_up: Callable[[Parameters], int],
+    problem: Callable[[Parameters], str | None] = lambda _: None,
+    **parameters: Parameter,
+) -> Callable[[SingleOutput], SingleOutput]:
+    """Makes a function of (bars, source prices, parameters) known as an indicator.
+
+    Args:
+        name: the word in a strategy.
+        warm_up: parameters to the number of bars before the first value.
+        problem: parameters to what is wrong with them together, or None.
+        parameters: what it takes.
+    """
+
+    def register(function: SingleOutput) -> SingleOutput:
+        def compute(bars: Bars, source: Floats, params: Parameters) -> tuple[Output, ...]:
+            return (function(bars, source, params),)
+
+        INDICATORS[name] = Indicator(
+            name, parameters, (name,), compute, warm_up=warm_up, problem=problem
+        )
+        return function
+
+    return register

@@ -1,0 +1,177 @@
+"""The known indicators, and the check of a strategy's names against them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ktrdr_mcp.errors import InvalidStrategy, did_you_mean, shown
+from ktrdr_mcp.features import indicators, talib_functions
+from ktrdr_mcp.features.fuzzy import AUTO_SET_NAMES
+from ktrdr_mcp.features.indicator import INDICATORS, Indicator, Parameter, Parameters
+from ktrdr_mcp.strategy.form import FuzzyInput, IndicatorSpec, ParameterValue, Strategy
+
+OWN: Final = indicators  # importing it fills INDICATORS
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An indicator of a strategy with its parameters complete and checked."""
+
+    spec: IndicatorSpec
+    indicator: Indicator
+    params: Parameters
+    outputs: tuple[str, ...]  # as the strategy names them
+
+    @property
+    def warm_up_bars(self) -> int:
+        """Bars before the first value."""
+        return self.indicator.warm_up(self.params)
+
+
+def resolve(spec: IndicatorSpec) -> Resolved:
+    """The known indicator that an entry of a strategy means.
+
+    Raises:
+        InvalidStrategy: the type or a parameter is not known, or a value is not possible.
+    """
+    found = find(spec)
+    unknown = [key for key in spec.params if key not in found.parameters]
+    if unknown:
+        known = ", ".join(found.parameters) or "none"
+        raise invalid(
+            spec,
+            f"has the unknown parameter {shown(unknown[0])}."
+            f"{did_you_mean(unknown[0], found.parameters)}",
+            f"Parameters of {spec.type}: {known}.",
+        )
+    params = {
+        key: checked(spec, key, allowed, spec.params.get(key, allowed.default))
+        for key, allowed in found.parameters.items()
+    }
+    problem = found.problem(params)
+    if problem:
+        raise invalid(spec, f"cannot be computed: {problem}.", "Change its parameters.")
+    if spec.source != "close" and not found.takes_source:
+        raise invalid(spec, f"has source {spec.source}, which has no effect.", "Leave source out.")
+    return Resolved(spec, found, params, output_names(spec, found))
+
+
+def find(spec: IndicatorSpec) -> Indicator:
+    """The indicator of a type. Raises InvalidStrategy with the nearest one."""
+    if spec.type in INDICATORS:
+        return INDICATORS[spec.type]
+    name = spec.type.removeprefix(talib_functions.PREFIX)
+    if spec.type != name and name in talib_functions.function_names():
+        return talib_functions.function(name)
+    if spec.type != name and name in talib_functions.REFUSED:
+        reason = talib_functions.REFUSED[name]
+        raise invalid(spec, f"cannot be {spec.type}: {reason}.", "Choose another indicator.")
+    raise invalid(
+        spec,
+        f"has the unknown type {shown(spec.type)}.{nearest_type(spec.type)}",
+        f"Types: {', '.join(INDICATORS)}, and TA-Lib's functions as talib.NAME (talib.ATR).",
+    )
+
+
+def nearest_type(text: str) -> str:
+    """The nearest known type of an unknown one, if there is one near."""
+    words = {name: name for name in INDICATORS}
+    functions = {
+        name: f"{talib_functions.PREFIX}{name}" for name in talib_functions.function_names()
+    }
+    base = text.removeprefix(talib_functions.PREFIX)
+    if base.split("_")[0] in words:  # rsi_14 without a type
+        return f" Did you mean type '{base.split('_')[0]}' with a period?"
+    if base.upper() in functions:
+        return f" Did you mean '{functions[base.upper()]}'?"
+    if base == text:
+        return did_you_mean(text, words) or did_you_mean(f"talib.{text}", functions.values())
+    return did_you_mean(text, functions.values())
+
+
+def checked(
+    spec: IndicatorSpec, key: str, allowed: Parameter, value: ParameterValue
+) -> int | float:
+    """A parameter's value, of its type and within its bounds. Raises InvalidStrategy."""
+    if isinstance(value, str):
+        if value.upper() in allowed.words:
+            return allowed.words[value.upper()]
+        words = f" or one of {', '.join(allowed.words)}" if allowed.words else ""
+        raise invalid(spec, f"has {key} {shown(value)}.", f"Write a number{words}.")
+    whole = isinstance(allowed.default, int)
+    if whole and not isinstance(value, int):
+        raise invalid(spec, f"has {key} {value:g}.", "Write a whole number.")
+    if not allowed.low <= value <= allowed.high:
+        raise invalid(
+            spec,
+            f"has {key} {value:g}.",
+            f"Write a number from {allowed.low:g} to {allowed.high:g}.",
+        )
+    return value if whole else float(value)
+
+
+def output_names(spec: IndicatorSpec, found: Indicator) -> tuple[str, ...]:
+    """What a strategy calls the outputs of one of its indicators."""
+    if len(found.outputs) == 1:
+        return (spec.name,)
+    return tuple(f"{spec.name}_{output}" for output in found.outputs)
+
+
+def invalid(spec: IndicatorSpec, problem: str, hint: str) -> InvalidStrategy:
+    """The error for one indicator of a strategy."""
+    return InvalidStrategy(
+        f"Indicator '{spec.name}' {problem}", hint=hint, field=f"strategy.indicators.{spec.name}"
+    )
+
+
+def check(strategy: Strategy) -> tuple[Resolved, ...]:
+    """Checks a strategy's names, parameters and features.
+
+    Returns:
+        its indicators, resolved, in order.
+    Raises:
+        InvalidStrategy: something is not known, is not possible, or two things share a name.
+    """
+    resolved = tuple(resolve(spec) for spec in strategy.indicators)
+    outputs = [name for each in resolved for name in each.outputs]
+    refuse_repeated(outputs, "indicator output")
+    for each in strategy.fuzzy_inputs:
+        if each.indicator_output not in outputs:
+            raise unknown_output(strategy, each, outputs)
+    refuse_repeated(
+        [name for each in strategy.fuzzy_inputs for name in features_of(each)], "feature"
+    )
+    return resolved
+
+
+def features_of(each: FuzzyInput) -> tuple[str, ...]:
+    """The names of the features that one fuzzy input makes."""
+    if each.sets == "crisp":
+        return (each.indicator_output,)
+    names = AUTO_SET_NAMES if each.sets == "auto" else tuple(one.name for one in each.sets)
+    return tuple(f"{each.indicator_output}_{name}" for name in names)
+
+
+def refuse_repeated(names: list[str], what: str) -> None:
+    """Raises InvalidStrategy if a name stands twice."""
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise InvalidStrategy(
+                f"Two of the strategy's {what}s are called {shown(name)}.",
+                hint="Rename an indicator.",
+                field="strategy.indicators",
+            )
+
+
+def unknown_output(strategy: Strategy, each: FuzzyInput, outputs: list[str]) -> InvalidStrategy:
+    """The error for fuzzy sets of something that no indicator puts out."""
+    name = each.indicator_output
+    of_it = [output for output in outputs if output.startswith(f"{name}_")]
+    nearest = f" Did you mean '{of_it[0]}'?" if of_it else did_you_mean(name, outputs)
+    return InvalidStrategy(
+        f"fuzzy_sets names {shown(name)}, which no indicator of strategy '{strategy.name}' "
+        f"puts out.{nearest}",
+        hint=f"Outputs: {', '.join(outputs[:40])}.",
+        field="strategy.fuzzy_sets",
+    )

@@ -1,0 +1,56 @@
+"""What is known of a running training between two transitions; in memory only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ktrdr_mcp.context import Progress
+
+UNFINISHED_PERCENT_MAX = 99  # 100 is for completed tasks
+
+
+@dataclass(frozen=True)
+class Live:
+    """A running training as it is now. Times are seconds of time.monotonic."""
+
+    started_s: float
+    progress: Progress | None = None  # of the newest finished epoch
+    reported_s: float | None = None  # when that epoch finished
+    first_epoch: int | None = None  # the epoch of this run's first report
+    first_reported_s: float | None = None
+
+    def after(self, progress: Progress, now_s: float) -> Live:
+        """This training once another epoch is finished."""
+        if self.first_epoch is None:
+            return Live(self.started_s, progress, now_s, progress.epoch, now_s)
+        return Live(self.started_s, progress, now_s, self.first_epoch, self.first_reported_s)
+
+    @property
+    def percent(self) -> int:
+        """The share of its epochs that are finished, 0 to 99."""
+        if self.progress is None:
+            return 0
+        share = self.progress.epoch * 100 // max(1, self.progress.total_epochs)
+        return min(UNFINISHED_PERCENT_MAX, max(0, share))
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """The measured duration of an epoch; None before the first.
+
+        From the second report on, what came before the first epoch does not count.
+        """
+        if self.progress is None or self.reported_s is None:
+            return None
+        if self.first_epoch is None or self.first_reported_s is None:
+            return None
+        if self.progress.epoch > self.first_epoch:
+            epochs = self.progress.epoch - self.first_epoch
+            return (self.reported_s - self.first_reported_s) / epochs
+        return (self.reported_s - self.started_s) / max(1, self.progress.epoch)
+
+    @property
+    def remaining_s(self) -> float | None:
+        """The estimated time to the last epoch's end from the newest report, without early stop."""
+        if self.progress is None or self.seconds_per_epoch is None:
+            return None
+        return self.seconds_per_epoch * max(0, self.progress.total_epochs - self.progress.epoch)

@@ -1,0 +1,106 @@
+"""Everything a start is checked for before it is acknowledged."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from ktrdr_mcp import durable
+from ktrdr_mcp.contract.requests import StartTraining
+from ktrdr_mcp.data.sources import BarSources
+from ktrdr_mcp.learn import memory
+from ktrdr_mcp.learn.evaluate import CLASSES
+from ktrdr_mcp.learn.speed import Speed
+from ktrdr_mcp.learn.train import device_named
+from ktrdr_mcp.research.config import effective
+from ktrdr_mcp.research.prepare import Prepared, prepare
+from ktrdr_mcp.research.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
+from ktrdr_mcp.store.task_row import NewTask
+from ktrdr_mcp.strategy import DEFAULT_STRATEGY, Strategy, StrategyLibrary
+
+
+def admit(
+    request: StartTraining, strategies: StrategyLibrary, sources: BarSources, speed: Speed
+) -> NewTask:
+    """Checks a request against strategies, data and machine, and makes a task of it.
+
+    Args:
+        request: what the caller asked for.
+        strategies: where strategies come from.
+        sources: where bars come from.
+        speed: how fast this machine trains.
+    Raises:
+        KtrdrError: it cannot be trained; nothing has been changed.
+    """
+    strategy = strategies.read(request.strategy or DEFAULT_STRATEGY)
+    config = effective(request.config, strategy)
+    device_named(config.device)
+    spec = TrainingSpec(
+        task_id=request.task_id or new_task_id(),
+        series=(
+            SeriesSpec(request.symbol, request.timeframe, request.start_date, request.end_date),
+        ),
+        strategy=strategy,
+        config=config,
+    )
+    prepared = prepare(spec, sources)
+    widths = (len(prepared.feature_names), *config.hidden_layers, len(CLASSES))
+    memory.check(widths, config.batch_size, len(prepared.bars))
+    rows = prepared.used.train_rows
+    duration_s = speed.training_s(widths, config.batch_size, rows, config.epochs)
+    return NewTask(
+        task_id=spec.task_id,
+        symbol=request.symbol,
+        timeframe=request.timeframe,
+        strategy=strategy.name,
+        config=config.model_dump(),
+        spec={**spec.to_dict(), "accepted": accepted(prepared, duration_s)},
+        spec_version=SPEC_VERSION,
+        request_hash=request_hash(request),
+        similarity_hash=similarity_hash(spec),
+        idempotency_key=request.idempotency_key,
+        total_epochs=config.epochs,
+    )
+
+
+def accepted(prepared: Prepared, duration_s: float) -> dict[str, Any]:
+    """What the acknowledgement says; stored, so that repeating a start repeats the answer."""
+    return {
+        "data": prepared.used.model_dump(),
+        "warnings": [*prepared.warnings, *ignored(prepared.strategy)],
+        "duration_s": duration_s,
+    }
+
+
+def ignored(strategy: Strategy) -> list[str]:
+    """A warning that names the parts of a strategy without an effect, if there are any."""
+    places = ", ".join(strategy.ignored)
+    return (
+        [f"These parts of strategy '{strategy.name}' have no effect: {places}."] if places else []
+    )
+
+
+def new_task_id() -> str:
+    """An id that says when, and that nobody guesses."""
+    return f"training_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"
+
+
+def request_hash(request: StartTraining) -> str:
+    """The same for the same body, whatever its ids."""
+    return digest(
+        request.model_dump(mode="json", exclude={"task_id", "idempotency_key"}, exclude_unset=True)
+    )
+
+
+def similarity_hash(spec: TrainingSpec) -> str:
+    """The same for trainings that differ in seed and id alone."""
+    raw = spec.to_dict()
+    config = {name: value for name, value in raw["config"].items() if name != "seed"}
+    return digest([raw["series"], raw["strategy"], config])
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value as stable JSON."""
+    return hashlib.sha256(durable.json_bytes(value)).hexdigest()

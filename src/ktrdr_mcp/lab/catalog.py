@@ -1,0 +1,61 @@
+"""What there is to work with: series, symbols and strategies by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ktrdr_mcp.contract import requests, responses
+from ktrdr_mcp.data import sources as data
+from ktrdr_mcp.data.moments import moment_text
+from ktrdr_mcp.paths import TIMEFRAME_MINUTES
+from ktrdr_mcp.strategy import StrategyLibrary
+
+
+def data_summary(
+    available: Sequence[data.SeriesSummary], request: requests.SummarizeData
+) -> responses.DataSummary:
+    """A page of the series that there are.
+
+    Args:
+        available: every series.
+        request: which symbol and which page.
+    """
+    chosen = [one for one in available if request.symbol in {None, one.symbol}]
+    stop = request.offset + request.limit
+    page = [series_summary(one) for one in chosen[request.offset : stop]]
+    return responses.DataSummary(series=page, returned=len(page), has_more=len(chosen) > stop)
+
+
+def series_summary(series: data.SeriesSummary) -> responses.SeriesSummary:
+    """One series as it is told."""
+    return responses.SeriesSummary(
+        symbol=series.symbol,
+        timeframe=series.timeframe,
+        bars=series.bars,
+        first_bar=None if series.first_bar is None else moment_text(series.first_bar),
+        last_bar=None if series.last_bar is None else moment_text(series.last_bar),
+        source=series.source,
+        notes=series.notes,
+        defects=series.defects,
+    )
+
+
+def completions(
+    kind: str, prefix: str, sources: data.BarSources, strategies: StrategyLibrary
+) -> list[str]:
+    """Known names that begin with the prefix, sorted.
+
+    Args:
+        kind: symbol, timeframe or strategy.
+        prefix: what was typed so far.
+        sources: where bars come from.
+        strategies: where strategies come from.
+    """
+    if kind == "symbol":
+        names = {one.symbol for one in sources.available()}
+        prefix = prefix.upper()
+    elif kind == "strategy":
+        names = set(strategies.names())
+    else:
+        names = set(TIMEFRAME_MINUTES) if kind == "timeframe" else set()
+    return sorted(name for name in names if name.startswith(prefix))

@@ -1,0 +1,87 @@
+"""Saving: from a completed task to a version in the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ktrdr_mcp.contract.requests import SaveModel
+from ktrdr_mcp.learn import bundle
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.research import publish as publishing
+from ktrdr_mcp.store.clock import utc_now_text
+from ktrdr_mcp.store.registry import ModelRegistry, ModelRow, Owner, name_taken
+from ktrdr_mcp.store.task_row import TaskRow
+
+CARD_FIELDS = ("strategy", "feature_names", "network", "classes", "periods", "metrics", "versions")
+
+
+async def require_owner(registry: ModelRegistry, model_name: str, task: TaskRow) -> None:
+    """Refuses a name of another strategy, symbol or timeframe. Raises ModelNameTaken."""
+    owner = await registry.owner(model_name)
+    if owner is not None and owner != Owner(task.strategy, task.symbol, task.timeframe):
+        raise name_taken(model_name, owner)
+
+
+def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: int) -> ModelRow:
+    """Publishes a task's bundle and makes its row.
+
+    Args:
+        workspace: where models lie.
+        request: name and description.
+        task: the completed task.
+        version: the lowest version that may be free.
+    Raises:
+        ModelCorrupted: the task's bundle is not what was written.
+        StorageError: nothing was published.
+    """
+    name, identifier = request.model_name, publishing.model_id(task.task_id, request.model_name)
+    card = {
+        "model_id": identifier,
+        "model_name": name,
+        "task_id": task.task_id,
+        "description": request.description,
+        "created_at": utc_now_text(),
+    }
+    published = publishing.publish(
+        workspace.bundle_directory(task.task_id),
+        lambda number: workspace.model_directory(name, task.symbol, task.timeframe, number),
+        version,
+        card,
+    )
+    metrics = published.document["metrics"]
+    return ModelRow(
+        model_id=identifier,
+        model_name=name,
+        version=published.version,
+        task_id=task.task_id,
+        symbol=task.symbol,
+        timeframe=task.timeframe,
+        strategy=task.strategy,
+        created_at=card["created_at"],
+        description=request.description,
+        path=workspace.relative(published.directory),
+        training_accuracy=metrics["training_metrics"]["final_train_accuracy"],
+        test_accuracy=metrics["test_metrics"]["test_accuracy"],
+        model_size_mb=round(published.size_mb, 6),
+        architecture=metrics["model_info"]["architecture"],
+        bundle_sha256=published.sha256,
+        details={},
+    )
+
+
+def card(row: ModelRow, document: dict[str, Any]) -> dict[str, Any]:
+    """What a model is, was trained on and measured."""
+    return {
+        "model_id": row.model_id,
+        "model_name": row.model_name,
+        "version": row.version,
+        "description": row.description,
+        "created_at": row.created_at,
+        "symbol": row.symbol,
+        "timeframe": row.timeframe,
+        "model_path": row.path,
+        "task_id": row.task_id,
+        **{name: document[name] for name in CARD_FIELDS},
+        "config": document["spec"]["config"],
+        "files": [bundle.WEIGHTS, bundle.HISTORY, bundle.DOCUMENT],
+    }

@@ -1,0 +1,172 @@
+"""Models in memory, verified, ready to predict."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from ktrdr_mcp import limits
+from ktrdr_mcp.contract import responses
+from ktrdr_mcp.contract.requests import Predict
+from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.moments import moment_text, parse_moment
+from ktrdr_mcp.data.sources import BarSources
+from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
+from ktrdr_mcp.learn import bundle
+from ktrdr_mcp.learn.evaluate import CLASSES
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.research.predictor import Model, direction_memberships, model_of, predict
+from ktrdr_mcp.store.registry import ModelRow
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model and its row in the registry."""
+
+    row: ModelRow
+    model: Model
+
+
+class Shelf:
+    """The most recently used models; reading one verifies every file of it.
+
+    Args:
+        workspace: where models lie.
+        capacity: how many stay in memory.
+    """
+
+    def __init__(self, workspace: Workspace, capacity: int = limits.MAX_LOADED_MODELS) -> None:
+        self._workspace = workspace
+        self._capacity = capacity
+        self._models: OrderedDict[str, Loaded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def load(self, row: ModelRow) -> Loaded:
+        """Reads a model from its files, whether or not it is in memory.
+
+        Args:
+            row: the version to load.
+        Raises:
+            ModelCorrupted: a file is not what was written.
+        """
+        directory = self._workspace.inside(row.path)
+        loaded = Loaded(row, model_of(bundle.read(directory, row.bundle_sha256)))
+        with self._lock:
+            self._models[row.model_id] = loaded
+            self._models.move_to_end(row.model_id)
+            while len(self._models) > self._capacity:
+                self._models.popitem(last=False)
+        return loaded
+
+    def get(self, row: ModelRow) -> Loaded:
+        """The model from memory, or else from its files. Raises ModelCorrupted."""
+        with self._lock:
+            loaded = self._models.get(row.model_id)
+            if loaded is not None:
+                self._models.move_to_end(row.model_id)
+                return loaded
+        return self.load(row)
+
+
+def predict_one(loaded: Loaded, request: Predict, sources: BarSources) -> responses.ModelPrediction:
+    """Predicts the bar that a request asks for.
+
+    Args:
+        loaded: the model.
+        request: symbol, timeframe and date.
+        sources: where bars come from.
+    Raises:
+        InvalidRequest: the timeframe is not the model's, or the date is before the first bar.
+        DataError: too few bars come before that date.
+    """
+    row = loaded.row
+    if request.timeframe != row.timeframe:
+        raise InvalidRequest(
+            f"Model {row.model_name} was trained on {row.timeframe} bars, not on"
+            f" {request.timeframe}.",
+            hint=f"Predict with timeframe {row.timeframe}.",
+            field="timeframe",
+        )
+    series = sources.load(request.symbol, request.timeframe)
+    bars = series.bars
+    index = bar_at(bars, request.test_date)
+    scores = predict(loaded.model, bars.slice(0, index + 1), np.array([index]))
+    return reply(
+        loaded,
+        bars,
+        index,
+        scores.probabilities[0].tolist(),
+        {name: float(values[0]) for name, values in scores.indicators.items()},
+    )
+
+
+def reply(
+    loaded: Loaded,
+    bars: Bars,
+    index: int,
+    probability: list[float],
+    indicators: dict[str, float],
+) -> responses.ModelPrediction:
+    """One bar's prediction as it is told."""
+    best = int(np.argmax(probability))
+    direction = probability[0] - probability[2]
+    as_of = moment_text(int(bars.time[index]))
+    strategy = loaded.model.strategy
+    return responses.ModelPrediction(
+        model_name=loaded.row.model_name,
+        symbol=bars.symbol,
+        test_date=as_of[:10],
+        prediction=responses.Prediction(
+            signal=CLASSES[best],
+            confidence=probability[best],
+            signal_strength=abs(direction),
+            fuzzy_outputs=direction_memberships(strategy, direction),
+            probabilities=dict(zip(CLASSES, probability, strict=True)),
+        ),
+        input_features=indicators,
+        as_of=as_of,
+        in_sample=in_sample(loaded, bars.symbol, as_of),
+        timeframe=bars.timeframe,
+        version=loaded.row.version,
+        warnings=warnings(loaded.row, bars.symbol),
+    )
+
+
+def bar_at(bars: Bars, test_date: str | None) -> int:
+    """The index of the last bar up to the end of a day.
+
+    Args:
+        bars: the series.
+        test_date: a day or a moment; the newest bar if it is None.
+    Raises:
+        NotEnoughData: the series begins later.
+    """
+    if test_date is None:
+        return len(bars) - 1
+    moment = parse_moment(test_date, "test_date", end_of_day=True)
+    index = int(np.searchsorted(bars.time, moment, side="right")) - 1
+    if index < 0:
+        raise NotEnoughData(
+            f"The first {bars.symbol} {bars.timeframe} bar is {moment_text(int(bars.time[0]))},"
+            f" after {test_date}.",
+            hint="Choose a later test_date.",
+            field="test_date",
+        )
+    return index
+
+
+def in_sample(loaded: Loaded, symbol: str, as_of: str) -> bool:
+    """Whether the weights were fitted or selected on this bar, or on a label that saw it."""
+    periods = loaded.model.document["periods"]
+    same = symbol == loaded.row.symbol
+    return same and bool(periods["train"][0] <= as_of < periods["test"][0])
+
+
+def warnings(row: ModelRow, symbol: str) -> list[str]:
+    """What a reader of a prediction must know."""
+    if symbol == row.symbol:
+        return []
+    return [f"The model was trained on {row.symbol}; nothing was measured on {symbol}."]

@@ -1,0 +1,1 @@
+"""Networks: how they are trained, measured and kept."""

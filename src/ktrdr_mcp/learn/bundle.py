@@ -1,0 +1,150 @@
+"""A trained model on disk: weights as safetensors, everything else as JSON, each file hashed.
+
+weights.safetensors   layers.{i}.weight (out, in) and layers.{i}.bias (out,), float32
+history.json          every epoch's figures
+bundle.json           what rebuilds the model, and the SHA-256 of the other files; written last
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from ktrdr_mcp import durable, limits
+from ktrdr_mcp.errors import ModelCorrupted
+
+FORMAT: Final = "ktrdr-mcp-bundle/1"
+WEIGHTS: Final = "weights.safetensors"
+HISTORY: Final = "history.json"
+DOCUMENT: Final = "bundle.json"
+MAX_WEIGHTS_BYTES: Final = 8 * 1024**3
+
+Weights = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified model: its weights and its document."""
+
+    weights: dict[str, torch.Tensor]
+    document: dict[str, Any]
+
+
+def write(
+    destination: Path,
+    weights: Weights,
+    history: list[dict[str, Any]],
+    document_of: Callable[[dict[str, torch.Tensor]], dict[str, Any]],
+) -> str:
+    """Writes a whole bundle, or nothing.
+
+    Args:
+        destination: the bundle's folder; it must not exist.
+        weights: the network's tensors.
+        history: one object for each epoch.
+        document_of: makes the document from the weights as they were read back from the file, so
+            that what it measures is what was written.
+    Returns:
+        the SHA-256 of bundle.json.
+    Raises:
+        StorageError: nothing was published.
+    """
+    with durable.staging(destination) as staged:
+        tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+        durable.write_new(staged / WEIGHTS, safetensors.torch.save(tensors))
+        durable.write_new(staged / HISTORY, durable.json_bytes(history))
+        document = {
+            **document_of(read_weights(staged)),
+            "format": FORMAT,
+            "sha256": {name: durable.sha256_of_file(staged / name) for name in (WEIGHTS, HISTORY)},
+        }
+        durable.write_new(staged / DOCUMENT, durable.json_bytes(document))
+        digest = durable.sha256_of_file(staged / DOCUMENT)
+        durable.publish(staged, destination)
+    return digest
+
+
+def read(directory: Path, expected_sha256: str | None = None) -> Bundle:
+    """Reads a bundle and verifies every file of it.
+
+    Args:
+        directory: the bundle's folder.
+        expected_sha256: of bundle.json, where the registry knows it.
+    Raises:
+        ModelCorrupted: names the file that is missing, altered, extra or unreadable.
+    """
+    document = read_document(directory, expected_sha256)
+    for name, expected in document["sha256"].items():
+        verify(directory, name, expected)
+    return Bundle(read_weights(directory), document)
+
+
+def read_document(directory: Path, expected_sha256: str | None = None) -> dict[str, Any]:
+    """Reads bundle.json alone. Raises ModelCorrupted."""
+    path = regular_file(directory, DOCUMENT, limits.MAX_BUNDLE_JSON_BYTES)
+    if expected_sha256 is not None:
+        verify(directory, DOCUMENT, expected_sha256)
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise corrupted(DOCUMENT, "is not valid JSON") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise corrupted(DOCUMENT, f"does not have the format {FORMAT}")
+    hashes = document.get("sha256")
+    if not isinstance(hashes, dict) or set(hashes) != {WEIGHTS, HISTORY}:
+        raise corrupted(DOCUMENT, "does not list the bundle's files")
+    return document
+
+
+def read_history(directory: Path, document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Reads every epoch's figures. Raises ModelCorrupted."""
+    verify(directory, HISTORY, document["sha256"][HISTORY])
+    history: list[dict[str, Any]] = json.loads((directory / HISTORY).read_bytes())
+    return history
+
+
+def read_weights(directory: Path) -> dict[str, torch.Tensor]:
+    """Reads the tensors. Raises ModelCorrupted."""
+    path = regular_file(directory, WEIGHTS, MAX_WEIGHTS_BYTES)
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError, RuntimeError):
+        raise corrupted(WEIGHTS, "is not a valid safetensors file") from None
+
+
+def size_megabytes(directory: Path) -> float:
+    """The bytes of all files, in units of 10^6."""
+    return sum(path.stat().st_size for path in directory.iterdir() if path.is_file()) / 1e6
+
+
+def verify(directory: Path, name: str, expected_sha256: str) -> None:
+    """Compares a file with its hash. Raises ModelCorrupted."""
+    path = regular_file(directory, name, MAX_WEIGHTS_BYTES)
+    actual = durable.sha256_of_file(path)
+    if actual != expected_sha256:
+        raise corrupted(name, f"has SHA-256 {actual[:12]}, expected {expected_sha256[:12]}")
+
+
+def regular_file(directory: Path, name: str, largest_bytes: int) -> Path:
+    """The path of a plain file of bearable size. Raises ModelCorrupted."""
+    path = directory / name
+    if path.is_symlink() or not path.is_file():
+        raise corrupted(name, "is missing or not a plain file")
+    if path.stat().st_size > largest_bytes:
+        raise corrupted(name, "is larger than any file of its kind")
+    return path
+
+
+def corrupted(name: str, what: str) -> ModelCorrupted:
+    """The error for one damaged file."""
+    return ModelCorrupted(
+        f"The model's file {name} {what}.",
+        hint="Save the model again from its task, or train it again; this copy is never used.",
+    )

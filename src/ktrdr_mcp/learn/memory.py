@@ -1,0 +1,72 @@
+"""How much memory a training needs, known before it is accepted."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from ktrdr_mcp.errors import LimitExceeded
+
+FLOAT_BYTES: Final = 4
+# weights, gradients, two moments, best weights and the working space of the update
+COPIES_OF_PARAMETERS: Final = 6
+# activation, its gradient, dropout mask and working space
+COPIES_OF_ACTIVATIONS: Final = 4
+COPIES_OF_FEATURES: Final = 3
+GIGABYTE: Final = 10**9
+
+
+def parameters_count(widths: Sequence[int]) -> int:
+    """Weights and biases of a fully connected network.
+
+    Args:
+        widths: units of each layer, from inputs to outputs.
+    """
+    return sum((before + 1) * after for before, after in itertools.pairwise(widths))
+
+
+def training_bytes(widths: Sequence[int], batch_rows: int, rows: int) -> int:
+    """An upper estimate of a training's memory in bytes.
+
+    Args:
+        widths: units of each layer, from inputs to outputs.
+        batch_rows: rows of one step.
+        rows: rows of the whole data set, which evaluation passes through at once.
+    """
+    parameters = parameters_count(widths) * COPIES_OF_PARAMETERS
+    evaluated = max(batch_rows, rows) * sum(widths) * COPIES_OF_ACTIVATIONS
+    features = rows * widths[0] * COPIES_OF_FEATURES
+    return (parameters + evaluated + features) * FLOAT_BYTES
+
+
+def limit_bytes(environment: Mapping[str, str] = os.environ) -> int:
+    """What one training may use: KTRDR_MEMORY_LIMIT_MB, or half of the machine's memory."""
+    megabytes = environment.get("KTRDR_MEMORY_LIMIT_MB", "")
+    if megabytes.isdecimal():
+        return int(megabytes) * 10**6
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return 4 * GIGABYTE
+
+
+def check(widths: Sequence[int], batch_rows: int, rows: int) -> None:
+    """Refuses a training that this machine cannot hold.
+
+    Args:
+        widths: units of each layer, from inputs to outputs.
+        batch_rows: rows of one step.
+        rows: rows of the whole data set.
+    Raises:
+        LimitExceeded: with what it would need and what there is.
+    """
+    needed, allowed = training_bytes(widths, batch_rows, rows), limit_bytes()
+    if needed > allowed:
+        raise LimitExceeded(
+            f"This network has {parameters_count(widths):,} parameters and would need about "
+            f"{needed / GIGABYTE:,.1f} GB of memory; one training may use {allowed / GIGABYTE:,.1f}"
+            " GB.",
+            hint="Use smaller or fewer hidden_layers, or a smaller batch_size.",
+            field="config.hidden_layers",
+        )

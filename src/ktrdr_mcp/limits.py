@@ -1,0 +1,45 @@
+"""Bounds that every face enforces, with the unit in the name."""
+
+from typing import Final
+
+MAX_EPOCHS: Final = 100_000
+MAX_PATIENCE_EPOCHS: Final = 1_000_000
+MAX_LEARNING_RATE: Final = 1e6
+MAX_BATCH_ROWS: Final = 65_536
+MAX_LAYERS: Final = 16
+MAX_LAYER_UNITS: Final = 1_000_000
+MAX_SPLIT_SHARE: Final = 0.9  # exclusive, for each split and for their sum
+MAX_SEED: Final = 2**53 - 1  # the largest integer that every JSON client keeps exact
+MAX_SEEDS: Final = 64
+MAX_FOLDS: Final = 20
+
+MAX_TASK_ID_CHARACTERS: Final = 128
+MAX_DESCRIPTION_CHARACTERS: Final = 500
+MAX_ERROR_CHARACTERS: Final = 220  # so that a failed status stays within STATUS_BYTES
+MAX_BODY_BYTES: Final = 1024 * 1024
+
+MAX_WAIT_S: Final = 50.0
+MAX_PENDING_TASKS: Final = 1_000
+CONCURRENT_TRAININGS: Final = 2
+TURN_S: Final = 0.045  # one turn under the lease; the contract promises 50 ms
+DRAIN_S: Final = 8.0
+
+MCP_PAGE_ROWS: Final = 5
+MAX_PAGE_ROWS: Final = 1_000
+
+STATUS_BYTES: Final = 600
+PERFORMANCE_BYTES: Final = 1_800
+PAGE_BYTES: Final = 2_400
+TOOL_LIST_BYTES: Final = 12_000
+
+MAX_STRATEGY_BYTES: Final = 256 * 1024
+MAX_INDICATORS: Final = 64
+MAX_FUZZY_SETS_PER_INDICATOR: Final = 16
+MAX_INDICATOR_PERIOD_BARS: Final = 10_000
+MAX_DATA_FILE_BYTES: Final = 2 * 1024**3
+MAX_BUNDLE_JSON_BYTES: Final = 8 * 1024**2
+MAX_LOADED_MODELS: Final = 32
+
+MIN_TRAIN_ROWS: Final = 100
+MIN_VALIDATION_ROWS: Final = 20
+MIN_TEST_ROWS: Final = 20

@@ -1,0 +1,176 @@
+"""The only place where a caller's text becomes a name or a path."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+
+from ktrdr_mcp.errors import InvalidName, StorageError, shown
+
+TASK_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+SYMBOL_PATTERN: Final = r"^[A-Z0-9][A-Z0-9.=^-]{0,31}$"
+TIMEFRAME_MINUTES: Final[Mapping[str, int]] = {
+    "1m": 1,
+    "5m": 5,
+    "15m": 15,
+    "30m": 30,
+    "1h": 60,
+    "4h": 240,
+    "1d": 1_440,
+    "1w": 10_080,
+}
+
+
+def checked(text: object, pattern: str, field: str, what: str) -> str:
+    """The text itself, if it matches the allow-list pattern as a whole.
+
+    Args:
+        text: what the caller sent.
+        pattern: the regular expression that the whole text must match.
+        field: the request field it came from.
+        what: the word for it in the message.
+    Raises:
+        InvalidName: it is not text, or does not match.
+    """
+    if isinstance(text, str) and re.fullmatch(pattern.strip("^$"), text, flags=re.ASCII):
+        return text
+    raise InvalidName(
+        f"{shown(text)} is not a valid {what}.",
+        hint=f"A {what} must match {pattern}.",
+        field=field,
+    )
+
+
+def task_id(text: object, field: str = "task_id") -> str:
+    """A well-formed task id. Raises InvalidName."""
+    return checked(text, TASK_ID_PATTERN, field, "task id")
+
+
+def model_name(text: object, field: str = "model_name") -> str:
+    """A well-formed model name. Raises InvalidName."""
+    return checked(text, NAME_PATTERN, field, "model name")
+
+
+def strategy_name(text: object, field: str = "strategy") -> str:
+    """A well-formed strategy name. Raises InvalidName."""
+    return checked(text, NAME_PATTERN, field, "strategy name")
+
+
+def symbol(text: object, field: str = "symbol") -> str:
+    """A well-formed symbol in upper case. Raises InvalidName."""
+    # str.upper turns some letters outside ASCII into ASCII ones, so those are refused first.
+    upper = text.upper() if isinstance(text, str) and text.isascii() else text
+    return checked(upper, SYMBOL_PATTERN, field, "symbol")
+
+
+def timeframe(text: object, field: str = "timeframe") -> str:
+    """A known timeframe. Raises InvalidName."""
+    if isinstance(text, str) and text in TIMEFRAME_MINUTES:
+        return text
+    raise InvalidName(
+        f"{shown(text)} is not a timeframe.",
+        hint=f"Use one of {', '.join(TIMEFRAME_MINUTES)}.",
+        field=field,
+    )
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds data, strategies, models and the program's own files."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """Where the user's bars lie."""
+        return self.root / "data"
+
+    @property
+    def strategies(self) -> Path:
+        """Where the user's strategy files lie."""
+        return self.root / "strategies"
+
+    @property
+    def models(self) -> Path:
+        """Where saved models are published."""
+        return self.root / "models"
+
+    @property
+    def internal(self) -> Path:
+        """The program's own folder."""
+        return self.root / ".ktrdr"
+
+    @property
+    def database(self) -> Path:
+        """The file of tasks and registry."""
+        return self.internal / "ktrdr.db"
+
+    def task_directory(self, identifier: str) -> Path:
+        """The folder of one task."""
+        return self.internal / "tasks" / task_id(identifier)
+
+    def bundle_directory(self, identifier: str) -> Path:
+        """Where a completed task leaves its bundle."""
+        return self.task_directory(identifier) / "bundle"
+
+    def data_file(self, of_symbol: str, of_timeframe: str, suffix: str) -> Path:
+        """The path of one series; the suffix is ".csv" or ".parquet"."""
+        return self.data / f"{symbol(of_symbol)}_{timeframe(of_timeframe)}{suffix}"
+
+    def strategy_file(self, name: str) -> Path:
+        """The path of one strategy file."""
+        return self.strategies / f"{strategy_name(name)}.yaml"
+
+    def model_directory(self, name: str, of_symbol: str, of_timeframe: str, version: int) -> Path:
+        """Where one version of a saved model lies."""
+        series = f"{symbol(of_symbol)}_{timeframe(of_timeframe)}"
+        return self.models / model_name(name) / f"{series}_v{version}"
+
+    def relative(self, path: Path) -> str:
+        """A path as replies show it: relative to the workspace, with forward slashes."""
+        return path.relative_to(self.root).as_posix()
+
+    def inside(self, relative: str) -> Path:
+        """The path of a stored relative name.
+
+        Args:
+            relative: a name that `relative` made.
+        Raises:
+            StorageError: it leads outside the workspace.
+        """
+        path = (self.root / relative).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise StorageError(
+                "A stored path leads outside the workspace.",
+                hint="The registry was altered by hand; restore it from a backup.",
+            )
+        return path
+
+
+def find_workspace(
+    argument: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    current: Path | None = None,
+) -> Workspace:
+    """The workspace to open: argument, KTRDR_WORKSPACE, current folder, user's data folder.
+
+    Args:
+        argument: the `--workspace` option, if given.
+        environment: environment variables; the process's own by default.
+        current: the current folder; the process's own by default.
+    """
+    environment = os.environ if environment is None else environment
+    current = Path.cwd() if current is None else current
+    named = argument or environment.get("KTRDR_WORKSPACE")
+    if named:
+        return Workspace(Path(named).expanduser().resolve())
+    if (current / "strategies").is_dir():
+        return Workspace(current.resolve())
+    return Workspace(Path(platformdirs.user_data_dir("ktrdr-mcp", appauthor=False)).resolve())

@@ -1,0 +1,1 @@
+"""The research method, from bars to a published model."""

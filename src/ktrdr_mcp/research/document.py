@@ -1,0 +1,68 @@
+"""What bundle.json says: all that rebuilds, explains and dates a model."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from ktrdr_mcp.data import bars as bars_of
+from ktrdr_mcp.data.moments import moment_text
+from ktrdr_mcp.learn.evaluate import CLASSES
+from ktrdr_mcp.learn.nets import NetworkShape
+from ktrdr_mcp.learn.train import TrainedNetwork
+from ktrdr_mcp.research.prepare import Prepared
+from ktrdr_mcp.research.spec import TrainingSpec
+
+LIBRARIES = ("ktrdr-mcp", "torch", "numpy", "pandas", "ta-lib", "safetensors")
+
+
+class Parts(NamedTuple):
+    """What training produced."""
+
+    trained: TrainedNetwork
+    metrics: dict[str, Any]
+
+
+def document(
+    spec: TrainingSpec, prepared: Prepared, shape: NetworkShape, parts: Parts
+) -> dict[str, Any]:
+    """The bundle's document, but for hashes and the parity proof.
+
+    Args:
+        spec: what was trained.
+        prepared: its data, features and scaler.
+        shape: the network's shape.
+        parts: the trained network and its figures.
+    """
+    split, time = prepared.split, prepared.bars.time
+    return {
+        "task_id": spec.task_id,
+        "spec": spec.to_dict(),
+        "strategy": prepared.strategy.to_dict(),
+        "feature_names": list(prepared.feature_names),
+        "scaler": prepared.scaler.to_dict(),
+        "network": {
+            "inputs": shape.inputs,
+            "hidden": list(shape.hidden),
+            "activation": shape.activation,
+        },
+        "classes": list(CLASSES),
+        "seeds": [spec.config.seed],
+        "best_epoch": parts.trained.best_epoch,
+        "data_fingerprint": bars_of.fingerprint(prepared.bars),
+        "periods": {
+            "train": [
+                moment_text(int(time[split.train[0]])),
+                moment_text(int(time[split.train[-1]])),
+            ],
+            "validation": [
+                moment_text(int(time[split.validation[0]])),
+                moment_text(int(time[split.validation[-1]])),
+            ],
+            "test": [moment_text(int(time[split.test[0]])), moment_text(int(time[split.test[-1]]))],
+        },
+        "metrics": parts.metrics,
+        "versions": {"python": platform.python_version()}
+        | {library: version(library) for library in LIBRARIES},
+    }

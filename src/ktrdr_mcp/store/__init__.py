@@ -1,0 +1,1 @@
+"""What survives the process: tasks and the registry of models, in one SQLite file."""

@@ -1,0 +1,162 @@
+"""The workspace's database: one connection that writes, one that can only read."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiosqlite
+
+from ktrdr_mcp.errors import DatabaseError
+from ktrdr_mcp.store.migrate import CONNECTION_PRAGMAS, prepare, read_migrations
+from ktrdr_mcp.store.sqlite_errors import sqlite_errors
+from ktrdr_mcp.store.uninterrupted import uninterrupted
+
+SqlValue = str | int | float | None
+Parameters = Sequence[SqlValue] | Mapping[str, SqlValue]
+
+
+async def _connect(path: Path, *more_pragmas: str) -> aiosqlite.Connection:
+    """An open connection without implicit transactions, closed again if its set-up fails."""
+    connection = await aiosqlite.connect(path, isolation_level=None)
+    try:
+        connection.row_factory = sqlite3.Row
+        for pragma in (*CONNECTION_PRAGMAS, *more_pragmas):
+            await connection.execute_fetchall(pragma)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+class Database:
+    """An open database. Must be closed: its threads keep the process from exiting."""
+
+    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._writing = asyncio.Lock()
+        self._closed = False
+
+    @classmethod
+    async def open(cls, path: Path, migrations: Sequence[str] | None = None) -> Self:
+        """Opens the database, creating or migrating it first.
+
+        Args:
+            path: the database file; its folder is made if it is missing.
+            migrations: SQL of every migration, oldest first; this program's own by default.
+        Raises:
+            DatabaseError: it is damaged, not ours, or written by a newer version.
+            StorageError: it cannot be read or written.
+        """
+        opened: list[Self] = []
+        try:
+            await uninterrupted(cls._open_into(opened, path, migrations))
+        except BaseException:
+            for database in opened:
+                await database.close()
+            raise
+        return opened[0]
+
+    @classmethod
+    async def _open_into(
+        cls, opened: list[Self], path: Path, migrations: Sequence[str] | None
+    ) -> None:
+        """Opens both connections, or leaves none open."""
+        known = read_migrations() if migrations is None else migrations
+        await asyncio.to_thread(prepare, path, known)
+        with sqlite_errors("opening the database"):
+            writer = await _connect(path)
+            try:
+                reader = await _connect(path, "PRAGMA query_only = ON")
+            except BaseException:
+                await writer.close()
+                raise
+        opened.append(cls(writer, reader))
+
+    async def __aenter__(self) -> Self:
+        """The database itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the database."""
+        await self.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        """The writing connection inside one transaction, committed only if the block ends normally.
+
+        Yields:
+            the connection; use `execute_fetchall` on it.
+        Raises:
+            StorageError: it could not be written; nothing was changed.
+        """
+        async with self._writing:
+            self._check_open()
+            with sqlite_errors("writing the database"):
+                try:
+                    await self._writer.execute_fetchall("BEGIN IMMEDIATE")
+                    yield self._writer
+                    await uninterrupted(self._writer.commit())
+                except BaseException:
+                    # Before the lock is free; after a commit there is nothing left to roll back.
+                    await uninterrupted(self._writer.rollback())
+                    raise
+
+    async def read(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
+        """All rows of one SELECT over what is committed.
+
+        Args:
+            sql: the statement.
+            parameters: its values, by position or by name.
+        Raises:
+            StorageError: it could not be read.
+        """
+        self._check_open()
+        with sqlite_errors("reading the database"):
+            return await rows_of(self._reader, sql, parameters)
+
+    async def close(self) -> None:
+        """Closes both connections, the reader first, whatever happens to the caller."""
+        if self._closed:
+            return
+        self._closed = True
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        """The writer is last, so that it alone moves the log into the database file."""
+        with sqlite_errors("closing the database"):
+            try:
+                await self._reader.close()
+            finally:
+                await self._writer.close()
+
+    def _check_open(self) -> None:
+        """Raises DatabaseError after close."""
+        if self._closed:
+            raise DatabaseError(
+                "The database is closed.", hint="Start the laboratory again, then repeat the call."
+            )
+
+
+async def rows_of(
+    connection: aiosqlite.Connection, sql: str, parameters: Parameters = ()
+) -> list[sqlite3.Row]:
+    """All rows that one statement gives on this connection.
+
+    Args:
+        connection: the connection of a transaction.
+        sql: one statement, also an INSERT or UPDATE with RETURNING.
+        parameters: its values, by position or by name.
+    """
+    return list(await connection.execute_fetchall(sql, parameters))

@@ -1,0 +1,45 @@
+"""Whether a request was made before, by its task id or idempotency key."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ktrdr_mcp.errors import TaskConflict, shown
+from ktrdr_mcp.store.db import SqlValue
+from ktrdr_mcp.store.task_row import TaskRow
+
+SAME_NAME: Final = """
+SELECT * FROM training_tasks
+WHERE task_id = :task_id OR idempotency_key = :idempotency_key
+ORDER BY task_id = :task_id DESC"""
+
+
+class RequestNames(NamedTuple):
+    """What a request may be recognised by."""
+
+    task_id: str | None
+    idempotency_key: str | None
+
+    def parameters(self) -> dict[str, SqlValue]:
+        """The values of a statement."""
+        return self._asdict()
+
+
+def same_request(
+    rows: Sequence[sqlite3.Row], names: RequestNames, request_hash: str
+) -> TaskRow | None:
+    """The task that this request made before. Raises TaskConflict if another request made it."""
+    found = [TaskRow.from_row(row) for row in rows]
+    for row in found:
+        by_id = row.task_id == names.task_id
+        if row.request_hash != request_hash or (not by_id and row is not found[0]):
+            name = "task_id" if by_id else "idempotency_key"
+            raise TaskConflict(
+                f"The {name} {shown(getattr(names, name))} belongs to another request, "
+                f"that of task {row.task_id}.",
+                hint=f"Use another {name}, or read task {row.task_id} with get_training_status.",
+                field=name,
+            )
+    return found[0] if found else None

@@ -1,0 +1,75 @@
+"""What a failure of SQLite means to the caller."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from ktrdr_mcp.errors import DatabaseError, StorageError, StorageFull
+
+PRIMARY_CODE_MASK: Final = 0xFF  # the low byte of an extended result code
+DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+UNUSABLE_FILE: Final = {
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+}
+LOCKED: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def damaged(reason: str) -> DatabaseError:
+    """The error of a database whose content is not what was written."""
+    return DatabaseError(
+        f"The workspace's database is damaged: {reason}.",
+        hint="Stop the program and put a backup (ktrdr.db.bak-*) in its place; "
+        "saved models are unharmed.",
+    )
+
+
+def meaning_of(error: sqlite3.Error, doing: str) -> StorageError:
+    """The error a caller can act on.
+
+    Args:
+        error: what SQLite raised.
+        doing: what was being done, for the message.
+    """
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY_CODE_MASK
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFull(f"No space left while {doing}.", hint="Free disk space, then try again.")
+    if code in DAMAGED:
+        return damaged(name)
+    if code in UNUSABLE_FILE:
+        return StorageError(
+            f"The database's file failed while {doing} ({name}).",
+            hint="Check that the workspace exists, can be written and has space, then try again.",
+        )
+    if code in LOCKED:
+        return StorageError(
+            f"Another program held the database while {doing}.",
+            hint="Close whatever else has the database open, then try again.",
+        )
+    return DatabaseError(
+        f"The database refused while {doing} ({name}).",
+        hint="This is a defect of the program; the log has the details.",
+    )
+
+
+@contextmanager
+def sqlite_errors(doing: str) -> Iterator[None]:
+    """Turns SQLite's errors into ours; a broken constraint passes: its meaning is the caller's.
+
+    Args:
+        doing: what was being done, for the message.
+    Raises:
+        StorageError: or one of its subclasses.
+    """
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.Error as error:
+        raise meaning_of(error, doing) from error

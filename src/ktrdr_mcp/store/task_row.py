@@ -1,0 +1,113 @@
+"""One task as it is stored, and one that is about to be."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass, fields
+from typing import Any, Final, Self
+
+JSON_COLUMNS: Final = ("config", "spec", "result")
+
+
+def json_text(value: Any) -> str:
+    """A value as compact, strict JSON with its keys in order. Raises ValueError on NaN."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Fence:
+    """The one run of a task that may write to its row; any other run is a ghost."""
+
+    attempt: int
+    generation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTask:
+    """A task to be stored: what the client asked for and everything the job needs."""
+
+    task_id: str
+    symbol: str
+    timeframe: str
+    strategy: str
+    config: dict[str, Any]  # the effective configuration, complete
+    spec: dict[str, Any]  # everything the job needs, as JSON
+    total_epochs: int
+    request_hash: str  # equal requests have equal hashes
+    similarity_hash: str  # equal for requests that would train the same model
+    spec_version: int = 1
+    idempotency_key: str | None = None
+    group_id: str | None = None
+    executor: str = "thread"
+
+    def parameters(self) -> dict[str, str | int | None]:
+        """The values of its columns by name."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: json_text(value) if name in JSON_COLUMNS else value
+            for name, value in values.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRow:
+    """One stored task. Times are ISO 8601 UTC text with Z."""
+
+    seq: int  # order of submission
+    task_id: str
+    symbol: str
+    timeframe: str
+    config: dict[str, Any]
+    status: str
+    progress: int  # percent, at the last transition
+    started_at: str | None  # of the first attempt
+    completed_at: str | None  # when it became completed, failed or cancelled
+    error_message: str | None
+    model_path: str | None  # of the unsaved result, relative to the workspace
+    created_at: str
+    strategy: str
+    spec: dict[str, Any]
+    spec_version: int
+    request_hash: str
+    idempotency_key: str | None
+    similarity_hash: str
+    group_id: str | None
+    attempt: int  # how often it was claimed
+    generation: str | None  # the process that claimed it last
+    executor: str
+    current_epoch: int  # at the last transition
+    total_epochs: int
+    error_code: str | None
+    error_hint: str | None
+    error_stage: str | None
+    result: dict[str, Any] | None
+    data_fingerprint: str | None
+    label_hash: str | None
+    test_start: str | None
+    test_end: str | None
+    cancel_requested: bool
+
+    @classmethod
+    def from_row(cls, row: sqlite3.Row) -> Self:
+        """The value of one row of training_tasks."""
+        values = {each.name: row[each.name] for each in fields(cls)}
+        for name in JSON_COLUMNS:
+            values[name] = None if values[name] is None else json.loads(values[name])
+        values["cancel_requested"] = bool(values["cancel_requested"])
+        return cls(**values)
+
+    @property
+    def fence(self) -> Fence:
+        """What an update by this run of the task must match. Only for a claimed task."""
+        if self.generation is None:
+            raise ValueError(f"task {self.task_id} was never claimed")
+        return Fence(self.attempt, self.generation)
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """Some tasks, newest first."""
+
+    rows: list[TaskRow]
+    has_more: bool

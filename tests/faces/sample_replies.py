@@ -1,0 +1,212 @@
+"""Replies as a laboratory would give them, at the long end of what is sensible."""
+
+from __future__ import annotations
+
+from ktrdr_mcp.contract import TrainingConfig, responses
+
+UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+MOMENT = "2026-08-14T20:30:00Z"
+LONG_NAME = "aapl_momentum_with_volume_and_trend_v12"
+
+DATA_USED = responses.DataUsed(
+    first_bar="1980-12-12T00:00:00Z",
+    last_bar=MOMENT,
+    bars=1_049_812,
+    usable_rows=1_049_755,
+    train_rows=682_340,
+    validation_rows=209_951,
+    test_rows=157_464,
+    purged_rows=16,
+    class_shares={"buy": 0.331254, "hold": 0.402311, "sell": 0.266435},
+    source="built-in sample (mintalib 0.1.13)",
+)
+
+STARTED = responses.TrainingStarted(
+    task_id=UUID,
+    message="Training queued; wait with get_training_status.",
+    symbol="AAPL",
+    timeframe="1h",
+    config=TrainingConfig().model_dump(mode="json"),
+    estimated_duration_minutes=0.25,
+    strategy="default",
+    data=DATA_USED,
+    warnings=["The data begin on 2024-08-15; the request asked for 2024-01-01."],
+    similar_to=[],
+)
+
+
+def status(
+    epoch: int = 12, state: str = "training", queue_position: int | None = None
+) -> responses.TrainingStatus:
+    """A task's state after the epoch."""
+    return responses.TrainingStatus.model_validate(
+        {
+            "task_id": UUID,
+            "status": state,
+            "progress": 100 if state == "completed" else epoch,
+            "current_epoch": epoch,
+            "total_epochs": 100,
+            "symbol": "AAPL",
+            "timeframe": "15m",
+            "started_at": MOMENT,
+            "estimated_completion": MOMENT,
+            "current_metrics": {
+                "train_loss": 1.012345,
+                "val_loss": 0.981234,
+                "train_accuracy": 0.491234,
+                "val_accuracy": 0.412345,
+            },
+            "error": None,
+            "error_code": None,
+            "queue_position": queue_position,
+        }
+    )
+
+
+PENDING = responses.TrainingStatus(
+    task_id=UUID,
+    status="pending",
+    progress=0,
+    current_epoch=0,
+    total_epochs=100,
+    symbol="AAPL",
+    timeframe="1h",
+    started_at=None,
+    estimated_completion=None,
+    current_metrics=responses.CurrentMetrics(),
+    error=None,
+    error_code=None,
+    queue_position=2,
+)
+
+FAILED = status(epoch=3, state="failed").model_copy(
+    update={
+        "error": (
+            "The loss stopped being a finite number in epoch 4; the last finite loss was 8.3e+12. "
+            "Lower learning_rate (it is 1000) or set gradient_clip."
+        ),
+        "error_code": "diverged",
+        "estimated_completion": None,
+    }
+)
+
+PERFORMANCE = responses.ModelPerformance(
+    task_id=UUID,
+    training_metrics=responses.TrainingMetrics(
+        final_train_loss=1.012345,
+        final_val_loss=1.045678,
+        final_train_accuracy=0.456789,
+        final_val_accuracy=0.434567,
+        epochs_completed=99_999,
+        early_stopped=True,
+        training_time_minutes=1234.567,
+        best_epoch=99_989,
+    ),
+    test_metrics=responses.HeldOutMetrics(
+        test_loss=1.067891,
+        test_accuracy=0.412345,
+        precision=0.391234,
+        recall=0.387654,
+        f1_score=0.382345,
+        majority_accuracy=0.402311,
+    ),
+    model_info=responses.ModelInfo(
+        model_size_mb=12.345678, parameters_count=125_430, architecture="mlp_1024_512_256_128_64_32"
+    ),
+    data=DATA_USED,
+    test_period=[MOMENT, MOMENT],
+    predicted_shares={"buy": 0.300001, "hold": 0.499999, "sell": 0.2},
+    collapsed=False,
+    summary=(
+        "Accuracy on 157464 test rows is 0.412, against 0.402 for always answering 'hold'. "
+        "The difference is within what chance allows."
+    ),
+    history=f"training://{UUID}",
+)
+
+SAVED = responses.ModelSaved(
+    model_id="model_20260814_203000_1",
+    model_name=LONG_NAME,
+    model_path=f"models/{LONG_NAME}/AAPL_1h_v12",
+    task_id=UUID,
+    saved_at=MOMENT,
+    model_size_mb=0.031,
+    version=12,
+    created=True,
+)
+
+LOADED = responses.ModelLoaded(
+    model_name=LONG_NAME,
+    model_info=responses.LoadedModelInfo(
+        created_at=MOMENT,
+        symbol="AAPL",
+        timeframe="1h",
+        architecture="mlp_64_32_16",
+        training_accuracy=0.456789,
+        test_accuracy=0.412345,
+        strategy="default",
+        version=12,
+        trained_on=[MOMENT, MOMENT],
+    ),
+)
+
+PREDICTION = responses.ModelPrediction(
+    model_name=LONG_NAME,
+    symbol="AAPL",
+    test_date="2025-06-09",
+    prediction=responses.Prediction(
+        signal="buy",
+        confidence=0.412345,
+        signal_strength=0.101234,
+        fuzzy_outputs={"bearish": 0.0, "neutral": 0.9, "bullish": 0.1},
+        probabilities={"buy": 0.412345, "hold": 0.276544, "sell": 0.311111},
+    ),
+    input_features={"rsi_14": 64.2, "sma_20": 152.34},
+    as_of=MOMENT,
+    in_sample=False,
+    timeframe="1h",
+    version=12,
+    warnings=[],
+)
+
+MODEL_ROW = responses.ModelRow(
+    model_id="model_20260814_203000_1",
+    model_name=LONG_NAME,
+    symbol="AAPL",
+    timeframe="15m",
+    created_at=MOMENT,
+    training_accuracy=0.456789,
+    test_accuracy=0.412345,
+    description="Momentum with volume; test accuracy within chance of the majority class.",
+    version=12,
+)
+
+TASK_SUMMARY = responses.TaskSummary(
+    task_id=UUID,
+    status="completed",
+    progress=100,
+    symbol="AAPL",
+    timeframe="15m",
+    strategy=LONG_NAME,
+    created_at=MOMENT,
+    val_accuracy=0.434567,
+    test_accuracy=0.412345,
+    error_code=None,
+)
+
+SERIES = responses.SeriesSummary(
+    symbol="AAPL",
+    timeframe="15m",
+    bars=1_049_812,
+    first_bar="1980-12-12T00:00:00Z",
+    last_bar=MOMENT,
+    source="built-in sample (mintalib 0.1.13)",
+    notes=["The ticker is inferred; the upstream terms are unverified.", "Also gives 1h, 4h."],
+    defects=None,
+)
+
+CANCELLED = responses.TaskCancelled(task_id=UUID, status="cancelled", message="The task is over.")
+
+MODELS = responses.ModelList(models=[MODEL_ROW] * 5, returned=5, has_more=True)
+TASKS = responses.TaskList(tasks=[TASK_SUMMARY] * 5, returned=5, has_more=True)
+ALL_SERIES = responses.DataSummary(series=[SERIES] * 5, returned=5, has_more=True)

@@ -1,0 +1,30 @@
+"""A server on standard input and output whose laboratory is noisy and broken."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from fake_lab import FakeLab
+
+from ktrdr_mcp.contract import requests, responses
+from ktrdr_mcp.faces.logs import configure_logging
+from ktrdr_mcp.faces.tools import build_server
+
+
+class NoisyLab(FakeLab):
+    """Prints, logs and crashes, as a library below a training might."""
+
+    async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
+        print("noise from Python")  # noqa: T201
+        os.system("echo noise from a child process")  # noqa: ASYNC221
+        logging.getLogger("some.library").warning("noise in the log")
+        return await super().list_training_tasks(request)
+
+    async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
+        raise RuntimeError("a defect below")
+
+
+if __name__ == "__main__":
+    configure_logging()
+    build_server(NoisyLab()).run("stdio")

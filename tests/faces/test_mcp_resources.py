@@ -1,0 +1,139 @@
+"""Histories, model cards and strategy files by address."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import sample_replies
+from fake_lab import FakeLab
+from mcp.shared.exceptions import MCPError
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, TextResourceContents
+from mcp_clients import Connect
+
+from ktrdr_mcp.errors import DatabaseError
+
+UUID = sample_replies.UUID
+
+
+async def read(connect: Connect, uri: str) -> TextResourceContents:
+    """The only content at the address."""
+    async with connect() as client:
+        (content,) = (await client.read_resource(uri)).contents
+    assert isinstance(content, TextResourceContents)
+    return content
+
+
+async def refused(connect: Connect, uri: str) -> MCPError:
+    """The error that reading the address gives."""
+    async with connect() as client:
+        with pytest.raises(MCPError) as caught:
+            await client.read_resource(uri)
+    return caught.value
+
+
+@pytest.mark.asyncio
+async def test_the_three_templates_are_listed(connect: Connect) -> None:
+    async with connect() as client:
+        templates = (await client.list_resource_templates()).resource_templates
+    assert {template.uri_template: template.mime_type for template in templates} == {
+        "training://{task_id}": "application/json",
+        "model://{model_name}": "application/json",
+        "strategy://{name}": "application/yaml",
+    }
+
+
+@pytest.mark.asyncio
+async def test_a_history_is_compact_json(connect: Connect) -> None:
+    content = await read(connect, f"training://{UUID}")
+    assert content.mime_type == "application/json"
+    assert json.loads(content.text)["epochs"] == [{"epoch": 1, "val_loss": 1.1}]
+    assert ": " not in content.text
+
+
+@pytest.mark.asyncio
+async def test_a_model_card_is_json(connect: Connect) -> None:
+    content = await read(connect, "model://alpha")
+    assert json.loads(content.text) == {"model_name": "alpha", "description": "from Zürich"}
+
+
+@pytest.mark.asyncio
+async def test_a_strategy_is_its_own_text(connect: Connect) -> None:
+    content = await read(connect, "strategy://default")
+    assert (content.text, content.mime_type) == ("name: default\n", "application/yaml")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("training://nobody", "No task has the id 'nobody'. Call list_training_tasks."),
+        ("model://nobody", "No model is named 'nobody'. Saved: alpha."),
+        ("strategy://nobody", "No strategy is named 'nobody'. There is: default."),
+    ],
+)
+async def test_an_unknown_name_is_not_found_with_our_sentence(
+    connect: Connect, uri: str, sentence: str
+) -> None:
+    error = await refused(connect, uri)
+    assert (error.code, error.message) == (INVALID_PARAMS, sentence)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "training://%2E%2E",
+        "training://..%2F..%2Fetc%2Fpasswd",
+        "training://a%00b",
+        f"training://{'a' * 10_000}",
+        "model://..",
+        "model://UPPER",
+        "strategy://%2Fetc%2Fpasswd",
+    ],
+)
+async def test_a_hostile_name_is_refused_before_the_laboratory_is_asked(
+    connect: Connect, lab: FakeLab, uri: str
+) -> None:
+    error = await refused(connect, uri)
+    assert error.code == INVALID_PARAMS
+    assert "must match ^" in error.message
+    assert error.message.isascii()
+    assert len(error.message) < 300
+    assert lab.calls == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "uri", ["file:///etc/passwd", "training://a/b", "nonsense", f"x://{'a' * 10_000}"]
+)
+async def test_an_address_of_no_known_form_is_told_the_forms(
+    connect: Connect, lab: FakeLab, uri: str
+) -> None:
+    error = await refused(connect, uri)
+    assert error.code == INVALID_PARAMS
+    assert "training://{task_id}, model://{model_name}, strategy://{name}" in error.message
+    assert len(error.message) < 300
+    assert lab.calls == []
+
+
+@pytest.mark.asyncio
+async def test_a_storage_failure_is_told_as_such(connect: Connect, lab: FakeLab) -> None:
+    lab.failure = DatabaseError("The database cannot be read.", hint="Restore a backup.")
+    error = await refused(connect, f"training://{UUID}")
+    assert error.code == INTERNAL_ERROR
+    assert error.message == "The database cannot be read. Restore a backup."
+
+
+@pytest.mark.asyncio
+async def test_a_defect_while_reading_is_logged_and_not_shown(
+    connect: Connect, lab: FakeLab, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.failure = RuntimeError("secret /root/path")
+    with caplog.at_level(logging.ERROR):
+        error = await refused(connect, f"training://{UUID}")
+    assert error.code == INTERNAL_ERROR
+    assert "defect in this program" in error.message
+    assert "secret" not in error.message
+    assert "secret /root/path" in caplog.text

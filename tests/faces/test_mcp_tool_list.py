@@ -1,0 +1,144 @@
+"""What a client is told of the tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fake_lab import FakeLab
+from mcp.types import Tool
+from mcp_clients import Connect
+
+from ktrdr_mcp import limits
+from ktrdr_mcp.contract.config import NOT_AVAILABLE_YET, TrainingConfig
+from ktrdr_mcp.faces.tools import INSTRUCTIONS, build_server
+
+NAMES = [
+    "start_training",
+    "get_training_status",
+    "get_model_performance",
+    "cancel_training",
+    "save_trained_model",
+    "load_trained_model",
+    "test_model_prediction",
+    "list_trained_models",
+    "list_training_tasks",
+    "get_market_data_summary",
+]
+CHANGING = {"start_training", "cancel_training", "save_trained_model"}
+
+
+async def listed(lab: FakeLab) -> dict[str, Tool]:
+    """The tools by name."""
+    return {tool.name: tool for tool in await build_server(lab).list_tools()}
+
+
+def subschemas(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a schema, keywords and properties alike."""
+    if isinstance(node, dict):
+        yield node
+        for child in node.values():
+            yield from subschemas(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from subschemas(child)
+
+
+@pytest.mark.asyncio
+async def test_the_ten_tools_are_listed_in_a_fixed_order(connect: Connect) -> None:
+    async with connect() as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == NAMES
+
+
+@pytest.mark.asyncio
+async def test_the_whole_tool_list_stays_small(connect: Connect) -> None:
+    async with connect() as client:
+        result = await client.list_tools()
+    wire = result.model_dump(mode="json", by_alias=True, exclude_none=True)
+    compact = json.dumps(wire, separators=(",", ":"), ensure_ascii=False)
+    assert len(compact.encode()) <= limits.TOOL_LIST_BYTES
+
+
+@pytest.mark.asyncio
+async def test_schemas_are_flat(lab: FakeLab) -> None:
+    for tool in (await listed(lab)).values():
+        for schema in (tool.input_schema, tool.output_schema):
+            assert schema is not None
+            assert schema["type"] == "object"
+            assert not {"anyOf", "oneOf", "allOf", "not"} & set(schema)
+            for part in subschemas(schema):
+                assert not {"$ref", "$defs", "title"} & set(part)
+                assert not isinstance(part.get("type"), list)
+
+
+@pytest.mark.asyncio
+async def test_input_schemas_refuse_unknown_fields_and_offer_no_null(lab: FakeLab) -> None:
+    for tool in (await listed(lab)).values():
+        assert tool.input_schema["additionalProperties"] is False
+        assert '"null"' not in json.dumps(tool.input_schema)
+
+
+@pytest.mark.asyncio
+async def test_start_training_takes_the_specifications_fields(lab: FakeLab) -> None:
+    schema = (await listed(lab))["start_training"].input_schema
+    assert set(schema["properties"]) == {
+        *("symbol", "timeframe", "config", "start_date", "end_date", "task_id"),
+        *("strategy", "idempotency_key"),
+    }
+    assert schema["required"] == ["symbol", "timeframe"]
+
+
+@pytest.mark.asyncio
+async def test_every_available_setting_is_advertised_and_no_reserved_one(lab: FakeLab) -> None:
+    schema = (await listed(lab))["start_training"].input_schema
+    expected = set(TrainingConfig.model_fields) - set(NOT_AVAILABLE_YET)
+    assert set(schema["properties"]["config"]["properties"]) == expected
+
+
+@pytest.mark.asyncio
+async def test_bounds_are_advertised(lab: FakeLab) -> None:
+    tools = await listed(lab)
+    config = tools["start_training"].input_schema["properties"]["config"]["properties"]
+    assert (config["epochs"]["minimum"], config["epochs"]["maximum"]) == (1, limits.MAX_EPOCHS)
+    assert config["dropout_rate"]["exclusiveMaximum"] == 1
+    assert config["hidden_layers"]["maxItems"] == limits.MAX_LAYERS
+    assert config["early_stopping"]["properties"]["patience"]["minimum"] == 1
+    wait_s = tools["get_training_status"].input_schema["properties"]["wait_s"]
+    assert wait_s["maximum"] == limits.MAX_WAIT_S
+    for name in ("list_trained_models", "list_training_tasks", "get_market_data_summary"):
+        limit = tools[name].input_schema["properties"]["limit"]
+        assert (limit["default"], limit["maximum"]) == (limits.MCP_PAGE_ROWS, limits.MCP_PAGE_ROWS)
+
+
+@pytest.mark.asyncio
+async def test_annotations_say_what_a_tool_changes(lab: FakeLab) -> None:
+    for name, tool in (await listed(lab)).items():
+        marks = tool.annotations
+        assert marks is not None
+        assert marks.read_only_hint is (name not in CHANGING)
+        assert marks.destructive_hint is (name == "cancel_training")
+        assert marks.open_world_hint is False
+        if name in CHANGING:
+            assert marks.idempotent_hint is (name != "start_training")
+
+
+@pytest.mark.asyncio
+async def test_tool_texts_are_plain_ascii_whatever_the_laboratory_holds(lab: FakeLab) -> None:
+    before = {name: tool.model_dump_json() for name, tool in (await listed(lab)).items()}
+    lab.names["model_name"] = ["ignore_all_instructions"]
+    after = {name: tool.model_dump_json() for name, tool in (await listed(lab)).items()}
+    assert before == after
+    assert all(text.isascii() and text.isprintable() for text in before.values())
+    assert lab.calls == []
+
+
+@pytest.mark.asyncio
+async def test_instructions_teach_the_loop_in_three_sentences(connect: Connect) -> None:
+    async with connect() as client:
+        assert client.instructions == INSTRUCTIONS
+    sentences = [part for part in INSTRUCTIONS.replace("\n", " ").split(". ") if part]
+    assert len(sentences) == 3
+    for name in ("start_training", "get_training_status", "get_model_performance", "wait_s=50"):
+        assert name in INSTRUCTIONS

@@ -1,0 +1,89 @@
+"""Schemas made flat without losing what they say."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jsonschema
+import pytest
+from pydantic import BaseModel, Field
+
+from ktrdr_mcp.contract import requests
+from ktrdr_mcp.faces.schema_inlining import input_schema, output_schema
+
+
+class Inner(BaseModel):
+    """A description for programmers."""
+
+    title: int = Field(3, ge=1)
+    reserved: bool = False
+    default: Literal["a", "b"] | None = None
+
+
+class Outer(BaseModel):
+    """Uses names that are keywords of JSON schema too."""
+
+    properties: Inner
+    optional: Inner | None = Field(None, description="may be left out")
+    description: str = ""
+    limit: int | None = Field(None, le=9)
+    rows: list[Inner] = []
+    error: str | None = None
+
+
+def test_references_nulls_titles_and_inner_defaults_are_gone() -> None:
+    inner = {
+        "type": "object",
+        "properties": {
+            "title": {"minimum": 1, "type": "integer"},
+            "default": {"enum": ["a", "b"], "type": "string"},
+        },
+    }
+    schema = input_schema(Outer, hidden={"reserved"})
+    assert schema["properties"]["properties"] == inner
+    assert schema["properties"]["optional"] == inner | {"description": "may be left out"}
+    assert schema["properties"]["description"] == {"default": "", "type": "string"}
+    assert schema["properties"]["limit"] == {"maximum": 9, "type": "integer"}
+    assert schema["required"] == ["properties"]
+    assert "description" not in schema
+
+
+def test_an_output_schema_has_each_fields_type_and_requires_nothing() -> None:
+    assert output_schema(Outer) == {
+        "type": "object",
+        "properties": {
+            "properties": {"type": "object"},
+            "optional": {"anyOf": [{"type": "object"}, {"type": "null"}]},
+            "description": {"type": "string"},
+            "limit": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+            "rows": {"type": "array"},
+            "error": {"anyOf": [{"type": "string"}, {"type": "null"}, {"type": "object"}]},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "valid"),
+    [
+        ({}, True),
+        ({"hidden_layers": [64, 32], "dropout_rate": 0}, True),
+        ({"labels": {"method": "triple_barrier", "horizon": 8, "width": 0.85}}, True),
+        ({"lr_scheduler": {"type": "step", "gamma": 0.5}}, True),
+        ({"epochs": 0}, False),
+        ({"dropout_rate": 1}, False),
+        ({"hidden_layers": []}, False),
+        ({"optimizer": "lion"}, False),
+        ({"early_stopping": {"patiense": 3}}, False),
+        ({"lr_scheduler": {"gamma": 0}}, False),
+    ],
+)
+def test_the_flat_schema_judges_as_the_model_does(config: dict[str, Any], valid: bool) -> None:
+    request = {"symbol": "AAPL", "timeframe": "1h", "config": config}
+    checker = jsonschema.Draft202012Validator(input_schema(requests.StartTraining))
+    assert checker.is_valid(request) is valid
+    try:
+        requests.StartTraining.model_validate(request)
+    except ValueError:
+        assert not valid
+    else:
+        assert valid

@@ -1,0 +1,113 @@
+"""What the end of a run means for its task."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from ktrdr_mcp.context import Cancelled, Progress
+from ktrdr_mcp.errors import Diverged, NotEnoughData
+from ktrdr_mcp.jobs.executor import Ended
+from ktrdr_mcp.jobs.live import Live
+from ktrdr_mcp.jobs.outcome import Outcome, outcome_of
+from ktrdr_mcp.limits import MAX_ERROR_CHARACTERS
+
+LIVE = Live(0.0).after(Progress(40, 100, 0.7, 0.8, 0.5, 0.4), 1.0)
+
+
+def outcome(ended: Ended, stop_requested: bool = False) -> Outcome:
+    """The outcome of a run that had finished 40 of 100 epochs."""
+    found = outcome_of("t1", ended, LIVE, stop_requested)
+    assert found is not None
+    return found
+
+
+def failure(error: BaseException, stop_requested: bool = False) -> tuple[object, object]:
+    """The status and the error code of a run that raised."""
+    found = outcome(Ended(error=error), stop_requested)
+    return found.status, found.columns["error_code"]
+
+
+def test_a_result_completes_the_task_with_its_metrics_and_columns() -> None:
+    result = {"metrics": {"a": 1}, "columns": {"model_path": "p", "data_fingerprint": "f"}}
+    columns = outcome(Ended(result=result)).columns
+    assert columns.pop("completed_at")
+    assert columns == {
+        "current_epoch": 40,
+        "model_path": "p",
+        "data_fingerprint": "f",
+        "result": '{"a":1}',
+        "progress": 100,
+    }
+
+
+def test_a_result_that_came_after_a_request_to_stop_still_counts() -> None:
+    assert outcome(Ended(result={"metrics": {}}), stop_requested=True).status == "completed"
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        {},
+        {"metrics": {"loss": float("nan")}},
+        {"metrics": {}, "columns": {"task_id": "other"}},
+        {"metrics": {}, "columns": {"test_start": ["list"]}},
+        {"metrics": {}, "columns": None},
+    ],
+)
+def test_a_result_of_the_wrong_form_is_a_defect(result: object) -> None:
+    found = outcome(Ended(result=result))  # type: ignore[arg-type]
+    assert (found.status, found.columns["error_code"]) == ("failed", "internal_error")
+
+
+def test_our_errors_are_kept_with_the_stage_they_came_from() -> None:
+    error = Diverged("The loss became NaN in epoch 3.", hint="Lower learning_rate.")
+    error.stage = "train"  # type: ignore[attr-defined]
+    columns = outcome(Ended(error=error)).columns
+    assert columns.pop("completed_at")
+    assert columns == {
+        "error_code": "diverged",
+        "error_message": "The loss became NaN in epoch 3.",
+        "error_hint": "Lower learning_rate.",
+        "error_stage": "train",
+        "progress": 40,
+        "current_epoch": 40,
+    }
+
+
+def test_memory_that_ran_out_is_said_as_such() -> None:
+    torch_text = "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"
+    assert failure(MemoryError()) == ("failed", "out_of_memory")
+    assert failure(RuntimeError(torch_text)) == ("failed", "out_of_memory")
+    assert failure(RuntimeError("shapes do not match")) == ("failed", "internal_error")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("/secret/path"), SystemExit(1), KeyboardInterrupt(), StopIteration(), Cancelled()],
+)
+def test_anything_else_is_a_defect_whose_text_goes_only_to_the_log(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        columns = outcome(Ended(error=error)).columns
+    assert columns["error_code"] == "internal_error"
+    assert type(error).__name__ in str(columns["error_message"])
+    assert "secret" not in str(columns)
+    assert caplog.records[0].exc_info is not None
+
+
+def test_only_a_run_that_was_asked_may_stop_without_an_outcome() -> None:
+    assert outcome_of("t1", Ended(error=Cancelled()), LIVE, stop_requested=True) is None
+    assert failure(Cancelled()) == ("failed", "internal_error")
+    error = NotEnoughData("Too few bars.", hint="Widen the range.")
+    assert failure(error, stop_requested=True) == ("failed", "not_enough_data")
+
+
+def test_long_texts_are_cut_to_what_a_status_may_hold() -> None:
+    error = Diverged("m" * 1000, hint="h" * 1000)
+    columns = outcome(Ended(error=error)).columns
+    assert len(str(columns["error_message"])) == MAX_ERROR_CHARACTERS
+    assert len(str(columns["error_hint"])) == MAX_ERROR_CHARACTERS

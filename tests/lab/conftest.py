@@ -1,0 +1,52 @@
+"""A laboratory on a workspace of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from lab_bench import Bench
+
+from ktrdr_mcp.app import open_lab
+from ktrdr_mcp.paths import Workspace
+
+
+@pytest_asyncio.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    workspace = Workspace(tmp_path / "workspace")
+    async with open_lab(workspace) as opened:
+        yield Bench(opened.lab, workspace)
+
+
+@pytest.fixture
+def write_csv() -> Callable[..., None]:
+    """Writes a series into a workspace."""
+
+    def write(workspace: Workspace, rows: int = 600, name: str = "TEST_1h.csv", **replace: Any):
+        generator = np.random.default_rng(1)
+        close = 100 * np.exp(np.cumsum(0.005 * generator.standard_normal(rows)))
+        opens = np.r_[100.0, close[:-1]]
+        table = {
+            "timestamp": [
+                str(moment).replace("T", " ") + "+00:00"
+                for moment in np.datetime64("2024-01-01T00:00:00") + np.arange(rows) * 3600
+            ],
+            "open": opens,
+            "high": np.maximum(opens, close) * 1.001,
+            "low": np.minimum(opens, close) * 0.999,
+            "close": close,
+            "volume": np.full(rows, 10.0),
+        }
+        for column, (row, value) in replace.items():
+            values = list(table[column])
+            values[row] = value
+            table[column] = values
+        lines = [",".join(table), *(",".join(map(str, row)) for row in zip(*table.values()))]
+        workspace.data.mkdir(parents=True, exist_ok=True)
+        (workspace.data / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    return write

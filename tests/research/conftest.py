@@ -1,0 +1,79 @@
+"""A training on bars that a test makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ktrdr_mcp.context import Context, NullContext
+from ktrdr_mcp.contract.config import TrainingConfig
+from ktrdr_mcp.data.bars import Bars, LoadedBars
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.research import pipeline
+from ktrdr_mcp.research.config import effective
+from ktrdr_mcp.research.prepare import Prepared, prepare
+from ktrdr_mcp.research.spec import SeriesSpec, TrainingSpec
+from ktrdr_mcp.strategy import StrategyLibrary
+
+
+@dataclass
+class OneSeries:
+    """A source with one series."""
+
+    bars: Bars
+    notes: list[str] = field(default_factory=list)
+
+    def load(self, symbol: str, timeframe: str) -> LoadedBars:
+        return LoadedBars(self.bars, "made by a test", self.notes)
+
+
+@dataclass
+class Trial:
+    """Trains and prepares in a folder of its own."""
+
+    root: Path
+
+    def spec(
+        self,
+        config: dict[str, Any] | None = None,
+        strategy: str = "default",
+        start: str | None = None,
+        end: str | None = None,
+        task_id: str = "trial",
+    ) -> TrainingSpec:
+        chosen = StrategyLibrary(Workspace(self.root)).read(strategy)
+        merged = effective(TrainingConfig.model_validate(config or {}), chosen)
+        return TrainingSpec(task_id, (SeriesSpec("TEST", "1h", start, end),), chosen, merged)
+
+    def prepare(self, bars: Bars, config: dict[str, Any] | None = None, **more: Any) -> Prepared:
+        return prepare(self.spec(config, **more), OneSeries(bars))  # type: ignore[arg-type]
+
+    def run(
+        self,
+        bars: Bars,
+        config: dict[str, Any] | None = None,
+        context: Context | None = None,
+        folder: str = "bundle",
+        **more: Any,
+    ) -> dict[str, Any]:
+        return pipeline.run(
+            self.spec(config, **more).to_dict(),
+            self.root / folder,
+            context or NullContext(),
+            OneSeries(bars),  # type: ignore[arg-type]
+        )
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    return Trial(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def noise(make_bars: Callable[..., Bars], planted_close: Callable[..., Any]) -> Bars:
+    """A random walk of 900 bars."""
+    return make_bars(planted_close(900, 0.0, seed=5))

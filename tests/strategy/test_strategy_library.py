@@ -1,0 +1,91 @@
+"""Where strategies are found."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ktrdr_mcp.errors import InvalidName, InvalidStrategy, StrategyNotFound
+from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.strategy import DEFAULT_STRATEGY, StrategyLibrary
+
+OWN = "indicators: [{name: rsi}]\nfuzzy_sets: {rsi: crisp}\n"
+
+
+@pytest.fixture
+def library(tmp_path):
+    return StrategyLibrary(Workspace(tmp_path))
+
+
+def write(library, name, data):
+    folder = library.workspace.strategies
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+def test_an_empty_workspace_has_the_programs_own_strategies(library):
+    names = library.names()
+    assert DEFAULT_STRATEGY in names
+    assert len(names) >= 4
+    assert [library.read(name).name for name in names] == names
+
+
+def test_built_in_strategies_say_what_they_are_for_and_ignore_nothing(library):
+    for name in library.names():
+        strategy = library.read(name)
+        assert len(strategy.description) > 40
+        assert strategy.ignored == ()
+
+
+def test_a_file_of_the_workspace_wins(library):
+    write(library, "default.yaml", OWN)
+    assert library.read("default").fuzzy_inputs[0].sets == "crisp"
+    assert library.text("default") == OWN
+    assert library.names().count("default") == 1
+
+
+def test_only_well_formed_names_are_listed(library):
+    before = library.names()
+    for name in ("Mine.yaml", "my strategy.yaml", "notes.txt", ".hidden.yaml", "mine.yml"):
+        write(library, name, OWN)
+    (library.workspace.strategies / "folder.yaml").mkdir()
+    write(library, "mine.yaml", OWN)
+    assert library.names() == sorted([*before, "mine"])
+
+
+def test_an_absent_strategy_is_named_with_those_there_are(library):
+    with pytest.raises(StrategyNotFound, match="Did you mean 'mean_reversion'") as caught:
+        library.read("mean_reversal")
+    assert "trend_following" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["", "../default", "Default", "default.yaml", "a/b", "a\n", None])
+def test_a_malformed_name_never_becomes_a_path(library, name):
+    with pytest.raises(InvalidName):
+        library.text(name)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(library):
+    write(library, "mine.yaml", b"\xef\xbb\xbf" + OWN.encode())
+    assert library.read("mine").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"\xff\xfe\x00", "not UTF-8"), (b"#" * (MAX_STRATEGY_BYTES + 1), "larger than")],
+)
+def test_a_file_that_cannot_be_text_is_refused(library, data, message):
+    write(library, "mine.yaml", data)
+    with pytest.raises(InvalidStrategy, match=message):
+        library.read("mine")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_a_strategy(library):
+    library.workspace.strategies.mkdir()
+    os.mkfifo(library.workspace.strategies / "pipe.yaml")
+    assert "pipe" not in library.names()
+    with pytest.raises(StrategyNotFound):
+        library.read("pipe")

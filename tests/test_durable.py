@@ -1,0 +1,91 @@
+"""A file or folder is whole under its final name, or it is not there."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from ktrdr_mcp import durable
+from ktrdr_mcp.errors import StorageError, StorageFull
+
+
+def test_replacing_a_file_leaves_the_new_content_and_no_leftovers(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.json"
+    durable.replace(target, b"one")
+    durable.replace(target, b"two", mode=0o600)
+    assert target.read_bytes() == b"two"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failed_replacement_keeps_the_old_content(tmp_path: Path, monkeypatch) -> None:
+    target = tmp_path / "file"
+    durable.replace(target, b"old")
+
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(durable.os, "fsync", no_space)
+    with pytest.raises(StorageFull):
+        durable.replace(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_unpublished_staging_folder_disappears(tmp_path: Path) -> None:
+    destination = tmp_path / "bundle"
+
+    def interrupted() -> None:
+        with durable.staging(destination) as staged:
+            durable.write_new(staged / "file", b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_published_folder_is_whole_and_never_overwrites(tmp_path: Path) -> None:
+    destination = tmp_path / "bundle"
+    for content in (b"first", b"second"):
+        with durable.staging(destination) as staged:
+            durable.write_new(staged / "file", content)
+            if content == b"first":
+                durable.publish(staged, destination)
+            else:
+                with pytest.raises(StorageError):
+                    durable.publish(staged, destination)
+    assert (destination / "file").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_an_error_names_the_trouble_but_no_path(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as failed, durable.storage_errors("writing x"):
+        (tmp_path / "missing" / "file").write_text("", encoding="utf-8")
+    assert "No such file or directory" in failed.value.message
+    assert str(tmp_path) not in failed.value.message + failed.value.hint
+
+
+def test_sweeping_removes_leftovers_only(tmp_path: Path) -> None:
+    (tmp_path / ".staging-bundle-1").mkdir()
+    (tmp_path / ".staging-file-2").write_bytes(b"x")
+    (tmp_path / "bundle").mkdir()
+    assert durable.sweep(tmp_path) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert durable.sweep(tmp_path / "absent") == 0
+
+
+def test_discarding_frees_the_name(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"x")
+    durable.discard(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_strict_and_stable() -> None:
+    assert durable.json_bytes({"b": 1, "a": 0.1}) == b'{\n "a": 0.1,\n "b": 1\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        durable.json_bytes(float("nan"))
