@@ -85,7 +85,7 @@ class TrainingConfig(Strict):
         max_length=8,
         description=(
             "method: triple_barrier (horizon, width), forward_return (horizon, threshold), "
-            "zigzag or zigzag_segments (threshold)"
+            "zigzag (threshold, horizon), zigzag_segments (threshold)"
         ),
     )
     activation: Literal["relu", "tanh", "sigmoid", "leaky_relu"] = "relu"

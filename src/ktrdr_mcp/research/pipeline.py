@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ktrdr_mcp import durable
 from ktrdr_mcp.context import Context
-from ktrdr_mcp.contract.config import EffectiveConfig
 from ktrdr_mcp.data.moments import moment_text
 from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.learn import bundle, train
-from ktrdr_mcp.learn.evaluate import Evaluation, balanced_weights, evaluate
+from ktrdr_mcp.learn.evaluate import Evaluation, evaluate
 from ktrdr_mcp.learn.inference import probabilities
 from ktrdr_mcp.learn.nets import NetworkShape
 from ktrdr_mcp.research import report
 from ktrdr_mcp.research.document import Parts, document
+from ktrdr_mcp.research.fit import fit
 from ktrdr_mcp.research.predictor import model_of, predict
 from ktrdr_mcp.research.prepare import Prepared, prepare
 from ktrdr_mcp.research.spec import TrainingSpec
@@ -89,46 +88,6 @@ def result(document: Mapping[str, Any]) -> dict[str, Any]:
         "current_epoch": metrics["training_metrics"]["epochs_completed"],
     }
     return {"metrics": metrics, "columns": kept}
-
-
-def fit(
-    shape: NetworkShape, config: EffectiveConfig, prepared: Prepared, context: Context
-) -> train.TrainedNetwork:
-    """Trains the network on the training rows, watched on the validation rows."""
-    rows = train.TrainingRows(
-        features=prepared.features.astype(np.float32),
-        labels=prepared.labels,
-        train_rows=[prepared.split.train],
-        validation_rows=[prepared.split.validation],
-    )
-    network = train.NetworkSettings(
-        seed=config.seed,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        dropout_rate=config.dropout_rate,
-    )
-    settings = trainer_settings(config, prepared.labels[prepared.split.train])
-    return train.train(shape, settings, [network], rows, context)[0]
-
-
-def trainer_settings(
-    config: EffectiveConfig, train_labels: npt.NDArray[np.int64]
-) -> train.TrainerSettings:
-    """The configuration in the trainer's words."""
-    stopping = config.early_stopping
-    scheduler = config.lr_scheduler
-    return train.TrainerSettings(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        optimizer=config.optimizer,
-        momentum=config.momentum,
-        gradient_clip=config.gradient_clip,
-        scheduler=scheduler.model_dump(exclude_none=True) if scheduler else None,
-        patience=stopping.patience if stopping else None,
-        monitor=stopping.monitor if stopping else "val_loss",
-        class_weights=balanced_weights(train_labels) if config.class_weights else None,
-        device=config.device,
-    )
 
 
 def judge(
