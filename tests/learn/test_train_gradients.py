@@ -39,9 +39,10 @@ def _one_batch(shape, networks, class_weights, weighted_rows, dropout_rates):
     gradients = torch.full_like(parameters, torch.nan)
     weight = block.normalised_weight()
     target = block.negative_target(weight, shape.outputs)
-    logits = torch.empty_like(target)
+    stored = target.new_empty(1, networks, layout.output_rows, BATCH)
+    logits = stored[:, :, : shape.outputs]
     steps = Backpropagation(layout, parameters, gradients, BATCH)
-    steps.run(block.features[0], masks, weight[0], target[0], logits[0])
+    steps.run(block.features[0], masks, weight[0], target[0], stored[0], logits[0])
     return layout, gradients, logits[0], rows, masks
 
 

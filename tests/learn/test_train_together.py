@@ -112,3 +112,16 @@ def test_unequal_row_weights_teach_what_repeated_rows_teach():
     (repeated,) = train(SHAPE, settings, network, repeated_rows, NullContext())
     for name, tensor in weighted.weights.items():
         torch.testing.assert_close(tensor, repeated.weights[name], rtol=0, atol=1e-5)
+
+
+def test_batches_whose_rows_all_weigh_nothing_teach_nothing():
+    weights = np.zeros(300)
+    weights[200:] = 1
+    settings = replace(SETTINGS, optimizer="sgd")
+    data = rows(row_weights=weights, train_rows=[np.arange(190, 205)])
+    (small,) = train(SHAPE, replace(settings, batch_size=1), NETWORKS[3:], data, NullContext())
+    only = replace(data, train_rows=[np.arange(200, 205)])
+    (expected,) = train(SHAPE, replace(settings, batch_size=5), NETWORKS[3:], only, NullContext())
+    assert np.isfinite([epoch.train_loss for epoch in small.history]).all()
+    assert all(torch.isfinite(tensor).all() for tensor in small.weights.values())
+    assert small.history[0].train_loss == pytest.approx(expected.history[0].train_loss, rel=0.1)

@@ -34,10 +34,10 @@ def test_scaler_and_fuzzy_sets_do_not_see_validation_or_test_rows(trial, noise, 
     boundary = int(before.split.validation[0])
     after = trial.prepare(changed_after(noise, boundary), strategy=strategy)
     assert after.split.train.tolist() == before.split.train.tolist()
-    assert after.strategy == before.strategy
-    assert after.scaler.to_dict() == before.scaler.to_dict()
+    assert after.view.strategy == before.view.strategy
+    assert after.view.scaler.to_dict() == before.view.scaler.to_dict()
     train = before.split.train
-    assert np.array_equal(after.features[train], before.features[train])
+    assert np.array_equal(after.view.features[train], before.view.features[train])
     assert np.array_equal(after.labels[train], before.labels[train])
 
 
@@ -45,14 +45,14 @@ def test_scaler_and_fuzzy_sets_do_not_see_validation_or_test_rows(trial, noise, 
 def test_features_do_not_change_when_the_future_is_cut_off(trial, noise, strategy) -> None:
     whole = trial.prepare(noise, strategy=strategy)
     cut = trial.prepare(noise.slice(0, 700), strategy=strategy)
-    refitted = (cut.features * cut.scaler.scale + cut.scaler.shift)[600:700]
-    assert cut.feature_names == whole.feature_names
+    refitted = (cut.view.features * cut.view.scaler.scale + cut.view.scaler.shift)[600:700]
+    assert cut.view.feature_names == whole.view.feature_names
     assert np.isfinite(refitted).all()
     # The same fuzzy sets must be compared, so the later one's are put to the earlier bars.
     from ktrdr_mcp.features.build import compute_indicators, feature_matrix
 
-    tables = [compute_indicators(noise.slice(0, stop), whole.strategy) for stop in (700, 900)]
-    values = [feature_matrix(table, whole.strategy)[1] for table in tables]
+    tables = [compute_indicators(noise.slice(0, stop), whole.view.strategy) for stop in (700, 900)]
+    values = [feature_matrix(table, whole.view.strategy)[1] for table in tables]
     assert np.array_equal(values[0][600:700], values[1][600:700])
 
 
@@ -90,7 +90,7 @@ def test_a_range_ends_at_its_last_bar_even_for_labels(trial, noise) -> None:
     other_future = trial.prepare(changed_after(noise, 600), end=end)
     same_range = trial.prepare(noise, end=end)
     assert np.array_equal(other_future.labels, same_range.labels)
-    assert np.array_equal(other_future.features, same_range.features, equal_nan=True)
+    assert np.array_equal(other_future.view.features, same_range.view.features, equal_nan=True)
 
 
 def test_the_account_of_the_rows_adds_up(trial, noise) -> None:

@@ -46,7 +46,7 @@ def admit(
         config=config,
     )
     prepared = prepare(spec, sources)
-    widths = (len(prepared.feature_names), *config.hidden_layers, len(CLASSES))
+    widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
     memory.check(widths, config.batch_size, len(prepared.bars))
     rows = prepared.used.train_rows
     duration_s = speed.training_s(widths, config.batch_size, rows, config.epochs)
@@ -69,7 +69,7 @@ def accepted(prepared: Prepared, duration_s: float) -> dict[str, Any]:
     """What the acknowledgement says; stored, so that repeating a start repeats the answer."""
     return {
         "data": prepared.used.model_dump(),
-        "warnings": [*prepared.warnings, *ignored(prepared.strategy)],
+        "warnings": [*prepared.warnings, *ignored(prepared.view.strategy)],
         "duration_s": duration_s,
     }
 

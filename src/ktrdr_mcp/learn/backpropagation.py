@@ -49,11 +49,9 @@ class Backpropagation:
         self._output_weights = layout.stored(parameters)[-1]
         self._output_gradient = layout.stored(gradients)[-1]
         columns = (layout.networks, layout.output_rows, batch_rows)
-        self._logits, self._output_delta = (parameters.new_zeros(columns) for _ in range(2))
-        self._real_logits, self._real_delta = (
-            padded[:, : layout.shape.outputs] for padded in (self._logits, self._output_delta)
-        )
-        self._probabilities = torch.empty_like(self._real_logits)
+        self._output_delta = parameters.new_zeros(columns)
+        self._real_delta = self._output_delta[:, : layout.shape.outputs]
+        self._probabilities = torch.empty_like(self._real_delta)
         self._hidden: list[_Hidden] = []
         for layer, units in enumerate(layout.shape.hidden):
             out_ones = parameters.new_ones(*rows, units + 1)
@@ -78,6 +76,7 @@ class Backpropagation:
         masks: tuple[Tensor, ...],
         weight: Tensor,
         negative_target: Tensor,
+        stored_logits: Tensor,
         logits: Tensor,
     ) -> None:
         """One batch: writes the logits and all gradients.
@@ -87,15 +86,15 @@ class Backpropagation:
             masks: (K, batch, units) per hidden layer: what each unit's output is multiplied by.
             weight: (K, 1, batch) of each row in the loss; they sum to one per network.
             negative_target: (K, outputs, batch), minus weight at the label, else zero.
-            logits: (K, outputs, batch), overwritten.
+            stored_logits: (K, stored output rows, batch), overwritten; see Layout.
+            logits: (K, outputs, batch), the part of stored_logits that means something.
         """
         values = features
         for layer, mask in zip(self._hidden, masks, strict=True):
             torch.bmm(values, layer.weights, out=layer.z)
             self._activate(layer.z, mask, layer.slope, layer.out)
             values = layer.out_ones
-        torch.bmm(self._output_weights, values.mT, out=self._logits)
-        logits.copy_(self._real_logits)
+        torch.bmm(self._output_weights, layer.out_ones_transposed, out=stored_logits)
         torch.softmax(logits, 1, out=self._probabilities)
         torch.addcmul(negative_target, self._probabilities, weight, out=self._real_delta)
         torch.bmm(self._output_delta, values, out=self._output_gradient)

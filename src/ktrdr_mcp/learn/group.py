@@ -147,12 +147,15 @@ class NetworkGroup:
         masks = self._dropout.draw(stop - start)
         weight = block.normalised_weight()
         target = block.negative_target(weight, self._shape.outputs)
-        logits = torch.empty_like(target)
+        steps, networks, outputs, rows = target.shape
+        stored_logits = target.new_empty(steps, networks, self.layout.output_rows, rows)
+        logits = stored_logits[:, :, :outputs]
         per_step = zip(
             block.features.unbind(0),
             masks,
             weight.unbind(0),
             target.unbind(0),
+            stored_logits.unbind(0),
             logits.unbind(0),
             strict=True,
         )

@@ -39,9 +39,9 @@ def document(
     return {
         "task_id": spec.task_id,
         "spec": spec.to_dict(),
-        "strategy": prepared.strategy.to_dict(),
-        "feature_names": list(prepared.feature_names),
-        "scaler": prepared.scaler.to_dict(),
+        "strategy": prepared.view.strategy.to_dict(),
+        "feature_names": list(prepared.view.feature_names),
+        "scaler": prepared.view.scaler.to_dict(),
         "network": {
             "inputs": shape.inputs,
             "hidden": list(shape.hidden),

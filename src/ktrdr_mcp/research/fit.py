@@ -18,7 +18,7 @@ def fit(
 ) -> train.TrainedNetwork:
     """Trains the network on the training rows, watched on the validation rows."""
     rows = train.TrainingRows(
-        features=prepared.features.astype(np.float32),
+        features=prepared.view.features.astype(np.float32),
         labels=prepared.labels,
         train_rows=[prepared.split.train],
         validation_rows=[prepared.split.validation],

@@ -50,7 +50,7 @@ def run(
         return earlier
     prepared = prepare(spec, sources)
     shape = NetworkShape(
-        len(prepared.feature_names), tuple(spec.config.hidden_layers), spec.config.activation
+        len(prepared.view.feature_names), tuple(spec.config.hidden_layers), spec.config.activation
     )
     began = time.monotonic()
     trained = fit(shape, spec.config, prepared, context)
@@ -98,7 +98,8 @@ def judge(
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     return {
         name: evaluate(
-            probabilities(shape, trained.weights, prepared.features[rows]), prepared.labels[rows]
+            probabilities(shape, trained.weights, prepared.view.features[rows]),
+            prepared.labels[rows],
         )
         for name, rows in parts.items()
     }
@@ -114,7 +115,7 @@ def publish(
 ) -> None:
     """Writes the bundle with the proof that it predicts what was measured."""
     rows = prepared.split.test[-PARITY_ROWS:]
-    measured = probabilities(shape, trained.weights, prepared.features[rows])
+    measured = probabilities(shape, trained.weights, prepared.view.features[rows])
     base = document(spec, prepared, shape, Parts(trained, metrics))
 
     def with_parity(weights: dict[str, Any]) -> dict[str, Any]:

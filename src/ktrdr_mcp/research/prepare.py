@@ -8,44 +8,36 @@ import numpy as np
 import numpy.typing as npt
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.contract.config import EffectiveConfig
 from ktrdr_mcp.contract.responses import DataUsed
 from ktrdr_mcp.data import sources
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.moments import moment_text, parse_moment
 from ktrdr_mcp.errors import NotEnoughData
-from ktrdr_mcp.features import build
-from ktrdr_mcp.features.scaling import Scaler, fit
-from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.learn.evaluate import CLASSES, class_shares
 from ktrdr_mcp.learn.split import Split, chronological
+from ktrdr_mcp.research.dataset import Dataset, Rows, View, dataset_of, view_of
 from ktrdr_mcp.research.spec import SeriesSpec, TrainingSpec
-from ktrdr_mcp.strategy import Strategy
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Everything a training needs of its data."""
 
-    bars: Bars
-    strategy: Strategy  # with every fuzzy set explicit
-    feature_names: tuple[str, ...]
-    features: npt.NDArray[np.float64]  # (bars, features), scaled; NaN in the warm-up
-    scaler: Scaler
-    labels: npt.NDArray[np.int64]  # (bars,); -1 where there is none
+    dataset: Dataset
     split: Split
+    view: View  # fitted on the training rows of the split
     used: DataUsed
     warnings: list[str]
 
+    @property
+    def bars(self) -> Bars:
+        """The series up to the last bar of the range."""
+        return self.dataset.bars
 
-@dataclass(frozen=True)
-class Rows:
-    """The bars of a request and those of them that can be learned from."""
-
-    first: int  # index of the first bar of the range
-    stop: int  # index after the last bar of the range
-    warm_up_bars: int  # of the range, lost to indicators
-    usable: npt.NDArray[np.int64]
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """(bars,) class indices; -1 where there is no label."""
+        return self.dataset.label
 
 
 def prepare(spec: TrainingSpec, bar_sources: sources.BarSources) -> Prepared:
@@ -61,25 +53,16 @@ def prepare(spec: TrainingSpec, bar_sources: sources.BarSources) -> Prepared:
     loaded = bar_sources.load(series.symbol, series.timeframe)
     first, stop, warnings = select(loaded.bars, series)
     bars = loaded.bars.slice(0, stop)  # what lies after the range must not matter
-    table = build.compute_indicators(bars, spec.strategy)
-    made = labels.make_labels(bars, config.labels)
-    rows = usable_rows(first, stop, table.warm_up_bars, made)
-    split = chronological(rows.usable, made.end, config.validation_split, config.test_split)
-    require_rows(rows, split, config)
-    label = made.label.astype(np.int64)
-    require_classes(label[split.train])
-    fitted = build.fit_fuzzy(table, spec.strategy, split.train)
-    names, values = build.feature_matrix(table, fitted)
-    scaler = fit(values[split.train], fitted.features.scaling)
+    dataset = dataset_of(bars, first, spec.strategy, config.labels)
+    rows = dataset.rows
+    split = chronological(rows.usable, dataset.end, config.validation_split, config.test_split)
+    require_rows(rows, split)
+    require_classes(dataset.label[split.train])
     return Prepared(
-        bars=bars,
-        strategy=fitted,
-        feature_names=names,
-        features=scaler.transform(values),
-        scaler=scaler,
-        labels=label,
+        dataset=dataset,
         split=split,
-        used=data_used(bars, rows, split, label, loaded.source),
+        view=view_of(dataset, split.train),
+        used=data_used(bars, rows, split, dataset.label, loaded.source),
         warnings=[*warnings, *loaded.notes],
     )
 
@@ -94,21 +77,7 @@ def select(bars: Bars, series: SeriesSpec) -> tuple[int, int, list[str]]:
     )
 
 
-def usable_rows(first: int, stop: int, warm_up_bars: int, made: labels.Labels) -> Rows:
-    """The rows of the range that have features, and a label that ends inside the range.
-
-    Args:
-        first: index of the first bar of the range.
-        stop: index after its last bar.
-        warm_up_bars: bars at the start of the series without features.
-        made: labels of the whole series.
-    """
-    index = np.arange(max(first, warm_up_bars), stop)
-    usable = index[(made.label[index] >= 0) & (made.end[index] < stop)]
-    return Rows(first, stop, max(0, min(warm_up_bars, stop) - first), usable)
-
-
-def require_rows(rows: Rows, split: Split, config: EffectiveConfig) -> None:
+def require_rows(rows: Rows, split: Split) -> None:
     """Refuses too short a range, with the sum that shows why. Raises NotEnoughData."""
     if split.is_large_enough:
         return
