@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint types layers unit format clean
+.PHONY: setup demo test test-api lint types layers unit bench format clean
 
 setup: $(READY)
 
@@ -14,8 +14,8 @@ demo: $(READY)
 test: lint types layers unit
 
 lint: $(READY)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 
 types: $(READY)
 	$(BIN)/mypy
@@ -26,9 +26,17 @@ layers: $(READY)
 unit: $(READY)
 	$(BIN)/pytest
 
+# Thousands of generated requests against a real server.
+test-api: $(READY)
+	KTRDR_API_EXAMPLES=150 $(BIN)/pytest -s --timeout 1800 tests/http/test_generated_requests.py
+
+# Under ten minutes; the tables, with ratios, go to build/benchmarks.md too.
+bench: $(READY)
+	$(BIN)/python -m benchmarks --output build/benchmarks.md
+
 format: $(READY)
-	$(BIN)/ruff check --fix src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

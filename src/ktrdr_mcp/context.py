@@ -20,10 +20,23 @@ class Progress:
     val_loss: float
     train_accuracy: float
     val_accuracy: float
+    alarm: str | None = None  # what the epochs so far warn of, with what to try
 
 
 class Context(Protocol):
     """What a running training may ask of the world."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it must stop because the laboratory ends, so that its state is worth keeping."""
+
+    def resumed(self, epoch: int, reason: str | None) -> None:
+        """Says where this run begins.
+
+        Args:
+            epoch: epochs that an earlier run had finished.
+            reason: why it does not begin further on, if there is one.
+        """
 
     def report(self, progress: Progress) -> None:
         """Publishes progress; cheap, and never blocks."""
@@ -43,6 +56,10 @@ class NullContext:
     """A context without a world: remembers progress, never stops anything."""
 
     reports: list[Progress] = field(default_factory=list)
+    draining: bool = False
+
+    def resumed(self, epoch: int, reason: str | None) -> None:
+        """Does nothing."""
 
     def report(self, progress: Progress) -> None:
         """Keeps the progress."""

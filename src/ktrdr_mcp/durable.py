@@ -67,6 +67,20 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path, mode: int = 0o755) -> None:
+    """Makes a folder and those above it, each with a durable name.
+
+    Args:
+        path: the folder; it may exist.
+        mode: permission bits of the folder itself.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(mode=mode, exist_ok=True)
+    sync_directory(path.parent)
+
+
 def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Writes a file that does not exist yet and syncs it.
 
@@ -93,7 +107,7 @@ def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
         StorageError: it could not be written; what was there is unharmed.
     """
     with storage_errors(f"writing {path.name}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(4)}")
         try:
             write_new(temporary, data, mode)
@@ -114,7 +128,7 @@ def staging(destination: Path) -> Iterator[Path]:
     """
     path = destination.with_name(f"{STAGING_PREFIX}{destination.name}-{secrets.token_hex(4)}")
     with storage_errors(f"preparing {destination.name}"):
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(destination.parent)
         path.mkdir(mode=0o700)
     try:
         with storage_errors(f"writing {destination.name}"):
@@ -139,6 +153,25 @@ def publish(staged: Path, destination: Path) -> None:
             raise FileExistsError(errno.EEXIST, "the destination exists")
         staged.rename(destination)
         sync_directory(destination.parent)
+
+
+def link(path: Path, target: str) -> None:
+    """Makes a name a relative link to a folder beside it, in one step.
+
+    Args:
+        path: the name; a link that has it is replaced, a folder is not.
+        target: the folder's name; it should exist.
+    Raises:
+        StorageError: the name is as it was.
+    """
+    with storage_errors(f"linking {path.name}"):
+        temporary = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(4)}")
+        try:
+            temporary.symlink_to(target, target_is_directory=True)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(path.parent)
 
 
 def discard(path: Path) -> None:

@@ -1,13 +1,17 @@
 """Every error a caller can meet, with its code, its HTTP status and the next thing to do.
 
 KtrdrError
-  InvalidRequest 422    InvalidName, LimitExceeded, NotAvailableYet, InvalidStrategy
+  InvalidRequest 422    InvalidName, LimitExceeded, InvalidStrategy,
+                        ModelNotReproducible
   DataError 422         DataInvalid, NotEnoughData
   NotFound 404          TaskNotFound, ModelNotFound, DataNotFound, StrategyNotFound
   Conflict 409          TaskNotCompleted, TaskConflict, ModelNameTaken
   QueueFull 429, Draining 503
-  TrainingFailed        Diverged, OutOfMemory, RunnerFailed (stored with the task)
+  TrainingFailed        Diverged, OutOfMemory, RunnerFailed, CrashLoop (stored with the task)
   StorageError 500      StorageFull 507, ModelCorrupted, DatabaseError, WorkspaceLocked
+  LabUnavailable 503
+  Refused (HTTP)        Unauthorized 401, OriginRefused 403, MethodNotAllowed 405,
+                        BodyTooLarge 413, NotJson 415, HostRefused 421
 """
 
 from __future__ import annotations
@@ -60,16 +64,16 @@ class LimitExceeded(InvalidRequest):
     code = "limit_exceeded"
 
 
-class NotAvailableYet(InvalidRequest):
-    """A setting that the contract reserves and this version does not implement."""
-
-    code = "not_available_yet"
-
-
 class InvalidStrategy(InvalidRequest):
     """A strategy file that cannot be used as it stands."""
 
     code = "invalid_strategy"
+
+
+class ModelNotReproducible(InvalidRequest):
+    """A model that another program wrote, whose features cannot be computed here."""
+
+    code = "model_not_reproducible"
 
 
 class DataError(KtrdrError):
@@ -185,6 +189,12 @@ class RunnerFailed(TrainingFailed):
     code = "internal_error"
 
 
+class CrashLoop(TrainingFailed):
+    """The process that ran the task died too often."""
+
+    code = "crash_loop"
+
+
 class StorageError(KtrdrError):
     """The workspace could not be read or written."""
 
@@ -214,6 +224,62 @@ class WorkspaceLocked(StorageError):
     """Another process owns this workspace."""
 
     code = "workspace_locked"
+
+
+class LabUnavailable(KtrdrError):
+    """The process that owns this workspace does not answer."""
+
+    code = "lab_unavailable"
+    http_status = 503
+
+
+class Refused(KtrdrError):
+    """An HTTP request that reaches no use case."""
+
+    code = "refused"
+    http_status = 400
+
+
+class MethodNotAllowed(Refused):
+    """The route does not have this method."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+
+class Unauthorized(Refused):
+    """The bearer token is missing or wrong."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
+class OriginRefused(Refused):
+    """The request comes from a web page that is not allowed."""
+
+    code = "origin_refused"
+    http_status = 403
+
+
+class HostRefused(Refused):
+    """The request is addressed to a host name that is not ours."""
+
+    code = "host_refused"
+    http_status = 421
+
+
+class BodyTooLarge(Refused):
+    """The body has too many bytes."""
+
+    code = "body_too_large"
+    http_status = 413
+
+
+class NotJson(Refused):
+    """The body is not declared as JSON."""
+
+    code = "not_json"
+    http_status = 415
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:

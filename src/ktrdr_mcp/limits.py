@@ -23,8 +23,13 @@ MAX_PENDING_TASKS: Final = 1_000
 CONCURRENT_TRAININGS: Final = 2
 TURN_S: Final = 0.045  # one turn under the lease; the contract promises 50 ms
 DRAIN_S: Final = 8.0
+DRAIN_EPOCH_S: Final = 4.0  # what a running epoch may take of it to come to its end
+CHECKPOINT_INTERVAL_S: Final = 30.0
+MAX_CRASHES: Final = 3  # of the process that runs a task, before the task is given up
+MAX_DATABASE_BACKUP_BYTES: Final = 32 * 1024**2  # of the copy made at every start
 
 MCP_PAGE_ROWS: Final = 5
+MAX_COMPARED_TASKS: Final = 6
 MAX_PAGE_ROWS: Final = 1_000
 
 STATUS_BYTES: Final = 600

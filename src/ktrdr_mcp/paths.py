@@ -120,6 +120,10 @@ class Workspace:
         """Where a completed task leaves its bundle."""
         return self.task_directory(identifier) / "bundle"
 
+    def checkpoints_directory(self, identifier: str) -> Path:
+        """Where a running task keeps its state."""
+        return self.task_directory(identifier) / "checkpoints"
+
     def data_file(self, of_symbol: str, of_timeframe: str, suffix: str) -> Path:
         """The path of one series; the suffix is ".csv" or ".parquet"."""
         return self.data / f"{symbol(of_symbol)}_{timeframe(of_timeframe)}{suffix}"

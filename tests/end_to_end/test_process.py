@@ -120,22 +120,29 @@ async def test_a_termination_signal_ends_the_server_and_keeps_the_task(tmp_path)
     await again.end()
 
 
-async def test_a_second_server_on_a_workspace_is_refused_in_one_sentence(tmp_path) -> None:
+async def test_a_second_server_on_a_workspace_works_through_the_first(tmp_path) -> None:
     first = await RawServer.start(tmp_path)
-    second = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "ktrdr_mcp",
-        "--workspace",
-        str(tmp_path),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(second.communicate(), 30)
-    assert second.returncode == 3
-    assert out == b""
-    assert b"owns this workspace" in err
-    assert b"Traceback" not in err
+    second = await RawServer.start(tmp_path)
+    task_id = await first.start_training()
+    await second.until_it_trains(task_id)
+    other_id = await second.start_training(seed=2)
+    for server in (first, second):
+        tasks = (await server.tool("list_training_tasks"))["tasks"]
+        assert {task["task_id"] for task in tasks} == {task_id, other_id}
+    await second.tool("cancel_training", task_id=task_id)
+    waited = await first.tool("get_training_status", task_id=task_id, wait_s=50.0)
+    assert waited["status"] == "cancelled"
+    second.process.stdin.close()
+    assert (await second.end())[0] == 0
+    await first.until_it_trains(other_id)  # the one that asked for it is gone
+    third = await RawServer.start(tmp_path)
     first.process.stdin.close()
-    assert (await first.end())[0] == 0
+    code, _, errors = await first.end()
+    assert code == 0
+    assert b"Traceback" not in errors
+    refused = await third.request("tools/call", name="list_training_tasks", arguments={})
+    assert refused["structuredContent"]["error"]["code"] == "lab_unavailable"
+    third.process.stdin.close()
+    code, _, errors = await third.end()
+    assert code == 0
+    assert b"Traceback" not in errors

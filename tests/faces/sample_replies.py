@@ -90,6 +90,8 @@ FAILED = status(epoch=3, state="failed").model_copy(
     }
 )
 
+FIGURES = responses.BaselineFigures(accuracy=0.3559, macro_f1=0.1749)
+
 PERFORMANCE = responses.ModelPerformance(
     task_id=UUID,
     training_metrics=responses.TrainingMetrics(
@@ -108,20 +110,44 @@ PERFORMANCE = responses.ModelPerformance(
         precision=0.391234,
         recall=0.387654,
         f1_score=0.382345,
-        majority_accuracy=0.402311,
+    ),
+    verdict=responses.Verdict(
+        prediction="inconclusive",
+        trading="inconclusive",
+        reason=(
+            "T = 2.1 on 287 blocks of 24 bars, adjusted p 0.036 for 1000 trials: not enough to rule"
+            " out luck. Trading: net +231.3%, p 0.19 that its timing earns no more than its costs:"
+            " not enough to rule out luck or drift."
+        ),
+        needs="About 240,000 bars for 80 % power at the effect seen (115,030 used).",
+        as_of_trial=1000,
+        luck=(
+            "trial 1000 on this test window: T = 2.1, the best of 1000 by luck averages 2.6"
+            " (95 %: 3.0), adjusted p 0.036: no evidence"
+        ),
+    ),
+    baselines=responses.Baselines(
+        majority=FIGURES, prior=FIGURES, persistence=FIGURES, logistic=FIGURES
+    ),
+    beats_linear=True,
+    trading=responses.TradingFigures(
+        net_total_return=-0.1234,
+        sharpe=-1.2345,
+        sharpe_error=0.1234,
+        max_drawdown=-0.8603,
+        trades=12_345,
+        break_even_cost_bps=-30.2442,
+        buy_and_hold_return=1403.7451,
     ),
     model_info=responses.ModelInfo(
         model_size_mb=12.345678, parameters_count=125_430, architecture="mlp_1024_512_256_128_64_32"
     ),
-    data=DATA_USED,
-    test_period=[MOMENT, MOMENT],
-    predicted_shares={"buy": 0.300001, "hold": 0.499999, "sell": 0.2},
     collapsed=False,
-    summary=(
-        "Accuracy on 157464 test rows is 0.412, against 0.402 for always answering 'hold'. "
-        "The difference is within what chance allows."
-    ),
-    history=f"training://{UUID}",
+    leak_suspected=False,
+    seeds=None,
+    test_readings=12,
+    next="Try a strategy of another idea: nothing was found on the validation rows.",
+    details=f"training://{UUID}",
 )
 
 SAVED = responses.ModelSaved(
@@ -133,6 +159,8 @@ SAVED = responses.ModelSaved(
     model_size_mb=0.031,
     version=12,
     created=True,
+    ktrdr_backtest_compatible=True,
+    ktrdr_incompatibilities=[],
 )
 
 LOADED = responses.ModelLoaded(

@@ -12,7 +12,7 @@ from mcp.types import Tool
 from mcp_clients import Connect
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.contract.config import NOT_AVAILABLE_YET, TrainingConfig
+from ktrdr_mcp.contract.config import TrainingConfig
 from ktrdr_mcp.faces.tools import INSTRUCTIONS, build_server
 
 NAMES = [
@@ -93,7 +93,7 @@ async def test_start_training_takes_the_specifications_fields(lab: FakeLab) -> N
 @pytest.mark.asyncio
 async def test_every_available_setting_is_advertised_and_no_reserved_one(lab: FakeLab) -> None:
     schema = (await listed(lab))["start_training"].input_schema
-    expected = set(TrainingConfig.model_fields) - set(NOT_AVAILABLE_YET)
+    expected = set(TrainingConfig.model_fields)
     assert set(schema["properties"]["config"]["properties"]) == expected
 
 

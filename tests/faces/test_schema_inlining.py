@@ -16,7 +16,6 @@ class Inner(BaseModel):
     """A description for programmers."""
 
     title: int = Field(3, ge=1)
-    reserved: bool = False
     default: Literal["a", "b"] | None = None
 
 
@@ -39,7 +38,7 @@ def test_references_nulls_titles_and_inner_defaults_are_gone() -> None:
             "default": {"enum": ["a", "b"], "type": "string"},
         },
     }
-    schema = input_schema(Outer, hidden={"reserved"})
+    schema = input_schema(Outer)
     assert schema["properties"]["properties"] == inner
     assert schema["properties"]["optional"] == inner | {"description": "may be left out"}
     assert schema["properties"]["description"] == {"default": "", "type": "string"}

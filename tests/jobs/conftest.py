@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from gated_runner import BOUND_S, GatedRunner
 
+from ktrdr_mcp.jobs.executor import Work
 from ktrdr_mcp.jobs.manager import JobManager
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.task_row import NewTask
@@ -31,7 +32,7 @@ async def tasks(tmp_path: Path) -> AsyncIterator[TaskStore]:
 def make_manager(tasks: TaskStore, tmp_path: Path) -> Callable[..., JobManager]:
     def make(run: Any, **settings: Any) -> JobManager:
         settings = {"drain_s": BOUND_S, "retry_s": 0.0, **settings}
-        return JobManager(tasks, run, lambda task_id: tmp_path / task_id, **settings)
+        return JobManager(tasks, Work(run, lambda task_id: tmp_path / task_id), **settings)
 
     return make
 

@@ -189,6 +189,7 @@ async def test_many_starts_and_stops_leave_no_thread(
 PROGRAM = """
 import asyncio, os, sys, threading
 from pathlib import Path
+from ktrdr_mcp.jobs.executor import Work
 from ktrdr_mcp.jobs.manager import JobManager
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.task_row import NewTask
@@ -199,7 +200,8 @@ def run(spec, directory, context):
 
 async def main(folder):
     async with await Database.open(folder / "ktrdr.db") as database:
-        async with JobManager(TaskStore(database), run, folder.joinpath, drain_s=0.0) as manager:
+        work = Work(run, folder.joinpath)
+        async with JobManager(TaskStore(database), work, drain_s=0.0) as manager:
             await manager.submit(NewTask(
                 task_id="hangs", symbol="A", timeframe="1h", strategy="s", config={}, spec={},
                 total_epochs=1, request_hash="r", similarity_hash="s"))

@@ -39,6 +39,7 @@ def test_a_result_completes_the_task_with_its_metrics_and_columns() -> None:
         "data_fingerprint": "f",
         "result": '{"a":1}',
         "progress": 100,
+        "resumed_from": None,
     }
 
 
@@ -74,6 +75,7 @@ def test_our_errors_are_kept_with_the_stage_they_came_from() -> None:
         "error_stage": "train",
         "progress": 40,
         "current_epoch": 40,
+        "resumed_from": None,
     }
 
 

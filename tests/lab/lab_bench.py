@@ -8,6 +8,7 @@ from typing import Any
 from ktrdr_mcp.contract import Lab, parse, requests, responses
 from ktrdr_mcp.paths import Workspace
 
+BOOKKEEPING = {"lab.lock", "lab.json", "workspace.json"}
 SHORT = {"epochs": 3, "hidden_layers": [8]}
 
 
@@ -61,5 +62,5 @@ class Bench:
         return {
             self.workspace.relative(path): path.read_bytes()
             for path in sorted(self.workspace.root.rglob("*"))
-            if path.is_file() and path.name not in {"lab.lock"} and "ktrdr.db" not in path.name
+            if path.is_file() and path.name not in BOOKKEEPING and "ktrdr.db" not in path.name
         }

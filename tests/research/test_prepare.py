@@ -158,8 +158,6 @@ class TestEffectiveConfiguration:
             ({"labels": {"method": "triple_barier"}}, "config.labels.method"),
             ({"labels": {"threshold": 0.1}}, "config.labels.threshold"),
             ({"labels": {"horizon": 2.5}}, "config.labels.horizon"),
-            ({"seeds": 3}, "config.seeds"),
-            ({"control": True}, "config.control"),
         ],
         ids=str,
     )

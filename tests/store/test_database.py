@@ -14,14 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from ktrdr_mcp import limits
 from ktrdr_mcp.errors import DatabaseError, StorageError, StorageFull
 from ktrdr_mcp.store.db import Database, rows_of
 from ktrdr_mcp.store.migrate import read_migrations
+from ktrdr_mcp.store.registry import ModelRegistry
 from ktrdr_mcp.store.sqlite_errors import sqlite_errors
+from ktrdr_mcp.store.tasks import TaskStore
 
 pytestmark = pytest.mark.asyncio
 
 SECOND = "CREATE TABLE later (word TEXT) STRICT; INSERT INTO later VALUES ('new');"
+VERSION = len(read_migrations())
+VERSION_1 = Path(__file__).parent / "databases" / "version_1.sql"
 MOMENTS = (0, 1, *(2**power for power in range(1, 11)))  # turns of the event loop
 
 
@@ -48,13 +53,13 @@ def damage(path: Path, first_byte: int) -> None:
         file.write(b"\xa5" * 200)
 
 
-async def test_a_new_database_has_both_tables_and_only_its_owner_can_read_it(path: Path) -> None:
+async def test_a_new_database_has_its_tables_and_only_its_owner_can_read_it(path: Path) -> None:
     async with await Database.open(path):
         pass
     assert column(path, "SELECT name FROM sqlite_master WHERE type='table' ORDER BY 1") == [
-        "models", "sqlite_sequence", "training_tasks",
+        "models", "sqlite_sequence", "test_readings", "training_tasks", "workspace",
     ]  # fmt: skip
-    assert column(path, "PRAGMA user_version") == [1]
+    assert column(path, "PRAGMA user_version") == [VERSION]
     assert mode(path) == 0o600
     assert mode(path.parent) == 0o700
 
@@ -123,9 +128,9 @@ async def test_an_older_database_is_backed_up_and_then_migrated(path: Path) -> N
         pass
     async with await Database.open(path, [*read_migrations(), SECOND]) as database:
         assert (await database.read("SELECT word FROM later"))[0][0] == "new"
-    assert column(path, "PRAGMA user_version") == [2]
-    backup = path.with_name("ktrdr.db.bak-1")
-    assert column(backup, "PRAGMA user_version") == [1]
+    assert column(path, "PRAGMA user_version") == [VERSION + 1]
+    backup = path.with_name(f"ktrdr.db.bak-{VERSION}")
+    assert column(backup, "PRAGMA user_version") == [VERSION]
     assert mode(backup) == 0o600
 
 
@@ -134,24 +139,72 @@ async def test_a_migration_that_fails_leaves_the_old_version(path: Path) -> None
         pass
     with pytest.raises(DatabaseError):
         await Database.open(path, [*read_migrations(), f"{SECOND} SELECT nonsense;"])
-    assert column(path, "PRAGMA user_version") == [1]
+    assert column(path, "PRAGMA user_version") == [VERSION]
     assert column(path, "SELECT name FROM sqlite_master WHERE name = 'later'") == []
     async with await Database.open(path, [*read_migrations(), SECOND]):
         pass
 
 
-async def test_a_current_database_is_opened_without_a_backup(path: Path) -> None:
+async def test_every_start_keeps_a_copy_of_a_sound_database(path: Path) -> None:
+    async with await Database.open(path) as database, database.transaction() as connection:
+        await rows_of(connection, "CREATE TABLE kept (x)")
+    assert list(path.parent.glob("*.bak*")) == []
+    async with await Database.open(path):
+        pass
+    (backup,) = path.parent.glob("*.bak*")
+    assert column(backup, "SELECT name FROM sqlite_master WHERE name = 'kept'") == ["kept"]
+    assert mode(backup) == 0o600
+
+
+async def test_a_database_too_large_to_copy_is_opened_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_DATABASE_BACKUP_BYTES", 1)
     for _ in range(2):
         async with await Database.open(path):
             pass
     assert list(path.parent.glob("*.bak*")) == []
 
 
+async def test_a_database_of_version_1_keeps_everything(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+    async with await Database.open(path) as database:
+        tasks = TaskStore(database)
+        rows = {row.task_id: row for row in (await tasks.page(9)).rows}
+        assert {name: row.status for name, row in rows.items()} == {
+            "done": "completed",
+            "died": "training",
+            "waits": "pending",
+        }
+        assert all((row.crashes, row.resumed_from) == (0, None) for row in rows.values())
+        (released,) = await tasks.requeue_running("new")
+        assert (released.task_id, released.crashes, released.attempt) == ("died", 1, 2)
+        assert (await ModelRegistry(database).newest("kept")).task_id == "done"
+    backup = path.with_name("ktrdr.db.bak-1")
+    assert column(backup, "SELECT count(*) FROM training_tasks") == [3]
+    assert column(backup, "PRAGMA user_version") == [1]
+
+
+async def test_a_backup_from_before_the_database_knew_its_workspace_can_be_put_back(
+    path: Path,
+) -> None:
+    async with await Database.open(path):
+        pass
+    os.unlink(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+    for _ in range(2):
+        async with await Database.open(path) as database:
+            assert len((await TaskStore(database).page(9)).rows) == 3
+
+
 async def test_a_newer_database_is_refused_unchanged(path: Path) -> None:
     async with await Database.open(path, [*read_migrations(), SECOND]):
         pass
     before = content(path)
-    with pytest.raises(DatabaseError, match="version 2; this program knows 1"):
+    with pytest.raises(DatabaseError, match=f"version {VERSION + 1}; this program knows {VERSION}"):
         await Database.open(path)
     assert content(path) == before
 
@@ -171,7 +224,7 @@ async def test_a_damaged_database_is_refused_with_the_way_back(path: Path, first
     damage(path, first_byte)
     with pytest.raises(DatabaseError, match="damaged") as caught:
         await Database.open(path)
-    assert "bak-" in caught.value.hint
+    assert "doctor --rebuild" in caught.value.hint
     assert str(path.parent) not in caught.value.message
 
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.asyncio
 
 Make = Callable[..., NewTask]
 COMPLETED = {"result": '{"x":1}', "progress": 100, "completed_at": "2026-01-01T00:00:00Z"}
+STANDING = {"progress": 40, "current_epoch": 4, "resumed_from": "epoch 2"}
 FAILED = {"error_code": "diverged", "completed_at": "2026-01-01T00:00:00Z"}
 
 
@@ -163,7 +164,7 @@ async def test_a_finished_task_never_changes(
     assert await tasks.move("t1", {"training"}, status, changes=changes)
     final = await tasks.get("t1")
     assert not await tasks.move("t1", {"pending", "training"}, "failed", changes=FAILED)
-    assert await tasks.release("t1", Fence(1, "g1")) is None
+    assert await tasks.release("t1", Fence(1, "g1"), STANDING) is None
     assert await tasks.requeue_running("g2") == []
     assert await tasks.request_cancel("t1") == final
     with pytest.raises(ValueError, match="not possible"):
@@ -206,10 +207,11 @@ async def test_a_run_that_ends_without_a_result_waits_again_unless_cancelled(
     fence = (await claimed(tasks)).fence
     if asked:
         await tasks.request_cancel("t1")
-    assert await tasks.release("t1", fence) == expected
+    assert await tasks.release("t1", fence, STANDING) == expected
     row = await tasks.get("t1")
     assert (row.status, row.completed_at is not None) == (expected, asked)
-    assert await tasks.release("t1", fence) is None
+    assert (row.progress, row.current_epoch, row.resumed_from) == (40, 4, "epoch 2")
+    assert await tasks.release("t1", fence, STANDING) is None
 
 
 async def test_a_new_generation_takes_back_what_a_dead_one_left_running(
@@ -221,10 +223,51 @@ async def test_a_new_generation_takes_back_what_a_dead_one_left_running(
     await claimed(tasks, "old")
     await claimed(tasks, "new")
     await tasks.request_cancel("dead and cancelled")
-    assert await tasks.requeue_running("new") == ["dead", "dead and cancelled"]
+    released = await tasks.requeue_running("new")
+    assert [(row.task_id, row.status, row.crashes) for row in released] == [
+        ("dead", "pending", 1),
+        ("dead and cancelled", "cancelled", 1),
+    ]
     assert await tasks.counts() == {"pending": 2, "cancelled": 1, "training": 1}
     again = await claimed(tasks, "new")
     assert (again.task_id, again.attempt, again.generation) == ("dead", 2, "new")
+
+
+async def test_a_task_whose_process_died_three_times_is_given_up(
+    tasks: TaskStore, new_task: Make
+) -> None:
+    await tasks.insert(new_task("poison"), 10)
+    for number in range(1, 4):
+        await claimed(tasks, f"g{number}")
+        (row,) = await tasks.requeue_running(f"g{number + 1}")
+        assert (row.crashes, row.attempt) == (number, number)
+        assert row.status == ("failed" if number == 3 else "pending")
+    assert (row.error_code, row.error_stage) == ("crash_loop", "training")
+    assert row.error_message
+    assert row.error_hint
+    assert row.completed_at
+    assert await tasks.claim("g9") is None
+
+
+async def test_a_cancelled_task_whose_process_died_too_often_is_cancelled(
+    tasks: TaskStore, new_task: Make
+) -> None:
+    await tasks.insert(new_task("poison"), 10)
+    await claimed(tasks, "g1")
+    await tasks.request_cancel("poison")
+    (row,) = await tasks.requeue_running("g2", most_crashes=1)
+    assert (row.status, row.error_code) == ("cancelled", None)
+
+
+async def test_a_drain_that_a_run_outlasts_is_no_crash_and_leaves_it_a_ghost(
+    tasks: TaskStore, new_task: Make
+) -> None:
+    await tasks.insert(new_task("t1"), 10)
+    row = await claimed(tasks, "g1")
+    await tasks.abandon("t1", row.fence)
+    assert not await tasks.move("t1", {"training"}, "completed", row.fence, {"progress": 100})
+    (again,) = await tasks.requeue_running("g2")
+    assert (again.status, again.crashes) == ("pending", 0)
 
 
 async def test_pages_are_newest_first_and_say_whether_more_follow(

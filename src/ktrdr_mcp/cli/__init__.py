@@ -1,25 +1,66 @@
-"""The command line: none is MCP over stdio; `demo` walks every tool.
-
-Exit codes: 0 done, 1 a defect, 2 wrong usage, 3 the workspace is owned by another process,
-4 the request or the workspace was refused.
-"""
+"""The command line; `endings` documents its exit codes."""
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import threading
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-import anyio
 import click
 
 from ktrdr_mcp import __version__
-from ktrdr_mcp.errors import KtrdrError, WorkspaceLocked
+from ktrdr_mcp.cli import endings
+from ktrdr_mcp.cli.data import data
+from ktrdr_mcp.cli.doctor import doctor
+from ktrdr_mcp.cli.models import models, predict
+from ktrdr_mcp.cli.serve import serve
+from ktrdr_mcp.cli.session import json_option
+from ktrdr_mcp.cli.strategies import strategies
+from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
+from ktrdr_mcp.errors import InvalidRequest
 from ktrdr_mcp.paths import Workspace, find_workspace
 
-EXIT_LOCKED = 3
-EXIT_REFUSED = 4
+
+class Program(click.Group):
+    """The whole command line; tells of every error in one way and never by a traceback."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> NoReturn:
+        """Runs a command line and exits with its code."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        named |= {"standalone_mode": False}
+        command = super().main
+        as_json = "--json" in arguments
+        sys.exit(endings.run(lambda: command(arguments, *more, **named), as_json))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the named command; a closed pipe must not reach click, which exits with 1."""
+        try:
+            return self.unwrapped(ctx)
+        except BrokenPipeError:
+            endings.discard_output()
+            ctx.exit(endings.PIPE_CLOSED)
+
+    def unwrapped(self, ctx: click.Context) -> Any:
+        """Runs the named command; the laboratory's task groups wrap whatever leaves them."""
+        try:
+            return super().invoke(ctx)
+        except BaseExceptionGroup as group:
+            raise endings.single(group) from None
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which one meets them."""
+        return list(self.commands)
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    cls=Program,
+    invoke_without_command=True,
+    epilog=endings.HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__)
 @click.option("--workspace", "folder", help="Folder of data, strategies and models.")
 @click.pass_context
@@ -28,31 +69,78 @@ def cli(context: click.Context, folder: str | None) -> None:
 
     Without a command: MCP over standard input and output.
     """
-    context.obj = find_workspace(folder)
+    context.obj = workspace_of(folder)
     if context.invoked_subcommand is None:
         stdio(context.obj)
 
 
+def workspace_of(folder: str | None) -> Workspace:
+    """The workspace to open. Raises InvalidRequest if no folder can have such a name."""
+    try:
+        return find_workspace(folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidRequest(
+            f"The workspace cannot be found: {error}.",
+            hint="Name an existing folder with --workspace.",
+        ) from None
+
+
 def stdio(workspace: Workspace) -> None:
     """Serves MCP over stdio; the process ends with it."""
+    import anyio
+
     from ktrdr_mcp.app import serve_stdio
 
     anyio.run(serve_stdio, workspace)
 
 
-@cli.command()
+@click.command()
+@json_option
 @click.pass_obj
-def demo(workspace: Workspace) -> None:
+def demo(workspace: Workspace, as_json: bool) -> None:
     """Walk every tool over MCP stdio on real AAPL bars."""
+    import anyio
+
     from ktrdr_mcp.cli.demo import walk
 
-    anyio.run(walk, workspace)
+    anyio.run(walk, workspace, as_json)
 
 
-def main() -> None:
-    """Runs the command line; a refusal is one sentence and an exit code, never a traceback."""
+for command in (
+    train,
+    tasks,
+    status,
+    performance,
+    cancel,
+    models,
+    predict,
+    data,
+    strategies,
+    demo,
+    doctor,
+    serve,
+):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """The program `ktrdr-mcp`."""
+    from ktrdr_mcp.faces.logs import configure_logging
+
+    configure_logging(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter still gets the rest
+            stream.reconfigure(errors="backslashreplace")
     try:
-        cli(prog_name="ktrdr-mcp")
-    except KtrdrError as error:
-        click.echo(f"{error.message} {error.hint}", err=True)
-        sys.exit(EXIT_LOCKED if isinstance(error, WorkspaceLocked) else EXIT_REFUSED)
+        cli.main(prog_name="ktrdr-mcp")
+    except SystemExit as ended:
+        leave(ended.code if isinstance(ended.code, int) else endings.DEFECT)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process; at once if a thread is left, which would hold up or abort its exit."""
+    if threading.active_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

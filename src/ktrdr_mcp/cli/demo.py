@@ -10,8 +10,8 @@ from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from ktrdr_mcp.cli import output
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.paths import Workspace
 
@@ -37,17 +37,6 @@ MODEL: Final = "aapl_momentum_v1"
 TERMINAL: Final = {"completed", "failed", "cancelled"}
 
 
-def readable(value: object) -> str:
-    """A value as a person reads it: four decimals, and no braces."""
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {readable(each)}" for name, each in value.items())
-    if isinstance(value, list):
-        return " to ".join(map(str, value))
-    return str(value)
-
-
 class DemoFailed(KtrdrError):
     """A tool refused, or the training did not end well."""
 
@@ -65,6 +54,7 @@ class Walk:
     def __init__(self, client: Client, console: Console) -> None:
         self._client = client
         self._console = console
+        self.replies: dict[str, Any] = {}
 
     async def call(self, tool: str, arguments: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         """Calls a tool and returns its structured content. Raises DemoFailed."""
@@ -76,18 +66,17 @@ class Walk:
                 f"{tool}: {error.get('message', 'no structured answer')}",
                 hint=error.get("hint", "Run `ktrdr-mcp demo` again."),
             )
+        self.replies[tool] = content
         return content
 
     def heading(self, tool: str, sentence: str) -> None:
         """Names the tool that is called next."""
-        self._console.print(f"\n[bold cyan]{tool}[/]  {sentence}")
+        self._console.print()
+        output.heading(self._console, tool, sentence)
 
     def table(self, rows: Mapping[str, object]) -> None:
         """Names and values in two columns."""
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
-        for name, value in rows.items():
-            table.add_row(f"[dim]{name}[/]", readable(value))
-        self._console.print(table)
+        output.facts(self._console, rows)
 
     async def look_at_data(self) -> None:
         """Shows which bars there are."""
@@ -118,14 +107,13 @@ class Walk:
                 "estimated minutes": started["estimated_duration_minutes"],
             }
         )
-        for warning in started["warnings"]:
-            self._console.print(f"    [yellow]warning[/] {warning}")
+        output.warn(self._console, started["warnings"])
         return str(started["task_id"])
 
     async def wait(self, task_id: str) -> None:
         """Waits for the end, with a bar that follows the server's notifications."""
         self.heading("get_training_status", "wait_s=50, until it has ended")
-        columns = (TextColumn("   "), BarColumn(40), TextColumn("{task.description}"))
+        columns = (TextColumn(" "), BarColumn(40), TextColumn("{task.description}"))
         with Progress(*columns, TimeElapsedColumn(), console=self._console) as bar:
             shown = bar.add_task("queued", total=REQUEST["config"]["epochs"])
 
@@ -148,13 +136,22 @@ class Walk:
         """Shows what the training measured."""
         self.heading("get_model_performance", "what it is worth")
         performance = await self.call("get_model_performance", {"task_id": task_id})
+        verdict = performance["verdict"]
+        self.table(
+            {"verdict": f"{verdict['prediction']}; trading: {verdict['trading']}"}
+            | {name: verdict[name] for name in ("reason", "luck", "needs")}
+        )
+        accuracies = {
+            name: figures["accuracy"] for name, figures in performance["baselines"].items()
+        }
         self.table(
             performance["training_metrics"]
             | performance["test_metrics"]
+            | {"accuracy of simple rules": accuracies}
+            | performance["trading"]
             | performance["model_info"]
-            | {"predicted on test rows": performance["predicted_shares"]}
         )
-        self._console.print(f"    [bold]{performance['summary']}[/]")
+        self.table({"next": performance["next"]})
 
     async def keep(self, task_id: str) -> None:
         """Saves, loads and predicts."""
@@ -189,11 +186,12 @@ class Walk:
         )
 
 
-async def walk(workspace: Workspace) -> None:
+async def walk(workspace: Workspace, as_json: bool) -> None:
     """Starts a server of its own on the workspace and walks through its tools.
 
     Args:
         workspace: where the model is saved.
+        as_json: print only what each tool answered last, as JSON.
     Raises:
         DemoFailed: a tool refused, or the training did not end well.
     """
@@ -201,8 +199,9 @@ async def walk(workspace: Workspace) -> None:
         command=sys.executable,
         args=["-m", "ktrdr_mcp", "--workspace", str(workspace.root)],
     )
-    console = Console(highlight=False, soft_wrap=True)
-    console.print("[bold]ktrdr-mcp[/]: one training over MCP stdio, on real bars")
+    console = output.console()
+    console.quiet = as_json
+    output.heading(console, "ktrdr-mcp", "one training over MCP stdio, on real bars")
     async with Client(server) as client:
         steps = Walk(client, console)
         await steps.look_at_data()
@@ -211,3 +210,5 @@ async def walk(workspace: Workspace) -> None:
         await steps.judge(task_id)
         await steps.keep(task_id)
         await steps.list_models()
+    if as_json:
+        output.print_json({"success": True, "replies": steps.replies})

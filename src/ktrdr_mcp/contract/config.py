@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.errors import InvalidRequest, NotAvailableYet
+from ktrdr_mcp.errors import InvalidRequest
 
 Label = Annotated[str, StringConstraints(max_length=64)]
 Share = Annotated[float, Field(gt=0, lt=limits.MAX_SPLIT_SHARE)]
@@ -25,11 +25,6 @@ SCHEDULER_SETTINGS: Final[Mapping[str, Mapping[str, float]]] = {
     "step": {"step_size": 30, "gamma": 0.1},
     "exponential": {"gamma": 0.95},
     "reduce_on_plateau": {"factor": 0.5, "patience": 5},
-}
-NOT_AVAILABLE_YET: Final[Mapping[str, object]] = {
-    "seeds": 1,
-    "walk_forward": None,
-    "control": False,
 }
 
 
@@ -48,6 +43,14 @@ class LearningRateScheduler(Strict):
     gamma: float | None = Field(None, gt=0, le=1)  # step, exponential: factor per step
     factor: float | None = Field(None, gt=0, lt=1)  # reduce_on_plateau: factor per reduction
     patience: int | None = Field(None, ge=0, le=limits.MAX_EPOCHS)  # reduce_on_plateau: epochs
+
+
+class WalkForward(Strict):
+    """Purged folds over the last rows, whose pooled predictions carry the verdict."""
+
+    folds: int = Field(4, ge=1, le=limits.MAX_FOLDS)
+    span: float = Field(0.6, gt=0, lt=limits.MAX_SPLIT_SHARE)  # share of all usable rows
+    window: Literal["expanding", "rolling"] = "expanding"
 
 
 def complete_scheduler(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,9 +98,11 @@ class TrainingConfig(Strict):
     lr_scheduler: LearningRateScheduler | None = None
     class_weights: Literal["balanced"] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    seeds: int = Field(1, ge=1, le=limits.MAX_SEEDS)
-    walk_forward: dict[Label, Any] | None = None
-    control: bool = False
+    seeds: int = Field(
+        1, ge=1, le=limits.MAX_SEEDS, description="networks that differ in seed; the best is kept"
+    )
+    walk_forward: WalkForward | None = WalkForward()
+    control: bool = Field(False, description="train noise twins to find leaks")
 
 
 class EffectiveConfig(TrainingConfig):
@@ -138,16 +143,4 @@ class EffectiveConfig(TrainingConfig):
                 hint=f"It uses {' and '.join(used)}.",
                 field=f"config.lr_scheduler.{ignored[0]}",
             )
-        return self
-
-    @model_validator(mode="after")
-    def is_available(self) -> Self:
-        """Refuses what the contract reserves and this version does not do."""
-        for field, reserved in NOT_AVAILABLE_YET.items():
-            if getattr(self, field) != reserved:
-                raise NotAvailableYet(
-                    f"config.{field} is not available yet.",
-                    hint=f"Leave {field} out.",
-                    field=f"config.{field}",
-                )
         return self

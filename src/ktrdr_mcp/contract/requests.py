@@ -98,3 +98,29 @@ class SummarizeData(Strict):
     symbol: Symbol | None = None
     limit: int = Field(limits.MCP_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
     offset: int = Field(0, ge=0, le=1_000_000)
+
+
+class BacktestModel(Strict):
+    """Trade a saved model's signals over any range, after costs."""
+
+    model_name: ModelName
+    symbol: Symbol | None = Field(None, description="the model's own if left out")
+    start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC, inclusive")
+    end_date: Text | None = None
+    cost_bps: float | None = Field(None, ge=0, le=1_000, description="per unit of position change")
+    long_only: bool | None = None
+
+
+class CompareTrainings(Strict):
+    """Set completed tasks side by side."""
+
+    task_ids: list[TaskId] = Field(min_length=2, max_length=limits.MAX_COMPARED_TASKS)
+
+
+class ReproduceTraining(Strict):
+    """Train a completed task again from what is stored, and compare."""
+
+    task_id: TaskId
+    wait_s: float = Field(
+        limits.MAX_WAIT_S, ge=0, le=limits.MAX_WAIT_S, description="seconds to wait for the end"
+    )

@@ -77,6 +77,9 @@ class TrainingStatus(Success):
     error: str | None
     error_code: str | None
     queue_position: int | None = None  # tasks ahead, while pending
+    alarm: str | None = None  # what the epochs so far warn of, while training
+    attempt: int = 0  # how often it began to run
+    resumed_from: str | None = None  # "epoch 40" of an earlier attempt; "epoch 0: ..." says why
 
 
 class TrainingMetrics(Reply):
@@ -100,7 +103,60 @@ class HeldOutMetrics(Reply):
     precision: float
     recall: float
     f1_score: float
-    majority_accuracy: float  # of always answering the training rows' majority class
+
+
+class Verdict(Reply):
+    """What the model is worth, by everything tried on its test window until now."""
+
+    prediction: Literal["no_skill", "inconclusive", "skill"]
+    trading: Literal["loses", "inconclusive", "survives_costs"]
+    reason: str  # the sentences that decided
+    needs: str | None  # what would settle it; null with skill
+    as_of_trial: int  # trainings on this test window so far
+    luck: str  # this trial beside the best of as many by luck
+
+
+class BaselineFigures(Reply):
+    """How good a simple rule is on the test rows."""
+
+    accuracy: float
+    macro_f1: float
+
+
+class Baselines(Reply):
+    """Simple rules on the same rows."""
+
+    majority: BaselineFigures  # always the training rows' most frequent class
+    prior: BaselineFigures  # at random with the training rows' class shares
+    persistence: BaselineFigures  # the newest label that was resolved by then
+    logistic: BaselineFigures  # logistic regression on the same features
+
+
+class TradingFigures(Reply):
+    """Trading the pooled walk-forward predictions after costs. Returns are fractions."""
+
+    net_total_return: float
+    sharpe: float | None  # annualised
+    sharpe_error: float | None
+    max_drawdown: float
+    trades: int
+    break_even_cost_bps: float | None
+    buy_and_hold_return: float
+
+
+class Spread(Reply):
+    """A figure over seeds."""
+
+    mean: float
+    deviation: float
+
+
+class SeedFigures(Reply):
+    """Networks that differ in seed alone; the best on validation is the model."""
+
+    count: int
+    val_accuracy: Spread
+    test_accuracy: Spread
 
 
 class ModelInfo(Reply):
@@ -112,19 +168,23 @@ class ModelInfo(Reply):
 
 
 class ModelPerformance(Success):
-    """What a completed training measured."""
+    """What a completed training measured, the verdict first."""
 
     task_id: str
     status: Literal["completed"] = "completed"
+    verdict: Verdict
     training_metrics: TrainingMetrics
     test_metrics: HeldOutMetrics
+    baselines: Baselines
+    beats_linear: bool  # test accuracy above logistic regression's
+    trading: TradingFigures
     model_info: ModelInfo
-    data: DataUsed
-    test_period: list[str]  # first and last test bar
-    predicted_shares: dict[str, float]  # of the test rows
     collapsed: bool  # one class is predicted for every test row
-    summary: str
-    history: str  # resource with every epoch
+    leak_suspected: bool | None  # noise twins were foreseen; null without control
+    seeds: SeedFigures | None
+    test_readings: int  # how often these test results have been read
+    next: str  # one suggestion, from training and validation figures only
+    details: str  # resource with everything else
 
 
 class ModelSaved(Success):
@@ -138,6 +198,8 @@ class ModelSaved(Success):
     model_size_mb: float
     version: int
     created: bool  # false: this task was saved under this name before
+    ktrdr_backtest_compatible: bool  # as of the save
+    ktrdr_incompatibilities: list[str]  # why not; empty if it is
 
 
 class LoadedModelInfo(Reply):
@@ -151,7 +213,7 @@ class LoadedModelInfo(Reply):
     test_accuracy: float
     strategy: str
     version: int
-    trained_on: list[str]  # first and last bar of the rows that fitted the weights
+    trained_on: list[str]  # first and last bar that fitted the weights; empty if KTRDR wrote it
 
 
 class ModelLoaded(Success):
@@ -199,6 +261,7 @@ class ModelRow(Reply):
     test_accuracy: float
     description: str
     version: int
+    origin: Literal["ktrdr-mcp", "ktrdr"] = "ktrdr-mcp"  # which program wrote it
 
 
 class ModelList(Success):
@@ -259,3 +322,82 @@ class DataSummary(Success):
     series: list[SeriesSummary]
     returned: int
     has_more: bool
+
+
+class BacktestFigures(Reply):
+    """Trading one part of a range. Returns are fractions, after costs."""
+
+    bars: int
+    net_total_return: float
+    sharpe: float | None  # annualised
+    sharpe_error: float | None
+    max_drawdown: float
+    trades: int
+    win_rate: float | None
+    profit_factor: float | None
+    exposure: float  # share of bars with a position
+    turnover_per_year: float  # units of position change
+    break_even_cost_bps: float | None
+    buy_and_hold_return: float
+    buy_and_hold_sharpe: float | None
+    buy_and_hold_max_drawdown: float
+
+
+class ModelBacktest(Success):
+    """What a saved model's signals would have earned, by the bars that it has seen or not."""
+
+    model_name: str
+    version: int
+    symbol: str
+    timeframe: str
+    first_bar: str
+    last_bar: str
+    cost_bps: float
+    long_only: bool
+    out_of_sample: BacktestFigures | None  # the only part that says anything of the future
+    in_sample: BacktestFigures | None
+    summary: str
+    equity: str  # resource with the equity curve of each part
+
+
+class ComparedTask(Reply):
+    """One task of a comparison."""
+
+    task_id: str
+    rank: int  # by val_gain
+    val_gain: float  # validation accuracy above the validation rows' majority class
+    val_accuracy: float
+    val_loss: float
+    test_accuracy: float
+    prediction: Literal["no_skill", "inconclusive", "skill"]
+    statistic: float  # T of the directional test
+
+
+class PairedDifference(Reply):
+    """Whether the first-ranked task foresees more than another, on the time that both tested."""
+
+    first: str
+    second: str
+    difference: float  # of T on the common blocks
+    p: float  # two-sided
+    meaning: str
+
+
+class Comparison(Success):
+    """Completed tasks side by side, best validation first."""
+
+    tasks: list[ComparedTask]
+    differences: dict[str, list[Any]]  # settings that differ, in the order of the tasks
+    tests: list[PairedDifference]
+    summary: str
+
+
+class Reproduction(Success):
+    """Whether a training comes out the same when it is trained again."""
+
+    task_id: str
+    reproduction_task_id: str
+    status: Status  # of the reproduction
+    result: Literal["match", "differs"] | None  # null until it is completed
+    differences: list[str]
+    message: str

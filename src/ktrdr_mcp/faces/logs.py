@@ -29,8 +29,10 @@ def configure_logging(level: int = logging.INFO) -> None:
     """
     root = logging.getLogger()
     root.setLevel(level)
-    # The SDK repeats every refused request, with the caller's text in full, at INFO.
-    logging.getLogger("mcp").setLevel(max(level, logging.WARNING))
+    # At INFO, the SDK repeats every refused request with the caller's text in full, and the HTTP
+    # client tells of every request.
+    for chatty in ("mcp", "httpx2"):
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     if any(handler.name == HANDLER_NAME for handler in root.handlers):
         return
     handler = logging.StreamHandler(sys.stderr)

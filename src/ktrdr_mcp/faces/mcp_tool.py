@@ -15,9 +15,9 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from ktrdr_mcp.contract import parse
-from ktrdr_mcp.contract.config import NOT_AVAILABLE_YET
 from ktrdr_mcp.contract.responses import Reply
 from ktrdr_mcp.errors import KtrdrError
+from ktrdr_mcp.faces.defects import internal_error
 from ktrdr_mcp.faces.schema_inlining import input_schema, output_schema
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def lab_tool(
         fn=call,
         name=name,
         description=description,
-        parameters=input_schema(request, hidden=NOT_AVAILABLE_YET),
+        parameters=input_schema(request),
         fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=output_schema(reply)),
         is_async=True,
         annotations=annotations,
@@ -96,12 +96,4 @@ def error_result(error: KtrdrError) -> CallToolResult:
         content=[TextContent(type="text", text=f"{error.message} {error.hint}")],
         structured_content=error.to_dict(),
         is_error=True,
-    )
-
-
-def internal_error(what: str) -> KtrdrError:
-    """What a caller learns of a defect: nothing of its inside."""
-    return KtrdrError(
-        f"{what} failed because of a defect in this program.",
-        hint="Call it once more; if it fails again, report it with the server's standard error.",
     )

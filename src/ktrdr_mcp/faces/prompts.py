@@ -41,9 +41,9 @@ Find out whether the direction of {symbol} on {timeframe} bars can be predicted.
    The resources strategy://{{name}} show the strategies that exist.
 3. Call start_training with symbol {symbol} and timeframe {timeframe}, then get_training_status
    with wait_s=50 until the task has ended. Do not start it again meanwhile.
-4. Call get_model_performance. Compare test_accuracy with majority_accuracy, look at
-   predicted_shares and collapsed, and say plainly if the model is no better than the baseline.
-5. Change one thing at a time and count your trials: the best of many is partly luck.
+4. Call get_model_performance and begin with its verdict: it counts every training on these bars,
+   whoever started it. no_skill means stop; inconclusive says what it needs.
+5. Change one thing at a time, by training and validation figures only; compare_trainings ranks.
 6. Save only a model that you would defend, with save_trained_model and a description of the
    evidence; then try test_model_prediction on a date after the training range.
 

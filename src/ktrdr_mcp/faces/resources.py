@@ -14,7 +14,7 @@ from mcp.server.mcpserver.resources import ResourceSecurity
 from ktrdr_mcp import paths
 from ktrdr_mcp.contract import Lab
 from ktrdr_mcp.errors import InvalidName, KtrdrError, NotFound
-from ktrdr_mcp.faces.mcp_tool import internal_error
+from ktrdr_mcp.faces.defects import internal_error
 
 logger = logging.getLogger(__name__)
 

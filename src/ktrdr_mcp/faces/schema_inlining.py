@@ -6,7 +6,7 @@ conversation, so what tells a caller nothing is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -16,7 +16,7 @@ Schema = dict[str, Any]
 DROPPED: Final = frozenset({"title", "$defs", "propertyNames"})
 
 
-def input_schema(model: type[BaseModel], hidden: Collection[str] = ()) -> Schema:
+def input_schema(model: type[BaseModel]) -> Schema:
     """What a tool's arguments may be.
 
     An optional value's null is left out, since leaving out the field says the same. So are
@@ -24,14 +24,11 @@ def input_schema(model: type[BaseModel], hidden: Collection[str] = ()) -> Schema
 
     Args:
         model: the request's model.
-        hidden: names of nested settings that the model reserves and nothing implements.
     """
     schema = without_null(inlined(model))
     for name, child in schema["properties"].items():
         if "properties" in child:
             schema["properties"][name] = without_defaults(child)
-            for setting in set(hidden) & set(child["properties"]):
-                del schema["properties"][name]["properties"][setting]
         elif child.get("default", False) is None:
             del child["default"]
     return schema

@@ -25,8 +25,8 @@ INSTRUCTIONS: Final = (
     "To train a network on market data, look at get_market_data_summary, call start_training, "
     "which answers at once with a task_id, and then get_training_status with wait_s=50 until "
     "status is completed, failed or cancelled; never send start_training again meanwhile. "
-    "Believe a model only if get_model_performance shows test_accuracy above majority_accuracy, "
-    "then use save_trained_model and test_model_prediction. "
+    "Believe a model only as far as the verdict of get_model_performance goes, which counts every "
+    "training on the same bars; then use save_trained_model and test_model_prediction. "
     "Every error says what was wrong and, in its hint, what to do next."
 )
 
@@ -117,8 +117,8 @@ def training_tools(lab: Lab) -> list[LabTool]:
             plain(lab.get_model_performance),
             requests.TaskOnly,
             responses.ModelPerformance,
-            "What a completed task measured on bars that it was not trained on. Compare "
-            "test_accuracy with majority_accuracy. The resource named in history has every epoch.",
+            "What a completed task is worth: the verdict first, then its figures on bars that it "
+            "was not trained on, beside simple rules. The resource named in details has the rest.",
             READS,
         ),
         lab_tool(

@@ -17,9 +17,23 @@ from ktrdr_mcp.jobs.job_context import JobContext
 
 Run: TypeAlias = Callable[[dict[str, Any], Path, Context], dict[str, Any]]
 
+
 SWITCH_INTERVAL_S: Final = 0.0005  # the default, 5 ms, is what a status call would wait for
 WORKER_NICENESS: Final = 10
 ENDING_S: Final = 1.0  # between a run's last line and the end of its thread
+
+
+def _nothing_to_clean_up(task_id: str) -> None:
+    """For runs that leave nothing for a next one."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done for each task."""
+
+    run: Run  # called with specification, directory and context; publishes into the directory
+    directory_of: Callable[[str], Path]  # of a task id
+    clean_up: Callable[[str], None] = _nothing_to_clean_up  # of a task that will not run again
 
 
 @dataclass(frozen=True)

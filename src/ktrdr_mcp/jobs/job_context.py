@@ -42,6 +42,7 @@ class JobContext:
         self._publishing = False  # the loop will look at `live` once more
         self._published: Live | None = None
         self.stop_requested = False
+        self.draining = False
         self.live = Live(monotonic())
 
     # Called in the worker thread.
@@ -49,6 +50,14 @@ class JobContext:
     def report(self, progress: Progress) -> None:
         """Keeps the progress and wakes the loop; see context.Context."""
         self.live = self.live.after(progress, self._monotonic())
+        self._wake_loop()
+
+    def resumed(self, epoch: int, reason: str | None) -> None:
+        """Keeps where the run begins; see context.Context."""
+        self.live = self.live.resumed(epoch, reason)
+
+    def _wake_loop(self) -> None:
+        """Lets the loop look at `live`, now or when it has not just done so."""
         # The loop clears the flag before it compares, so that one of the two sees the last report.
         if not self._publishing:
             self._publishing = True
@@ -83,8 +92,13 @@ class JobContext:
 
     # Called on the event loop.
 
-    def request_stop(self) -> None:
-        """Asks the run to stop at its next `yield_turn`."""
+    def request_stop(self, draining: bool = False) -> None:
+        """Asks the run to stop at its next `yield_turn`.
+
+        Args:
+            draining: whether its state is worth keeping; not once it was asked without.
+        """
+        self.draining = draining and (self.draining or not self.stop_requested)
         self.stop_requested = True
         self._lease.wake()
 

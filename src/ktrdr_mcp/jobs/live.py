@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ktrdr_mcp.context import Progress
 
@@ -18,12 +18,25 @@ class Live:
     reported_s: float | None = None  # when that epoch finished
     first_epoch: int | None = None  # the epoch of this run's first report
     first_reported_s: float | None = None
+    resumed_epoch: int = 0  # epochs that earlier runs had finished
+    resumed_from: str | None = None  # where this run began, in words
 
     def after(self, progress: Progress, now_s: float) -> Live:
         """This training once another epoch is finished."""
+        later = replace(self, progress=progress, reported_s=now_s)
         if self.first_epoch is None:
-            return Live(self.started_s, progress, now_s, progress.epoch, now_s)
-        return Live(self.started_s, progress, now_s, self.first_epoch, self.first_reported_s)
+            return replace(later, first_epoch=progress.epoch, first_reported_s=now_s)
+        return later
+
+    def resumed(self, epoch: int, reason: str | None) -> Live:
+        """This training once it is known where it begins.
+
+        Args:
+            epoch: epochs that earlier runs had finished.
+            reason: why it does not begin further on, if there is one.
+        """
+        words = f"epoch {epoch}" if reason is None else f"epoch {epoch}: {reason}"
+        return replace(self, resumed_epoch=epoch, resumed_from=words)
 
     @property
     def percent(self) -> int:
@@ -35,7 +48,7 @@ class Live:
 
     @property
     def seconds_per_epoch(self) -> float | None:
-        """The measured duration of an epoch; None before the first.
+        """The measured duration of an epoch in this run; None before its first.
 
         From the second report on, what came before the first epoch does not count.
         """
@@ -46,7 +59,9 @@ class Live:
         if self.progress.epoch > self.first_epoch:
             epochs = self.progress.epoch - self.first_epoch
             return (self.reported_s - self.first_reported_s) / epochs
-        return (self.reported_s - self.started_s) / max(1, self.progress.epoch)
+        if self.progress.epoch <= self.resumed_epoch:
+            return None
+        return (self.reported_s - self.started_s) / (self.progress.epoch - self.resumed_epoch)
 
     @property
     def remaining_s(self) -> float | None:

@@ -8,18 +8,17 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.errors import Draining, StorageError
-from ktrdr_mcp.jobs.executor import Ended, Run, ThreadExecutor, configure_process
+from ktrdr_mcp.errors import Draining
+from ktrdr_mcp.jobs.endings import Endings
+from ktrdr_mcp.jobs.executor import Ended, ThreadExecutor, Work, configure_process
 from ktrdr_mcp.jobs.job_context import JobContext
 from ktrdr_mcp.jobs.lease import FairLease
 from ktrdr_mcp.jobs.live import Live
-from ktrdr_mcp.jobs.model import TERMINAL, Status, sources_of
-from ktrdr_mcp.jobs.outcome import outcome_of
+from ktrdr_mcp.jobs.model import TERMINAL, Status
 from ktrdr_mcp.jobs.watch import Watches
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
@@ -46,9 +45,7 @@ class JobManager:
 
     Args:
         tasks: the stored tasks.
-        run: the work, called in a thread with specification, directory and context; it publishes
-            its files into the directory itself and returns {"metrics": ..., "columns": ...}.
-        directory_of: the directory of a task id.
+        work: what is done for each; the run, in a thread, returns {"metrics": ..., "columns": ...}.
         concurrency: the most tasks that run at once.
         max_pending: the most tasks that may wait.
         drain_s: how long leaving may wait for running steps to end.
@@ -58,8 +55,7 @@ class JobManager:
     def __init__(
         self,
         tasks: TaskStore,
-        run: Run,
-        directory_of: Callable[[str], Path],
+        work: Work,
         *,
         concurrency: int = limits.CONCURRENT_TRAININGS,
         max_pending: int = limits.MAX_PENDING_TASKS,
@@ -69,12 +65,13 @@ class JobManager:
         self.generation = secrets.token_hex(16)  # the owner of what this process runs
         self.stuck = False  # after leaving: a thread is still inside a step
         self._tasks = tasks
-        self._directory_of = directory_of
+        self._directory_of = work.directory_of
         self._concurrency = concurrency
         self._max_pending = max_pending
         self._drain_s = drain_s
         self._retry_s = retry_s
-        self._executor = ThreadExecutor(run)
+        self._endings = Endings(tasks, work.clean_up, retry_s)
+        self._executor = ThreadExecutor(work.run)
         self._lease = FairLease()
         self._watches = Watches()
         self._running: dict[str, Running] = {}
@@ -87,8 +84,10 @@ class JobManager:
         """Takes back what a dead process left running, then begins to claim."""
         configure_process()
         recovered = await self._tasks.requeue_running(self.generation)
-        if recovered:
-            log.warning("%d interrupted tasks wait again: %s", len(recovered), recovered[:10])
+        for row in recovered:
+            log.warning("task %s was interrupted; now it is %s", row.task_id, row.status)
+            if row.status in TERMINAL:
+                await self._endings.tidy(row.task_id)
         self._work.set()
         self._dispatcher = asyncio.create_task(self._dispatch(), name="dispatcher")
         return self
@@ -140,6 +139,8 @@ class JobManager:
             running.context.request_stop()
         elif row.status == Status.TRAINING:
             self._cancelling.add(task_id)
+        elif row.status == Status.CANCELLED:
+            await self._endings.tidy(task_id)
         self._watches.tell(task_id, row_changed=True)
         return row
 
@@ -214,7 +215,7 @@ class JobManager:
 
         context = JobContext(self._lease, asyncio.get_running_loop(), publish)
         if self._draining or row.task_id in self._cancelling:
-            context.request_stop()
+            context.request_stop(draining=row.task_id not in self._cancelling)
         carrier = asyncio.create_task(self._carry(row, context), name=f"carrier-{row.task_id}")
         self._running[row.task_id] = Running(row, context, carrier)
         self._watches.tell(row.task_id, row_changed=True)
@@ -222,7 +223,7 @@ class JobManager:
     async def _carry(self, row: TaskRow, context: JobContext) -> None:
         """Sees one claimed task to its end."""
         try:
-            await self._finish_surely(row, await self._execute(row, context), context)
+            await self._endings.write(row, await self._execute(row, context), context)
         finally:
             context.request_stop()  # for a thread that outlives its carrier
             del self._running[row.task_id]
@@ -237,39 +238,17 @@ class JobManager:
         except Exception as error:
             return Ended(error=error)
 
-    async def _finish_surely(self, row: TaskRow, ended: Ended, context: JobContext) -> None:
-        """Writes the outcome, again and again while the database refuses."""
-        while True:
-            try:
-                return await uninterrupted(self._finish(row, ended, context))
-            except StorageError:
-                log.exception("the outcome of task %s could not be stored yet", row.task_id)
-            except Exception as defect:  # the outcome itself cannot be stored
-                ended = Ended(error=defect)
-            await asyncio.sleep(self._retry_s)
-
-    async def _finish(self, row: TaskRow, ended: Ended, context: JobContext) -> None:
-        """Writes the outcome, unless this run had lost its task."""
-        outcome = outcome_of(row.task_id, ended, context.live, context.stop_requested)
-        if outcome is None:
-            stored = await self._tasks.release(row.task_id, row.fence) is not None
-        else:
-            allowed = sources_of(outcome.status)
-            stored = await self._tasks.move(
-                row.task_id, allowed, outcome.status, row.fence, outcome.columns
-            )
-        if not stored:
-            log.error("attempt %d of task %s had lost its task", row.attempt, row.task_id)
-
     async def _drain(self) -> None:
         """Stops claiming, asks all runs to stop, waits for them within bounds."""
         self._work.set()
         self._watches.tell_all()
         for running in self._running.values():
-            running.context.request_stop()
+            running.context.request_stop(draining=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._all_ended()
+        for running in self._running.values():
+            await self._endings.abandon(running.row)
         left = [running.carrier for running in self._running.values()]
         if self._dispatcher is not None:
             left.append(self._dispatcher)

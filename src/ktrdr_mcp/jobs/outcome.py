@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ktrdr_mcp.context import Cancelled
-from ktrdr_mcp.errors import KtrdrError, OutOfMemory, RunnerFailed
+from ktrdr_mcp.errors import KtrdrError, OutOfMemory, RunnerFailed, StorageError
 from ktrdr_mcp.jobs.executor import Ended
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import Status
@@ -19,7 +19,15 @@ from ktrdr_mcp.store.task_row import json_text
 Columns: TypeAlias = dict[str, str | int | float | None]
 
 RESULT_COLUMNS: Final = frozenset(
-    {"model_path", "current_epoch", "data_fingerprint", "label_hash", "test_start", "test_end"}
+    {
+        "model_path",
+        "current_epoch",
+        "data_fingerprint",
+        "label_hash",
+        "test_start",
+        "test_end",
+        "scores",
+    }
 )
 ALLOCATION_FAILURES: Final = ("can't allocate memory", "out of memory")  # torch's RuntimeErrors
 
@@ -32,6 +40,15 @@ class Outcome:
 
     status: Status
     columns: Columns
+
+
+def standing(live: Live) -> Columns:
+    """How far a run has come, as its task's row keeps it."""
+    return {
+        "progress": live.percent,
+        "current_epoch": live.progress.epoch if live.progress else live.resumed_epoch,
+        "resumed_from": live.resumed_from,
+    }
 
 
 def outcome_of(task_id: str, ended: Ended, live: Live, stop_requested: bool) -> Outcome | None:
@@ -63,11 +80,10 @@ def _completed(result: Any, live: Live) -> Outcome:
         raise ValueError(f"the run's result has unknown columns: {sorted(unknown)}")
     if not all(isinstance(value, str | int | float | None) for value in columns.values()):
         raise TypeError("the run's result has columns that are neither text nor number")
-    finished = live.progress.epoch if live.progress else 0
     return Outcome(
         Status.COMPLETED,
         {
-            "current_epoch": finished,
+            **standing(live),
             **columns,
             "result": json_text(result["metrics"]),
             "progress": 100,
@@ -78,19 +94,28 @@ def _completed(result: Any, live: Live) -> Outcome:
 
 def _failed(error: KtrdrError, raised: BaseException, live: Live) -> Outcome:
     """The outcome of a run that raised."""
-    stage = getattr(raised, "stage", None)
     return Outcome(
         Status.FAILED,
         {
             "error_code": error.code,
             "error_message": _short(error.message),
             "error_hint": _short(error.hint),
-            "error_stage": stage if isinstance(stage, str) else None,
-            "progress": live.percent,
-            "current_epoch": live.progress.epoch if live.progress else 0,
+            "error_stage": stage_of(raised, live),
+            **standing(live),
             "completed_at": utc_now_text(),
         },
     )
+
+
+def stage_of(raised: BaseException, live: Live) -> str:
+    """How far the run had come: "preparing", "training" or "publishing", or as the error says."""
+    stage = getattr(raised, "stage", None)
+    if isinstance(stage, str):
+        return stage
+    if live.resumed_from is None and live.progress is None:
+        return "preparing"
+    # What cannot be written before publishing, checkpoints, does not fail a run.
+    return "publishing" if isinstance(raised, StorageError) else "training"
 
 
 def _as_ours(task_id: str, error: BaseException) -> KtrdrError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,9 @@ from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.learn import memory
 from ktrdr_mcp.learn.evaluate import CLASSES
 from ktrdr_mcp.learn.speed import Speed
+from ktrdr_mcp.learn.split import Split
 from ktrdr_mcp.learn.train import device_named
+from ktrdr_mcp.research.cohort import TWINS, folds_of
 from ktrdr_mcp.research.config import effective
 from ktrdr_mcp.research.prepare import Prepared, prepare
 from ktrdr_mcp.research.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
@@ -46,10 +49,13 @@ def admit(
         config=config,
     )
     prepared = prepare(spec, sources)
+    splits = [prepared.split] * config.seeds + folds_of(prepared, config)
     widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
-    memory.check(widths, config.batch_size, len(prepared.bars))
-    rows = prepared.used.train_rows
-    duration_s = speed.training_s(widths, config.batch_size, rows, config.epochs)
+    networks = len(splits) + (TWINS if config.control else 0)
+    memory.check(widths, config.batch_size, len(prepared.bars), networks)
+    rows = [len(split.train) for split in splits]
+    duration_s = config.epochs * speed.epoch_s(widths, config.batch_size, rows)
+    test_start, test_end = test_window(prepared, splits)
     return NewTask(
         task_id=spec.task_id,
         symbol=request.symbol,
@@ -58,11 +64,20 @@ def admit(
         config=config.model_dump(),
         spec={**spec.to_dict(), "accepted": accepted(prepared, duration_s)},
         spec_version=SPEC_VERSION,
+        test_start=test_start,
+        test_end=test_end,
         request_hash=request_hash(request),
         similarity_hash=similarity_hash(spec),
         idempotency_key=request.idempotency_key,
         total_epochs=config.epochs,
     )
+
+
+def test_window(prepared: Prepared, splits: Sequence[Split]) -> tuple[str, str]:
+    """The first and the last bar that the verdict rests on; the ledger counts what overlaps."""
+    first = min(int(split.test[0]) for split in splits)
+    last = max(int(split.test[-1]) for split in splits)
+    return prepared.bars.moment(first), prepared.bars.moment(last)
 
 
 def accepted(prepared: Prepared, duration_s: float) -> dict[str, Any]:

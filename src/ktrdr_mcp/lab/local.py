@@ -17,13 +17,14 @@ from ktrdr_mcp.jobs.manager import JobManager
 from ktrdr_mcp.lab import models, replies
 from ktrdr_mcp.lab.admission import admit, request_hash
 from ktrdr_mcp.lab.catalog import completions, data_summary
+from ktrdr_mcp.lab.judging import Judge
+from ktrdr_mcp.lab.library import Library
 from ktrdr_mcp.lab.shelf import Shelf, predict_one
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.learn.speed import Speed
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.store.registry import ModelRegistry
+from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.store.task_row import TaskRow
-from ktrdr_mcp.store.tasks import TaskStore
 from ktrdr_mcp.strategy import StrategyLibrary
 
 Value = TypeVar("Value")
@@ -39,8 +40,7 @@ class LocalLab:
 
     Args:
         workspace: the folder that everything lies in.
-        tasks: the stored tasks.
-        registry: the saved models.
+        stores: of its database.
         manager: runs the tasks.
         speed: how fast this machine trains.
     """
@@ -48,20 +48,21 @@ class LocalLab:
     def __init__(
         self,
         workspace: Workspace,
-        tasks: TaskStore,
-        registry: ModelRegistry,
+        stores: Stores,
         manager: JobManager,
         sources: BarSources,
         speed: Speed,
     ) -> None:
         self._workspace = workspace
-        self._tasks = tasks
-        self._registry = registry
+        self._tasks = stores.tasks
+        self._registry = stores.registry
         self._manager = manager
         self._speed = speed
         self._sources = sources
         self._strategies = StrategyLibrary(workspace)
+        self._library = Library(workspace, self._registry)
         self._shelf = Shelf(workspace)
+        self._judge = Judge(stores.ledger)
         self._saving = asyncio.Lock()
 
     async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
@@ -99,7 +100,7 @@ class LocalLab:
 
     async def get_model_performance(self, request: requests.TaskOnly) -> responses.ModelPerformance:
         """See `contract.Lab`."""
-        return replies.performance(await self._tasks.get(request.task_id))
+        return await self._judge.performance(await self._tasks.get(request.task_id))
 
     async def save_trained_model(self, request: requests.SaveModel) -> responses.ModelSaved:
         """See `contract.Lab`."""
@@ -118,13 +119,13 @@ class LocalLab:
 
     async def load_trained_model(self, request: requests.LoadModel) -> responses.ModelLoaded:
         """See `contract.Lab`."""
-        row = await self._registry.newest(request.model_name)
+        row = await self._library.newest(request.model_name)
         loaded = await in_thread(self._shelf.load, row)
         return replies.loaded(row, loaded.model.document)
 
     async def test_model_prediction(self, request: requests.Predict) -> responses.ModelPrediction:
         """See `contract.Lab`."""
-        row = await self._registry.newest(request.model_name)
+        row = await self._library.newest(request.model_name)
 
         def predict() -> responses.ModelPrediction:
             return predict_one(self._shelf.get(row), request, self._sources)
@@ -133,9 +134,7 @@ class LocalLab:
 
     async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
         """See `contract.Lab`."""
-        page = await self._registry.page(request.limit, request.offset, request.symbol)
-        rows = [replies.model_row(row) for row in page.rows]
-        return responses.ModelList(models=rows, returned=len(rows), has_more=page.has_more)
+        return await self._library.page(request)
 
     async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
         """See `contract.Lab`."""
@@ -169,7 +168,11 @@ class LocalLab:
             "created_at": row.created_at,
             "completed_at": row.completed_at,
             "attempt": row.attempt,
+            "crashes": row.crashes,
+            "resumed_from": row.resumed_from,
+            "error_stage": row.error_stage,
             "performance": row.result,
+            "verdict": await self._judge.verdict(row) if row.status == "completed" else None,
             "epochs": epochs,
         }
 
@@ -180,10 +183,8 @@ class LocalLab:
 
     async def model_card(self, model_name: str) -> dict[str, Any]:
         """See `contract.Lab`."""
-        row = await self._registry.newest(model_name)
-        directory = self._workspace.inside(row.path)
-        document = await in_thread(bundle.read_document, directory, row.bundle_sha256)
-        return models.card(row, document)
+        row = await self._library.newest(model_name)
+        return await in_thread(models.card, self._workspace, row)
 
     async def strategy_text(self, name: str) -> str:
         """See `contract.Lab`."""
@@ -194,5 +195,5 @@ class LocalLab:
         if kind == "task_id":
             return await self._tasks.ids_with_prefix(prefix, limit=20)
         if kind == "model_name":
-            return await self._registry.names(prefix, limit=20)
+            return await self._library.names(prefix, limit=20)
         return await in_thread(completions, kind, prefix, self._sources, self._strategies)

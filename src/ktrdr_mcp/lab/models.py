@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from ktrdr_mcp.contract.requests import SaveModel
+from ktrdr_mcp.lab import ktrdr_models
 from ktrdr_mcp.learn import bundle
+from ktrdr_mcp.learn.ktrdr import conventions
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.research import ktrdr_copy
 from ktrdr_mcp.research import publish as publishing
 from ktrdr_mcp.store.clock import utc_now_text
 from ktrdr_mcp.store.registry import ModelRegistry, ModelRow, Owner, name_taken
 from ktrdr_mcp.store.task_row import TaskRow
 
+KTRDR_DETAILS: Final = "ktrdr"  # the key in a row's details
+SAVED_BEFORE: Final = (
+    "This version was saved before KTRDR's files were written; save its task under another"
+    " model_name to have them."
+)
 CARD_FIELDS = ("strategy", "feature_names", "network", "classes", "periods", "metrics", "versions")
 
 
@@ -23,7 +31,7 @@ async def require_owner(registry: ModelRegistry, model_name: str, task: TaskRow)
 
 
 def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: int) -> ModelRow:
-    """Publishes a task's bundle and makes its row.
+    """Publishes a task's bundle with KTRDR's files, and makes its row.
 
     Args:
         workspace: where models lie.
@@ -32,13 +40,17 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         version: the lowest version that may be free.
     Raises:
         ModelCorrupted: the task's bundle is not what was written.
-        StorageError: nothing was published.
+        ModelNameTaken: KTRDR keeps a model of its own under this name.
+        StorageError: the disk failed; saving again goes on from there.
     """
+    ktrdr_models.refuse_shared_folder(workspace, request.model_name)
     name, identifier = request.model_name, publishing.model_id(task.task_id, request.model_name)
     card = {
         "model_id": identifier,
         "model_name": name,
         "task_id": task.task_id,
+        "symbol": task.symbol,
+        "timeframe": task.timeframe,
         "description": request.description,
         "created_at": utc_now_text(),
     }
@@ -48,6 +60,7 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         version,
         card,
     )
+    reasons = ktrdr_copy.place(workspace, published.directory, name, published.copy)
     metrics = published.document["metrics"]
     return ModelRow(
         model_id=identifier,
@@ -65,12 +78,21 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         model_size_mb=round(published.size_mb, 6),
         architecture=metrics["model_info"]["architecture"],
         bundle_sha256=published.sha256,
-        details={},
+        details={KTRDR_DETAILS: {"incompatibilities": reasons}},
     )
 
 
-def card(row: ModelRow, document: dict[str, Any]) -> dict[str, Any]:
-    """What a model is, was trained on and measured."""
+def ktrdr_incompatibilities(row: ModelRow) -> list[str]:
+    """Why KTRDR's backtester could not use a version when it was saved; empty if it could."""
+    kept = row.details.get(KTRDR_DETAILS)
+    return [SAVED_BEFORE] if kept is None else list(kept["incompatibilities"])
+
+
+def card(workspace: Workspace, row: ModelRow) -> dict[str, Any]:
+    """What a model is, was trained on and measured. Raises ModelCorrupted."""
+    if ktrdr_models.is_ktrdrs(row):
+        return ktrdr_models.card(workspace, row)
+    document = bundle.read_document(workspace.inside(row.path), row.bundle_sha256)
     return {
         "model_id": row.model_id,
         "model_name": row.model_name,
@@ -83,5 +105,7 @@ def card(row: ModelRow, document: dict[str, Any]) -> dict[str, Any]:
         "task_id": row.task_id,
         **{name: document[name] for name in CARD_FIELDS},
         "config": document["spec"]["config"],
-        "files": [bundle.WEIGHTS, bundle.HISTORY, bundle.DOCUMENT],
+        "files": [*publishing.BUNDLE, *(conventions.FILES if KTRDR_DETAILS in row.details else ())],
+        "ktrdr_backtest_compatible": not ktrdr_incompatibilities(row),
+        "ktrdr_incompatibilities": ktrdr_incompatibilities(row),
     }

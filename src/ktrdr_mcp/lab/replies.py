@@ -10,6 +10,7 @@ from ktrdr_mcp.context import Progress
 from ktrdr_mcp.contract import responses
 from ktrdr_mcp.errors import TaskNotCompleted
 from ktrdr_mcp.jobs.live import Live
+from ktrdr_mcp.lab import ktrdr_models, models
 from ktrdr_mcp.store.registry import ModelRow
 from ktrdr_mcp.store.task_row import TaskRow
 
@@ -79,7 +80,17 @@ def status(row: TaskRow, live: Live | None, queue_position: int | None) -> respo
         error=error_sentence(row),
         error_code=row.error_code,
         queue_position=queue_position,
+        alarm=progress.alarm if progress else None,
+        attempt=row.attempt,
+        resumed_from=resumed_from(row, running),
     )
+
+
+def resumed_from(row: TaskRow, live: Live | None) -> str | None:
+    """Where the newest attempt began; not for a first one, nor where an error needs the space."""
+    if row.attempt < 2 or row.status == "failed":
+        return None
+    return live.resumed_from if live else row.resumed_from
 
 
 def completion(row: TaskRow, live: Live | None) -> str | None:
@@ -124,13 +135,6 @@ def error_sentence(row: TaskRow) -> str | None:
     text = f"{row.error_message} {row.error_hint or ''}".strip()
     cut = limits.MAX_ERROR_CHARACTERS
     return text if len(text) <= cut else f"{text[: cut - 3]}..."
-
-
-def performance(row: TaskRow) -> responses.ModelPerformance:
-    """The figures of a completed task. Raises TaskNotCompleted."""
-    if row.status != "completed" or row.result is None:
-        raise not_completed(row)
-    return responses.ModelPerformance(task_id=row.task_id, **row.result)
 
 
 def not_completed(row: TaskRow) -> TaskNotCompleted:
@@ -191,16 +195,18 @@ def model_row(row: ModelRow) -> responses.ModelRow:
         test_accuracy=accuracy(row.test_accuracy),
         description=row.description,
         version=row.version,
+        origin="ktrdr" if ktrdr_models.is_ktrdrs(row) else "ktrdr-mcp",
     )
 
 
 def accuracy(value: float | None) -> float:
-    """A stored accuracy; a bundle always has one."""
+    """A stored accuracy; only a model that KTRDR wrote may lack one."""
     return rounded(value or 0.0)
 
 
 def saved(row: ModelRow, created: bool) -> responses.ModelSaved:
     """Where a model was published."""
+    reasons = models.ktrdr_incompatibilities(row)
     return responses.ModelSaved(
         model_id=row.model_id,
         model_name=row.model_name,
@@ -210,11 +216,13 @@ def saved(row: ModelRow, created: bool) -> responses.ModelSaved:
         model_size_mb=row.model_size_mb,
         version=row.version,
         created=created,
+        ktrdr_backtest_compatible=not reasons,
+        ktrdr_incompatibilities=reasons,
     )
 
 
 def loaded(row: ModelRow, document: dict[str, Any]) -> responses.ModelLoaded:
-    """The card of a loaded model."""
+    """The card of a loaded model; KTRDR does not keep which bars fitted the weights."""
     return responses.ModelLoaded(
         model_name=row.model_name,
         model_info=responses.LoadedModelInfo(
@@ -226,6 +234,6 @@ def loaded(row: ModelRow, document: dict[str, Any]) -> responses.ModelLoaded:
             test_accuracy=accuracy(row.test_accuracy),
             strategy=row.strategy,
             version=row.version,
-            trained_on=document["periods"]["train"],
+            trained_on=document["periods"]["train"] if document else [],
         ),
     )

@@ -15,6 +15,7 @@ from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.moments import moment_text, parse_moment
 from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
+from ktrdr_mcp.lab import ktrdr_models
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.learn.evaluate import CLASSES
 from ktrdr_mcp.paths import Workspace
@@ -51,15 +52,21 @@ class Shelf:
             row: the version to load.
         Raises:
             ModelCorrupted: a file is not what was written.
+            ModelNotReproducible: KTRDR wrote it, and its features cannot be computed here.
         """
-        directory = self._workspace.inside(row.path)
-        loaded = Loaded(row, model_of(bundle.read(directory, row.bundle_sha256)))
+        loaded = Loaded(row, self._read(row))
         with self._lock:
             self._models[row.model_id] = loaded
             self._models.move_to_end(row.model_id)
             while len(self._models) > self._capacity:
                 self._models.popitem(last=False)
         return loaded
+
+    def _read(self, row: ModelRow) -> Model:
+        """A version from its files."""
+        if ktrdr_models.is_ktrdrs(row):
+            return ktrdr_models.load(self._workspace, row)
+        return model_of(bundle.read(self._workspace.inside(row.path), row.bundle_sha256))
 
     def get(self, row: ModelRow) -> Loaded:
         """The model from memory, or else from its files. Raises ModelCorrupted."""
@@ -131,7 +138,7 @@ def reply(
         in_sample=in_sample(loaded, bars.symbol, as_of),
         timeframe=bars.timeframe,
         version=loaded.row.version,
-        warnings=warnings(loaded.row, bars.symbol),
+        warnings=warnings(loaded.row, bars.symbol, as_of),
     )
 
 
@@ -160,13 +167,21 @@ def bar_at(bars: Bars, test_date: str | None) -> int:
 
 def in_sample(loaded: Loaded, symbol: str, as_of: str) -> bool:
     """Whether the weights were fitted or selected on this bar, or on a label that saw it."""
-    periods = loaded.model.document["periods"]
     same = symbol == loaded.row.symbol
+    if ktrdr_models.is_ktrdrs(loaded.row):  # it may have been; KTRDR does not keep the range
+        return same and as_of < loaded.row.created_at
+    periods = loaded.model.document["periods"]
     return same and bool(periods["train"][0] <= as_of < periods["test"][0])
 
 
-def warnings(row: ModelRow, symbol: str) -> list[str]:
+def warnings(row: ModelRow, symbol: str, as_of: str) -> list[str]:
     """What a reader of a prediction must know."""
-    if symbol == row.symbol:
-        return []
-    return [f"The model was trained on {row.symbol}; nothing was measured on {symbol}."]
+    told = []
+    if symbol != row.symbol:
+        told.append(f"The model was trained on {row.symbol}; nothing was measured on {symbol}.")
+    if ktrdr_models.is_ktrdrs(row) and symbol == row.symbol and as_of < row.created_at:
+        told.append(
+            "KTRDR does not keep which bars trained its model, so every bar before it was made"
+            " counts as in-sample."
+        )
+    return told

@@ -27,17 +27,18 @@ def parameters_count(widths: Sequence[int]) -> int:
     return sum((before + 1) * after for before, after in itertools.pairwise(widths))
 
 
-def training_bytes(widths: Sequence[int], batch_rows: int, rows: int) -> int:
+def training_bytes(widths: Sequence[int], batch_rows: int, rows: int, networks: int = 1) -> int:
     """An upper estimate of a training's memory in bytes.
 
     Args:
         widths: units of each layer, from inputs to outputs.
         batch_rows: rows of one step.
         rows: rows of the whole data set, which evaluation passes through at once.
+        networks: how many are trained at once, each with features of its own.
     """
-    parameters = parameters_count(widths) * COPIES_OF_PARAMETERS
-    evaluated = max(batch_rows, rows) * sum(widths) * COPIES_OF_ACTIVATIONS
-    features = rows * widths[0] * COPIES_OF_FEATURES
+    parameters = networks * parameters_count(widths) * COPIES_OF_PARAMETERS
+    evaluated = max(networks * batch_rows, rows) * sum(widths) * COPIES_OF_ACTIVATIONS
+    features = networks * rows * widths[0] * COPIES_OF_FEATURES
     return (parameters + evaluated + features) * FLOAT_BYTES
 
 
@@ -51,22 +52,23 @@ def limit_bytes(environment: Mapping[str, str] = os.environ) -> int:
     return 4 * GIGABYTE
 
 
-def check(widths: Sequence[int], batch_rows: int, rows: int) -> None:
+def check(widths: Sequence[int], batch_rows: int, rows: int, networks: int = 1) -> None:
     """Refuses a training that this machine cannot hold.
 
     Args:
         widths: units of each layer, from inputs to outputs.
         batch_rows: rows of one step.
         rows: rows of the whole data set.
+        networks: how many are trained at once.
     Raises:
         LimitExceeded: with what it would need and what there is.
     """
-    needed, allowed = training_bytes(widths, batch_rows, rows), limit_bytes()
+    needed, allowed = training_bytes(widths, batch_rows, rows, networks), limit_bytes()
     if needed > allowed:
         raise LimitExceeded(
-            f"This network has {parameters_count(widths):,} parameters and would need about "
+            f"{networks} networks of {parameters_count(widths):,} parameters would need about "
             f"{needed / GIGABYTE:,.1f} GB of memory; one training may use {allowed / GIGABYTE:,.1f}"
             " GB.",
-            hint="Use smaller or fewer hidden_layers, or a smaller batch_size.",
+            hint="Use smaller or fewer hidden_layers, a smaller batch_size or fewer seeds.",
             field="config.hidden_layers",
         )

@@ -36,6 +36,7 @@ class TrainerSettings:
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     class_weights: tuple[float, ...] | None = None
     device: str = "auto"  # "auto", "cpu" or "cuda"
+    reported_networks: int | None = None  # progress is the mean of the first so many; None: all
 
 
 @dataclass(frozen=True)

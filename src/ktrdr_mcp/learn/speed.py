@@ -17,6 +17,7 @@ LARGE = (512, 512)
 INPUTS = 16
 BATCH_ROWS = 64
 ROWS = 1024
+SEVERAL = 4
 
 
 @dataclass(frozen=True)
@@ -25,44 +26,50 @@ class Speed:
 
     step_s: float
     parameter_row_s: float  # for each parameter and row
+    together: float  # the time of a network among others, as a share of its time alone
 
-    def training_s(self, widths: Sequence[int], batch_rows: int, rows: int, epochs: int) -> float:
-        """An estimate for a whole training.
+    def epoch_s(self, widths: Sequence[int], batch_rows: int, rows: Sequence[int]) -> float:
+        """An estimate for one epoch of networks that train at once.
 
         Args:
             widths: units of each layer, from inputs to outputs.
             batch_rows: rows of one step.
-            rows: training rows.
-            epochs: how often all rows are passed.
+            rows: training rows of each network.
         """
-        steps = -(-rows // batch_rows)
-        arithmetic = parameters_count(widths) * rows * self.parameter_row_s
-        return epochs * (steps * self.step_s + arithmetic)
+        steps = sum(-(-each // batch_rows) for each in rows)
+        alone = steps * self.step_s + parameters_count(widths) * sum(rows) * self.parameter_row_s
+        return alone if len(rows) == 1 else alone * self.together
 
 
 def measure() -> Speed:
-    """Trains two small networks for a moment and solves for the two parts."""
+    """Trains a few small networks for a moment and solves for the parts."""
     steps = ROWS // BATCH_ROWS
-    small, large = epoch_s(SMALL), epoch_s(LARGE)
+    small, large, several = epoch_s(SMALL), epoch_s(LARGE), epoch_s(SMALL, networks=SEVERAL)
     small_work, large_work = (
         parameters_count((INPUTS, *hidden, 3)) * ROWS for hidden in (SMALL, LARGE)
     )
     parameter_row_s = max(large - small, 0.0) / (large_work - small_work)
-    return Speed(max(small - small_work * parameter_row_s, 0.0) / steps, parameter_row_s)
+    step_s = max(small - small_work * parameter_row_s, 0.0) / steps
+    return Speed(step_s, parameter_row_s, min(several / (SEVERAL * small), 1.0))
 
 
-def epoch_s(hidden: tuple[int, ...]) -> float:
-    """Seconds of one epoch, the faster of two after a warm-up."""
+def epoch_s(hidden: tuple[int, ...], networks: int = 1) -> float:
+    """Seconds of one epoch, the faster of two after a warm-up.
+
+    Args:
+        hidden: units of the hidden layers.
+        networks: how many train at once.
+    """
     generator = np.random.default_rng(0)
     features = generator.standard_normal((2 * ROWS, INPUTS)).astype(np.float32)
     labels = generator.integers(0, 3, 2 * ROWS)
     rows = train.TrainingRows(features, labels, [np.arange(ROWS)], [np.arange(ROWS, 2 * ROWS)])
     settings = train.TrainerSettings(epochs=1, batch_size=BATCH_ROWS)
-    network = train.NetworkSettings(seed=0, learning_rate=0.001)
+    seeds = [train.NetworkSettings(seed, learning_rate=0.001) for seed in range(networks)]
+    shape = nets.NetworkShape(INPUTS, hidden, "relu")
     times = []
     for _ in range(3):
         began = time.perf_counter()
-        shape = nets.NetworkShape(INPUTS, hidden, "relu")
-        train.train(shape, settings, [network], rows, NullContext())
+        train.train(shape, settings, seeds, rows, NullContext())
         times.append(time.perf_counter() - began)
     return min(times[1:])

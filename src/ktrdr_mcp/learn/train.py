@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ktrdr_mcp.context import Context, Progress
 from ktrdr_mcp.errors import Diverged, InvalidRequest, OutOfMemory, TrainingFailed
+from ktrdr_mcp.learn.alarms import alarm
 from ktrdr_mcp.learn.batches import DeviceRows
 from ktrdr_mcp.learn.nets import NetworkShape
 from ktrdr_mcp.learn.pace import Pace
@@ -121,7 +122,7 @@ class Trainer:
                 for record, *scores in zip(records, trained, validated, strict=True)
             ]
             tiles.remember(improved)
-        self._report(context, records)
+        self._report(context)
         self._release(tiles)
         if self.finished and all(record.diverged for record in self._records):
             raise Diverged(
@@ -130,12 +131,29 @@ class Trainer:
                 field="config.learning_rate",
             )
 
-    def _report(self, context: Context, records: Sequence[NetworkRecord]) -> None:
-        """Publishes the mean over the networks that took part and did not diverge."""
-        latest = [record.history[-1] for record in records if record.diverged is None]
-        if latest:
-            means = [fmean(column) for column in list(zip(*latest, strict=True))[:4]]
-            context.report(Progress(self._epoch, self._settings.epochs, *means))
+    def _report(self, context: Context) -> None:
+        """Publishes the mean of the reported networks that took part and did not diverge.
+
+        Once all of them have finished, while others go on, it is that of their last epochs.
+        """
+        reported = range(len(self._records))[: self._settings.reported_networks]
+        took_part = [number for number in reported if number in self._active] or reported
+        records = [self._records[number] for number in took_part]
+        histories = [r.history for r in records if r.history and r.diverged is None]
+        if histories:
+            latest = [history[-1] for history in histories]
+            alarms = [found for history in histories if (found := alarm(history))]
+            context.report(
+                Progress(
+                    epoch=self._epoch,
+                    total_epochs=self._settings.epochs,
+                    train_loss=fmean(epoch.train_loss for epoch in latest),
+                    val_loss=fmean(epoch.val_loss for epoch in latest),
+                    train_accuracy=fmean(epoch.train_accuracy for epoch in latest),
+                    val_accuracy=fmean(epoch.val_accuracy for epoch in latest),
+                    alarm=alarms[0] if alarms else None,
+                )
+            )
 
     def _release(self, tiles: Tiles) -> None:
         """Takes the networks that have finished out of the tiles."""

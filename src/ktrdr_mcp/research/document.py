@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any
 
 from ktrdr_mcp.data import bars as bars_of
 from ktrdr_mcp.data.moments import moment_text
 from ktrdr_mcp.learn.evaluate import CLASSES
 from ktrdr_mcp.learn.nets import NetworkShape
-from ktrdr_mcp.learn.train import TrainedNetwork
 from ktrdr_mcp.research.prepare import Prepared
 from ktrdr_mcp.research.spec import TrainingSpec
 
 LIBRARIES = ("ktrdr-mcp", "torch", "numpy", "pandas", "ta-lib", "safetensors")
 
 
-class Parts(NamedTuple):
-    """What training produced."""
-
-    trained: TrainedNetwork
-    metrics: dict[str, Any]
-
-
 def document(
-    spec: TrainingSpec, prepared: Prepared, shape: NetworkShape, parts: Parts
+    spec: TrainingSpec, prepared: Prepared, shape: NetworkShape, best_epoch: int
 ) -> dict[str, Any]:
-    """The bundle's document, but for hashes and the parity proof.
+    """The bundle's document, but for figures, hashes and the parity proof.
 
     Args:
         spec: what was trained.
         prepared: its data, features and scaler.
         shape: the network's shape.
-        parts: the trained network and its figures.
+        best_epoch: whose weights the model has.
     """
     split, time = prepared.split, prepared.bars.time
     return {
@@ -49,7 +41,7 @@ def document(
         },
         "classes": list(CLASSES),
         "seeds": [spec.config.seed],
-        "best_epoch": parts.trained.best_epoch,
+        "best_epoch": best_epoch,
         "data_fingerprint": bars_of.fingerprint(prepared.bars),
         "periods": {
             "train": [
@@ -62,7 +54,6 @@ def document(
             ],
             "test": [moment_text(int(time[split.test[0]])), moment_text(int(time[split.test[-1]]))],
         },
-        "metrics": parts.metrics,
         "versions": {"python": platform.python_version()}
         | {library: version(library) for library in LIBRARIES},
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,20 @@ import numpy as np
 
 from ktrdr_mcp import durable
 from ktrdr_mcp.context import Context
+from ktrdr_mcp.contract.config import EffectiveConfig
 from ktrdr_mcp.data.moments import moment_text
 from ktrdr_mcp.data.sources import BarSources
-from ktrdr_mcp.errors import ModelCorrupted
+from ktrdr_mcp.errors import Diverged, ModelCorrupted
 from ktrdr_mcp.learn import bundle, train
 from ktrdr_mcp.learn.evaluate import Evaluation, evaluate
 from ktrdr_mcp.learn.inference import probabilities
 from ktrdr_mcp.learn.nets import NetworkShape
 from ktrdr_mcp.research import report
-from ktrdr_mcp.research.document import Parts, document
+from ktrdr_mcp.research.checkpointed import FOLDER, Keeper
+from ktrdr_mcp.research.cohort import Member, cohort
+from ktrdr_mcp.research.document import document
 from ktrdr_mcp.research.fit import fit
+from ktrdr_mcp.research.judgement import judge
 from ktrdr_mcp.research.predictor import model_of, predict
 from ktrdr_mcp.research.prepare import Prepared, prepare
 from ktrdr_mcp.research.spec import TrainingSpec
@@ -52,14 +56,61 @@ def run(
     shape = NetworkShape(
         len(prepared.view.feature_names), tuple(spec.config.hidden_layers), spec.config.activation
     )
-    began = time.monotonic()
-    trained = fit(shape, spec.config, prepared, context)
+    members = cohort(prepared, spec.config)
+    keeper = Keeper(directory.with_name(FOLDER), spec, context)
+    networks = fit(shape, spec.config, members, keeper)
     context.end_turn()
-    minutes = (time.monotonic() - began) / 60
-    parts = judge(shape, trained, prepared)
-    metrics = report.performance(spec, prepared, shape, trained, parts, minutes)
-    publish(directory, spec, prepared, shape, trained, metrics)
+    minutes = keeper.training_s / 60
+    outcome = measure(shape, spec.config, prepared, members, networks, minutes)
+    metrics = report.performance(spec, prepared, outcome)
+    scores = outcome.judgement.scores()
+    publish(directory, spec, prepared, outcome, {"metrics": metrics, "scores": scores})
     return result(bundle.read(directory).document)
+
+
+def measure(
+    shape: NetworkShape,
+    config: EffectiveConfig,
+    prepared: Prepared,
+    members: Sequence[Member],
+    networks: Sequence[train.TrainedNetwork],
+    minutes: float,
+) -> report.Outcome:
+    """Evaluates every seed, chooses the model and judges it. Raises Diverged."""
+    seeds = networks[: config.seeds]
+    best = best_of(seeds, config)
+    measured = {
+        number: evaluations(shape, network, prepared)
+        for number, network in enumerate(seeds)
+        if network.diverged is None
+    }
+    judged = [best, *range(config.seeds, len(members))]
+    return report.Outcome(
+        shape=shape,
+        trained=seeds[best],
+        parts=measured[best],
+        seeds=list(measured.values()),
+        judgement=judge(shape, [members[n] for n in judged], [networks[n] for n in judged], config),
+        minutes=minutes,
+    )
+
+
+def best_of(seeds: Sequence[train.TrainedNetwork], config: EffectiveConfig) -> int:
+    """The number of the seed that is best on its validation rows. Raises Diverged."""
+    finite = [number for number, network in enumerate(seeds) if network.diverged is None]
+    if not finite:
+        raise Diverged(
+            seeds[0].diverged or "The loss stopped being a finite number.",
+            hint="Start again with a lower learning_rate, or set gradient_clip (1.0).",
+            field="config.learning_rate",
+        )
+    by_loss = config.early_stopping is None or config.early_stopping.monitor == "val_loss"
+
+    def rank(number: int) -> tuple[float, float]:
+        best = seeds[number].history[seeds[number].best_epoch - 1]
+        return (0.0 if by_loss else -best.val_accuracy, best.val_loss)
+
+    return min(finite, key=rank)
 
 
 def adopted(directory: Path, spec: TrainingSpec) -> dict[str, Any] | None:
@@ -69,28 +120,32 @@ def adopted(directory: Path, spec: TrainingSpec) -> dict[str, Any] | None:
         directory: what that attempt left; removed unless it is whole and of this specification.
         spec: what is to be trained.
     """
+    earlier = earlier_result(directory, spec)
+    if earlier is None:
+        durable.discard(directory)
+    return earlier
+
+
+def earlier_result(directory: Path, spec: TrainingSpec) -> dict[str, Any] | None:
+    """The result that a folder holds, if it is whole and of this specification."""
     with contextlib.suppress(ModelCorrupted):
         document = bundle.read(directory).document
         if durable.json_bytes(document["spec"]) == durable.json_bytes(spec.to_dict()):
             return result(document)
-    durable.discard(directory)
     return None
 
 
 def result(document: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of a bundle, and what its task's row keeps beside them."""
-    metrics = document["metrics"]
-    test_start, test_end = metrics["test_period"]
     kept = {
         "data_fingerprint": document["data_fingerprint"],
-        "test_start": test_start,
-        "test_end": test_end,
-        "current_epoch": metrics["training_metrics"]["epochs_completed"],
+        "current_epoch": document["metrics"]["training_metrics"]["epochs_completed"],
+        "scores": json.dumps(document["scores"], allow_nan=False),
     }
-    return {"metrics": metrics, "columns": kept}
+    return {"metrics": document["metrics"], "columns": kept}
 
 
-def judge(
+def evaluations(
     shape: NetworkShape, trained: train.TrainedNetwork, prepared: Prepared
 ) -> dict[str, Evaluation]:
     """Evaluates the restored network on each part, without dropout."""
@@ -109,14 +164,14 @@ def publish(
     directory: Path,
     spec: TrainingSpec,
     prepared: Prepared,
-    shape: NetworkShape,
-    trained: train.TrainedNetwork,
-    metrics: dict[str, Any],
+    outcome: report.Outcome,
+    figures: Mapping[str, Any],
 ) -> None:
     """Writes the bundle with the proof that it predicts what was measured."""
     rows = prepared.split.test[-PARITY_ROWS:]
+    shape, trained = outcome.shape, outcome.trained
     measured = probabilities(shape, trained.weights, prepared.view.features[rows])
-    base = document(spec, prepared, shape, Parts(trained, metrics))
+    base = document(spec, prepared, shape, trained.best_epoch) | dict(figures)
 
     def with_parity(weights: dict[str, Any]) -> dict[str, Any]:
         loaded = model_of(bundle.Bundle(weights, base))

@@ -1,4 +1,4 @@
-"""Predictions from a bundle alone."""
+"""Predictions from a model's files alone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ktrdr_mcp.features.fuzzy import membership
 from ktrdr_mcp.features.scaling import Scaler
 from ktrdr_mcp.learn.bundle import Bundle
 from ktrdr_mcp.learn.inference import probabilities
+from ktrdr_mcp.learn.ktrdr.reading import KtrdrModel
 from ktrdr_mcp.learn.nets import NetworkShape
 from ktrdr_mcp.strategy import Strategy
 
@@ -28,7 +29,7 @@ class Model:
     scaler: Scaler
     shape: NetworkShape
     weights: dict[str, Any]  # tensors
-    document: dict[str, Any]
+    document: dict[str, Any]  # bundle.json; empty for a model that KTRDR wrote
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ def model_of(bundle: Bundle) -> Model:
         shape=NetworkShape(network["inputs"], tuple(network["hidden"]), network["activation"]),
         weights=bundle.weights,
         document=document,
+    )
+
+
+def model_of_ktrdr(read: KtrdrModel) -> Model:
+    """A model that KTRDR wrote; it has no scaler, or it would not have been read."""
+    return Model(
+        strategy=read.strategy,
+        scaler=Scaler("none", np.zeros(read.shape.inputs), np.ones(read.shape.inputs)),
+        shape=read.shape,
+        weights=dict(read.weights),
+        document={},
     )
 
 

@@ -11,8 +11,11 @@ from typing import Any
 from ktrdr_mcp import durable
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.learn import bundle
+from ktrdr_mcp.learn.ktrdr.documents import Identity
+from ktrdr_mcp.research.ktrdr_copy import Copy, render
 
 CARD = "model.json"
+BUNDLE = (bundle.WEIGHTS, bundle.HISTORY, bundle.DOCUMENT)
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,10 @@ class Published:
 
     directory: Path
     version: int
-    size_mb: float  # of 10^6 bytes
+    size_mb: float  # of 10^6 bytes: the bundle and KTRDR's files
     sha256: str  # of bundle.json
     document: dict[str, Any]
+    copy: Copy  # KTRDR's
 
 
 def model_id(task_id: str, model_name: str) -> str:
@@ -43,13 +47,13 @@ def publish(
     first_version: int,
     card: Mapping[str, Any],
 ) -> Published:
-    """Copies a verified bundle to the first free version.
+    """Copies a verified bundle to the first free version, with KTRDR's files beside it.
 
     Args:
         source: the task's bundle.
         directory_of: the folder of each version.
         first_version: the lowest version that may be free.
-        card: the model's name, id and description, kept beside the bundle.
+        card: the model's name, id, series, description and date, kept beside the bundle.
     Raises:
         ModelCorrupted: the task's bundle is not what was written.
         StorageError: nothing was published.
@@ -59,15 +63,18 @@ def publish(
     while directory_of(version).exists():
         if holds(directory_of(version), card["model_id"]):
             # published before a crash, and not yet registered
-            return published(directory_of(version), version, verified.document)
+            return published(directory_of(version), version, source, verified, card)
         version += 1
-    with durable.staging(directory_of(version)) as staged:
-        for name in (bundle.WEIGHTS, bundle.HISTORY, bundle.DOCUMENT):
+    made = published(directory_of(version), version, source, verified, card)
+    with durable.staging(made.directory) as staged:
+        for name in BUNDLE:
             durable.write_new(staged / name, (source / name).read_bytes())
+        for name, content in made.copy.files.items():
+            durable.write_new(staged / name, content)
         durable.write_new(staged / CARD, durable.json_bytes({**card, "version": version}))
         bundle.read(staged)
-        durable.publish(staged, directory_of(version))
-    return published(directory_of(version), version, verified.document)
+        durable.publish(staged, made.directory)
+    return made
 
 
 def holds(directory: Path, identifier: str) -> bool:
@@ -80,12 +87,27 @@ def holds(directory: Path, identifier: str) -> bool:
     return f'"model_id": "{identifier}"' in card
 
 
-def published(directory: Path, version: int, document: dict[str, Any]) -> Published:
-    """The account of a published folder."""
+def published(
+    directory: Path, version: int, source: Path, verified: bundle.Bundle, card: Mapping[str, Any]
+) -> Published:
+    """The account of a folder that holds, or is about to hold, a version.
+
+    Args:
+        directory: of the version.
+        version: its number.
+        source: the task's bundle.
+        verified: what it holds.
+        card: of the model.
+    """
+    identity = Identity(
+        card["model_name"], version, card["symbol"], card["timeframe"], card["created_at"]
+    )
+    copy = render(verified, bundle.read_history(source, verified.document), identity)
     return Published(
         directory,
         version,
-        bundle.size_megabytes(directory),
-        durable.sha256_of_file(directory / bundle.DOCUMENT),
-        document,
+        bundle.size_megabytes(source) + sum(map(len, copy.files.values())) / 1e6,
+        durable.sha256_of_file(source / bundle.DOCUMENT),
+        verified.document,
+        copy,
     )

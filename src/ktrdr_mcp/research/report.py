@@ -1,111 +1,120 @@
-"""The figures of a performance reply, rounded as an agent reads them; the bundle keeps them too."""
+"""The figures of a completed training, as its row and its bundle keep them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, pstdev
 from typing import Any
 
 import numpy as np
 
 from ktrdr_mcp.data.moments import moment_text
-from ktrdr_mcp.learn.evaluate import CLASSES, Evaluation
+from ktrdr_mcp.learn.evaluate import CLASSES, Evaluation, class_shares
+from ktrdr_mcp.learn.judge.baselines import Baselines, baselines
 from ktrdr_mcp.learn.memory import FLOAT_BYTES
 from ktrdr_mcp.learn.nets import NetworkShape
 from ktrdr_mcp.learn.train import TrainedNetwork
+from ktrdr_mcp.research.judgement import Judgement, equity_curve
 from ktrdr_mcp.research.prepare import Prepared
 from ktrdr_mcp.research.spec import TrainingSpec
 
 
-def performance(
-    spec: TrainingSpec,
-    prepared: Prepared,
-    shape: NetworkShape,
-    trained: TrainedNetwork,
-    parts: Mapping[str, Evaluation],
-    minutes: float,
-) -> dict[str, Any]:
-    """Everything a performance reply says, but for the task's id.
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a training produced, measured."""
+
+    shape: NetworkShape
+    trained: TrainedNetwork  # the model: the best seed, with the weights of its best epoch
+    parts: Mapping[str, Evaluation]  # of the "train", "validation" and "test" rows
+    seeds: Sequence[Mapping[str, Evaluation]]  # the same of every seed
+    judgement: Judgement
+    minutes: float
+
+
+def performance(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> dict[str, Any]:
+    """Everything that a performance reply and its resource say, but for the verdict.
 
     Args:
         spec: what was trained.
         prepared: its data.
-        shape: the network's shape.
-        trained: the network, with the weights of its best epoch.
-        parts: evaluations of "train", "validation" and "test" rows.
-        minutes: how long the training took.
+        outcome: what came of it.
     """
-    test, majority = parts["test"], majority_accuracy(prepared)
+    test, simple = outcome.parts["test"], baselines_of(prepared)
     times = prepared.bars.time[prepared.split.test]
     return {
-        "training_metrics": training_metrics(trained, parts, minutes),
+        "training_metrics": training_metrics(outcome),
         "test_metrics": {
             "test_loss": test.loss,
             "test_accuracy": test.accuracy,
             "precision": test.precision,
             "recall": test.recall,
             "f1_score": test.f1_score,
-            "majority_accuracy": majority,
         },
-        "model_info": {
-            "model_size_mb": shape.parameters_count * FLOAT_BYTES / 1e6,
-            "parameters_count": shape.parameters_count,
-            "architecture": shape.architecture,
-        },
+        "baselines": asdict(simple),
+        "beats_linear": test.accuracy > simple.logistic.accuracy,
+        "trading": outcome.judgement.trading.figures(),
+        "trading_rule": asdict(outcome.judgement.rule),
+        "model_info": model_info(outcome.shape),
+        "collapsed": test.collapsed,
+        "seeds": seed_figures(outcome.seeds) if len(outcome.seeds) > 1 else None,
         "data": prepared.used.model_dump(),
         "test_period": [moment_text(int(times[0])), moment_text(int(times[-1]))],
         "predicted_shares": dict(zip(CLASSES, test.predicted_shares, strict=True)),
-        "collapsed": test.collapsed,
-        "summary": summary(test, majority, len(times)),
-        "history": f"training://{spec.task_id}",
+        "validation_majority": float(class_shares(validation_labels(prepared)).max()),
+        "walk_forward": {"tested": outcome.judgement.tested, "folds": outcome.judgement.folds},
+        "equity": equity_curve(outcome.judgement.trading),
+        "details": f"training://{spec.task_id}",
     }
 
 
-def training_metrics(
-    trained: TrainedNetwork, parts: Mapping[str, Evaluation], minutes: float
-) -> dict[str, Any]:
+def training_metrics(outcome: Outcome) -> dict[str, Any]:
     """Figures of the restored epoch on the rows that chose the weights."""
-    train, validation = parts["train"], parts["validation"]
+    train, validation = outcome.parts["train"], outcome.parts["validation"]
     return {
         "final_train_loss": train.loss,
         "final_val_loss": validation.loss,
         "final_train_accuracy": train.accuracy,
         "final_val_accuracy": validation.accuracy,
-        "epochs_completed": trained.epochs_completed,
-        "early_stopped": trained.early_stopped,
-        "training_time_minutes": minutes,
-        "best_epoch": trained.best_epoch,
+        "epochs_completed": outcome.trained.epochs_completed,
+        "early_stopped": outcome.trained.early_stopped,
+        "training_time_minutes": outcome.minutes,
+        "best_epoch": outcome.trained.best_epoch,
     }
 
 
-def majority_accuracy(prepared: Prepared) -> float:
-    """Test accuracy of always answering the training rows' most frequent class."""
-    labels, split = prepared.labels, prepared.split
-    majority = np.bincount(labels[split.train], minlength=len(CLASSES)).argmax()
-    return float((labels[split.test] == majority).mean())
+def model_info(shape: NetworkShape) -> dict[str, Any]:
+    """The network's size."""
+    return {
+        "model_size_mb": shape.parameters_count * FLOAT_BYTES / 1e6,
+        "parameters_count": shape.parameters_count,
+        "architecture": shape.architecture,
+    }
 
 
-def summary(test: Evaluation, majority: float, rows: int) -> str:
-    """The figures in one sentence, with what they do not show."""
-    if test.collapsed:
-        constant = CLASSES[int(np.argmax(test.predicted_shares))]
-        return (
-            f"Collapsed: the model answers '{constant}' for every test row, so its test accuracy"
-            f" {test.accuracy:.3f} says nothing. Try class_weights 'balanced', other labels or"
-            " another strategy."
-        )
-    noise = 2 * math.sqrt(majority * (1 - majority) / rows)
-    gain = test.accuracy - majority
-    if gain <= 0:
-        meaning = "not above; no evidence of skill"
-    elif gain <= noise:
-        meaning = "above, but within two standard errors; no evidence of skill"
-    else:
-        meaning = "above by more than two standard errors, which overlapping labels make too small"
-    return (
-        f"Test accuracy {test.accuracy:.3f} against {majority:.3f} of always answering the training"
-        f" majority, on {rows} rows: {meaning}."
-    )
+def baselines_of(prepared: Prepared) -> Baselines:
+    """Simple rules on the test rows of the final split."""
+    dataset, split = prepared.dataset, prepared.split
+    return baselines(prepared.view.features, dataset.label, dataset.end, split.train, split.test)
+
+
+def validation_labels(prepared: Prepared) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(v,) class indices of the validation rows."""
+    return prepared.labels[prepared.split.validation]
+
+
+def seed_figures(seeds: Sequence[Mapping[str, Evaluation]]) -> dict[str, Any]:
+    """Mean and standard deviation over the seeds that did not diverge."""
+
+    def spread(part: str) -> dict[str, float]:
+        values = [seed[part].accuracy for seed in seeds]
+        return {"mean": fmean(values), "deviation": pstdev(values)}
+
+    return {
+        "count": len(seeds),
+        "val_accuracy": spread("validation"),
+        "test_accuracy": spread("test"),
+    }
 
 
 def history(trained: TrainedNetwork) -> list[dict[str, Any]]:

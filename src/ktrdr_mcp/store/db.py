@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import aiosqlite
 
-from ktrdr_mcp.errors import DatabaseError
+from ktrdr_mcp.errors import DatabaseError, StorageError
+from ktrdr_mcp.store import marker
 from ktrdr_mcp.store.migrate import CONNECTION_PRAGMAS, prepare, read_migrations
 from ktrdr_mcp.store.sqlite_errors import sqlite_errors
 from ktrdr_mcp.store.uninterrupted import uninterrupted
 
 SqlValue = str | int | float | None
 Parameters = Sequence[SqlValue] | Mapping[str, SqlValue]
+
+COUNT_COMMIT: Final = "UPDATE workspace SET commits = commits + 1"
+IDENTITY: Final = "SELECT workspace_id FROM workspace"
+
+log = logging.getLogger(__name__)
 
 
 async def _connect(path: Path, *more_pragmas: str) -> aiosqlite.Connection:
@@ -37,7 +44,10 @@ async def _connect(path: Path, *more_pragmas: str) -> aiosqlite.Connection:
 class Database:
     """An open database. Must be closed: its threads keep the process from exiting."""
 
-    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+    def __init__(
+        self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection
+    ) -> None:
+        self._path = path
         self._writer = writer
         self._reader = reader
         self._writing = asyncio.Lock()
@@ -77,7 +87,16 @@ class Database:
             except BaseException:
                 await writer.close()
                 raise
-        opened.append(cls(writer, reader))
+        database = cls(path, writer, reader)
+        opened.append(database)
+        async with database.transaction():
+            pass  # from here on there is a log, and the marker may say so
+        await database._mark(running=True)
+
+    async def _mark(self, running: bool) -> None:
+        """Says beside the file whose it is, and whether it is in use."""
+        identity = str((await self.read(IDENTITY))[0][0])
+        await asyncio.to_thread(marker.write, self._path, marker.Marker(identity, running))
 
     async def __aenter__(self) -> Self:
         """The database itself."""
@@ -106,6 +125,7 @@ class Database:
             with sqlite_errors("writing the database"):
                 try:
                     await self._writer.execute_fetchall("BEGIN IMMEDIATE")
+                    await self._writer.execute_fetchall(COUNT_COMMIT)
                     yield self._writer
                     await uninterrupted(self._writer.commit())
                 except BaseException:
@@ -130,11 +150,16 @@ class Database:
         """Closes both connections, the reader first, whatever happens to the caller."""
         if self._closed:
             return
-        self._closed = True
         await uninterrupted(self._close())
 
     async def _close(self) -> None:
         """The writer is last, so that it alone moves the log into the database file."""
+        async with self._writing:
+            try:
+                await self._mark(running=False)
+            except StorageError as error:
+                log.warning("the workspace's marker was not written: %s", error.message)
+            self._closed = True
         with sqlite_errors("closing the database"):
             try:
                 await self._reader.close()

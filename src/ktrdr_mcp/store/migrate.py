@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -10,17 +11,25 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from ktrdr_mcp.durable import STAGING_PREFIX, storage_errors, sync_directory
+from ktrdr_mcp import limits
+from ktrdr_mcp.durable import STAGING_PREFIX, make_folder, storage_errors, sync_directory
 from ktrdr_mcp.errors import DatabaseError, StorageError
-from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
+from ktrdr_mcp.store import marker
+from ktrdr_mcp.store.inspection import BACKUP_INFIX, IDENTITY_VERSION, inspect
+from ktrdr_mcp.store.sqlite_errors import sqlite_errors
 
 BUSY_TIMEOUT_MS: Final = 5_000
-MIGRATION_FILES: Final = ("schema.sql",)  # the position, from 1, is the version it leads to
+# The position, from 1, is the version it leads to.
+MIGRATION_FILES: Final = ("schema.sql", "migration_2.sql")
+START: Final = "start"  # the name of the copy made at every start
 CONNECTION_PRAGMAS: Final = (
     f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
     "PRAGMA foreign_keys = ON",
     "PRAGMA synchronous = FULL",  # with NORMAL, a commit would not survive a power loss
+    "PRAGMA fullfsync = ON",  # on macOS, where fsync alone leaves data in the drive's cache
 )
+
+log = logging.getLogger(__name__)
 
 
 def read_migrations() -> tuple[str, ...]:
@@ -40,7 +49,10 @@ def prepare(path: Path, migrations: Sequence[str]) -> None:
         StorageError: it cannot be read or written.
     """
     with storage_errors("opening the database"):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        known = marker.read(path)
+        inspect(path, known, len(migrations))
+    with storage_errors("opening the database"):
+        make_folder(path.parent, 0o700)
         # SQLite gives its journal files the mode of the database file.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     with (
@@ -49,16 +61,13 @@ def prepare(path: Path, migrations: Sequence[str]) -> None:
     ):
         for pragma in CONNECTION_PRAGMAS:
             connection.execute(pragma)
-        _check(connection)
-        _migrate(connection, path, migrations)
+        before = _migrate(connection, path, migrations)
+        if before < IDENTITY_VERSION <= len(migrations) and known and known.workspace_id:
+            # A backup from before the database knew its workspace.
+            connection.execute("UPDATE workspace SET workspace_id = ?", (known.workspace_id,))
+        if before == len(migrations):
+            _back_up_at_start(connection, path)
         _use_write_ahead_log(connection)
-
-
-def _check(connection: sqlite3.Connection) -> None:
-    """Raises DatabaseError if the file's pages contradict each other."""
-    finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if finding != "ok":
-        raise damaged("its check failed")
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
@@ -71,23 +80,23 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
         )
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
-    """Applies the migrations that the file has not seen, after a backup if it has content."""
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> int:
+    """Applies the migrations that the file has not seen, after a backup if it has content.
+
+    Returns:
+        the version that the file had.
+    """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > len(migrations):
-        raise DatabaseError(
-            f"The database has version {version}; this program knows {len(migrations)}.",
-            hint="Use the newer ktrdr-mcp that wrote it, or another workspace.",
-        )
     if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise DatabaseError(
             "The database file belongs to another program.",
             hint="Move ktrdr.db out of the workspace, or use another workspace.",
         )
     if 0 < version < len(migrations):
-        _back_up(connection, path, version)
+        _back_up(connection, path, str(version))
     for number in range(version + 1, len(migrations) + 1):
         _apply(connection, number, migrations[number - 1])
+    return version
 
 
 def _apply(connection: sqlite3.Connection, number: int, sql: str) -> None:
@@ -100,9 +109,20 @@ def _apply(connection: sqlite3.Connection, number: int, sql: str) -> None:
         connection.rollback()  # nothing to do unless the script failed
 
 
-def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
-    """Copies the database to its name plus ".bak-<version>", whole or not at all."""
-    final = path.with_name(f"{path.name}.bak-{version}")
+def _back_up_at_start(connection: sqlite3.Connection, path: Path) -> None:
+    """Copies a database of bearable size; without space for it, work goes on."""
+    if path.stat().st_size > limits.MAX_DATABASE_BACKUP_BYTES:
+        return
+    try:
+        with sqlite_errors("backing up the database"):
+            _back_up(connection, path, START)
+    except StorageError as error:
+        log.warning("the database was not backed up: %s", error.message)
+
+
+def _back_up(connection: sqlite3.Connection, path: Path, name: str) -> None:
+    """Copies the database to its name plus ".bak-<name>", whole or not at all."""
+    final = path.with_name(f"{path.name}{BACKUP_INFIX}{name}")
     staged = path.with_name(f"{STAGING_PREFIX}{final.name}")
     with storage_errors("backing up the database"):
         staged.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, Self
 
@@ -30,6 +31,9 @@ PAGE: Final = """
 SELECT * FROM models
 WHERE (:symbol IS NULL OR symbol = :symbol) AND (:name IS NULL OR model_name = :name)
 ORDER BY seq DESC LIMIT :limit OFFSET :offset"""
+COUNT: Final = "SELECT count(*) FROM models WHERE :symbol IS NULL OR symbol = :symbol"
+EVERYTHING: Final = "SELECT * FROM models ORDER BY seq"
+DELETE_ALL: Final = "DELETE FROM models"
 NAMES: Final = """
 SELECT model_name FROM models WHERE substr(model_name, 1, length(:prefix)) = :prefix
 GROUP BY model_name ORDER BY max(seq) DESC LIMIT :limit"""
@@ -174,6 +178,21 @@ class ModelRegistry:
         values |= {"limit": limit + 1, "offset": offset}
         rows = await self._database.read(PAGE, values)
         return ModelPage([ModelRow.from_row(row) for row in rows[:limit]], len(rows) > limit)
+
+    async def count(self, symbol: str | None = None) -> int:
+        """How many saved versions there are, of one symbol or of all."""
+        return int((await self._database.read(COUNT, {"symbol": symbol}))[0][0])
+
+    async def everything(self) -> list[ModelRow]:
+        """Every saved version, in the order of saving."""
+        return [ModelRow.from_row(row) for row in await self._database.read(EVERYTHING)]
+
+    async def replace_all(self, rows: Sequence[ModelRow]) -> None:
+        """Puts these versions in the place of all that are registered, at once."""
+        async with self._database.transaction() as connection:
+            await rows_of(connection, DELETE_ALL)
+            for row in rows:
+                await rows_of(connection, INSERT, row.parameters())
 
     async def names(self, prefix: str, limit: int) -> list[str]:
         """Names that begin with the prefix, the last saved first."""

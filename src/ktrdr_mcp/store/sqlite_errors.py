@@ -24,8 +24,8 @@ def damaged(reason: str) -> DatabaseError:
     """The error of a database whose content is not what was written."""
     return DatabaseError(
         f"The workspace's database is damaged: {reason}.",
-        hint="Stop the program and put a backup (ktrdr.db.bak-*) in its place; "
-        "saved models are unharmed.",
+        hint="Stop the program and put a backup (ktrdr.db.bak-*) in its place, or run "
+        "'ktrdr-mcp doctor --rebuild'; models and results on disk are unharmed.",
     )
 
 

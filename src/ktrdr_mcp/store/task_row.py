@@ -7,12 +7,22 @@ import sqlite3
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
+from ktrdr_mcp.store.sqlite_errors import damaged
+
 JSON_COLUMNS: Final = ("config", "spec", "result")
 
 
 def json_text(value: Any) -> str:
     """A value as compact, strict JSON with its keys in order. Raises ValueError on NaN."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def parsed(text: str) -> Any:
+    """The value of a JSON column. Raises DatabaseError if it is not what was written."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise damaged("a row's content is unreadable") from None
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,8 @@ class NewTask:
     request_hash: str  # equal requests have equal hashes
     similarity_hash: str  # equal for requests that would train the same model
     spec_version: int = 1
+    test_start: str | None = None  # first and last bar that the verdict rests on
+    test_end: str | None = None
     idempotency_key: str | None = None
     group_id: str | None = None
     executor: str = "thread"
@@ -87,13 +99,15 @@ class TaskRow:
     test_start: str | None
     test_end: str | None
     cancel_requested: bool
+    crashes: int  # how often the process died that ran it
+    resumed_from: str | None  # where the newest attempt began, if not the first
 
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> Self:
         """The value of one row of training_tasks."""
         values = {each.name: row[each.name] for each in fields(cls)}
         for name in JSON_COLUMNS:
-            values[name] = None if values[name] is None else json.loads(values[name])
+            values[name] = None if values[name] is None else parsed(values[name])
         values["cancel_requested"] = bool(values["cancel_requested"])
         return cls(**values)
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from ktrdr_mcp.contract.config import TrainingConfig
 from ktrdr_mcp.contract.parsing import explained
 from ktrdr_mcp.errors import InvalidStrategy, shown
+from ktrdr_mcp.limits import MAX_INDICATOR_PERIOD_BARS
 from ktrdr_mcp.strategy.form import FeatureSettings
 from ktrdr_mcp.strategy.section import Section, joined, number, wrong
 
@@ -185,8 +186,8 @@ def check_fields(config: dict[str, Any]) -> None:
 
 
 def decision_settings(section: Section) -> dict[str, Any]:
-    """The section decisions, which only KTRDR's decision engine reads."""
-    settings: dict[str, Any] = {}
+    """The section decisions: for KTRDR's decision engine, and how our own backtest trades."""
+    settings: dict[str, Any] = trading_settings(section)
     confidence = section.number("confidence_threshold", 0, 1)
     if confidence is not None:
         settings["confidence_threshold"] = confidence
@@ -199,6 +200,18 @@ def decision_settings(section: Section) -> dict[str, Any]:
     if hours is not None:
         settings["filters"] = {"min_signal_separation": hours}
     section.end()
+    return settings
+
+
+def trading_settings(section: Section) -> dict[str, Any]:
+    """How signals are traded after costs."""
+    settings: dict[str, Any] = {}
+    if section.has("long_only"):
+        settings["long_only"] = section.flag("long_only", False)
+    for name, most in (("cost_bps", 1_000), ("max_holding_bars", MAX_INDICATOR_PERIOD_BARS)):
+        value = section.number(name, 1 if name == "max_holding_bars" else 0, most)
+        if value is not None:
+            settings[name] = value
     return settings
 
 

@@ -1,0 +1,66 @@
+"""A laboratory in this process, and a server in another, on a workspace of their own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from mcp.client.client import Client
+from mcp.client.stdio import StdioServerParameters
+
+from ktrdr_mcp.app import open_lab
+from ktrdr_mcp.contract import Lab, parse, requests
+from ktrdr_mcp.paths import Workspace
+
+SERIES = {"symbol": "AAPL", "timeframe": "1h"}
+MODEL = "benchmark"
+WAIT_S = 50.0
+
+
+@asynccontextmanager
+async def laboratory(folder: Path) -> AsyncIterator[Lab]:
+    """A laboratory in this process."""
+    async with open_lab(Workspace(folder)) as opened:
+        yield opened.lab
+
+
+@asynccontextmanager
+async def mcp_client(folder: Path) -> AsyncIterator[Client]:
+    """A client of a server in a process of its own, over standard input and output."""
+    server = StdioServerParameters(
+        command=sys.executable, args=["-m", "ktrdr_mcp", "--workspace", str(folder)]
+    )
+    async with Client(server) as client:
+        yield client
+
+
+async def called(client: Client, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool's structured answer. Raises RuntimeError if it refused."""
+    answer = await client.call_tool(tool, dict(arguments))
+    content: dict[str, Any] = answer.structured_content or {}
+    if answer.is_error:
+        raise RuntimeError(f"{tool} refused: {content}")
+    return content
+
+
+async def trained(lab: Lab, config: Mapping[str, Any]) -> str:
+    """The id of a task that has been trained. Raises RuntimeError if it was not."""
+    start = parse(requests.StartTraining, {**SERIES, "config": dict(config)})
+    task_id = (await lab.start_training(start)).task_id
+    status = "pending"
+    while status in {"pending", "training"}:
+        wait = parse(requests.GetTrainingStatus, {"task_id": task_id, "wait_s": WAIT_S})
+        status = (await lab.get_training_status(wait)).status
+    if status != "completed":
+        raise RuntimeError(f"the training ended as {status}")
+    return task_id
+
+
+async def saved_model(lab: Lab, epochs: int) -> None:
+    """Trains a default model for some epochs and saves it as MODEL."""
+    task_id = await trained(lab, {"epochs": epochs, "early_stopping": None})
+    save = {"task_id": task_id, "model_name": MODEL}
+    await lab.save_trained_model(parse(requests.SaveModel, save))

@@ -1,0 +1,91 @@
+"""One process that says how much memory it holds: `python -m benchmarks.resident STAGE`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import resource
+import sys
+import tempfile
+from pathlib import Path
+
+PAGE_BYTES = resource.getpagesize()
+MEBIBYTE = 1024**2
+# of ru_maxrss: macOS counts bytes, the others KiB
+PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would begin at what the parent process held
+        lines = status.read_text(encoding="ascii").splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT_BYTES / MEBIBYTE
+
+
+def now_mib() -> float:
+    """The memory that this process holds; where the system does not say, the most it has held."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        return peak_mib()
+    return int(pages.read_text(encoding="ascii").split()[1]) * PAGE_BYTES / MEBIBYTE
+
+
+def interpreter() -> dict[str, float]:
+    """Python alone."""
+    return {"Python alone": now_mib()}
+
+
+def front() -> dict[str, float]:
+    """What answers MCP, before torch and pandas."""
+    for module in ("ktrdr_mcp.app", "ktrdr_mcp.faces.tools"):
+        importlib.import_module(module)
+    return {"MCP server, before the laboratory is open": now_mib()}
+
+
+def laboratory() -> dict[str, float]:
+    """A laboratory that has nothing to do, and the same after a job."""
+    import anyio
+
+    from benchmarks import labs
+
+    async def opened() -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            async with labs.laboratory(Path(folder)) as lab:
+                idle = now_mib()
+                await labs.trained(lab, {"epochs": 2})
+                after = now_mib()
+        return {
+            "laboratory, idle (torch and pandas loaded)": idle,
+            "laboratory, after a default job on AAPL 1h": after,
+        }
+
+    return anyio.run(opened)
+
+
+def training() -> dict[str, float]:
+    """torch, then 200k x 60 in memory, then trained, at batch 256."""
+    from benchmarks import problem
+    from benchmarks.ours import Ours
+
+    torch_loaded = now_mib()
+    rows = problem.make(200_000, 60)
+    held = now_mib()
+    Ours(rows, 256).run(1)
+    return {
+        "torch and the trainer": torch_loaded,
+        "the same with 200,000 x 60 features": held,
+        "the same while training on them, most": peak_mib(),
+    }
+
+
+STAGES = {
+    "interpreter": interpreter,
+    "front": front,
+    "laboratory": laboratory,
+    "training": training,
+}
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(STAGES[sys.argv[1]]()))

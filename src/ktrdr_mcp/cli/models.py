@@ -1,0 +1,210 @@
+"""Commands of saved models: models (list, show, save, load) and predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from ktrdr_mcp.cli import output
+from ktrdr_mcp.cli.session import WithDefault, json_option, with_lab
+
+if TYPE_CHECKING:
+    from ktrdr_mcp.contract import Lab, responses
+    from ktrdr_mcp.paths import Workspace
+
+PAGE_ROWS: Final = 20
+MODEL_COLUMNS: Final = (
+    output.Column("model", style="bold"),
+    output.Column("version", "right"),
+    output.Column("symbol"),
+    output.Column("timeframe"),
+    output.Column("test acc.", "right"),
+    output.Column("train acc.", "right", optional=True),
+    output.Column("created", optional=True),
+    output.Column("description", optional=True),
+)
+SIGNAL_STYLES: Final = {"buy": "bold green", "hold": "bold yellow", "sell": "bold red"}
+CARD_FACTS: Final = (
+    "description",
+    "created_at",
+    "symbol",
+    "timeframe",
+    "task_id",
+    "model_path",
+    "feature_names",
+)
+
+
+@click.group(cls=WithDefault)
+def models() -> None:
+    """Saved models: list (the default), show, save, load."""
+
+
+@models.command("list")
+@click.option("--symbol", help="Only this symbol.")
+@click.option("--limit", type=int, default=PAGE_ROWS, show_default=True, help="Rows of the page.")
+@click.option("--offset", type=int, default=0, help="Rows to skip.")
+@json_option
+@click.pass_obj
+def list_models(workspace: Workspace, /, as_json: bool, offset: int, **given: Any) -> None:
+    """List the saved models, newest first."""
+    from ktrdr_mcp.contract import parse, requests
+
+    request = parse(requests.ListModels, {**given, "offset": offset})
+
+    def show(to: Console, reply: responses.ModelList) -> None:
+        if not reply.models:
+            to.print("No model is saved. Save one with: ktrdr-mcp models save TASK_ID NAME")
+            return
+        output.listing(to, MODEL_COLUMNS, [model_cells(one) for one in reply.models])
+        output.more(to, reply.has_more, reply.returned, offset)
+
+    reply = with_lab(workspace, lambda lab: lab.list_trained_models(request), quiet=as_json)
+    output.answer(reply, as_json, show)
+
+
+def model_cells(model: responses.ModelRow) -> list[object]:
+    """One model's values in the order of the columns."""
+    return [
+        model.model_name,
+        model.version,
+        model.symbol,
+        model.timeframe,
+        model.test_accuracy,
+        model.training_accuracy,
+        model.created_at,
+        model.description,
+    ]
+
+
+@models.command("show")
+@click.argument("name")
+@json_option
+@click.pass_obj
+def show_model(workspace: Workspace, name: str, as_json: bool) -> None:
+    """Show what the newest version of a model is, was trained on and measured."""
+    from ktrdr_mcp import paths
+
+    model_name = paths.model_name(name)
+    card = with_lab(workspace, lambda lab: lab.model_card(model_name), quiet=as_json)
+    output.answer(card, as_json, show_card)
+
+
+def show_card(to: Console, card: Mapping[str, Any]) -> None:
+    """A model card on a terminal."""
+    output.heading(to, card["model_name"], f"version {card['version']}")
+    metrics = card.get("metrics", {})
+    rows = {name: card[name] for name in CARD_FACTS if name in card}
+    rows["strategy"] = card.get("strategy", {}).get("name")
+    rows |= {
+        f"{name} bars": " to ".join(map(str, ends))
+        for name, ends in card.get("periods", {}).items()
+        if isinstance(ends, list)
+    }
+    rows |= metrics.get("test_metrics", {})
+    output.facts(to, rows)
+
+
+@models.command()
+@click.argument("task_id")
+@click.argument("name")
+@click.option("--description", default="", help="What the model is for.")
+@json_option
+@click.pass_obj
+def save(workspace: Workspace, task_id: str, name: str, description: str, as_json: bool) -> None:
+    """Publish a completed task's model under a name."""
+    from ktrdr_mcp.contract import parse, requests
+
+    raw = {"task_id": task_id, "model_name": name, "description": description}
+    request = parse(requests.SaveModel, raw)
+
+    def show(to: Console, reply: responses.ModelSaved) -> None:
+        done = "Saved" if reply.created else "Saved before"
+        to.print(Text.assemble((done, "bold green"), f"  {reply.model_name} v{reply.version}"))
+        output.facts(to, {"folder": reply.model_path, "size": f"{reply.model_size_mb:.3f} MB"})
+
+    reply = with_lab(workspace, lambda lab: lab.save_trained_model(request), quiet=as_json)
+    output.answer(reply, as_json, show)
+
+
+@models.command()
+@click.argument("name")
+@json_option
+@click.pass_obj
+def load(workspace: Workspace, name: str, as_json: bool) -> None:
+    """Verify every file of a model's newest version and keep it in memory."""
+    from ktrdr_mcp.contract import parse, requests
+
+    request = parse(requests.LoadModel, {"model_name": name})
+
+    def show(to: Console, reply: responses.ModelLoaded) -> None:
+        to.print(Text.assemble(("Verified and loaded", "bold green"), f"  {reply.model_name}"))
+        rows = reply.model_info.model_dump()
+        output.facts(to, rows | {"trained_on": " to ".join(rows["trained_on"])})
+
+    reply = with_lab(workspace, lambda lab: lab.load_trained_model(request), quiet=as_json)
+    output.answer(reply, as_json, show)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--symbol", help="Another symbol than the model's own.")
+@click.option("--timeframe", help="The model's own, if left out.")
+@click.option(
+    "--date", metavar="DATE", help="The last bar of this day, YYYY-MM-DD; else the newest."
+)
+@json_option
+@click.pass_obj
+def predict(workspace: Workspace, /, model: str, as_json: bool, **given: str | None) -> None:
+    """Predict one bar with a saved model."""
+    from ktrdr_mcp import paths
+
+    name = paths.model_name(model)
+
+    async def work(lab: Lab) -> responses.ModelPrediction:
+        return await predicted(lab, name, given)
+
+    reply = with_lab(workspace, work, quiet=as_json)
+    output.answer(reply, as_json, show_prediction)
+
+
+async def predicted(
+    lab: Lab, name: str, given: Mapping[str, str | None]
+) -> responses.ModelPrediction:
+    """A prediction of the model's own series, unless another is given."""
+    from ktrdr_mcp.contract import parse, requests
+
+    raw = {"model_name": name, **given, "test_date": given["date"]}
+    del raw["date"]
+    if raw["symbol"] is None or raw["timeframe"] is None:
+        card = await lab.model_card(name)
+        raw |= {key: card[key] for key in ("symbol", "timeframe") if raw[key] is None}
+    return await lab.test_model_prediction(parse(requests.Predict, raw))
+
+
+def show_prediction(to: Console, reply: responses.ModelPrediction) -> None:
+    """A prediction on a terminal."""
+    one = reply.prediction
+    to.print(
+        Text.assemble(
+            (one.signal.upper(), SIGNAL_STYLES[one.signal]),
+            f"  {reply.symbol} {reply.timeframe}, bar of {output.moment(reply.as_of)} UTC, "
+            f"{reply.model_name} v{reply.version}",
+        )
+    )
+    probabilities = [f"{name} {value:.1%}" for name, value in one.probabilities.items()]
+    output.facts(
+        to,
+        {
+            "probabilities": ", ".join(probabilities),
+            "signal_strength": one.signal_strength,
+            "fuzzy_outputs": one.fuzzy_outputs,
+            "inputs": reply.input_features,
+        },
+    )
+    seen = ["The model has seen this bar in its training."] if reply.in_sample else []
+    output.warn(to, [*seen, *reply.warnings])

@@ -1,0 +1,83 @@
+"""`serve`: the laboratory over HTTP in the foreground."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import anyio
+import click
+
+from ktrdr_mcp.errors import InvalidRequest
+from ktrdr_mcp.paths import Workspace
+
+MIN_TOKEN_CHARACTERS = 16
+MAX_TOKEN_BYTES = 4096
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="File with the bearer token to ask for; needed for any address but the loopback.",
+)
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME[:PORT]",
+    help="Another name that requests may be addressed to; repeatable.",
+)
+@click.option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Another origin of web pages that may send requests; repeatable.",
+)
+@click.pass_obj
+def serve(
+    workspace: Workspace,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    allow_hosts: tuple[str, ...],
+    allow_origins: tuple[str, ...],
+) -> None:
+    """Serve HTTP, and MCP at /mcp, until Ctrl-C or SIGTERM."""
+    from ktrdr_mcp.app import serve_http
+
+    token = None if token_file is None else read_token(token_file)
+    anyio.run(partial(serve_http, workspace, host, port, token, allow_hosts, allow_origins))
+
+
+def read_token(path: Path) -> str:
+    """The token in a file, without surrounding white space.
+
+    Args:
+        path: the file.
+    Raises:
+        InvalidRequest: it cannot be read, or its content is no token.
+    """
+    try:
+        with path.open("rb") as file:
+            token = file.read(MAX_TOKEN_BYTES).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(
+            f"The token file cannot be read: {getattr(error, 'strerror', None) or 'not ASCII'}.",
+            hint="Name a file that holds one line of ASCII text.",
+        ) from error
+    if len(token) < MIN_TOKEN_CHARACTERS or not token.isprintable() or " " in token:
+        raise InvalidRequest(
+            f"The token file must hold one word of at least {MIN_TOKEN_CHARACTERS} characters.",
+            hint="Make one, for example with: openssl rand -hex 32",
+        )
+    return token

@@ -1,0 +1,194 @@
+"""Commands of trainings: train, tasks, status, cancel, performance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+
+from ktrdr_mcp.cli import output, progress
+from ktrdr_mcp.cli.session import json_option, with_lab
+from ktrdr_mcp.cli.settings import nested
+
+if TYPE_CHECKING:
+    from ktrdr_mcp.contract import Lab, responses
+    from ktrdr_mcp.paths import Workspace
+
+STATUSES: Final = ("pending", "training", "completed", "failed", "cancelled")
+PAGE_ROWS: Final = 20
+LONGEST_WAIT_S: Final = 10**6
+TASK_COLUMNS: Final = (
+    output.Column("task", style="bold"),
+    output.Column("status"),
+    output.Column("%", "right", optional=True),
+    output.Column("symbol"),
+    output.Column("timeframe"),
+    output.Column("test acc.", "right"),
+    output.Column("val. acc.", "right", optional=True),
+    output.Column("strategy", optional=True),
+    output.Column("created", optional=True),
+    output.Column("error", optional=True),
+)
+
+
+@click.command()
+@click.argument("symbol")
+@click.argument("timeframe")
+@click.option("--strategy", help="Which strategy; `ktrdr-mcp strategies` lists them.")
+@click.option("--start", "start_date", metavar="DATE", help="First day, YYYY-MM-DD, UTC.")
+@click.option("--end", "end_date", metavar="DATE", help="Last day, inclusive.")
+@click.option("--epochs", type=int, help="The most epochs; short for --set epochs=...")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any setting of the configuration, with a JSON value: --set learning_rate=0.01 "
+    "--set hidden_layers=[32,16] --set early_stopping.patience=5. Repeatable.",
+)
+@json_option
+@click.pass_obj
+def train(
+    workspace: Workspace,
+    /,
+    epochs: int | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    **named: str | None,
+) -> None:
+    """Train a network on one series of bars and wait for its result.
+
+    \b
+    ktrdr-mcp train AAPL 1h --epochs 20
+    ktrdr-mcp train AAPL 1d --strategy mean_reversion --set seed=7
+
+    Ctrl-C cancels a training that runs in this process; one that runs in another goes on.
+    """
+    from ktrdr_mcp.contract import parse, requests
+
+    short = () if epochs is None else (f"epochs={epochs}",)
+    given = {name: value for name, value in named.items() if value is not None}
+    config = nested((*settings, *short))
+    request = parse(requests.StartTraining, {**given, "config": config})
+
+    async def work(lab: Lab) -> responses.ModelPerformance:
+        return await trained(lab, request, as_json)
+
+    reply = with_lab(workspace, work, quiet=as_json)
+    if as_json:
+        output.print_json(reply)
+
+
+async def trained(lab: Lab, request: Any, as_json: bool) -> responses.ModelPerformance:
+    """Starts, follows and judges a training, and shows it unless JSON is wanted."""
+    from ktrdr_mcp.cli import following, report
+    from ktrdr_mcp.contract import parse, requests
+
+    to = output.console()
+    reply = await lab.start_training(request)
+    if not as_json:
+        report.started(to, reply)
+        to.print()
+    async with progress.shown(output.console(stderr=True), "", as_json) as on_progress:
+        await following.completed(lab, reply.task_id, on_progress)
+    task = parse(requests.TaskOnly, {"task_id": reply.task_id})
+    judged = await lab.get_model_performance(task)
+    if not as_json:
+        report.performance(to, judged)
+        report.next_steps(to, reply.task_id)
+    return judged
+
+
+@click.command()
+@click.option("--status", type=click.Choice(STATUSES), help="Only these.")
+@click.option("--symbol", help="Only this symbol.")
+@click.option("--limit", type=int, default=PAGE_ROWS, show_default=True, help="Rows of the page.")
+@click.option("--offset", type=int, default=0, help="Rows to skip.")
+@json_option
+@click.pass_obj
+def tasks(workspace: Workspace, /, as_json: bool, offset: int, **given: Any) -> None:
+    """List the tasks, newest first."""
+    from ktrdr_mcp.contract import parse, requests
+
+    request = parse(requests.ListTasks, {**given, "offset": offset})
+
+    def show(to: Console, reply: responses.TaskList) -> None:
+        if not reply.tasks:
+            to.print("There are no such tasks. Begin with: ktrdr-mcp train AAPL 1h")
+            return
+        output.listing(to, TASK_COLUMNS, [task_cells(one) for one in reply.tasks])
+        output.more(to, reply.has_more, reply.returned, offset)
+
+    reply = with_lab(workspace, lambda lab: lab.list_training_tasks(request), quiet=as_json)
+    output.answer(reply, as_json, show)
+
+
+def task_cells(task: responses.TaskSummary) -> list[object]:
+    """One task's values in the order of the columns."""
+    return [
+        task.task_id,
+        task.status,
+        task.progress,
+        task.symbol,
+        task.timeframe,
+        task.test_accuracy,
+        task.val_accuracy,
+        task.strategy,
+        task.created_at,
+        task.error_code,
+    ]
+
+
+@click.command()
+@click.argument("task_id")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.IntRange(0, LONGEST_WAIT_S),
+    default=0,
+    help="Seconds to wait for its end.",
+)
+@json_option
+@click.pass_obj
+def status(workspace: Workspace, task_id: str, wait_s: int, as_json: bool) -> None:
+    """Show where a task stands, or wait for its end."""
+    from ktrdr_mcp.cli import following, report
+
+    async def work(lab: Lab) -> responses.TrainingStatus:
+        quiet = as_json or not wait_s
+        console = output.console(stderr=True)
+        async with progress.shown(console, f"Task {output.printable(task_id)}", quiet) as told:
+            return await following.ended(lab, task_id, told, wait_s)
+
+    output.answer(with_lab(workspace, work, quiet=as_json), as_json, report.status)
+
+
+@click.command()
+@click.argument("task_id")
+@json_option
+@click.pass_obj
+def cancel(workspace: Workspace, task_id: str, as_json: bool) -> None:
+    """Stop a waiting or running task; a finished one stays as it is."""
+    from ktrdr_mcp.contract import parse, requests
+
+    def show(to: Console, reply: responses.TaskCancelled) -> None:
+        to.print(output.printable(output.in_commands(reply.message)))
+
+    request = parse(requests.TaskOnly, {"task_id": task_id})
+    reply = with_lab(workspace, lambda lab: lab.cancel_training(request), quiet=as_json)
+    output.answer(reply, as_json, show)
+
+
+@click.command()
+@click.argument("task_id")
+@json_option
+@click.pass_obj
+def performance(workspace: Workspace, task_id: str, as_json: bool) -> None:
+    """Show what a completed training is worth."""
+    from ktrdr_mcp.cli import report
+    from ktrdr_mcp.contract import parse, requests
+
+    request = parse(requests.TaskOnly, {"task_id": task_id})
+    reply = with_lab(workspace, lambda lab: lab.get_model_performance(request), quiet=as_json)
+    output.answer(reply, as_json, report.performance)

@@ -1,0 +1,192 @@
+"""The HTTP face: the laboratory's use cases as routes, behind one guard."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ktrdr_mcp import __version__
+from ktrdr_mcp.contract import Lab, parse, requests
+from ktrdr_mcp.errors import (
+    InvalidRequest,
+    KtrdrError,
+    MethodNotAllowed,
+    NotFound,
+    did_you_mean,
+    shown,
+)
+from ktrdr_mcp.faces import openapi
+from ktrdr_mcp.faces.arguments import raw_arguments
+from ktrdr_mcp.faces.defects import internal_error
+from ktrdr_mcp.faces.events import END, TERMINAL, event_stream
+from ktrdr_mcp.faces.guard import Guard, Rules
+from ktrdr_mcp.faces.replies import NOT_STORED, error_response, reply_response
+from ktrdr_mcp.faces.routes import EVENTS_PATH, LabRoute, lab_routes
+
+PREFIX: Final = "/api/v1"
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HttpFace:
+    """The application, and what a test or a server needs of it."""
+
+    guard: Guard  # the application to serve
+    routes: list[BaseRoute]
+
+
+class Application(FastAPI):
+    """FastAPI, with our examples in its documentation."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document; made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.add_examples(super().openapi())
+        return self.openapi_schema
+
+
+def build_face(lab: Lab, rules: Rules, more: Sequence[BaseRoute] = ()) -> HttpFace:
+    """The laboratory as an ASGI application.
+
+    Args:
+        lab: the laboratory behind every route.
+        rules: who may come in.
+        more: another protocol's routes, behind the same guard.
+    """
+    app = Application(
+        title="ktrdr-mcp",
+        version=__version__,
+        description=openapi.DESCRIPTION,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: refuse_route, Exception: refuse_defect},
+    )
+    for route in lab_routes(lab):
+        add_route(app, route)
+    add_events(app, lab)
+    app.router.routes.extend(more)
+    return HttpFace(Guard(SamePaths(app), rules), app.routes)
+
+
+class SamePaths:
+    """Makes a path with the prefix, with a trailing slash or with both the same as without."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path.startswith(f"{PREFIX}/"):
+                path = path.removeprefix(PREFIX)
+            scope = {**scope, "path": (path.removesuffix("/") if len(path) > 1 else path)}
+        await self.app(scope, receive, send)
+
+
+def add_route(app: FastAPI, route: LabRoute) -> None:
+    """Registers a use case with its documentation."""
+    app.add_api_route(
+        route.path,
+        answering(route.name, lambda request: replied(route, request)),
+        methods=[route.method],
+        response_model=route.reply,
+        name=route.name,
+        operation_id=route.name,
+        summary=route.summary,
+        description="",
+        responses=openapi.replies(route),
+        openapi_extra=openapi.arguments(route),
+    )
+
+
+async def replied(route: LabRoute, request: Request) -> Response:
+    """The reply to a request. Raises KtrdrError."""
+    parsed = parse(route.request, await raw_arguments(request, route.request))
+    return reply_response(await route.call(parsed))
+
+
+def add_events(app: FastAPI, lab: Lab) -> None:
+    """Registers the stream of a task's progress."""
+
+    async def events(request: Request) -> Response:
+        asked = parse(requests.TaskOnly, await raw_arguments(request, requests.TaskOnly))
+        first = await lab.get_training_status(requests.GetTrainingStatus(task_id=asked.task_id))
+        seen_its_end = request.headers.get("last-event-id") == END
+        if seen_its_end and first.status in TERMINAL:
+            return Response(status_code=204)  # tells an EventSource not to come again
+        stream = event_stream(lab, first)
+        return StreamingResponse(stream, headers=NOT_STORED, media_type="text/event-stream")
+
+    app.add_api_route(
+        EVENTS_PATH,
+        answering("training_events", events),
+        methods=["GET"],
+        response_class=StreamingResponse,
+        name="training_events",
+        operation_id="training_events",
+        summary="A task's progress as server-sent events, until its end.",
+        description="",
+        responses=openapi.EVENTS_REPLIES,
+        openapi_extra={"parameters": openapi.parameters(requests.TaskOnly, EVENTS_PATH)},
+    )
+
+
+def answering(name: str, answer: Answer) -> Answer:
+    """An endpoint that answers with our errors and lets no other out.
+
+    Args:
+        name: what failed, if it fails.
+        answer: makes the response. Raises KtrdrError.
+    """
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except KtrdrError as error:
+            return error_response(error)
+        except Exception:
+            log.exception("%s failed unexpectedly", name)
+            return error_response(internal_error(name))
+
+    return endpoint
+
+
+async def refuse_route(request: Request, error: Exception) -> Response:
+    """The answer where no route fits."""
+    path = shown(request.url.path)
+    if not isinstance(error, HTTPException) or error.status_code not in {404, 405}:
+        return error_response(InvalidRequest("The request was not understood.", hint="See /docs."))
+    if error.status_code == 404:
+        known = {getattr(route, "path", "") for route in request.app.routes}
+        guess = did_you_mean(request.url.path[:100], known)
+        return error_response(
+            NotFound(f"{path} is not a route.{guess}", hint="The routes are listed at /docs.")
+        )
+    allowed = (error.headers or {}).get("Allow", "")
+    response = error_response(
+        MethodNotAllowed(
+            f"{request.method} is not a method of {path}.", hint=f"Use {allowed or 'GET'}."
+        )
+    )
+    if allowed:
+        response.headers["Allow"] = allowed
+    return response
+
+
+async def refuse_defect(request: Request, error: Exception) -> Response:
+    """The answer to what should not happen; the server logs the rest."""
+    return error_response(internal_error("The request"))

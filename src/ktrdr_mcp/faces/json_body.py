@@ -1,0 +1,75 @@
+"""JSON as it arrives over HTTP: strict where the standard library is lenient."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final, NoReturn
+
+from ktrdr_mcp.errors import InvalidRequest, LimitExceeded, shown
+
+MAX_DEPTH: Final = 32
+STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def decode(body: bytes) -> Any:
+    """The value that a body says.
+
+    Args:
+        body: the whole body; empty means an object without fields.
+    Raises:
+        InvalidRequest: it is not UTF-8 or not JSON, or a key is there twice.
+        LimitExceeded: it is nested too deeply.
+    """
+    if not body.strip():
+        return {}
+    refuse_depth(body)
+    try:
+        return json.loads(
+            body.decode("utf-8"), object_pairs_hook=without_repetition, parse_constant=refuse
+        )
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"The body is not UTF-8 at byte {error.start}.", hint="Send JSON in UTF-8."
+        ) from None
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
+            hint="Send one JSON object.",
+        ) from None
+    except ValueError:  # Python refuses to read integers of thousands of digits
+        raise InvalidRequest(
+            "The body has a number of thousands of digits.", hint="Send a shorter number."
+        ) from None
+
+
+def refuse_depth(body: bytes) -> None:
+    """Refuses what no request needs and what would exhaust the stack. Raises LimitExceeded."""
+    depth = 0
+    for match in STRING_OR_BRACKET.finditer(body):
+        if (mark := match[0]) in b"[{":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise LimitExceeded(
+                f"The body is nested more than {MAX_DEPTH} levels deep.",
+                hint="Send the fields of the request; none is nested that deep.",
+            )
+
+
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, if no key is there twice. Raises InvalidRequest."""
+    fields: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in fields:
+            raise InvalidRequest(
+                f"The key {shown(key)} is there twice.", hint="Send each key once."
+            )
+        fields[key] = value
+    return fields
+
+
+def refuse(literal: str) -> NoReturn:
+    """NaN and infinities are Python's, not JSON's. Raises InvalidRequest."""
+    raise InvalidRequest(f"{literal} is not JSON.", hint="Send a finite number, or null.")

@@ -1,0 +1,133 @@
+"""Backtesting a saved model over any range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ktrdr_mcp.contract import responses
+from ktrdr_mcp.contract.requests import BacktestModel
+from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.moments import moment_text, parse_moment
+from ktrdr_mcp.data.sources import BarSources, select_range
+from ktrdr_mcp.lab.shelf import Loaded
+from ktrdr_mcp.labels.registry import horizon_bars
+from ktrdr_mcp.learn.judge.trading import Backtest, TradingRule
+from ktrdr_mcp.research import backtest
+from ktrdr_mcp.research.judgement import equity_curve
+from ktrdr_mcp.research.trading_rule import trading_rule
+
+
+@dataclass(frozen=True, eq=False)
+class Traded:
+    """A backtest and what it was made on."""
+
+    bars: Bars
+    chosen: backtest.Range
+    rule: TradingRule
+    parts: dict[str, Backtest]
+
+
+def trade(loaded: Loaded, request: BacktestModel, sources: BarSources) -> Traded:
+    """Trades a model as a request asks. Blocks.
+
+    Args:
+        loaded: the model.
+        request: range, costs and rule.
+        sources: where bars come from.
+    Raises:
+        DataError: the range has no or too few bars.
+    """
+    symbol = request.symbol or loaded.row.symbol
+    bars = sources.load(symbol, loaded.row.timeframe).bars
+    first, stop, _ = select_range(
+        bars, moment(request.start_date, "start_date"), moment(request.end_date, "end_date")
+    )
+    chosen = backtest.Range(first, stop, seen(loaded, bars))
+    rule = rule_of(loaded, request)
+    return Traded(bars, chosen, rule, backtest.run(loaded.model, bars, chosen, rule))
+
+
+def moment(text: str | None, field: str) -> int | None:
+    """A date of the request; an end date means its last nanosecond."""
+    return None if text is None else parse_moment(text, field, end_of_day=field == "end_date")
+
+
+def seen(loaded: Loaded, bars: Bars) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(bars,) whether the weights were fitted or selected on a bar, or on a label that saw it."""
+    periods = loaded.model.document.get("periods")
+    if bars.symbol != loaded.row.symbol or periods is None:
+        return np.zeros(len(bars), dtype=np.bool_)
+    first = parse_moment(periods["train"][0], "periods", end_of_day=False)
+    after = parse_moment(periods["test"][0], "periods", end_of_day=False)
+    return (bars.time >= first) & (bars.time < after)
+
+
+def rule_of(loaded: Loaded, request: BacktestModel) -> TradingRule:
+    """The strategy's rule, with what the request changes."""
+    config = loaded.model.document.get("spec", {}).get("config", {})
+    horizon = horizon_bars(config["labels"]) if config else 1
+    rule = trading_rule(loaded.model.strategy, horizon)
+    if request.cost_bps is not None:
+        rule = replace(rule, cost_bps=request.cost_bps)
+    if request.long_only is not None:
+        rule = replace(rule, long_only=request.long_only)
+    return rule
+
+
+def reply(loaded: Loaded, request: BacktestModel, traded: Traded) -> responses.ModelBacktest:
+    """What a caller is told."""
+    bars, chosen = traded.bars, traded.chosen
+    return responses.ModelBacktest(
+        model_name=loaded.row.model_name,
+        version=loaded.row.version,
+        symbol=bars.symbol,
+        timeframe=bars.timeframe,
+        first_bar=moment_text(int(bars.time[chosen.first])),
+        last_bar=moment_text(int(bars.time[chosen.stop - 1])),
+        cost_bps=traded.rule.cost_bps,
+        long_only=traded.rule.long_only,
+        out_of_sample=part(traded, "out_of_sample"),
+        in_sample=part(traded, "in_sample"),
+        summary=summary(traded.parts.get("out_of_sample")),
+        equity=address(request),
+    )
+
+
+def part(traded: Traded, name: str) -> responses.BacktestFigures | None:
+    """The figures of one part, if the range has any of it."""
+    one = traded.parts.get(name)
+    return None if one is None else responses.BacktestFigures(**rounded(one.figures()))
+
+
+def rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures with as many digits as a reply needs."""
+    return {
+        name: round(value, 6) if isinstance(value, float) else value
+        for name, value in figures.items()
+    }
+
+
+def summary(unseen: Backtest | None) -> str:
+    """What the part out of sample says, in one sentence."""
+    if unseen is None:
+        return "Every bar of the range is in sample: this says nothing of the future."
+    net, held = unseen.net.total_return, unseen.buy_and_hold.total_return
+    better = "more" if net > held else "less"
+    return (
+        f"Out of sample: net {net:+.1%} on {unseen.bars} bars, {better} than holding ({held:+.1%});"
+        f" timing beats its costs with p {unseen.timing_p:.2f}, not adjusted for other trials."
+    )
+
+
+def address(request: BacktestModel) -> str:
+    """The resource with the equity curve."""
+    start, end = request.start_date or "-", request.end_date or "-"
+    return f"equity://{request.model_name}/{start}/{end}"
+
+
+def equity(traded: Traded) -> dict[str, Any]:
+    """The equity curve of each part."""
+    return {name: equity_curve(one, points=500) for name, one in traded.parts.items()}

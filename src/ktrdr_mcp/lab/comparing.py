@@ -1,0 +1,122 @@
+"""Comparing completed tasks: ranked by validation only, tested in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ktrdr_mcp.contract import responses
+from ktrdr_mcp.errors import InvalidRequest
+from ktrdr_mcp.lab import replies
+from ktrdr_mcp.research.comparison import difference, differing_settings, meaning
+from ktrdr_mcp.store.task_row import TaskRow
+
+
+def require_comparable(rows: Sequence[TaskRow]) -> None:
+    """Refuses tasks without a result, named twice, or on different symbols.
+
+    Raises:
+        TaskNotCompleted: names the task.
+        InvalidRequest: names what differs.
+    """
+    for row in rows:
+        if row.status != "completed":
+            raise replies.not_completed(row)
+    if len({row.task_id for row in rows}) < len(rows):
+        raise InvalidRequest(
+            "task_ids names a task twice.", hint="Name each task once.", field="task_ids"
+        )
+    symbols = sorted({row.symbol for row in rows})
+    if len(symbols) > 1:
+        raise InvalidRequest(
+            f"The tasks are on different symbols: {', '.join(symbols)}.",
+            hint="Compare tasks on one symbol.",
+            field="task_ids",
+        )
+
+
+def comparison(
+    rows: Sequence[TaskRow],
+    verdicts: Sequence[dict[str, Any]],
+    scores: Sequence[dict[str, Any]],
+) -> responses.Comparison:
+    """The reply.
+
+    Args:
+        rows: the tasks.
+        verdicts: of each, in the same order.
+        scores: what the ledger keeps of each.
+    """
+    order = sorted(range(len(rows)), key=lambda index: -gain(rows[index]))
+    tasks = [
+        compared(rows[index], verdicts[index], scores[index], rank)
+        for rank, index in enumerate(order, start=1)
+    ]
+    tests = [
+        paired(rows[order[0]], rows[index], scores[order[0]], scores[index]) for index in order[1:]
+    ]
+    settings = [
+        {"strategy": rows[n].strategy, "timeframe": rows[n].timeframe, **rows[n].config}
+        for n in order
+    ]
+    return responses.Comparison(
+        tasks=tasks,
+        differences=differing_settings(settings),
+        tests=tests,
+        summary=summary(tasks, tests),
+    )
+
+
+def gain(row: TaskRow) -> float:
+    """Validation accuracy above that of always answering the validation rows' majority class."""
+    result = row.result or {}
+    accuracy: float = result["training_metrics"]["final_val_accuracy"]
+    majority: float = result["validation_majority"]
+    return accuracy - majority
+
+
+def compared(
+    row: TaskRow, verdict: dict[str, Any], scores: dict[str, Any], rank: int
+) -> responses.ComparedTask:
+    """One task of the reply."""
+    result = row.result or {}
+    return responses.ComparedTask(
+        task_id=row.task_id,
+        rank=rank,
+        val_gain=replies.rounded(gain(row)),
+        val_accuracy=replies.rounded(result["training_metrics"]["final_val_accuracy"]),
+        val_loss=replies.rounded(result["training_metrics"]["final_val_loss"]),
+        test_accuracy=replies.rounded(result["test_metrics"]["test_accuracy"]),
+        prediction=verdict["prediction"],
+        statistic=replies.rounded(scores["direction"]["statistic"]),
+    )
+
+
+def paired(
+    first: TaskRow, second: TaskRow, one: dict[str, Any], other: dict[str, Any]
+) -> responses.PairedDifference:
+    """The first-ranked task against another."""
+    found = difference(one, other)
+    return responses.PairedDifference(
+        first=first.task_id,
+        second=second.task_id,
+        difference=0.0 if found is None else replies.rounded(found.statistic),
+        p=1.0 if found is None else replies.rounded(found.p),
+        meaning=meaning(found),
+    )
+
+
+def summary(
+    tasks: Sequence[responses.ComparedTask], tests: Sequence[responses.PairedDifference]
+) -> str:
+    """What follows, in one sentence."""
+    best = tasks[0]
+    if best.val_gain <= 0:
+        return "None beats the majority class on its validation rows; none is worth choosing."
+    sure = [test for test in tests if test.meaning.startswith("The first")]
+    if len(sure) == len(tests):
+        return f"{best.task_id} is best on validation and foresees more than every other."
+    return (
+        f"{best.task_id} is best on validation, but not significantly better than"
+        f" {len(tests) - len(sure)} of {len(tests)} others."
+    )

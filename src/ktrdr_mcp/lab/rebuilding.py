@@ -1,0 +1,131 @@
+"""Making the database anew from what lies in the folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio.to_thread
+
+from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted
+from ktrdr_mcp.jobs.executor import Ended
+from ktrdr_mcp.jobs.live import Live
+from ktrdr_mcp.jobs.outcome import Columns, outcome_of
+from ktrdr_mcp.lab.admission import similarity_hash
+from ktrdr_mcp.lab.diagnosis import Finding
+from ktrdr_mcp.lab.registering import published, row_of
+from ktrdr_mcp.learn import bundle
+from ktrdr_mcp.paths import Workspace, task_id
+from ktrdr_mcp.research.pipeline import result
+from ktrdr_mcp.research.spec import SPEC_VERSION, TrainingSpec
+from ktrdr_mcp.store import setting_aside
+from ktrdr_mcp.store.db import Database
+from ktrdr_mcp.store.registry import ModelRow
+from ktrdr_mcp.store.stores import Stores
+from ktrdr_mcp.store.task_row import NewTask
+
+REBUILT_HASH: Final = "rebuilt"  # of a request whose body is not known any more
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What the database holds now that it did not, and what could not be taken in."""
+
+    models: int  # registered
+    tasks: int  # completed tasks that the database had lost
+    set_aside: list[str]  # files of a damaged database, under their new names
+    left_out: list[Finding]
+
+
+async def rebuild(workspace: Workspace) -> Rebuilt:
+    """Rebuilds the registry from the published bundles, and lost tasks from theirs.
+
+    A damaged database is set aside, not deleted. Tasks that it still holds are kept.
+
+    Args:
+        workspace: the folder; the caller owns it (see app.ownership).
+    Raises:
+        DatabaseError: it was written by a newer version, or belongs to another program.
+        StorageError: it cannot be written.
+    """
+    opened, aside = await open_anyway(workspace)
+    left_out: list[Finding] = []
+    async with opened as database:
+        stores = Stores.of(database)
+        rows = await anyio.to_thread.run_sync(lambda: sorted_rows(workspace, left_out))
+        await stores.registry.replace_all(rows)
+        known = set(await stores.tasks.ids_with_prefix("", -1))
+        lost = await anyio.to_thread.run_sync(lambda: list(lost_tasks(workspace, known, left_out)))
+        for new, columns in lost:
+            await stores.tasks.insert_completed(new, columns)
+    return Rebuilt(len(rows), len(lost), aside, left_out)
+
+
+async def open_anyway(workspace: Workspace) -> tuple[Database, list[str]]:
+    """The database, or one without its log, or a new one; whatever is damaged is set aside."""
+    path, aside = workspace.database, list[str]()
+    for remedy in (setting_aside.log_of, setting_aside.database_of):
+        try:
+            return await Database.open(path), aside
+        except DatabaseError as error:
+            if "damaged" not in error.message:
+                raise
+        aside += await anyio.to_thread.run_sync(remedy, path)
+    return await Database.open(path), aside
+
+
+def sorted_rows(workspace: Workspace, left_out: list[Finding]) -> list[ModelRow]:
+    """The row of every whole version, in the order of saving."""
+    rows = []
+    for directory in published(workspace):
+        try:
+            rows.append(row_of(workspace, directory))
+        except KtrdrError as error:
+            text = f"{workspace.relative(directory)}: {error.message}"
+            left_out.append(Finding("models", "wrong", text, error.hint))
+    return sorted(rows, key=lambda row: (row.created_at, row.model_name, row.version))
+
+
+def lost_tasks(
+    workspace: Workspace, known: set[str], left_out: list[Finding]
+) -> Iterator[tuple[NewTask, Columns]]:
+    """The tasks whose bundles lie in the workspace and that the database does not have."""
+    for directory in sorted((workspace.internal / "tasks").glob("*/bundle")):
+        identifier = directory.parent.name
+        if identifier in known:
+            continue
+        try:
+            yield finished_task(task_id(identifier), bundle.read(directory).document)
+        except KtrdrError as error:
+            text = f"{workspace.relative(directory)}: {error.message}"
+            left_out.append(Finding("tasks", "wrong", text, error.hint))
+
+
+def finished_task(identifier: str, document: dict[str, Any]) -> tuple[NewTask, Columns]:
+    """A completed task as its bundle tells of it."""
+    spec = TrainingSpec.from_dict(document["spec"])
+    series = spec.series[0]
+    outcome = outcome_of(identifier, Ended(result=result(document)), Live(0.0), False)
+    if spec.task_id != identifier or outcome is None or outcome.status != "completed":
+        raise ModelCorrupted(
+            "The bundle is not this task's.", hint="Move it out of the workspace, or delete it."
+        )
+    metrics = document["metrics"]
+    first, last = metrics["walk_forward"]["tested"] or metrics["test_period"]
+    accepted = {"data": metrics["data"], "warnings": [], "duration_s": 0.0}
+    new = NewTask(
+        task_id=identifier,
+        symbol=series.symbol,
+        timeframe=series.timeframe,
+        strategy=spec.strategy.name,
+        config=spec.config.model_dump(),
+        spec={**spec.to_dict(), "accepted": accepted},
+        spec_version=SPEC_VERSION,
+        request_hash=REBUILT_HASH,
+        similarity_hash=similarity_hash(spec),
+        total_epochs=spec.config.epochs,
+        test_start=first,
+        test_end=last,
+    )
+    return new, outcome.columns

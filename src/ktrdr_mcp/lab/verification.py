@@ -1,0 +1,93 @@
+"""Whether every row has its files and every file is what was written; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ktrdr_mcp.errors import KtrdrError, ModelCorrupted
+from ktrdr_mcp.lab.diagnosis import Finding
+from ktrdr_mcp.lab.recovery import places_of_staging
+from ktrdr_mcp.lab.registering import card_of, published
+from ktrdr_mcp.learn import bundle
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.store import reading
+from ktrdr_mcp.store.registry import ModelRow
+from ktrdr_mcp.store.task_row import TaskRow
+
+REBUILD: Final = "'ktrdr-mcp doctor --rebuild' makes the registry anew from the folders."
+
+
+def verify(workspace: Workspace) -> Iterator[Finding]:
+    """Compares the database with the folders and every file with its hash.
+
+    Args:
+        workspace: the folder; it need not be owned, and a laboratory may be running on it.
+    Yields:
+        what is wrong or worth knowing, then one finding that counts what is whole.
+    """
+    if not workspace.database.exists():
+        yield Finding("database", "ok", "none yet")
+        return
+    try:
+        content = reading.read(workspace.database)
+    except KtrdrError as error:
+        yield Finding("database", "wrong", error.message, error.hint)
+        return
+    wrong = 0
+    for finding in findings(workspace, content):
+        wrong += finding.state == "wrong"
+        yield finding
+    if not wrong:
+        counts = f"{len(content.tasks)} tasks and {len(content.models)} models"
+        yield Finding("hashes", "ok", f"{counts}, every file is what was written")
+
+
+def findings(workspace: Workspace, content: reading.Content) -> Iterator[Finding]:
+    """Everything that is not as it should be."""
+    for row in content.tasks:
+        yield from result(workspace, row)
+    for model in content.models:
+        yield from version(workspace, model)
+    yield from unregistered(workspace, {row.path for row in content.models})
+    for folder in places_of_staging(workspace):
+        for leftover in folder.glob(".staging-*"):
+            name = workspace.relative(leftover)
+            remedy = "A process is writing it now, or the next start removes it."
+            yield Finding("staging", "note", f"{name} is unfinished", remedy)
+
+
+def result(workspace: Workspace, row: TaskRow) -> Iterator[Finding]:
+    """A completed task's bundle."""
+    directory = workspace.bundle_directory(row.task_id)
+    if row.status != "completed":
+        return
+    if not directory.exists():
+        yield Finding("tasks", "note", f"The bundle of task {row.task_id} is not kept any more.")
+        return
+    try:
+        bundle.read(directory)
+    except ModelCorrupted as error:
+        text = f"The bundle of task {row.task_id}: {error.message}"
+        yield Finding("tasks", "wrong", text, "Start the same training again to have its result.")
+
+
+def version(workspace: Workspace, row: ModelRow) -> Iterator[Finding]:
+    """A registered version's folder."""
+    try:
+        directory = workspace.inside(row.path)
+        if not directory.is_dir():
+            yield Finding("models", "wrong", f"{row.path} is missing.", REBUILD)
+            return
+        bundle.read(directory, row.bundle_sha256)
+        card_of(directory)
+    except KtrdrError as error:
+        yield Finding("models", "wrong", f"{row.path}: {error.message}", error.hint)
+
+
+def unregistered(workspace: Workspace, known: set[str]) -> Iterator[Finding]:
+    """Published versions that the registry does not have."""
+    for directory in published(workspace):
+        if workspace.relative(directory) not in known:
+            text = f"{workspace.relative(directory)} is not registered."
+            yield Finding("models", "note", text, f"The next start registers it, or {REBUILD}")

@@ -1,0 +1,202 @@
+"""The state of a running training on disk: two generations in turn, the newest whole one counts.
+
+a/ or b/
+  state.safetensors   every tensor of the trainer
+  state.json          whose state it is, its values, the newest progress, seconds of training
+  manifest.json       the format and the SHA-256 of the two others; written last
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors.torch
+from safetensors import SafetensorError
+
+from ktrdr_mcp import durable
+from ktrdr_mcp.context import Progress
+from ktrdr_mcp.learn.settings import TrainerState
+
+FORMAT: Final = "ktrdr-mcp-checkpoint/1"
+GENERATIONS: Final = ("a", "b")
+TENSORS: Final = "state.safetensors"
+VALUES: Final = "state.json"
+MANIFEST: Final = "manifest.json"
+MAX_MANIFEST_BYTES: Final = 64 * 1024
+
+
+class Unusable(Exception):
+    """A checkpoint that this training cannot go on from; the text says why."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint and the training that goes on from it must have in common."""
+
+    task_id: str
+    spec_sha256: str
+    data_sha256: str
+    versions: Mapping[str, str]  # of the libraries whose arithmetic decides the bits
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training at an epoch's end."""
+
+    state: TrainerState
+    progress: Progress | None  # the newest report
+    training_s: float  # of all attempts so far
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return int(self.state.values["epoch"])
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder of checkpoints holds for a training."""
+
+    checkpoint: Checkpoint | None
+    reason: str | None  # why there is none, or none newer
+
+
+class Checkpoints:
+    """The checkpoints of one task.
+
+    Args:
+        directory: the folder of both generations; made when it is needed.
+        identity: of the training.
+    """
+
+    def __init__(self, directory: Path, identity: Identity) -> None:
+        self._directory = directory
+        self._identity = identity
+        self._next = GENERATIONS[0]
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replaces the older generation.
+
+        Args:
+            checkpoint: the state to keep.
+        Raises:
+            StorageError: it could not be written; the newer generation is unharmed.
+        """
+        destination = self._directory / self._next
+        with durable.staging(destination) as staged:
+            durable.write_new(staged / TENSORS, safetensors.torch.save(checkpoint.state.tensors))
+            durable.write_new(staged / VALUES, durable.json_bytes(self._values(checkpoint)))
+            hashes = {name: durable.sha256_of_file(staged / name) for name in (TENSORS, VALUES)}
+            manifest = {"format": FORMAT, "sha256": hashes}
+            durable.write_new(staged / MANIFEST, durable.json_bytes(manifest))
+            if destination.exists():
+                durable.discard(destination)
+            durable.publish(staged, destination)
+        self._next = other(self._next)
+
+    def _values(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """What is kept beside the tensors, as JSON."""
+        return {
+            "identity": asdict(self._identity),
+            "progress": checkpoint.progress and asdict(checkpoint.progress),
+            "training_s": checkpoint.training_s,
+            "trainer": checkpoint.state.values,
+        }
+
+    def load(self) -> Found:
+        """The newest checkpoint that is whole and of this training."""
+        whole: dict[str, Checkpoint] = {}
+        reasons = []
+        for generation in GENERATIONS:
+            if not (self._directory / generation).exists():
+                continue
+            try:
+                whole[generation] = read(self._directory / generation, self._identity)
+            except Unusable as unusable:
+                reasons.append(str(unusable))
+        if not whole:
+            return Found(None, reasons[0] if reasons else "no checkpoint had been saved")
+        newest = max(whole, key=lambda each: whole[each].epoch)
+        self._next = other(newest)
+        return Found(whole[newest], reasons[0] if reasons else None)
+
+
+def other(generation: str) -> str:
+    """The generation that is written next."""
+    return GENERATIONS[1 - GENERATIONS.index(generation)]
+
+
+def read(directory: Path, identity: Identity) -> Checkpoint:
+    """Reads one generation and verifies every file of it.
+
+    Args:
+        directory: the generation's folder.
+        identity: of the training that wants to go on from it.
+    Raises:
+        Unusable: it is damaged, or belongs to something else.
+    """
+    manifest = json_of(content(directory, MANIFEST, MAX_MANIFEST_BYTES), MANIFEST)
+    if manifest.get("format") != FORMAT:
+        raise Unusable("the checkpoint has another format")
+    hashes = manifest.get("sha256")
+    if not isinstance(hashes, dict) or set(hashes) != {TENSORS, VALUES}:
+        raise Unusable(f"the checkpoint is damaged ({MANIFEST})")
+    for name, expected in hashes.items():
+        if durable.sha256_of_file(plain_file(directory, name)) != expected:
+            raise Unusable(f"the checkpoint is damaged ({name})")
+    values = json_of(content(directory, VALUES), VALUES)
+    check_identity(values["identity"], identity)
+    progress = values["progress"]
+    try:
+        tensors = safetensors.torch.load(content(directory, TENSORS))
+    except (SafetensorError, ValueError, KeyError, RuntimeError):
+        raise Unusable(f"the checkpoint is damaged ({TENSORS})") from None
+    return Checkpoint(
+        TrainerState(tensors, values["trainer"]),
+        progress and Progress(**progress),
+        values["training_s"],
+    )
+
+
+def check_identity(found: Mapping[str, Any], expected: Identity) -> None:
+    """Compares whose state it is. Raises Unusable."""
+    if found["task_id"] != expected.task_id:
+        raise Unusable("the checkpoint belongs to another task")
+    if found["spec_sha256"] != expected.spec_sha256:
+        raise Unusable("the checkpoint has another specification")
+    if found["data_sha256"] != expected.data_sha256:
+        raise Unusable("the market data have changed")
+    for library, version in expected.versions.items():
+        if (before := found["versions"].get(library)) != version:
+            raise Unusable(f"the checkpoint was made with {library} {before}, not {version}")
+
+
+def plain_file(directory: Path, name: str) -> Path:
+    """The path of a file that is no link. Raises Unusable."""
+    path = directory / name
+    if directory.is_symlink() or path.is_symlink() or not path.is_file():
+        raise Unusable(f"the checkpoint is damaged ({name})")
+    return path
+
+
+def content(directory: Path, name: str, largest_bytes: int | None = None) -> bytes:
+    """A file's bytes. Raises Unusable."""
+    path = plain_file(directory, name)
+    if largest_bytes is not None and path.stat().st_size > largest_bytes:
+        raise Unusable(f"the checkpoint is damaged ({name})")
+    return path.read_bytes()
+
+
+def json_of(data: bytes, name: str) -> dict[str, Any]:
+    """The JSON object of a file. Raises Unusable."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise Unusable(f"the checkpoint is damaged ({name})") from None
+    if not isinstance(value, dict):
+        raise Unusable(f"the checkpoint is damaged ({name})")
+    return value

@@ -1,0 +1,1 @@
+"""What a model is really worth: plain functions from predictions and prices to a verdict."""

@@ -1,0 +1,163 @@
+"""The directional test: does p(buy) - p(sell) move with what came, over and above luck?
+
+Three-class accuracy is no judge, because "hold" can be foreseen from volatility on noise too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr_mcp.labels.registry import BUY, HOLD, SELL
+from ktrdr_mcp.learn.judge.blocks import BlockSums, Floats, Integers, block_sums, block_width
+from ktrdr_mcp.learn.judge.sign_flips import sign_flip_p, statistic
+
+HORIZONS_PER_BLOCK: Final = 3
+CONSTANT_SPREAD: Final = 1e-9  # scores that differ by less say the same of every row
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """Predictions of one fold on rows that its network has not seen.
+
+    Args:
+        rows: int64[n], ascending bar indices.
+        score: float64[n], p(buy) - p(sell).
+        direction: float64[n], +1, 0, -1 for buy, hold, sell: what came.
+        mean_score: over the fold's validation rows, which are earlier.
+        mean_direction: over the fold's training rows, which are earlier.
+    """
+
+    rows: Integers
+    score: Floats
+    direction: Floats
+    mean_score: float
+    mean_direction: float
+
+    def product(self) -> Floats:
+        """float64[n], U = (s - mean s)(d - mean d)."""
+        return (self.score - self.mean_score) * (self.direction - self.mean_direction)
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionalTest:
+    """What the test found on all folds together.
+
+    Args:
+        statistic: T = sum b / sqrt(sum b^2).
+        p: one-sided, of this trial alone.
+        blocks: the b with their times; what the ledger stores.
+        width_bars: of a block.
+        rows: how many were tested.
+        constant: whether every fold's scores are the same on all of its rows.
+        accuracy: of the rows that were buy or sell, the share on whose side the score was
+            (against its mean); None if there are none.
+        accuracy_error: its standard error, from the same blocks; None if there are none.
+    """
+
+    statistic: float
+    p: float
+    blocks: BlockSums
+    width_bars: int
+    rows: int
+    constant: bool
+    accuracy: float | None
+    accuracy_error: float | None
+
+
+def scores_of(probabilities: Floats) -> Floats:
+    """float64[n], p(buy) - p(sell), from float64[n, 3]."""
+    scores: Floats = probabilities[:, BUY] - probabilities[:, SELL]
+    return scores
+
+
+def directions_of(labels: NDArray[np.integer]) -> Floats:
+    """float64[n], +1, 0, -1 for buy, hold, sell, from class numbers [n]."""
+    return HOLD - np.asarray(labels, dtype=np.float64)
+
+
+def scored_rows(
+    rows: Integers,
+    probabilities: Floats,
+    labels: NDArray[np.integer],
+    validation_probabilities: Floats,
+    train_rows: Integers,
+) -> ScoredRows:
+    """A fold's predictions with the means that were known before its first row.
+
+    Args:
+        rows: int64[n], the fold's test rows, as bar indices.
+        probabilities: float64[n, 3], predicted for them.
+        labels: [bars], class numbers of all bars.
+        validation_probabilities: float64[v, 3], predicted for the fold's validation rows.
+        train_rows: int64[t], the fold's training rows, as bar indices.
+    """
+    return ScoredRows(
+        rows,
+        scores_of(probabilities),
+        directions_of(labels[rows]),
+        float(scores_of(validation_probabilities).mean()),
+        float(directions_of(labels[train_rows]).mean()),
+    )
+
+
+def directional_test(
+    folds: Sequence[ScoredRows], time: Integers, horizon: int, seed: int = 0
+) -> DirectionalTest:
+    """Tests the predictions of all folds together.
+
+    Args:
+        folds: in the order of time, without rows in common.
+        time: int64[bars], the opening of every bar, UTC nanoseconds.
+        horizon: how far labels look ahead, in bars (see `blocks.reach_bars`).
+        seed: of the random signs.
+    Source:
+        The issue on honest results: U summed over blocks of three horizons, signs flipped.
+    """
+    rows = np.concatenate([np.empty(0, dtype=np.int64), *(fold.rows for fold in folds)])
+    product = np.concatenate([np.empty(0), *(fold.product() for fold in folds)])
+    width = block_width(len(rows), HORIZONS_PER_BLOCK * horizon)
+    blocks = block_sums(product, rows, time, width)
+    accuracy, error = directional_accuracy(folds, rows, time, width)
+    return DirectionalTest(
+        statistic=statistic(blocks.sums),
+        p=sign_flip_p(blocks.sums, seed),
+        blocks=blocks,
+        width_bars=width,
+        rows=len(rows),
+        constant=all(np.ptp(fold.score) < CONSTANT_SPREAD for fold in folds if len(fold.rows)),
+        accuracy=accuracy,
+        accuracy_error=error,
+    )
+
+
+def directional_accuracy(
+    folds: Sequence[ScoredRows], rows: Integers, time: Integers, width_bars: int
+) -> tuple[float | None, float | None]:
+    """The share of buy and sell rows on whose side the score was, and its standard error.
+
+    A score at its mean counts as half right. The error is that of a model without skill: the root
+    of the sum of squared block sums, as in T; for a constant score, that of one fixed side.
+
+    Args:
+        folds: the predictions.
+        rows: int64[n], their rows one after the other.
+        time: int64[bars], the opening of every bar.
+        width_bars: of a block.
+    """
+    sides = [np.sign(fold.score - fold.mean_score) * fold.direction for fold in folds]
+    side = np.concatenate([np.empty(0), *sides])
+    directed = sum(int(np.count_nonzero(fold.direction)) for fold in folds)
+    if not directed:
+        return None, None
+    if not side.any():
+        centred = [fold.direction - fold.mean_direction for fold in folds]
+        sums = block_sums(np.concatenate(centred), rows, time, width_bars).sums
+    else:
+        sums = block_sums(side, rows, time, width_bars).sums
+    error = 0.5 * float(np.sqrt(np.square(sums).sum())) / directed
+    return 0.5 + 0.5 * float(side.sum()) / directed, error

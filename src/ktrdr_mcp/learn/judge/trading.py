@@ -1,0 +1,238 @@
+"""Trading on signals: what is earned after costs, beside buying and holding.
+
+A signal of bar t is traded at the opening of t + 1 and earns from there to the opening of t + 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from ktrdr_mcp.learn.judge.blocks import BlockSums, Floats, Integers, block_sums, block_width
+from ktrdr_mcp.learn.judge.bootstrap import bootstrap_means
+from ktrdr_mcp.learn.judge.positions import positions
+from ktrdr_mcp.learn.judge.sharpe import sharpe_error, sharpe_ratio
+from ktrdr_mcp.learn.judge.trades import TradeFigures, trade_figures
+
+HORIZONS_PER_BLOCK: Final = 2
+BASIS_POINT: Final = 1e-4
+DEFAULT_COST_BPS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class TradingRule:
+    """How signals are traded.
+
+    Args:
+        horizon: the most bars that a position outlives its signal; also sets the blocks.
+        cost_bps: per unit of position change, basis points.
+        long_only: whether sell means no position.
+    """
+
+    horizon: int
+    cost_bps: float = DEFAULT_COST_BPS
+    long_only: bool = False
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A series of returns in figures. Fractions, not percent.
+
+    Args:
+        total_return: compounded.
+        sharpe: annualised; None if returns do not vary.
+        sharpe_error: its standard error.
+        max_drawdown: the deepest fall from a peak, 0 or negative.
+    """
+
+    total_return: float
+    sharpe: float | None
+    sharpe_error: float | None
+    max_drawdown: float
+
+
+@dataclass(frozen=True, eq=False)
+class Backtest:
+    """Trading over one stretch of bars.
+
+    Args:
+        bars: how many bars were traded; fewer than 1 leaves every figure empty.
+        net: after costs.
+        buy_and_hold: on the same bars, after the same costs.
+        trades: figures of single trades.
+        exposure: share of bars with a position.
+        turnover_per_year: units of position change per year.
+        break_even_cost_bps: the cost per unit at which the mean net return is zero; negative if it
+            is below zero without costs; None without trades.
+        timing_p: bootstrap p that timing earns no more than its costs (mean z <= 0).
+        timing_blocks: sums of z over blocks of two horizons; what the ledger stores.
+        mean_net_low, mean_net_high: 95 % bounds of the mean net return per bar.
+        time: int64[bars], when each position is entered or kept, UTC nanoseconds.
+        position: float64[bars].
+        equity: float64[bars], growth of one unit after each bar, after costs.
+    """
+
+    bars: int
+    net: Performance
+    buy_and_hold: Performance
+    trades: TradeFigures
+    exposure: float
+    turnover_per_year: float
+    break_even_cost_bps: float | None
+    timing_p: float
+    timing_blocks: BlockSums
+    mean_net_low: float
+    mean_net_high: float
+    time: Integers
+    position: Floats
+    equity: Floats
+
+    def figures(self) -> dict[str, Any]:
+        """The numbers of a reply, by name; None where there is none."""
+        return {
+            "bars": self.bars,
+            "net_total_return": self.net.total_return,
+            "sharpe": self.net.sharpe,
+            "sharpe_error": self.net.sharpe_error,
+            "max_drawdown": self.net.max_drawdown,
+            "trades": self.trades.trades,
+            "win_rate": self.trades.win_rate,
+            "profit_factor": self.trades.profit_factor,
+            "exposure": self.exposure,
+            "turnover_per_year": self.turnover_per_year,
+            "break_even_cost_bps": self.break_even_cost_bps,
+            "buy_and_hold_return": self.buy_and_hold.total_return,
+            "buy_and_hold_sharpe": self.buy_and_hold.sharpe,
+            "buy_and_hold_max_drawdown": self.buy_and_hold.max_drawdown,
+        }
+
+
+def backtest(
+    time: Integers,
+    opening: Floats,
+    rows: Integers,
+    signal: Integers,
+    rule: TradingRule,
+    bars_per_year: float,
+    seed: int = 0,
+) -> Backtest:
+    """Trades signals; the last position is closed, and paid for, at the last opening.
+
+    Args:
+        time: int64[m], the opening of every bar, UTC nanoseconds.
+        opening: float64[m], opening prices of all bars.
+        rows: int64[n], ascending bar indices of the signals; those without two bars after them
+            are not traded.
+        signal: int64[n], +1 buy, 0 hold, -1 sell.
+        rule: how they are traded.
+        bars_per_year: counted from the data.
+        seed: of the bootstrap.
+    """
+    tradable = rows + 2 < len(opening)
+    rows, signal = rows[tradable], signal[tradable]
+    returns = opening[rows + 2] / opening[rows + 1] - 1
+    position = positions(signal, rows, rule.horizon, rule.long_only)
+    change = position_changes(position)
+    cost = rule.cost_bps * BASIS_POINT
+    net = net_returns(position, returns, change, cost)
+    timing = timing_returns(position, returns, change, cost)
+    width = block_width(len(rows), HORIZONS_PER_BLOCK * rule.horizon)
+    timing_p, low, high = bootstrap_bounds(timing, net, width, seed)
+    return Backtest(
+        bars=len(rows),
+        net=performance(net, bars_per_year),
+        buy_and_hold=performance(held_returns(returns, cost), bars_per_year),
+        trades=trade_figures(position, returns, cost),
+        exposure=float(np.mean(position != 0)) if len(rows) else 0.0,
+        turnover_per_year=float(change.sum()) * bars_per_year / max(len(rows), 1),
+        break_even_cost_bps=break_even_cost_bps(position, returns, change),
+        timing_p=timing_p,
+        timing_blocks=block_sums(timing, rows, time, width),
+        mean_net_low=low,
+        mean_net_high=high,
+        time=time[rows + 1],
+        position=position,
+        equity=np.cumprod(1 + net, dtype=np.float64),
+    )
+
+
+def held_returns(returns: Floats, cost: float) -> Floats:
+    """float64[n], net returns of buying at the first bar and selling at the end."""
+    held = np.ones(len(returns))
+    return net_returns(held, returns, position_changes(held), cost)
+
+
+def position_changes(position: Floats) -> Floats:
+    """float64[n], units bought or sold at each bar; the last also has the closing of it all."""
+    change: Floats = np.abs(np.diff(position, prepend=0.0))
+    if len(change):
+        change[-1] += abs(position[-1])
+    return change
+
+
+def net_returns(position: Floats, returns: Floats, change: Floats, cost: float) -> Floats:
+    """float64[n], q r - c |dq|, never below -1: more than everything cannot be lost."""
+    net: Floats = np.maximum(position * returns - cost * change, -1.0)
+    return net
+
+
+def timing_returns(position: Floats, returns: Floats, change: Floats, cost: float) -> Floats:
+    """float64[n], z = (q - mean q)(r - mean r) - c |dq|: earned by when, not by how much.
+
+    Being long of something that drifts up earns nothing here, so drift does not look like skill.
+    """
+    if not len(position):
+        return np.empty(0)
+    timing: Floats = (position - position.mean()) * (returns - returns.mean()) - cost * change
+    return timing
+
+
+def break_even_cost_bps(position: Floats, returns: Floats, change: Floats) -> float | None:
+    """The cost per unit of position change at which the mean net return is zero."""
+    units = float(change.sum())
+    return float((position * returns).sum()) / units / BASIS_POINT if units else None
+
+
+def bootstrap_bounds(
+    timing: Floats, net: Floats, width_bars: int, seed: int
+) -> tuple[float, float, float]:
+    """p(mean z <= 0), and the 2.5 % and 97.5 % quantiles of the mean net return per bar.
+
+    Args:
+        timing: float64[n], z.
+        net: float64[n].
+        width_bars: of the blocks.
+        seed: of the draws.
+    """
+    if not len(net):
+        return 1.0, 0.0, 0.0
+    z_mean, net_mean = bootstrap_means(np.stack([timing, net]), width_bars, seed)
+    p = (1 + int(np.count_nonzero(z_mean <= 0))) / (1 + len(z_mean))
+    low, high = np.quantile(net_mean, [0.025, 0.975]).tolist()
+    return p, low, high
+
+
+def performance(returns: Floats, bars_per_year: float) -> Performance:
+    """Figures of a series of returns.
+
+    Args:
+        returns: float64[n], per bar, at least -1.
+        bars_per_year: to annualise the Sharpe ratio by its root.
+    """
+    ratio, error = sharpe_ratio(returns), sharpe_error(returns)
+    year = math.sqrt(bars_per_year)
+    return Performance(
+        total_return=float(np.prod(1 + returns)) - 1,
+        sharpe=None if ratio is None else ratio * year,
+        sharpe_error=None if error is None else error * year,
+        max_drawdown=max_drawdown(returns),
+    )
+
+
+def max_drawdown(returns: Floats) -> float:
+    """The deepest fall of compounded wealth from a peak, the start included; 0 or negative."""
+    wealth = np.cumprod(np.r_[1.0, 1 + returns])
+    return float((wealth / np.maximum.accumulate(wealth) - 1).min())

@@ -1,0 +1,1 @@
+"""Model directories as KTRDR writes and reads them."""

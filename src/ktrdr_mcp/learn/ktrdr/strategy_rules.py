@@ -1,0 +1,145 @@
+"""KTRDR's own reading of a strategy, where it can be said in this program's terms.
+
+Its rules differ from this program's in three places: parameters count under `params` alone, an
+indicator's value is found by the beginning of its name, and close is divided by a moving average
+only if its name is exactly sma or ema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast, get_args
+
+from ktrdr_mcp import limits
+from ktrdr_mcp.errors import ModelNotReproducible, shown
+from ktrdr_mcp.learn.ktrdr.conventions import LARGEST_PERIODS
+from ktrdr_mcp.strategy import FeatureSettings, FuzzyInput, FuzzySetSpec, IndicatorSpec, Strategy
+from ktrdr_mcp.strategy.form import FUZZY_KINDS, FuzzyKind, Source
+
+CLASS_NAMES: Final = {
+    "rsiindicator": "rsi",
+    "simplemovingaverage": "sma",
+    "exponentialmovingaverage": "ema",
+    "macdindicator": "macd",
+}
+FEATURE_SETTINGS: Final = {  # with what KTRDR takes if a file does not say it
+    "include_price_context": (True, "features of prices beside the fuzzy sets"),
+    "include_volume_context": (True, "features of volumes beside the fuzzy sets"),
+    "include_raw_indicators": (False, "raw indicators as features"),
+    "scale_features": (True, "a scaler, which lies in a pickle that is never opened"),
+}
+
+
+def strategy_of(config: Mapping[str, Any], name: str) -> Strategy:
+    """The strategy of a config.json, as KTRDR reads it.
+
+    Args:
+        config: what the file holds.
+        name: of the model.
+    Raises:
+        ModelNotReproducible: it uses something that this program does not compute alike.
+    """
+    model = config.get("model")
+    features = model.get("features") if isinstance(model, Mapping) else None
+    refuse_other_features(features if isinstance(features, Mapping) else {})
+    entries, sets = config.get("indicators"), config.get("fuzzy_sets")
+    if not isinstance(entries, list) or not isinstance(sets, Mapping):
+        raise refused("its config.json has no list of indicators with fuzzy sets.")
+    if not all(
+        isinstance(entry, Mapping) and isinstance(entry.get("name"), str) for entry in entries
+    ):
+        raise refused("its config.json has an indicator without a name.")
+    used = [entry for entry in entries if entry["name"] in sets]
+    if not 1 <= len(used) <= limits.MAX_INDICATORS:
+        raise refused(f"it has fuzzy sets for {len(used)} indicators.")
+    return Strategy(
+        name=name,
+        description="",
+        indicators=tuple(indicator(entry, entries) for entry in used),
+        fuzzy_inputs=tuple(fuzzy_input(entry["name"], sets[entry["name"]]) for entry in used),
+        features=FeatureSettings("none"),
+    )
+
+
+def refuse_other_features(features: Mapping[str, Any]) -> None:
+    """Refuses features that are not memberships, and scaling. Raises ModelNotReproducible."""
+    for key, (default, meaning) in FEATURE_SETTINGS.items():
+        if features.get(key, default) is not False:
+            said = "" if key in features else " (KTRDR's default)"
+            raise refused(f"model.features.{key} is true{said}: it has {meaning}.")
+
+
+def indicator(entry: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> IndicatorSpec:
+    """One indicator with the parameters that KTRDR heeds."""
+    name, kind = entry["name"], kind_of(entry)
+    if kind not in LARGEST_PERIODS:
+        raise refused(f"its indicator {shown(name)} is {shown(kind)}, which is not computed alike.")
+    if name.lower() != kind:
+        raise refused(
+            f"its indicator {shown(name)} is not called {kind}; KTRDR finds values by the beginning"
+            " of a name."
+        )
+    for other in entries:
+        alike = (other["name"].lower(), kind_of(other))
+        if other is not entry and any(text.startswith(kind) for text in alike):
+            raise refused(f"KTRDR may take {shown(other['name'])} for its indicator {shown(name)}.")
+    params = entry.get("params") or {}
+    if not isinstance(params, Mapping):
+        raise refused(f"its indicator {shown(name)} has params that are not a mapping.")
+    return IndicatorSpec(name, kind, periods(name, kind, params), source=source(name, params))
+
+
+def kind_of(entry: Mapping[str, Any]) -> str:
+    """An indicator's type in lower case; KTRDR infers it from the name."""
+    kind = str(entry.get("type") or entry["name"]).lower()
+    return CLASS_NAMES.get(kind, kind)
+
+
+def periods(name: str, kind: str, params: Mapping[str, Any]) -> dict[str, int]:
+    """The periods under params; KTRDR has the same defaults for those that it does not find."""
+    others = set(params) - set(LARGEST_PERIODS[kind]) - {"source"}
+    if others - {"adjust"} or params.get("adjust", True) is not True:
+        raise refused(f"its indicator {shown(name)} has parameters that are not computed alike.")
+    found = {key: params[key] for key in LARGEST_PERIODS[kind] if key in params}
+    if not all(type(value) is int for value in found.values()):
+        raise refused(f"its indicator {shown(name)} has a period that is not a whole number.")
+    return found
+
+
+def source(name: str, params: Mapping[str, Any]) -> Source:
+    """The price that an indicator is computed from."""
+    chosen = params.get("source", "close")
+    if chosen not in get_args(Source):
+        raise refused(f"its indicator {shown(name)} is computed from {shown(chosen)}.")
+    return cast(Source, chosen)
+
+
+def fuzzy_input(name: str, sets: Any) -> FuzzyInput:
+    """One indicator's sets."""
+    if not isinstance(sets, Mapping) or not (1 <= len(sets) <= limits.MAX_FUZZY_SETS_PER_INDICATOR):
+        raise refused(f"its fuzzy_sets.{name} is not a few named sets.")
+    return FuzzyInput(name, tuple(fuzzy_set(f"{name}.{key}", key, sets[key]) for key in sets))
+
+
+def fuzzy_set(place: str, name: str, values: Any) -> FuzzySetSpec:
+    """One set, with its type and parameters."""
+    kind = values.get("type", "triangular") if isinstance(values, Mapping) else None
+    numbers = values.get("parameters") if isinstance(values, Mapping) else None
+    numeric = isinstance(numbers, list) and all(type(x) in {int, float} for x in numbers)
+    if kind not in FUZZY_KINDS or not numeric:
+        raise refused(f"its fuzzy_sets.{place} is not a set of a known type.")
+    try:
+        return FuzzySetSpec(
+            name, cast(FuzzyKind, kind), tuple(map(float, cast(list[float], numbers)))
+        )
+    except (ValueError, OverflowError) as error:
+        raise refused(f"its fuzzy_sets.{place} cannot be computed: {error}.") from None
+
+
+def refused(reason: str) -> ModelNotReproducible:
+    """The error for one reason."""
+    return ModelNotReproducible(
+        f"KTRDR's model cannot be reproduced here: {reason}",
+        hint="Train its strategy here with start_training, and save that task as a model.",
+        field="model_name",
+    )

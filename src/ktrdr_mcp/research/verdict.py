@@ -1,0 +1,72 @@
+"""The verdict on a completed training, by everything tried on its test window until now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ktrdr_mcp.learn.judge.blocks import BlockSums
+from ktrdr_mcp.learn.judge.direction import DirectionalTest
+from ktrdr_mcp.learn.judge.family import FamilyJudgement, judge_in_family
+from ktrdr_mcp.learn.judge.verdict import (
+    Doubts,
+    leak_suspected,
+    luck_line,
+    prediction_verdict,
+    trading_verdict,
+)
+
+Scores = Mapping[str, Any]
+
+
+def verdict(
+    own: Scores, others: Sequence[Scores | None], trial: int, metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Judges one trial among all others of its family.
+
+    Args:
+        own: the trial's scores.
+        others: those of the family's other trials; None for one without a result.
+        trial: the number of this trial, from 1, in the order of their starts.
+        metrics: the figures of the training.
+    Returns:
+        the fields of a `responses.Verdict`.
+    """
+    test = directional_test_of(own["direction"])
+    scored = [each for each in others if each is not None]
+    missing = len(others) - len(scored)
+    family = judge_in_family(test.blocks, [blocks_of(each) for each in scored], missing)
+    leaks = leak_suspected(own["twins"])
+    doubts = Doubts(collapsed=metrics["collapsed"], leak_suspected=leaks)
+    prediction = prediction_verdict(test, family, metrics["data"]["bars"], doubts)
+    trading = trading_verdict(
+        blocks=len(own["trading"]["timing_blocks"]["sums"]),
+        net_total_return=own["trading"]["net_total_return"],
+        adjusted_p=timing_family(own, scored, missing).adjusted_p,
+        upper_mean_net_return=own["trading"]["mean_net_high"],
+        leak_suspected=leaks,
+    )
+    return {
+        "prediction": prediction.prediction,
+        "trading": trading.trading,
+        "reason": f"{prediction.reason} Trading: {trading.reason}",
+        "needs": prediction.needs,
+        "as_of_trial": family.trials,
+        "luck": luck_line(trial, family),
+    }
+
+
+def directional_test_of(stored: Mapping[str, Any]) -> DirectionalTest:
+    """The test as it was made."""
+    return DirectionalTest(**{**stored, "blocks": BlockSums.from_dict(stored["blocks"])})
+
+
+def blocks_of(scores: Scores) -> BlockSums:
+    """A trial's block sums of the directional test."""
+    return BlockSums.from_dict(scores["direction"]["blocks"])
+
+
+def timing_family(own: Scores, others: Sequence[Scores], missing: int) -> FamilyJudgement:
+    """The trial's timing after costs among that of all others."""
+    blocks = [BlockSums.from_dict(scores["trading"]["timing_blocks"]) for scores in (own, *others)]
+    return judge_in_family(blocks[0], blocks[1:], missing, own_p=own["trading"]["timing_p"])

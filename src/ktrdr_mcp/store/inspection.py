@@ -1,0 +1,96 @@
+"""Looks at a database file before anything may change it.
+
+A read-only connection never moves the write-ahead log into the file, so that what is refused here
+stays as it was found, log included.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from ktrdr_mcp.errors import DatabaseError
+from ktrdr_mcp.store.marker import Marker
+from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
+
+LOG_SUFFIX: Final = "-wal"
+BACKUP_INFIX: Final = ".bak-"
+IDENTITY_VERSION: Final = 2  # from here on, the database knows its workspace
+
+
+def inspect(path: Path, marker: Marker | None, newest_version: int) -> None:
+    """Refuses a database that is not what this workspace's last process left.
+
+    Args:
+        path: the database file; it may be missing.
+        marker: what the workspace knows of it.
+        newest_version: the newest version that this program knows.
+    Raises:
+        DatabaseError: it is lost, damaged, foreign or newer; nothing was changed.
+    """
+    try:
+        if marker is not None:
+            _check_files(path, marker)
+        if _has_content(path):
+            _check_content(path, marker, newest_version)
+    except DatabaseError as error:
+        if "damaged" not in error.message:
+            raise
+        raise DatabaseError(error.message, hint=way_back(path)) from error
+
+
+def _has_content(path: Path) -> bool:
+    """Whether there is a file with at least one byte."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _check_files(path: Path, marker: Marker) -> None:
+    """Raises DatabaseError if a file is missing that must be there."""
+    if not _has_content(path):
+        raise damaged("its file is missing or empty")
+    if marker.running and not _has_content(path.with_name(path.name + LOG_SUFFIX)):
+        raise damaged(f"its log, {path.name}{LOG_SUFFIX}, is missing or empty")
+
+
+def _check_content(path: Path, marker: Marker | None, newest_version: int) -> None:
+    """Raises DatabaseError if the pages contradict each other or belong to another workspace."""
+    with (
+        sqlite_errors("opening the database"),
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection,
+    ):
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > newest_version:
+            raise DatabaseError(
+                f"The database has version {version}; this program knows {newest_version}.",
+                hint="Use the newer ktrdr-mcp that wrote it, or another workspace.",
+            )
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise damaged("its check failed")
+        if version < IDENTITY_VERSION or marker is None or marker.workspace_id is None:
+            return
+        row = connection.execute("SELECT workspace_id FROM workspace").fetchone()
+        if row is None or row[0] != marker.workspace_id:
+            raise damaged("its file or log belongs to another workspace")
+
+
+def backups(path: Path) -> list[str]:
+    """Names of the database's backups, the newest first."""
+    found = path.parent.glob(f"{path.name}{BACKUP_INFIX}*")
+    return [each.name for each in sorted(found, key=_age, reverse=True)]
+
+
+def _age(path: Path) -> int:
+    """When a file was written, in nanoseconds."""
+    return path.stat().st_mtime_ns
+
+
+def way_back(path: Path) -> str:
+    """What to do about a damaged database."""
+    names = backups(path)
+    copies = f"Put the backup {' or '.join(names)} in its place, or run" if names else "Run"
+    return (
+        f"{copies} 'ktrdr-mcp doctor --rebuild', which makes a new database from the bundles;"
+        " models and results on disk are unharmed."
+    )

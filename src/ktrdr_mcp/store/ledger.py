@@ -1,0 +1,61 @@
+"""The ledger: every training ever started on a test window, and every reading of its results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ktrdr_mcp.store.db import Database, rows_of
+
+# Times are text of one form, so their order is the order of text.
+FAMILY: Final = """
+SELECT task_id, status, scores FROM training_tasks
+WHERE symbol = ? AND test_start <= ? AND test_end >= ? ORDER BY seq"""
+COUNT_READING: Final = """
+INSERT INTO test_readings (task_id, readings) VALUES (?, 1)
+ON CONFLICT (task_id) DO UPDATE SET readings = readings + 1 RETURNING readings"""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a family."""
+
+    task_id: str
+    status: str
+    scores: dict[str, Any] | None  # None for a task that has not completed
+
+
+class Ledger:
+    """What was tried on which test window.
+
+    Args:
+        database: the open database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def family(self, symbol: str, test_start: str, test_end: str) -> list[Trial]:
+        """Every training on the symbol whose test window overlaps, oldest first.
+
+        Failed, cancelled and waiting ones count too, whatever their timeframe or configuration.
+
+        Args:
+            symbol: what was traded.
+            test_start: opening of the window's first bar, ISO 8601 UTC.
+            test_end: opening of its last bar.
+        """
+        rows = await self._database.read(FAMILY, (symbol, test_end, test_start))
+        return [
+            Trial(row[0], row[1], None if row[2] is None else json.loads(row[2])) for row in rows
+        ]
+
+    async def count_reading(self, task_id: str) -> int:
+        """Counts that a task's test results are read now.
+
+        Returns:
+            how often they have been read, this time included.
+        """
+        async with self._database.transaction() as connection:
+            return int((await rows_of(connection, COUNT_READING, (task_id,)))[0][0])

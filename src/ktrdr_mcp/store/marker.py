@@ -1,0 +1,41 @@
+"""The file beside the database that says that there is one, so that its loss is noticed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from ktrdr_mcp import durable
+
+NAME: Final = "workspace.json"
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What is known of a database without opening it."""
+
+    workspace_id: str | None  # None if the marker itself is unreadable
+    running: bool  # a process has it open, or died with it open: then it has a log
+
+
+def read(database: Path) -> Marker | None:
+    """The marker beside a database; None if there was never one.
+
+    Args:
+        database: the database file.
+    """
+    try:
+        values = json.loads(database.with_name(NAME).read_bytes())
+        return Marker(str(values["workspace_id"]), values["running"] is True)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return Marker(None, running=False)
+
+
+def write(database: Path, marker: Marker) -> None:
+    """Writes the marker beside a database. Raises StorageError."""
+    content = durable.json_bytes({"format": 1, **asdict(marker)})
+    durable.replace(database.with_name(NAME), content, 0o600)

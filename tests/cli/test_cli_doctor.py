@@ -1,0 +1,200 @@
+"""The doctor finds what is wrong, says how to mend it, and changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from ktrdr_mcp.errors import DatabaseError
+from ktrdr_mcp.lab import diagnosis
+from ktrdr_mcp.store import health
+
+
+@pytest.fixture(autouse=True)
+def quick_probe(monkeypatch) -> None:
+    """torch takes seconds to import; one test below runs the real probe."""
+    monkeypatch.setattr(diagnosis, "TORCH_PROBE", 'print(\'{"version": "1", "device": "cpu"}\')')
+
+
+def findings(result) -> dict[str, list[dict[str, str]]]:
+    checks: dict[str, list[dict[str, str]]] = {}
+    for check in json.loads(result.stdout)["checks"]:
+        checks.setdefault(check["name"], []).append(check)
+    return checks
+
+
+def test_a_healthy_machine_is_0_and_nothing_is_made(run, tmp_path) -> None:
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.rstrip().endswith("Nothing is wrong.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_subject_is_looked_at(run) -> None:
+    result = run("doctor", "--json")
+    assert json.loads(result.stdout)["healthy"] is True
+    assert list(findings(result)) == [
+        "python",
+        "torch",
+        "sqlite",
+        "workspace",
+        "owner",
+        "database",
+        "disk",
+        "data",
+        "strategies",
+    ]
+
+
+def test_defects_of_bars_and_strategies_are_named_with_a_remedy(run, bars_file) -> None:
+    bars_file("GOOD_1d.csv", folder="workspace/data")
+    bars_file("BAD_1h.csv", "t,open,high,low,close\n2024-01-01,1,0,1,1\n", "workspace/data")
+    bars_file("stranger.csv", folder="workspace/data")
+    bars_file("README.md", folder="workspace/data")
+    bars_file("broken.yaml", "indicators: 5", "workspace/strategies")
+    bars_file("Upper.yaml", "", "workspace/strategies")
+    result = run("doctor", "--json")
+    assert result.exit_code == 4
+    found = findings(result)
+    assert [(one["state"], bool(one["remedy"])) for one in found["data"]] == [
+        ("wrong", True),
+        ("ok", False),
+        ("note", True),
+    ]
+    assert "BAD 1h" in found["data"][0]["text"]
+    assert "3 series" in found["data"][1]["text"]
+    assert found["data"][2]["text"] == "not read: 'stranger.csv'"
+    assert "broken" in found["strategies"][0]["text"]
+    assert found["strategies"][2]["text"] == "not read: 'Upper.yaml'"
+    assert run("doctor").stdout.rstrip().endswith("2 to mend.")
+
+
+def test_a_strategy_with_unknown_names_is_wrong(run, bars_file) -> None:
+    text = "indicators: [{name: a, type: rsii}]\nfuzzy_sets: {a: auto}\n"
+    bars_file("typo.yaml", text, "workspace/strategies")
+    found = findings(run("doctor", "--json"))["strategies"][0]
+    assert found["state"] == "wrong"
+    assert "'rsi'" in found["text"]
+
+
+def test_a_damaged_database_is_wrong(run, tmp_path) -> None:
+    database = tmp_path / "workspace" / ".ktrdr" / "ktrdr.db"
+    database.parent.mkdir(parents=True)
+    database.write_bytes(b"this is no database " * 500)
+    result = run("doctor", "--json")
+    assert result.exit_code == 4
+    assert findings(result)["database"][0]["state"] == "wrong"
+    assert list(database.parent.iterdir()) == [database]
+
+
+def test_a_database_of_a_newer_version_is_refused(tmp_path) -> None:
+    path = tmp_path / "newer.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 1000")
+    with pytest.raises(DatabaseError, match="1000"):
+        health.check_database(path)
+
+
+def test_the_owner_is_named_without_its_token(shop) -> None:
+    result = shop.run("doctor", "--json")
+    found = findings(result)
+    assert str(os.getpid()) in found["owner"][0]["text"]
+    token = json.loads((shop.workspace.internal / "lab.json").read_text("utf-8"))["token"]
+    assert token not in result.output
+    assert found["database"][0]["text"] == "whole"
+
+
+def test_a_torch_that_does_not_work_is_wrong(run, monkeypatch) -> None:
+    monkeypatch.setattr(diagnosis, "TORCH_PROBE", "raise ImportError('no libtorch')")
+    result = run("doctor", "--json")
+    found = findings(result)["torch"][0]
+    assert found["state"] == "wrong"
+    assert "no libtorch" in found["text"]
+    assert "pip install" in found["remedy"]
+    assert "Traceback" not in result.output
+
+
+def test_too_little_space_is_wrong(run, monkeypatch) -> None:
+    monkeypatch.setattr(diagnosis, "FREE_BYTES_WANTED", 10**30)
+    assert findings(run("doctor", "--json"))["disk"][0]["state"] == "wrong"
+
+
+def test_a_workspace_that_is_a_file_is_wrong(run, tmp_path) -> None:
+    (tmp_path / "workspace").write_text("", encoding="utf-8")
+    result = run("doctor", "--json")
+    assert result.exit_code == 4
+    assert findings(result)["workspace"][0]["state"] == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("version", "affected"),
+    [
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 52, 0), False),
+    ],
+)
+def test_the_wal_reset_bug_is_known_by_version(version, affected) -> None:
+    assert health.has_wal_reset_bug(version) is affected
+
+
+def test_the_probe_of_torch_tells_version_and_device(monkeypatch) -> None:
+    monkeypatch.undo()
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        exec(diagnosis.TORCH_PROBE, {})
+    assert set(json.loads(told.getvalue())) == {"version", "device"}
+
+
+def test_a_file_of_bars_is_checked_wherever_it_lies(run, bars_file) -> None:
+    result = run("data", "check", str(bars_file()))
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Sound")
+    assert "2024-01-01 02:00" in result.stdout
+
+
+def test_a_file_whose_name_says_no_series_is_checked_and_told_so(run, bars_file) -> None:
+    result = run("data", "check", str(bars_file("-my \x1b[1mbars.csv")))
+    assert result.exit_code == 0, result.output
+    assert "SYMBOL_TIMEFRAME.csv" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_the_defects_of_a_file_are_named_with_their_lines(run, bars_file) -> None:
+    text = "t,open,high,low,close,volume\n2024-01-01,1,2,1,2,5\n2024-01-01,9,2,1,2,-5\n"
+    result = run("data", "check", str(bars_file(text=text)))
+    assert result.exit_code == 4
+    assert "line 3" in result.stderr
+    assert "duplicate times" in result.stderr
+
+
+def test_a_file_that_is_no_table_is_refused_by_its_name(run, bars_file) -> None:
+    assert run("data", "check", str(bars_file("bars.txt"))).exit_code == 4
+
+
+def test_a_checked_path_may_be_a_link(run, bars_file, tmp_path) -> None:
+    link = tmp_path / "LINK_1d.csv"
+    link.symlink_to(bars_file())
+    assert run("data", "check", str(link)).exit_code == 0
+
+
+def test_a_strategy_file_is_checked_as_a_training_would(run, bars_file) -> None:
+    text = (Path(__file__).parents[2] / "strategies" / "mean_reversion.yaml").read_text("utf-8")
+    good = bars_file("mean_reversion.yaml", text)
+    assert run("strategies", "check", str(good)).exit_code == 0
+    bad = bars_file("mean_reversion.yaml", text.replace("rsi_7", "rsi_8", 1))
+    result = run("strategies", "check", str(bad))
+    assert result.exit_code == 4
+    assert result.stderr.startswith("Error: ")

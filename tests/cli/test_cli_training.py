@@ -1,0 +1,175 @@
+"""Training from the command line, alone and beside a laboratory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from conftest import QUICK
+from ktrdr_mcp.cli import following, session
+from ktrdr_mcp.cli.endings import Interrupted
+from ktrdr_mcp.cli.following import TrainingEnded
+from ktrdr_mcp.contract import requests, responses
+
+
+def test_a_training_alone_shows_rows_result_and_next_step(run) -> None:
+    result = run("train", "aapl", "1h", *QUICK)
+    assert result.exit_code == 0, result.output
+    for text in ("Training AAPL 1h", "validation", "Prediction: ", "always the majority"):
+        assert text in result.stdout
+    assert "ktrdr-mcp models save" in result.stdout
+    assert "completed" in run("tasks").stdout
+
+
+def test_settings_strategy_and_dates_reach_the_training(shop) -> None:
+    line = ("--strategy", "mean_reversion", "--start", "2025-01-01", "--end", "2025-12-31")
+    task = shop.reply("train", "AAPL", "1h", *QUICK, "--set", "early_stopping.patience=3", *line)
+    history = shop.portal.call(shop.lab.training_history, task["task_id"])
+    assert history["strategy"] == "mean_reversion"
+    assert history["config"]["early_stopping"]["patience"] == 3
+    assert history["config"]["hidden_layers"] == [8]
+    bars = history["performance"]["data"]
+    assert bars["first_bar"].startswith("2025-01-02")
+    assert bars["last_bar"].startswith("2025-12-31")
+
+
+def test_a_model_of_the_command_line_is_the_laboratorys(shop, model) -> None:
+    listed = shop.ask("list_trained_models", requests.ListModels)
+    assert model in [row["model_name"] for row in listed["models"]]
+    raw = {"model_name": model, "symbol": "AAPL", "timeframe": "1h"}
+    assert shop.ask("test_model_prediction", requests.Predict, **raw)["success"]
+
+
+def test_a_model_of_the_laboratory_is_the_command_lines(shop) -> None:
+    task_id = shop.train(seed=11)
+    raw = {"task_id": task_id, "model_name": "second"}
+    shop.ask("save_trained_model", requests.SaveModel, **raw)
+    assert "second" in shop.run("models").stdout
+    assert task_id in shop.run("tasks", "--status", "completed").stdout
+    result = shop.run("predict", "second", "--date", "2025-06-09")
+    assert result.stdout.split()[0] in {"BUY", "HOLD", "SELL"}
+    assert "2025-06-09" in result.stdout
+
+
+class StubLab:
+    """Answers with statuses in turn; waits for ever after the last."""
+
+    def __init__(self, *statuses: str) -> None:
+        self.statuses = list(statuses)
+        self.waits: list[float] = []
+        self.cancelled: list[str] = []
+        self.waiting = asyncio.Event()
+
+    async def get_training_status(
+        self, request: requests.GetTrainingStatus, on_progress: Any = None
+    ) -> responses.TrainingStatus:
+        self.waits.append(request.wait_s)
+        if not self.statuses:
+            self.waiting.set()
+            await asyncio.Event().wait()
+        return responses.TrainingStatus.model_validate(
+            {
+                "task_id": request.task_id,
+                "status": self.statuses.pop(0),
+                "progress": 1,
+                "current_epoch": 1,
+                "total_epochs": 10,
+                "symbol": "AAPL",
+                "timeframe": "1h",
+                "started_at": None,
+                "estimated_completion": None,
+                "current_metrics": {},
+                "error": "It went wrong.",
+                "error_code": "diverged",
+            }
+        )
+
+    async def cancel_training(self, request: requests.TaskOnly) -> None:
+        self.cancelled.append(request.task_id)
+        self.statuses = ["cancelled"]
+
+
+async def ignore(status: responses.TrainingStatus) -> None:
+    """Shows nothing."""
+
+
+async def interrupted(lab: StubLab) -> Interrupted:
+    """What a Ctrl-C while waiting leads to."""
+    waiting = asyncio.create_task(following.completed(lab, "task", ignore))
+    await lab.waiting.wait()
+    waiting.cancel()
+    with pytest.raises(Interrupted) as told:
+        await waiting
+    return told.value
+
+
+@pytest.mark.asyncio
+async def test_an_interrupted_training_of_this_process_is_cancelled(monkeypatch) -> None:
+    monkeypatch.setattr(following, "runs_here", lambda lab: True)
+    lab = StubLab("training")
+    told = await interrupted(lab)
+    assert lab.cancelled == ["task"]
+    assert "is cancelled" in told.message
+
+
+@pytest.mark.asyncio
+async def test_an_interrupted_training_of_another_process_goes_on() -> None:
+    lab = StubLab("pending", "training")
+    told = await interrupted(lab)
+    assert lab.cancelled == []
+    assert "goes on" in told.message
+    assert "ktrdr-mcp status task --wait" in told.hint
+    assert "ktrdr-mcp cancel task" in told.hint
+
+
+@pytest.mark.parametrize(("status", "words"), [("failed", "failed"), ("cancelled", "cancelled")])
+@pytest.mark.asyncio
+async def test_a_training_that_ends_badly_is_an_error_with_its_own_code(status, words) -> None:
+    with pytest.raises(TrainingEnded, match=words) as ended:
+        await following.completed(StubLab(status), "task", ignore)
+    assert ended.value.to_dict()["error"]["code"] == "diverged"
+    assert ended.value.to_dict()["error"]["message"] == ended.value.message
+
+
+@pytest.mark.asyncio
+async def test_waiting_ends_with_its_time() -> None:
+    lab = StubLab("training", "training", "training")
+    status = await following.ended(lab, "task", ignore, limit_s=0.0)
+    assert status.status == "training"
+    assert lab.waits == [0.0]
+
+
+@pytest.mark.asyncio
+async def test_no_wait_is_longer_than_the_contract_allows() -> None:
+    lab = StubLab("pending", "training", "completed")
+    await following.ended(lab, "task", ignore, limit_s=10_000.0)
+    assert lab.waits == [0.0, 2.0, 50.0]
+
+
+@pytest.mark.asyncio
+async def test_a_laboratory_in_this_process_is_told_from_another(shop) -> None:
+    assert session.runs_here(shop.lab)
+    assert not session.runs_here(StubLab())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_ctrl_c_cancels_the_training_and_says_so(tmp_path) -> None:
+    line = ["--workspace", str(tmp_path), "train", "AAPL", "1h", "--set", "early_stopping=null"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ktrdr_mcp", *line, "--epochs", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().startswith("Training AAPL 1h")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "is cancelled" in errors
+    assert "Traceback" not in errors

@@ -1,0 +1,51 @@
+"""A fake laboratory behind the HTTP face, and a real one in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from asgi_caller import TOKEN
+from fake_lab import FakeLab
+from serve_process import ServeProcess
+
+from ktrdr_mcp.faces.guard import Rules
+from ktrdr_mcp.faces.http import HttpFace, build_face
+from ktrdr_mcp.faces.tools import build_server
+
+
+@pytest.fixture(scope="session")
+def built() -> tuple[FakeLab, HttpFace]:
+    """Built once: FastAPI's documentation of the routes takes a moment."""
+    lab = FakeLab()
+    mcp = build_server(lab).streamable_http_app()
+    return lab, build_face(lab, Rules(), mcp.routes)
+
+
+@pytest.fixture
+def lab(built: tuple[FakeLab, HttpFace]) -> FakeLab:
+    """A laboratory that answers everything."""
+    built[0].reset()
+    return built[0]
+
+
+@pytest.fixture
+def face(lab: FakeLab, built: tuple[FakeLab, HttpFace]) -> HttpFace:
+    """The HTTP face over the laboratory, without a token."""
+    return built[1]
+
+
+@pytest.fixture(scope="session")
+def guarded() -> HttpFace:
+    """The HTTP face with a token and a further host and origin."""
+    lab = FakeLab()
+    mcp = build_server(lab).streamable_http_app()
+    rules = Rules(TOKEN, frozenset({"backend", "lab:9000"}), frozenset({"https://lab.example"}))
+    return build_face(lab, rules, mcp.routes)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
+    """`ktrdr-mcp serve` on a workspace of its own, for all tests that change no setting of it."""
+    with ServeProcess(tmp_path_factory.mktemp("served")) as process:
+        yield process

@@ -1,0 +1,70 @@
+"""Tools and routes are the same use cases: the same requests, the same replies."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from asgi_caller import JSON, LOCAL, ask
+from fake_lab import CANNED
+from mcp.client import Client
+
+from ktrdr_mcp.contract import responses
+from ktrdr_mcp.faces.routes import lab_routes
+from ktrdr_mcp.faces.tools import build_server
+
+pytestmark = pytest.mark.asyncio
+
+TASK = {"task_id": "task-2"}
+MODEL = {"model_name": "alpha"}
+START = {"symbol": "aapl", "timeframe": "1h", "config": {"epochs": 3, "early_stopping": None}}
+CALLS = {
+    "start_training": ("POST", "/training/start", START, START),
+    "get_training_status": ("GET", "/training/task-2?wait_s=1.5", None, {**TASK, "wait_s": 1.5}),
+    "get_model_performance": ("GET", "/training/task-2/performance", None, TASK),
+    "cancel_training": ("POST", "/training/task-2/cancel", None, TASK),
+    "save_trained_model": ("POST", "/models/save", {**TASK, **MODEL}, {**TASK, **MODEL}),
+    "load_trained_model": ("POST", "/models/alpha/load", None, MODEL),
+    "test_model_prediction": (
+        "POST",
+        "/models/predict",
+        {**MODEL, "symbol": "AAPL", "timeframe": "1h"},
+        {**MODEL, "symbol": "AAPL", "timeframe": "1h"},
+    ),
+    "list_trained_models": ("GET", "/models?limit=2&offset=1", None, {"limit": 2, "offset": 1}),
+    "list_training_tasks": ("GET", "/training?status=failed&limit=5", None, {"status": "failed"}),
+    "get_market_data_summary": ("GET", "/data?limit=5", None, {}),
+}
+
+
+@pytest.mark.parametrize("tool", CALLS)
+async def test_route_and_tool_ask_the_same_and_answer_the_same(face, lab, tool) -> None:
+    method, path, body, arguments = CALLS[tool]
+    page = type(CANNED[tool])
+    if page in (responses.ModelList, responses.TaskList, responses.DataSummary):
+        field = {"models", "tasks", "series"} & set(page.model_fields)
+        [rows] = field
+        # so small that no page is cut to what a conversation can bear
+        few = {rows: getattr(CANNED[tool], rows)[:1], "returned": 1}
+        lab.replies[tool] = CANNED[tool].model_copy(update=few)
+    chunks = [] if body is None else [json.dumps(body).encode()]
+    answer = await ask(face.guard, method, path, [LOCAL, JSON], *chunks)
+    assert answer.status == 200
+    async with Client(build_server(lab)) as client:
+        result = await client.call_tool(tool, arguments)
+    assert json.loads(answer.body) == result.structured_content
+    (_, over_http), (_, over_mcp) = lab.calls
+    assert over_http.model_dump() == over_mcp.model_dump()
+    if tool == "start_training":
+        assert over_http.config.model_fields_set == over_mcp.config.model_fields_set
+
+
+async def test_every_tool_has_a_route_with_the_same_fields(lab) -> None:
+    routes = {route.name: route for route in lab_routes(lab)}
+    async with Client(build_server(lab)) as client:
+        tools = (await client.list_tools()).tools
+    assert {tool.name for tool in tools} == set(CALLS)
+    for tool in tools:
+        route = routes[tool.name]
+        assert set(tool.input_schema["properties"]) == set(route.request.model_fields)
+        assert set(tool.output_schema["properties"]) == set(route.reply.model_fields)

@@ -1,0 +1,224 @@
+"""The laboratory in another process answers as one in this process would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import sample_replies
+from asgi_caller import TOKEN
+from error_classes import every_error_class
+from fake_lab import FakeLab
+
+from ktrdr_mcp import durable
+from ktrdr_mcp.contract import Lab, OnProgress, parse, requests, responses
+from ktrdr_mcp.errors import KtrdrError, LabUnavailable
+from ktrdr_mcp.faces.guard import Rules
+from ktrdr_mcp.faces.http import HttpFace, build_face
+from ktrdr_mcp.faces.http_server import listen, serving, url_of
+from ktrdr_mcp.lab import address
+from ktrdr_mcp.lab.address import LabAddress
+from ktrdr_mcp.lab.remote import RemoteLab
+from ktrdr_mcp.paths import Workspace
+
+pytestmark = pytest.mark.asyncio
+
+TASK = {"task_id": sample_replies.UUID}
+MODEL = {"model_name": "alpha"}
+START = {
+    "symbol": "AAPL",
+    "timeframe": "1h",
+    "config": {"epochs": 3, "early_stopping": {"patience": 5}, "lr_scheduler": None},
+}
+CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "start_training": (requests.StartTraining, START),
+    "get_training_status": (requests.GetTrainingStatus, {**TASK, "wait_s": 0.5}),
+    "get_model_performance": (requests.TaskOnly, TASK),
+    "save_trained_model": (requests.SaveModel, {**TASK, **MODEL, "description": "ä"}),
+    "load_trained_model": (requests.LoadModel, MODEL),
+    "test_model_prediction": (
+        requests.Predict,
+        {**MODEL, "symbol": "EURUSD=X", "timeframe": "1h", "test_date": "2025-06-09"},
+    ),
+    "list_trained_models": (requests.ListModels, {"symbol": "BRK.B^"}),
+    "list_training_tasks": (requests.ListTasks, {"status": "failed", "offset": 3}),
+    "cancel_training": (requests.TaskOnly, TASK),
+    "get_market_data_summary": (requests.SummarizeData, {"limit": 7}),
+}
+
+
+@asynccontextmanager
+async def served(face: HttpFace) -> AsyncIterator[LabAddress]:
+    """The face on a real socket."""
+    listener = listen("127.0.0.1", 0)
+    async with serving(face.guard, listener):
+        yield LabAddress(url_of(listener), face.guard.rules.token)
+
+
+@pytest.fixture(scope="module")
+def locked_face() -> tuple[FakeLab, HttpFace]:
+    """A face with a token."""
+    lab = FakeLab()
+    return lab, build_face(lab, Rules(TOKEN))
+
+
+@pytest.fixture
+def remote_face(locked_face: tuple[FakeLab, HttpFace]) -> tuple[FakeLab, HttpFace]:
+    """The same, with nothing asked yet."""
+    locked_face[0].reset()
+    return locked_face
+
+
+def as_lab(lab: RemoteLab) -> Lab:
+    """A type checker proves that it fits the protocol."""
+    return lab
+
+
+async def test_every_use_case_reaches_the_owner_as_it_was_asked(remote_face) -> None:
+    fake, face = remote_face
+    async with served(face) as place, RemoteLab(lambda: place) as remote:
+        for name, (model, raw) in CALLS.items():
+            request = parse(model, raw)
+            assert await getattr(remote, name)(request) == fake.replies[name]
+            called, argument = fake.calls.pop()
+            assert (called, argument.model_dump()) == (name, request.model_dump())
+            if name == "start_training":
+                left_out = request.model_dump(exclude_unset=True)
+                assert argument.model_dump(exclude_unset=True) == left_out
+    assert fake.calls == []
+
+
+async def test_documents_and_names_are_the_owners(remote_face) -> None:
+    fake, face = remote_face
+    async with served(face) as place, RemoteLab(lambda: place) as remote:
+        identifier = sample_replies.UUID
+        told = await remote.training_history(identifier)
+        assert told == await fake.training_history(identifier)
+        assert await remote.model_card("alpha") == await fake.model_card("alpha")
+        assert await remote.strategy_text("default") == await fake.strategy_text("default")
+        for kind, prefix in (("symbol", ""), ("strategy", "d"), ("task_id", "task")):
+            assert await remote.complete(kind, prefix) == await fake.complete(kind, prefix)
+
+
+async def test_an_error_of_the_owner_is_the_same_error_here(remote_face) -> None:
+    fake, face = remote_face
+    first_of_code: dict[str, type[KtrdrError]] = {KtrdrError.code: KtrdrError}
+    async with served(face) as place, RemoteLab(lambda: place) as remote:
+        for kind in every_error_class():
+            fake.failure = kind("Something is wrong.", hint="Do that.", field="config.epochs")
+            with pytest.raises(KtrdrError) as raised:
+                await remote.list_trained_models(parse(requests.ListModels, {}))
+            assert raised.value.to_dict() == fake.failure.to_dict()
+            assert type(raised.value) is first_of_code.setdefault(kind.code, kind)
+
+
+class TrainingLab(FakeLab):
+    """Has one task, which ends once its thirteenth epoch has been seen."""
+
+    async def get_training_status(
+        self, request: requests.GetTrainingStatus, on_progress: OnProgress | None = None
+    ) -> responses.TrainingStatus:
+        if request.wait_s == 0:
+            return sample_replies.status(12)
+        await on_progress(sample_replies.status(13))
+        await self.finished.wait()
+        return sample_replies.status(100, state="completed")
+
+
+async def test_progress_is_told_while_a_caller_waits() -> None:
+    lab = TrainingLab()
+    lab.finished = asyncio.Event()
+    told = []
+
+    async def on_progress(status: responses.TrainingStatus) -> None:
+        told.append(status.current_epoch)
+        if status.current_epoch == 13:
+            lab.finished.set()
+
+    request = parse(requests.GetTrainingStatus, {**TASK, "wait_s": 50.0})
+    async with served(build_face(lab, Rules())) as place, RemoteLab(lambda: place) as remote:
+        status = await remote.get_training_status(request, on_progress)
+    assert told == [12, 13]
+    assert status == sample_replies.status(100, state="completed")
+
+
+async def test_a_wait_ends_when_its_time_is_over(remote_face) -> None:
+    fake, face = remote_face
+    request = parse(requests.GetTrainingStatus, {**TASK, "wait_s": 0.05})
+
+    async def on_progress(status) -> None:
+        pass
+
+    async with served(face) as place, RemoteLab(lambda: place) as remote:
+        status = await remote.get_training_status(request, on_progress)
+    assert status == fake.replies["get_training_status"]
+
+
+async def test_an_owner_that_is_gone_is_a_clear_error(remote_face) -> None:
+    _, face = remote_face
+    async with served(face) as place:
+        pass
+    async with RemoteLab(lambda: place) as remote:
+        with pytest.raises(LabUnavailable, match="does not answer") as raised:
+            await remote.list_trained_models(parse(requests.ListModels, {}))
+    assert raised.value.hint
+    assert TOKEN not in str(raised.value)
+
+
+async def test_an_owner_without_an_address_is_a_clear_error() -> None:
+    async with RemoteLab(lambda: None) as remote:
+        with pytest.raises(LabUnavailable, match="where it is"):
+            await remote.health()
+
+
+async def test_an_owner_that_moved_is_found_again(remote_face) -> None:
+    _, face = remote_face
+    places: list[LabAddress] = []
+    async with served(face) as first:
+        places.append(first)
+        async with RemoteLab(lambda: places[-1]) as remote:
+            await remote.health()
+            async with served(face) as second:
+                places.append(second)
+                remote._address = LabAddress("http://127.0.0.1:9", TOKEN)  # nobody listens there
+                assert (await remote.health()).status == "ok"
+                remote._address = LabAddress(first.url, "the token of a process before")
+                assert (await remote.health()).status == "ok"
+
+
+async def test_something_else_at_the_address_is_a_clear_error() -> None:
+    async def stranger(reader, writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 500 x\r\ncontent-length: 5\r\n\r\nhello")
+        writer.close()
+
+    server = await asyncio.start_server(stranger, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, RemoteLab(lambda: LabAddress(f"http://127.0.0.1:{port}", None)) as remote:
+        with pytest.raises(LabUnavailable, match="something else"):
+            await remote.health()
+
+
+async def test_the_address_is_for_its_user_alone_and_never_printed(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    place = LabAddress("http://127.0.0.1:1234", TOKEN)
+    address.write(workspace, place)
+    path = tmp_path / ".ktrdr" / "lab.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert address.read(workspace) == place
+    assert TOKEN not in repr(place)
+    address.remove(workspace)
+    address.remove(workspace)
+    assert address.read(workspace) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"format": 2, "url": "x"}', b'{"format": 1}', b"\xff" * 100_000],
+)
+async def test_an_address_that_cannot_be_read_is_none(tmp_path, content) -> None:
+    durable.replace(tmp_path / ".ktrdr" / "lab.json", content)
+    assert address.read(Workspace(tmp_path)) is None

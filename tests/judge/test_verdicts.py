@@ -1,0 +1,136 @@
+"""The verdicts: each threshold of the rules, and the sentence that goes with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ktrdr_mcp.learn.judge.blocks import BlockSums
+from ktrdr_mcp.learn.judge.direction import DirectionalTest
+from ktrdr_mcp.learn.judge.family import FamilyJudgement
+from ktrdr_mcp.learn.judge.power import blocks_for_power, detectable_accuracy
+from ktrdr_mcp.learn.judge.verdict import (
+    Doubts,
+    PredictionVerdict,
+    leak_suspected,
+    luck_line,
+    prediction_verdict,
+    trading_verdict,
+)
+
+
+def verdict(
+    blocks: int = 40,
+    p: float = 0.001,
+    adjusted_p: float | None = None,
+    statistic: float = 3.0,
+    constant: bool = False,
+    doubts: Doubts | None = None,
+) -> PredictionVerdict:
+    some = np.arange(blocks, dtype=np.int64)
+    sums = BlockSums(some, some, np.ones(blocks))
+    test = DirectionalTest(statistic, p, sums, 24, 24 * blocks, constant, 0.51, 0.02)
+    adjusted = p if adjusted_p is None else adjusted_p
+    family = FamilyJudgement(statistic, p, adjusted, 3, 0.8, 2.1, 2.4)
+    return prediction_verdict(test, family, 2_000, doubts or Doubts())
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (verdict(), "skill"),
+        (verdict(blocks=15, p=0.02), "skill"),
+        (verdict(blocks=14), "inconclusive"),
+        (verdict(p=0.01, adjusted_p=0.021), "inconclusive"),
+        (verdict(p=0.25), "inconclusive"),
+        (verdict(p=0.26), "no_skill"),
+        (verdict(blocks=14, p=0.9), "inconclusive"),
+        (verdict(constant=True), "no_skill"),
+        (verdict(blocks=3, doubts=Doubts(collapsed=True)), "no_skill"),
+        (verdict(doubts=Doubts(leak_suspected=True)), "inconclusive"),
+        (verdict(p=0.5, doubts=Doubts(leak_suspected=True)), "no_skill"),
+        (verdict(blocks=0, p=1.0, statistic=0.0), "inconclusive"),
+    ],
+)
+def test_each_rule_gives_its_verdict(found: PredictionVerdict, expected: str) -> None:
+    assert found.prediction == expected
+    assert (found.needs is None) == (expected == "skill")
+    assert found.reason.endswith(".")
+
+
+def test_the_reason_is_the_sentence_that_decided() -> None:
+    assert verdict().reason == (
+        "T = 3.0 on 40 blocks of 24 bars, adjusted p 0.001 for 3 trials: direction is foreseen"
+        " better than luck explains."
+    )
+    assert "needs 15 blocks" in verdict(blocks=9).reason
+    assert "a leak" in verdict(doubts=Doubts(leak_suspected=True)).reason
+    assert "constant" in verdict(constant=True).reason
+
+
+def test_needs_are_bars_where_the_effect_is_worth_planning_by() -> None:
+    bars = 2_000 * ((2.4 + 0.8416212) / 1.5) ** 2
+    assert bars == pytest.approx(9_340, abs=10)
+    assert verdict(p=0.07, statistic=1.5).needs == (
+        "About 9,400 bars for 80 % power at the effect seen (2,000 used)."
+    )
+
+
+def test_needs_are_a_detectable_accuracy_where_it_is_not() -> None:
+    expected = "A directional accuracy of 56.5% for 80 % power on these rows (now 51.0%)."
+    assert verdict(p=0.6, statistic=-0.3).needs == expected
+    assert verdict(p=0.4, statistic=0.2).needs == expected
+
+
+def test_eighty_percent_power_is_what_simulation_says() -> None:
+    wanted = blocks_for_power(40, 1.5, 2.0)
+    assert wanted is not None
+    effect = 1.5 / np.sqrt(40)  # mean over root mean square of a block
+    count = round(wanted)
+    generator = np.random.default_rng(0)
+    spread = np.sqrt(1 - effect**2)
+    sums = generator.normal(effect, spread, (2_000, count))
+    statistic = sums.sum(axis=1) / np.sqrt((sums**2).sum(axis=1))
+    assert np.mean(statistic >= 2.0) == pytest.approx(0.8, abs=0.03)
+
+
+def test_no_effect_needs_no_plan_and_no_accuracy_is_above_one() -> None:
+    assert blocks_for_power(40, 0.0, 2.0) is None
+    assert blocks_for_power(0, 1.0, 2.0) is None
+    assert detectable_accuracy(0.5, 2.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((40, 0.1, 0.05, 0.001), "survives_costs"),
+        ((40, 0.1, 0.051, 0.001), "inconclusive"),
+        ((40, -0.1, 0.01, 0.001), "inconclusive"),
+        ((40, -0.3, 0.9, -1e-6), "loses"),
+        ((14, -0.3, 0.9, -1e-6), "inconclusive"),
+        ((14, 0.3, 0.001, 0.01), "inconclusive"),
+        ((40, 0.1, 0.001, 0.001, True), "inconclusive"),
+    ],
+)
+def test_trading_is_judged_by_its_rules(arguments: tuple[float, ...], expected: str) -> None:
+    found = trading_verdict(*arguments)  # type: ignore[arg-type]
+    assert found.trading == expected
+    assert found.reason.endswith(".")
+
+
+def test_two_twins_that_are_foreseen_make_a_leak() -> None:
+    assert leak_suspected([0.02, 0.5, 0.001, 0.9])
+    assert not leak_suspected([0.021, 0.5, 0.001, 0.9])
+    assert not leak_suspected([])
+
+
+def test_the_luck_line_reads_as_promised() -> None:
+    family = FamilyJudgement(1.8, 0.04, 0.36, 40, 1.6, 2.6, 2.9)
+    assert luck_line(40, family) == (
+        "trial 40 on this test window: T = 1.8, the best of 40 by luck averages 1.6 (95 %: 2.6),"
+        " adjusted p 0.36: no evidence"
+    )
+    assert luck_line(1, FamilyJudgement(4.8, 1e-4, 1e-4, 1, -0.01, 1.7, 2.1)) == (
+        "trial 1 on this test window: T = 4.8, luck averages 0.0 (95 %: 1.7),"
+        " adjusted p below 0.001: evidence"
+    )

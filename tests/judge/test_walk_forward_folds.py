@@ -1,0 +1,82 @@
+"""Walk-forward folds leak nothing, whatever the labels look ahead."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ktrdr_mcp.learn.judge.walk_forward import WalkForward, stacked_rows, walk_forward
+
+
+@given(
+    st.integers(200, 1_500),
+    st.integers(1, 6),
+    st.floats(0.2, 0.8),
+    st.sampled_from(["expanding", "rolling"]),
+    st.floats(0.1, 0.4),
+    st.integers(0, 1_000),
+)
+@settings(max_examples=80, deadline=None)
+def test_no_label_of_a_fold_reaches_what_it_is_judged_on(
+    count: int, folds: int, span: float, window: str, share: float, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    rows = np.arange(50, 50 + count)
+    end = np.arange(count + 100) + generator.integers(0, 40, count + 100)
+    how = WalkForward(folds, span, window)  # type: ignore[arg-type]
+    found = walk_forward(rows, end, share, how)
+    for fold in found:
+        assert end[fold.train].max() < fold.validation[0]
+        assert max(end[fold.train].max(), end[fold.validation].max()) < fold.test[0]
+        assert fold.is_large_enough
+        assert fold.train[0] == 50 or window == "rolling"
+        before_test = int(fold.test[0]) - 50
+        used = len(fold.train) + len(fold.validation) + fold.purged_rows
+        assert used == (before_test if window == "expanding" else count - int(count * span))
+    tested = np.concatenate([np.empty(0, np.int64), *(fold.test for fold in found)])
+    assert np.array_equal(tested, np.arange(50 + count - len(tested), 50 + count))
+    assert len(tested) <= int(count * span)
+
+
+def test_the_default_predicts_the_last_sixty_percent_in_four_parts() -> None:
+    found = walk_forward(np.arange(1_000), np.arange(1_000) + 8, 0.2)
+    assert [(fold.test[0], fold.test[-1]) for fold in found] == [
+        (400, 549),
+        (550, 699),
+        (700, 849),
+        (850, 999),
+    ]
+    assert (found[0].train[-1], found[0].validation[0], found[0].validation[-1]) == (311, 320, 391)
+    assert found[0].purged_rows == 16
+
+
+def test_rolling_folds_train_on_as_much_as_the_first() -> None:
+    found = walk_forward(np.arange(1_000), np.arange(1_000), 0.2, WalkForward(4, 0.6, "rolling"))
+    assert {len(fold.train) for fold in found} == {320}
+    assert [fold.train[0] for fold in found] == [0, 150, 300, 450]
+
+
+def test_folds_that_are_too_small_are_left_out() -> None:
+    assert walk_forward(np.arange(90), np.arange(90), 0.2) == []
+    few = walk_forward(np.arange(240), np.arange(240), 0.2)
+    assert [fold.test[0] for fold in few] == [132, 168, 204]
+
+
+def test_stacked_rows_point_into_each_networks_own_features() -> None:
+    found = walk_forward(np.arange(400), np.arange(400), 0.2)
+    features = np.concatenate([np.arange(400) + 10_000 * k for k in range(len(found))])
+    train, validation = stacked_rows(found, 400)
+    for k, fold in enumerate(found):
+        assert np.array_equal(features[train[k]], fold.train + 10_000 * k)
+        assert np.array_equal(features[validation[k]], fold.validation + 10_000 * k)
+
+
+@pytest.mark.parametrize("window", ["expanding", "rolling"])
+def test_gaps_between_rows_are_kept_apart_by_bars_not_by_rows(window: str) -> None:
+    rows = np.arange(1_000)[np.arange(1_000) % 10 < 5]
+    end = np.arange(1_000) + 7
+    for fold in walk_forward(rows, end, 0.2, WalkForward(3, 0.5, window)):  # type: ignore[arg-type]
+        assert end[fold.train].max() < fold.validation[0]
+        assert end[fold.validation].max() < fold.test[0]
