@@ -15,7 +15,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,7 +214,7 @@ def run_family(run: Run) -> None:
     tasks = [(seed, run) for seed in run.seeds(FAMILY_SERIES, 200)]
     print(f"{'seed':>12}{'trials':>8}{'skill':>8}{'best p alone':>14}")
     for seed, trials, skills, best in in_processes(family, tasks, run):
-        print(f"{seed:>12}{trials:>8}{skills:>8}{best:>14.4f}")
+        print(f"{seed:>12}{trials:>8}{skills:>8}{best:>14.4f}", flush=True)
 
 
 def run_cost(run: Run) -> None:
@@ -229,10 +229,10 @@ def run_cost(run: Run) -> None:
         )
 
 
-def in_processes(work: Callable[[Any], Any], tasks: list[Any], run: Run) -> list[Any]:
-    """The results, in order, with one torch thread per process."""
+def in_processes(work: Callable[[Any], Any], tasks: list[Any], run: Run) -> Iterator[Any]:
+    """The results, in order and as they come, with one torch thread per process."""
     with ProcessPoolExecutor(run.workers, initializer=load_torch) as pool:
-        return list(pool.map(work, tasks))
+        yield from pool.map(work, tasks)
 
 
 TABLES = {"noise": run_noise, "planted": run_planted, "family": run_family, "cost": run_cost}

@@ -282,6 +282,16 @@ class NotJson(Refused):
     http_status = 415
 
 
+def kinds_by_code() -> dict[str, type[KtrdrError]]:
+    """Every error class by its code; the base class has the first claim on its own."""
+    kinds: dict[str, type[KtrdrError]] = {}
+    waiting: list[type[KtrdrError]] = [KtrdrError]
+    for kind in waiting:
+        kinds.setdefault(kind.code, kind)
+        waiting.extend(kind.__subclasses__())
+    return kinds
+
+
 def did_you_mean(text: str, known: Iterable[str]) -> str:
     """A sentence that names the nearest known word, or nothing.
 

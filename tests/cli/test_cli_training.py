@@ -161,15 +161,15 @@ async def test_a_laboratory_in_this_process_is_told_from_another(shop) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
 def test_ctrl_c_cancels_the_training_and_says_so(tmp_path) -> None:
     line = ["--workspace", str(tmp_path), "train", "AAPL", "1h", "--set", "early_stopping=null"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ktrdr_mcp", *line, "--epochs", "100000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline().startswith("Training AAPL 1h")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    command = [sys.executable, "-m", "ktrdr_mcp", *line, "--epochs", "100000"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdout.readline().startswith("Training AAPL 1h")
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, errors
     assert "is cancelled" in errors
     assert "Traceback" not in errors

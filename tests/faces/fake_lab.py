@@ -21,6 +21,10 @@ CANNED: dict[str, Any] = {
     "list_training_tasks": sample_replies.TASKS,
     "cancel_training": sample_replies.CANCELLED,
     "get_market_data_summary": sample_replies.ALL_SERIES,
+    "backtest_model": sample_replies.BACKTEST,
+    "compare_trainings": sample_replies.COMPARISON,
+    "reproduce_training": sample_replies.REPRODUCTION,
+    "equity_curve": {"out_of_sample": [{"time": sample_replies.MOMENT, "equity": 1.01}]},
 }
 
 
@@ -86,6 +90,24 @@ class FakeLab:
 
     async def get_model_performance(self, request: requests.TaskOnly) -> responses.ModelPerformance:
         reply: responses.ModelPerformance = self.answer("get_model_performance", request)
+        return reply
+
+    async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
+        reply: responses.ModelBacktest = self.answer("backtest_model", request)
+        return reply
+
+    async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
+        reply: responses.Comparison = self.answer("compare_trainings", request)
+        return reply
+
+    async def reproduce_training(
+        self, request: requests.ReproduceTraining
+    ) -> responses.Reproduction:
+        reply: responses.Reproduction = self.answer("reproduce_training", request)
+        return reply
+
+    async def equity_curve(self, request: requests.BacktestModel) -> dict[str, Any]:
+        reply: dict[str, Any] = self.answer("equity_curve", request)
         return reply
 
     async def save_trained_model(self, request: requests.SaveModel) -> responses.ModelSaved:

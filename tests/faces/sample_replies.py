@@ -150,6 +150,78 @@ PERFORMANCE = responses.ModelPerformance(
     details=f"training://{UUID}",
 )
 
+TRADED = responses.BacktestFigures(
+    bars=1_234,
+    net_total_return=-0.123456,
+    sharpe=-1.234567,
+    sharpe_error=0.123456,
+    max_drawdown=-0.456789,
+    trades=123,
+    win_rate=0.456789,
+    profit_factor=0.987654,
+    exposure=0.876543,
+    turnover_per_year=1234.567891,
+    break_even_cost_bps=-12.345678,
+    buy_and_hold_return=0.345678,
+    buy_and_hold_sharpe=0.567891,
+    buy_and_hold_max_drawdown=-0.234567,
+)
+
+BACKTEST = responses.ModelBacktest(
+    model_name="aapl_momentum_v1",
+    version=12,
+    symbol="AAPL",
+    timeframe="1h",
+    first_bar=MOMENT,
+    last_bar=MOMENT,
+    cost_bps=5.0,
+    long_only=False,
+    out_of_sample=TRADED,
+    in_sample=TRADED,
+    summary=(
+        "Out of sample: net -12.3% on 1234 bars, less than holding (+34.6%); timing beats its"
+        " costs with p 0.87, not adjusted for other trials."
+    ),
+    equity="equity://aapl_momentum_v1/2024-01-01/2024-12-31",
+)
+
+COMPARISON = responses.Comparison(
+    tasks=[
+        responses.ComparedTask(
+            task_id=f"{UUID[:-1]}{rank}",
+            rank=rank,
+            val_gain=0.012345,
+            val_accuracy=0.434567,
+            val_loss=1.045678,
+            test_accuracy=0.412345,
+            prediction="inconclusive",
+            statistic=1.234567,
+        )
+        for rank in range(1, 4)
+    ],
+    differences={"learning_rate": [0.001, 0.01, 0.1]},
+    tests=[
+        responses.PairedDifference(
+            first=f"{UUID[:-1]}1",
+            second=f"{UUID[:-1]}{rank}",
+            difference=0.123456,
+            p=0.456789,
+            meaning="Not significant: prefer neither on this evidence.",
+        )
+        for rank in (2, 3)
+    ],
+    summary=f"{UUID} is best on validation, but not significantly better than 2 of 2 others.",
+)
+
+REPRODUCTION = responses.Reproduction(
+    task_id=UUID,
+    reproduction_task_id=UUID,
+    status="completed",
+    result="match",
+    differences=[],
+    message="Weights, history and figures are identical.",
+)
+
 SAVED = responses.ModelSaved(
     model_id="model_20260814_203000_1",
     model_name=LONG_NAME,

@@ -34,13 +34,14 @@ async def refused(connect: Connect, uri: str) -> MCPError:
 
 
 @pytest.mark.asyncio
-async def test_the_three_templates_are_listed(connect: Connect) -> None:
+async def test_the_templates_are_listed(connect: Connect) -> None:
     async with connect() as client:
         templates = (await client.list_resource_templates()).resource_templates
     assert {template.uri_template: template.mime_type for template in templates} == {
         "training://{task_id}": "application/json",
         "model://{model_name}": "application/json",
         "strategy://{name}": "application/yaml",
+        "equity://{model_name}/{start_date}/{end_date}": "application/json",
     }
 
 
@@ -137,3 +138,11 @@ async def test_a_defect_while_reading_is_logged_and_not_shown(
     assert "defect in this program" in error.message
     assert "secret" not in error.message
     assert "secret /root/path" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_an_equity_curve_is_read_by_model_and_dates(connect: Connect, lab: FakeLab) -> None:
+    content = await read(connect, "equity://alpha/2025-01-01/-")
+    assert json.loads(content.text)["out_of_sample"][0]["equity"] == 1.01
+    (_, request), *_ = lab.calls
+    assert (request.start_date, request.end_date) == ("2025-01-01", None)

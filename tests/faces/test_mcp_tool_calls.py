@@ -30,6 +30,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "list_trained_models": {},
     "list_training_tasks": {"status": "failed"},
     "get_market_data_summary": {"offset": 5},
+    "backtest_model": {**MODEL, "start_date": "2025-01-01", "long_only": True},
+    "compare_trainings": {"task_ids": [sample_replies.UUID, "task-2"]},
+    "reproduce_training": TASK,
 }
 
 
@@ -56,7 +59,7 @@ def error_of(result: CallToolResult) -> dict[str, Any]:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", sorted(CANNED))
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
 async def test_a_reply_is_complete_as_data_and_as_compact_text(
     connect: Connect, lab: FakeLab, name: str
 ) -> None:
@@ -70,7 +73,7 @@ async def test_a_reply_is_complete_as_data_and_as_compact_text(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", sorted(CANNED))
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
 async def test_replies_and_errors_both_fit_the_advertised_output_schema(
     connect: Connect, lab: FakeLab, name: str
 ) -> None:
@@ -107,7 +110,7 @@ async def test_the_request_reaches_the_laboratory_parsed(connect: Connect, lab: 
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", sorted(CANNED))
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
 async def test_an_error_of_the_laboratory_keeps_its_shape(
     connect: Connect, lab: FakeLab, name: str
 ) -> None:
@@ -123,7 +126,7 @@ async def test_an_error_of_the_laboratory_keeps_its_shape(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", sorted(CANNED))
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
 async def test_a_defect_is_logged_and_not_shown(
     connect: Connect, lab: FakeLab, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,9 @@ NAMES = [
     "get_training_status",
     "get_model_performance",
     "cancel_training",
+    "compare_trainings",
+    "reproduce_training",
+    "backtest_model",
     "save_trained_model",
     "load_trained_model",
     "test_model_prediction",
@@ -27,7 +30,7 @@ NAMES = [
     "list_training_tasks",
     "get_market_data_summary",
 ]
-CHANGING = {"start_training", "cancel_training", "save_trained_model"}
+CHANGING = {"start_training", "cancel_training", "save_trained_model", "reproduce_training"}
 
 
 async def listed(lab: FakeLab) -> dict[str, Tool]:
@@ -47,7 +50,7 @@ def subschemas(node: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.asyncio
-async def test_the_ten_tools_are_listed_in_a_fixed_order(connect: Connect) -> None:
+async def test_the_tools_are_listed_in_a_fixed_order(connect: Connect) -> None:
     async with connect() as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == NAMES
 
@@ -101,7 +104,8 @@ async def test_every_available_setting_is_advertised_and_no_reserved_one(lab: Fa
 async def test_bounds_are_advertised(lab: FakeLab) -> None:
     tools = await listed(lab)
     config = tools["start_training"].input_schema["properties"]["config"]["properties"]
-    assert (config["epochs"]["minimum"], config["epochs"]["maximum"]) == (1, limits.MAX_EPOCHS)
+    assert config["epochs"]["minimum"] == 1
+    assert config["seeds"]["maximum"] == limits.MAX_SEEDS
     assert config["dropout_rate"]["exclusiveMaximum"] == 1
     assert config["hidden_layers"]["maxItems"] == limits.MAX_LAYERS
     assert config["early_stopping"]["properties"]["patience"]["minimum"] == 1
@@ -118,9 +122,9 @@ async def test_annotations_say_what_a_tool_changes(lab: FakeLab) -> None:
         marks = tool.annotations
         assert marks is not None
         assert marks.read_only_hint is (name not in CHANGING)
-        assert marks.destructive_hint is (name == "cancel_training")
         assert marks.open_world_hint is False
         if name in CHANGING:
+            assert marks.destructive_hint is (name == "cancel_training")
             assert marks.idempotent_hint is (name != "start_training")
 
 

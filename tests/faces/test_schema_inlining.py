@@ -35,7 +35,7 @@ def test_references_nulls_titles_and_inner_defaults_are_gone() -> None:
         "type": "object",
         "properties": {
             "title": {"minimum": 1, "type": "integer"},
-            "default": {"enum": ["a", "b"], "type": "string"},
+            "default": {"enum": ["a", "b"]},
         },
     }
     schema = input_schema(Outer)
@@ -52,11 +52,11 @@ def test_an_output_schema_has_each_fields_type_and_requires_nothing() -> None:
         "type": "object",
         "properties": {
             "properties": {"type": "object"},
-            "optional": {"anyOf": [{"type": "object"}, {"type": "null"}]},
+            "optional": {},
             "description": {"type": "string"},
-            "limit": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+            "limit": {},
             "rows": {"type": "array"},
-            "error": {"anyOf": [{"type": "string"}, {"type": "null"}, {"type": "object"}]},
+            "error": {},
         },
     }
 

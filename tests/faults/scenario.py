@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import json
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nothing_lost
+from steps import Steps
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.app import open_lab
@@ -36,7 +38,7 @@ def prepare_process() -> None:
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
     speed.measure = lambda: speed.Speed(*[1e-4] * len(speed.Speed.__dataclass_fields__))
     defaults = JobManager.__init__.__kwdefaults__
-    defaults["retry_s"] = 0.01
+    defaults |= {"retry_s": 0.01, "drain_s": 2.0}
 
 
 @dataclass
@@ -78,9 +80,9 @@ async def start(lab: Lab, notes: Notes, task_id: str, **config: Any) -> None:
     notes.add(acknowledged=task_id)
 
 
-async def end_of(lab: Lab, notes: Notes, task_id: str) -> str:
-    """Waits for a task's end, remembers its epochs and then its row."""
-    raw = {"task_id": task_id, "wait_s": 50.0}
+async def end_of(lab: Lab, notes: Notes, task_id: str, wait_s: float = 50.0) -> str:
+    """Waits for a task's end, and remembers its epochs."""
+    raw = {"task_id": task_id, "wait_s": wait_s}
 
     async def told(status: Any) -> None:
         notes.add(reported=task_id, epoch=status.current_epoch)
@@ -101,11 +103,11 @@ async def save(lab: Lab, task_id: str) -> None:
     await lab.save_trained_model(parse(requests.SaveModel, raw))
 
 
-async def whole_day(workspace: Path, notes: Notes, task_id: str) -> None:
+async def whole_day(workspace: Path, notes: Notes, task_id: str, wait_s: float = 50.0) -> None:
     """Start, train, save; ends with a named error where the storage refuses."""
     async with open_lab(Workspace(workspace)) as opened:
         await start(opened.lab, notes, task_id)
-        if await end_of(opened.lab, notes, task_id) == "completed":
+        if await end_of(opened.lab, notes, task_id, wait_s) == "completed":
             remember_finished(workspace, notes)
             await save(opened.lab, task_id)
 
@@ -120,6 +122,64 @@ async def day_after(workspace: Path, notes: Notes, task_id: str) -> None:
                 await save(opened.lab, known)
         await start(opened.lab, notes, "later", seed=7)
         assert await end_of(opened.lab, notes, "later") == "completed"
+
+
+async def full_disk(workspace: Path, notes: Notes) -> dict[str, Any]:
+    """Fills the disk under a running laboratory, asks it everything, and frees the disk again."""
+    steps = Steps(first=sys.maxsize, spoilt=0, mode="full")
+    steps.install()
+    async with open_lab(Workspace(workspace)) as opened:
+        lab = opened.lab
+        await start(lab, notes, "before")
+        assert await end_of(lab, notes, "before") == "completed"
+        await save(lab, "before")
+        remember_finished(workspace, notes)
+        steps.first, steps.spoilt = steps.count + 1, sys.maxsize
+        answers = [await answer_of(call) for call in writing_calls(lab, notes)]
+        read = [await answer_of(call) for call in reading_calls(lab)]
+        steps.free()
+        await start(lab, notes, "after")
+        assert await end_of(lab, notes, "after") == "completed"
+        await save(lab, "after")
+    return {"refused": answers, "answered": read, "status": "completed"}
+
+
+async def answer_of(call: Any) -> str:
+    """How a call ended."""
+    try:
+        await call
+    except StorageError as error:
+        return named(error)
+    return "answered"
+
+
+def named(error: KtrdrError) -> str:
+    """The error's code; it must say what to do."""
+    assert error.message
+    assert error.hint
+    return error.code
+
+
+def writing_calls(lab: Lab, notes: Notes) -> list[Any]:
+    """Calls that need the disk."""
+    other = {"task_id": "before", "model_name": "another", "description": ""}
+    return [
+        start(lab, notes, "during", seed=3),
+        lab.save_trained_model(parse(requests.SaveModel, other)),
+    ]
+
+
+def reading_calls(lab: Lab) -> list[Any]:
+    """Calls that need no disk."""
+    task = {"task_id": "before"}
+    bar = {"model_name": MODEL, "symbol": "AAPL", "timeframe": "1h"}
+    return [
+        lab.get_training_status(parse(requests.GetTrainingStatus, task)),
+        lab.list_training_tasks(parse(requests.ListTasks, {})),
+        lab.list_trained_models(parse(requests.ListModels, {})),
+        lab.load_trained_model(parse(requests.LoadModel, {"model_name": MODEL})),
+        lab.test_model_prediction(parse(requests.Predict, bar)),
+    ]
 
 
 def result_of(workspace: Path, task_id: str) -> dict[str, Any] | None:
@@ -142,10 +202,5 @@ def run(day: Any, *arguments: Any) -> str:
     try:
         asyncio.run(day(*arguments))
     except StorageError as error:
-        assert error.hint
-        return error.code
-    except KtrdrError as error:
-        if error.code in {"task_not_found", "draining"}:
-            raise
-        return error.code
+        return named(error)
     return "done"

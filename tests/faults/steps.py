@@ -37,6 +37,10 @@ class Steps:
         self.count = 0
         self.spoilt_names: list[str] = []
 
+    def free(self) -> None:
+        """No step is spoilt any more."""
+        self.spoilt = 0
+
     @property
     def reached(self) -> bool:
         """Whether there was a step to spoil."""

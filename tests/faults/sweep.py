@@ -2,14 +2,20 @@
 
 A script: each try is a forked child that does the day and is killed or refused at its step, then
 another child that comes back. Prints one JSON object for each try.
+
+Its arguments are plans, "mode:spoilt:first:every". Modes: kill; full, failing and readonly for
+steps that are refused; limit for a largest file size; loop for a task that always kills its
+process; persistent for a disk that stays full.
 """
 
 from __future__ import annotations
 
-import argparse
+import asyncio
 import json
 import os
+import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,7 +28,11 @@ import nothing_lost
 import scenario
 from steps import Steps
 
+from ktrdr_mcp.jobs.job_context import JobContext
+
 TASK = "swept"
+LIMIT_BYTES = 8 * 1024  # by which the largest file size grows from try to try
+PATIENCE_S = 3.0  # with a task whose end cannot be stored
 DIED, FAULTY = -9, 70  # of a child: killed; ended by an exception that is none of ours
 
 
@@ -50,6 +60,8 @@ def one_try(root: Path, number: int, spoilt: int, mode: str) -> dict[str, Any]:
     workspace, notes = root / "workspace", scenario.Notes(root / "notes")
 
     def spoilt_day() -> dict[str, Any]:
+        if mode == "limit":
+            return limited_day(workspace, notes, number)
         steps = Steps(number, spoilt, mode)
         steps.install()
         ended = scenario.run(scenario.whole_day, workspace, notes, TASK)
@@ -59,55 +71,104 @@ def one_try(root: Path, number: int, spoilt: int, mode: str) -> dict[str, Any]:
     if code not in (0, DIED):
         raise AssertionError(f"step {number}: {answer}")
     reported = notes.reported() if code == DIED else {}
-    code_after, answer_after = in_child(
-        lambda: scenario.run(scenario.day_after, workspace, notes, TASK)
-    )
-    if (code_after, answer_after) != (0, "done"):
-        raise AssertionError(f"after step {number}: {answer_after}")
-    rows = nothing_lost.tasks_of(workspace)
+    come_back(workspace, notes, number)
+    row = nothing_lost.tasks_of(workspace)[TASK]
     nothing_lost.assert_nothing_lost(
         workspace,
         notes.acknowledged() | {TASK},
         finished=notes.finished(),
-        reported=reported if rows[TASK]["attempt"] > 1 else {},
+        reported=reported if row["attempt"] > 1 else {},
     )
-    leftovers = [str(path) for path in workspace.rglob(".staging-*")]
-    leftovers += map(str, workspace.glob(".ktrdr/tasks/*/checkpoints"))
-    assert not leftovers, f"step {number} left {leftovers}"
+    if row["status"] == "failed":
+        assert row["error_code"] in scenario.STORAGE_CODES, row["error_code"]
     return {
         "step": number,
         "reached": code == DIED or answer["reached"],
         "ended": "killed" if code == DIED else answer["ended"],
         "at": None if code == DIED else answer["at"],
-        "status": rows[TASK]["status"],
-        "resumed": bool(rows[TASK]["attempt"] > 1 and "epoch 0" not in rows[TASK]["resumed_from"]),
+        "status": row["status"],
+        "resumed": row["attempt"] > 1 and not row["resumed_from"].startswith("epoch 0"),
         "result": scenario.result_of(workspace, TASK),
     }
 
 
+def limited_day(workspace: Path, notes: scenario.Notes, number: int) -> dict[str, Any]:
+    """A day on which no file can grow beyond some size, SQLite's own files included."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (number * LIMIT_BYTES, resource.RLIM_INFINITY))
+    ended = scenario.run(scenario.whole_day, workspace, notes, TASK, PATIENCE_S)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    whole = ended == "done" and nothing_lost.tasks_of(workspace)[TASK]["status"] == "completed"
+    return {"reached": not whole, "ended": ended, "at": [f"{number * LIMIT_BYTES} bytes"]}
+
+
+def come_back(workspace: Path, notes: scenario.Notes, number: int) -> None:
+    """The next day, without faults. Raises AssertionError if it does not go as it should."""
+    code, answer = in_child(lambda: scenario.run(scenario.day_after, workspace, notes, TASK))
+    if (code, answer) != (0, "done"):
+        raise AssertionError(f"after step {number}: {answer}")
+    leftovers = [str(path) for path in workspace.rglob(".staging-*")]
+    leftovers += map(str, workspace.glob(".ktrdr/tasks/*/checkpoints"))
+    assert not leftovers, f"step {number} left {leftovers}"
+
+
+def crash_loop(root: Path, times: int) -> dict[str, Any]:
+    """Kills the process again and again in the same task."""
+    workspace, notes = root / "workspace", scenario.Notes(root / "notes")
+
+    def poisoned_day() -> str:
+        def die(*_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        JobContext.report = die  # type: ignore[method-assign]
+        return scenario.run(scenario.whole_day, workspace, notes, TASK)
+
+    for _ in range(times):
+        code, _ = in_child(poisoned_day)
+        assert code == DIED
+    come_back(workspace, notes, times)
+    row = nothing_lost.tasks_of(workspace)[TASK]
+    nothing_lost.assert_nothing_lost(workspace, {TASK, "later"})
+    return {"reached": False, "status": row["status"], "code": row["error_code"],
+            "attempt": row["attempt"], "resumed": False}  # fmt: skip
+
+
+def full_disk_day(root: Path) -> dict[str, Any]:
+    """A laboratory whose disk is full from some moment on, until space is freed."""
+    workspace, notes = root / "workspace", scenario.Notes(root / "notes")
+    code, answer = in_child(lambda: asyncio.run(scenario.full_disk(workspace, notes)))
+    assert code == 0, answer
+    nothing_lost.assert_nothing_lost(workspace, notes.acknowledged(), finished=notes.finished())
+    return {"reached": False, "resumed": False, **answer}
+
+
+def attempt(mode: str, number: int, spoilt: int) -> dict[str, Any]:
+    """One try in a folder of its own."""
+    root = Path(tempfile.mkdtemp(prefix="ktrdr-sweep-"))
+    try:
+        if mode == "loop":
+            return crash_loop(root, number)
+        if mode == "persistent":
+            return full_disk_day(root)
+        return one_try(root, number, spoilt, mode)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
 def sweep(mode: str, spoilt: int, first: int, every: int) -> None:
     """Tries every Nth step until there is none."""
-    scenario.prepare_process()
-    number = first
-    while True:
-        root = Path(tempfile.mkdtemp(prefix="ktrdr-sweep-"))
+    number, reached = first, True
+    while reached:
         began = time.monotonic()
-        try:
-            outcome = one_try(root, number, spoilt, mode)
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
-        print(json.dumps(outcome | {"seconds": time.monotonic() - began}), flush=True)
-        if not outcome["reached"]:
-            return
-        number += every
+        outcome = attempt(mode, number, spoilt)
+        seconds = time.monotonic() - began
+        sys.stdout.write(json.dumps({"mode": mode, "seconds": seconds, **outcome}) + "\n")
+        sys.stdout.flush()
+        number, reached = number + every, outcome["reached"]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("mode", choices=["kill", "full", "failing", "readonly"])
-    parser.add_argument("--spoilt", type=int, default=1)
-    parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--every", type=int, default=1)
-    chosen = parser.parse_args()
-    sweep(chosen.mode, chosen.spoilt, chosen.first, chosen.every)
-    sys.exit(0)
+    scenario.prepare_process()
+    for plan in sys.argv[1:]:
+        chosen, *numbers = plan.split(":")
+        sweep(chosen, *map(int, numbers))

@@ -63,7 +63,7 @@ async def test_every_tool_has_a_route_with_the_same_fields(lab) -> None:
     routes = {route.name: route for route in lab_routes(lab)}
     async with Client(build_server(lab)) as client:
         tools = (await client.list_tools()).tools
-    assert {tool.name for tool in tools} == set(CALLS)
+    assert set(CALLS) <= {tool.name for tool in tools}
     for tool in tools:
         route = routes[tool.name]
         assert set(tool.input_schema["properties"]) == set(route.request.model_fields)

@@ -59,6 +59,7 @@ class Column:
     justify: Literal["left", "right"] = "left"
     optional: bool = False
     style: str = ""
+    whole: bool = False  # never broken over lines
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -170,7 +171,9 @@ def listing(to: Console, columns: Sequence[Column], rows: Sequence[Sequence[obje
     table = Table(box=None, padding=(0, GAP_CHARACTERS, 0, 0), header_style="bold", pad_edge=False)
     for place in kept:
         one = columns[place]
-        table.add_column(one.title, justify=one.justify, style=one.style, overflow="fold")
+        table.add_column(
+            one.title, justify=one.justify, style=one.style, overflow="fold", no_wrap=one.whole
+        )
     for row in cells:
         table.add_row(*(row[place] for place in kept))
     to.print(table)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ktrdr_mcp.strategy import Strategy, StrategyLibrary
 
 STRATEGY_COLUMNS: Final = (
-    output.Column("strategy", style="bold"),
+    output.Column("strategy", style="bold", whole=True),
     output.Column("indicators"),
     output.Column("description"),
 )

@@ -83,7 +83,7 @@ class TrainingConfig(Strict):
     optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
     dropout_rate: float = Field(0.2, ge=0, lt=1)
     seed: int = Field(0, ge=0, le=limits.MAX_SEED)
-    labels: dict[Label, str | int | float] = Field(
+    labels: dict[Label, str | float | int] = Field(
         default={"method": "triple_barrier"},
         max_length=8,
         description=(

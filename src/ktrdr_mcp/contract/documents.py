@@ -36,6 +36,12 @@ class Health(Success):
     contract_version: str
 
 
+class Stopping(Success):
+    """The laboratory stores what is under way, and ends."""
+
+    status: Literal["stopping"] = "stopping"
+
+
 class TrainingHistory(Success):
     """A task's whole story."""
 
@@ -48,6 +54,13 @@ class ModelCard(Success):
 
     model_name: str
     card: dict[str, Any]
+
+
+class EquityCurve(Success):
+    """The growth of one unit under a model's signals."""
+
+    model_name: str
+    equity: dict[str, Any] = Field(description="points of in_sample and out_of_sample")
 
 
 class StrategyText(Success):

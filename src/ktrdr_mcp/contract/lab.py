@@ -47,6 +47,20 @@ class Lab(Protocol):
     ) -> responses.DataSummary:
         """Which bars there are."""
 
+    async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
+        """Trades a saved model's signals over any range, after costs."""
+
+    async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
+        """Sets completed tasks side by side."""
+
+    async def reproduce_training(
+        self, request: requests.ReproduceTraining
+    ) -> responses.Reproduction:
+        """Trains a completed task again from what is stored, and compares."""
+
+    async def equity_curve(self, request: requests.BacktestModel) -> dict[str, Any]:
+        """The equity curve of a backtest, in sample and out of it apart."""
+
     async def training_history(self, task_id: str) -> dict[str, Any]:
         """A task's whole story: specification, every epoch, metrics."""
 

@@ -83,6 +83,9 @@ REPLIES: Final[dict[str, dict[str, Any]]] = {
         "error": None,
         "error_code": None,
         "queue_position": None,
+        "alarm": None,
+        "attempt": 1,
+        "resumed_from": None,
     },
     "get_model_performance": {
         "success": True,
@@ -151,6 +154,8 @@ REPLIES: Final[dict[str, dict[str, Any]]] = {
         "model_size_mb": 12.5,
         "version": 1,
         "created": True,
+        "ktrdr_backtest_compatible": True,
+        "ktrdr_incompatibilities": [],
     },
     "load_trained_model": {
         "success": True,

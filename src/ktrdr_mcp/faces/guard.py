@@ -27,6 +27,7 @@ from ktrdr_mcp.faces.replies import error_response
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 AUTHORITY: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 ORIGIN: Final = re.compile(r"https?://(?P<authority>[^/@?#]+)")
+LENGTH: Final = re.compile(r"[0-9]{1,20}")
 JSON_TYPE: Final = "application/json"
 
 
@@ -169,9 +170,9 @@ async def whole_body(scope: Scope, receive: Receive) -> Message | None:
         BodyTooLarge: it declares or has more bytes than allowed.
         NotJson: it has bytes and is not declared as JSON.
     """
-    declared = header_values(scope, b"content-length")
-    if declared and int(declared[0]) > limits.MAX_BODY_BYTES:  # the HTTP parser checked its form
-        raise too_large()
+    for declared in header_values(scope, b"content-length"):
+        if LENGTH.fullmatch(declared) and int(declared) > limits.MAX_BODY_BYTES:
+            raise too_large()
     body = bytearray()
     while True:
         message = await receive()

@@ -9,7 +9,8 @@ from typing import Any, Final, NoReturn
 from ktrdr_mcp.errors import InvalidRequest, LimitExceeded, shown
 
 MAX_DEPTH: Final = 32
-STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A string without an end matches too, and nothing is tried twice: the time grows with the length.
+STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def decode(body: bytes) -> Any:

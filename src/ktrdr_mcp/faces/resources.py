@@ -12,13 +12,19 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources import ResourceSecurity
 
 from ktrdr_mcp import paths
-from ktrdr_mcp.contract import Lab
+from ktrdr_mcp.contract import Lab, parse, requests
 from ktrdr_mcp.errors import InvalidName, KtrdrError, NotFound
 from ktrdr_mcp.faces.defects import internal_error
 
 logger = logging.getLogger(__name__)
 
-TEMPLATES: Final = ("training://{task_id}", "model://{model_name}", "strategy://{name}")
+TEMPLATES: Final = (
+    "training://{task_id}",
+    "model://{model_name}",
+    "strategy://{name}",
+    "equity://{model_name}/{start_date}/{end_date}",
+)
+NO_DATE: Final = "-"  # in the address of an equity curve
 
 # Every name is checked by `paths`, whose sentence says more than the SDK's refusal.
 OUR_OWN_CHECKS: Final = ResourceSecurity(
@@ -37,7 +43,7 @@ def add_resources(server: MCPServer[Any], lab: Lab) -> None:
         server: the server that gets them.
         lab: where their content comes from.
     """
-    training, model, strategy = TEMPLATES
+    training, model, strategy, equity = TEMPLATES
 
     @server.resource(
         training,
@@ -68,6 +74,23 @@ def add_resources(server: MCPServer[Any], lab: Lab) -> None:
     )
     async def read_strategy(name: str) -> str:
         return await content(paths.strategy_name, name, lab.strategy_text, str)
+
+    @server.resource(
+        equity,
+        name="equity",
+        description="The equity curve of a backtest_model call; '-' stands for no date.",
+        mime_type="application/json",
+        security=OUR_OWN_CHECKS,
+    )
+    async def read_equity(model_name: str, start_date: str, end_date: str) -> str:
+        async def curve(checked: str) -> dict[str, Any]:
+            dates = {"start_date": start_date, "end_date": end_date}
+            given = {name: date for name, date in dates.items() if date != NO_DATE}
+            return await lab.equity_curve(
+                parse(requests.BacktestModel, {"model_name": checked, **given})
+            )
+
+        return await content(paths.model_name, model_name, curve, compact_json)
 
 
 def compact_json(document: dict[str, Any]) -> str:

@@ -59,7 +59,12 @@ def lab_routes(lab: Lab) -> list[LabRoute]:
     Args:
         lab: the laboratory behind them.
     """
-    return [*training_routes(lab), *model_routes(lab), *document_routes(lab)]
+    return [
+        *training_routes(lab),
+        *judging_routes(lab),
+        *model_routes(lab),
+        *document_routes(lab),
+    ]
 
 
 def training_routes(lab: Lab) -> list[LabRoute]:
@@ -112,6 +117,57 @@ def training_routes(lab: Lab) -> list[LabRoute]:
             responses.TaskCancelled,
             lab.cancel_training,
             "Stop a pending or running task for good; one that has ended stays as it is.",
+            (404,),
+        ),
+    ]
+
+
+def judging_routes(lab: Lab) -> list[LabRoute]:
+    """The routes that set trainings and models beside one another, or beside themselves."""
+
+    async def equity(request: requests.BacktestModel) -> documents.EquityCurve:
+        told = await lab.equity_curve(request)
+        return documents.EquityCurve(model_name=request.model_name, equity=told)
+
+    return [
+        LabRoute(
+            "POST",
+            "/training/compare",
+            "compare_trainings",
+            requests.CompareTrainings,
+            responses.Comparison,
+            lab.compare_trainings,
+            "Set completed tasks side by side, ranked by validation only.",
+            (404, 409),
+        ),
+        LabRoute(
+            "POST",
+            "/training/{task_id}/reproduce",
+            "reproduce_training",
+            requests.ReproduceTraining,
+            responses.Reproduction,
+            lab.reproduce_training,
+            "Train a completed task again from what is stored: match, or what differs.",
+            (404, 409, 429, 503),
+        ),
+        LabRoute(
+            "POST",
+            "/models/{model_name}/backtest",
+            "backtest_model",
+            requests.BacktestModel,
+            responses.ModelBacktest,
+            lab.backtest_model,
+            "Trade a saved model's signals over any range, after costs.",
+            (404,),
+        ),
+        LabRoute(
+            "POST",
+            "/models/{model_name}/equity",
+            "equity_curve",
+            requests.BacktestModel,
+            documents.EquityCurve,
+            equity,
+            "The equity curve of such a backtest.",
             (404,),
         ),
     ]

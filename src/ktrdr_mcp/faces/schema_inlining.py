@@ -13,7 +13,11 @@ from pydantic import BaseModel
 
 Schema = dict[str, Any]
 
-DROPPED: Final = frozenset({"title", "$defs", "propertyNames"})
+# lengths of texts are checked, and their refusal says more than a schema would
+FAR_BOUND: Final = 65_536  # nobody needs to be told of a bound as far away
+DROPPED: Final = frozenset(
+    {"title", "$defs", "propertyNames", "maxLength", "minLength", "maxProperties"}
+)
 
 
 def input_schema(model: type[BaseModel]) -> Schema:
@@ -45,16 +49,12 @@ def output_schema(model: type[BaseModel]) -> Schema:
     """
     properties = inlined(model, mode="serialization")["properties"]
     outlines = {name: outline(child) for name, child in properties.items()}
-    if "error" in outlines:
-        outlines["error"]["anyOf"].append({"type": "object"})
     return {"type": "object", "properties": outlines}
 
 
 def outline(schema: Schema) -> Schema:
-    """A schema's type alone."""
-    if "anyOf" in schema:
-        return {"anyOf": [outline(option) for option in schema["anyOf"]]}
-    return {"type": schema["type"]}
+    """A schema's type alone; nothing for a field of several types, which null makes two."""
+    return {"type": schema["type"]} if "type" in schema else {}
 
 
 def inlined(model: type[BaseModel], mode: Any = "validation") -> Schema:
@@ -80,6 +80,10 @@ def flattened(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
         target = definitions[node["$ref"].rsplit("/", 1)[-1]]
         node = {key: value for key, value in target.items() if key != "description"} | node
     kept = {key: value for key, value in node.items() if key not in DROPPED | {"$ref"}}
+    if "enum" in kept or "const" in kept:
+        kept.pop("type", None)  # the values say it
+    if kept.get("maximum", 0) >= FAR_BOUND:
+        del kept["maximum"]
     return mapped(kept, lambda child: flattened(child, definitions))
 
 
@@ -94,7 +98,7 @@ def without_null(node: Schema) -> Schema:
 
 
 def without_defaults(node: Schema) -> Schema:
-    """A schema that names no default."""
+    """A nested schema that names no default."""
     kept = {key: value for key, value in node.items() if key != "default"}
     return mapped(kept, without_defaults)
 

@@ -41,8 +41,8 @@ def annotated(*, destructive: bool = False, idempotent: bool) -> ToolAnnotations
     )
 
 
-# The protocol gives idempotence a meaning only for tools that change something.
-READS: Final = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=False)
+# The protocol gives the other hints a meaning only for tools that change something.
+READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
 
 def build_server(lab: Lab) -> LabServer:
@@ -57,7 +57,7 @@ def build_server(lab: Lab) -> LabServer:
         name="ktrdr-mcp",
         version=__version__,
         instructions=INSTRUCTIONS,
-        tools=[*training_tools(lab), *model_tools(lab), *listing_tools(lab)],
+        tools=[*training_tools(lab), *judging_tools(lab), *model_tools(lab), *listing_tools(lab)],
     )
     add_resources(server, lab)
     add_prompt(server)
@@ -97,10 +97,9 @@ def training_tools(lab: Lab) -> list[LabTool]:
             plain(lab.start_training),
             requests.StartTraining,
             responses.TrainingStarted,
-            "Start training a network on one series of bars. Answers at once with a task_id and "
-            "the effective config; then call get_training_status with wait_s=50. Do not send it "
-            "again while the task is pending or training. Settings left out of config come from "
-            "the strategy, else from defaults.",
+            "Start training a network. Answers at once with a task_id and the effective config; "
+            "then call get_training_status with wait_s=50, and do not send it again meanwhile. "
+            "What config leaves out comes from the strategy, else from defaults.",
             annotated(idempotent=False),
         ),
         lab_tool(
@@ -133,6 +132,38 @@ def training_tools(lab: Lab) -> list[LabTool]:
     ]
 
 
+def judging_tools(lab: Lab) -> list[LabTool]:
+    """The tools that set trainings and models beside one another, or beside themselves."""
+    return [
+        lab_tool(
+            "compare_trainings",
+            plain(lab.compare_trainings),
+            requests.CompareTrainings,
+            responses.Comparison,
+            "Set completed tasks on one symbol side by side: settings that differ, ranking by "
+            "validation only, and whether the difference is more than luck.",
+            READS,
+        ),
+        lab_tool(
+            "reproduce_training",
+            plain(lab.reproduce_training),
+            requests.ReproduceTraining,
+            responses.Reproduction,
+            "Train a completed task again from what is stored: match, or what differs. Call again "
+            "while it trains.",
+            annotated(idempotent=True),
+        ),
+        lab_tool(
+            "backtest_model",
+            plain(lab.backtest_model),
+            requests.BacktestModel,
+            responses.ModelBacktest,
+            "Trade a saved model's signals after costs; only out_of_sample says anything.",
+            READS,
+        ),
+    ]
+
+
 def model_tools(lab: Lab) -> list[LabTool]:
     """The tools that publish and use a model."""
     return [
@@ -141,8 +172,8 @@ def model_tools(lab: Lab) -> list[LabTool]:
             plain(lab.save_trained_model),
             requests.SaveModel,
             responses.ModelSaved,
-            "Publish a completed task's model under a name. Repeating it is safe; another task "
-            "under the same name makes the next version, and nothing is overwritten.",
+            "Publish a completed task's model under a name. Another task makes the next version; "
+            "nothing is overwritten.",
             annotated(idempotent=True),
         ),
         lab_tool(
@@ -150,8 +181,8 @@ def model_tools(lab: Lab) -> list[LabTool]:
             plain(lab.load_trained_model),
             requests.LoadModel,
             responses.ModelLoaded,
-            "Check the newest version of a saved model and keep it in memory. Optional: "
-            "test_model_prediction loads by itself.",
+            "Check a saved model's files and keep it in memory; test_model_prediction does so "
+            "by itself.",
             READS,
         ),
         lab_tool(
@@ -174,7 +205,7 @@ def listing_tools(lab: Lab) -> list[LabTool]:
             paged(lab.list_trained_models),
             pages.ListModels,
             responses.ModelList,
-            "Saved models, newest first. While has_more is true, add returned to offset.",
+            "Saved models, newest first. For more, add returned to offset.",
             READS,
         ),
         lab_tool(
@@ -182,8 +213,7 @@ def listing_tools(lab: Lab) -> list[LabTool]:
             paged(lab.list_training_tasks),
             pages.ListTasks,
             responses.TaskList,
-            "Tasks, newest first; finds a task_id again. While has_more is true, add returned to "
-            "offset.",
+            "Tasks, newest first. For more, add returned to offset.",
             READS,
         ),
         lab_tool(
@@ -191,8 +221,8 @@ def listing_tools(lab: Lab) -> list[LabTool]:
             paged(lab.get_market_data_summary),
             pages.SummarizeData,
             responses.DataSummary,
-            "Which symbols and timeframes there are, with range, number of bars and defects. Call "
-            "it before start_training. While has_more is true, add returned to offset.",
+            "Which bars there are: symbols, timeframes, ranges, defects. For more, add returned to "
+            "offset.",
             READS,
         ),
     ]

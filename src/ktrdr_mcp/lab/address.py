@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from ktrdr_mcp import __version__, durable
 from ktrdr_mcp.contract import CONTRACT_VERSION
@@ -16,6 +16,9 @@ from ktrdr_mcp.paths import Workspace
 FORMAT: Final = 1
 NAME: Final = "lab.json"
 MAX_BYTES: Final = 16 * 1024
+
+# detached: started by a front, ends by itself; the others end when their user ends them
+Kind = Literal["detached", "serve", "in_process"]
 
 
 def now_text() -> str:
@@ -30,6 +33,7 @@ class LabAddress:
     Attributes:
         url: scheme, host and port.
         token: the bearer token, or None where none is asked for.
+        kind: how its process came to be, and so who may end it.
     """
 
     url: str
@@ -38,6 +42,7 @@ class LabAddress:
     started_at: str = field(default_factory=now_text)
     version: str = __version__
     contract_version: str = CONTRACT_VERSION
+    kind: Kind = "in_process"
 
 
 def file_of(workspace: Workspace) -> Path:
@@ -58,7 +63,8 @@ def read(workspace: Workspace) -> LabAddress | None:
             document = json.loads(file.read(MAX_BYTES))
         if document.pop("format") != FORMAT:
             return None
-        return LabAddress(**document)
+        known = {each.name for each in fields(LabAddress)}  # a newer version may say more
+        return LabAddress(**{name: value for name, value in document.items() if name in known})
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return None
 

@@ -8,6 +8,7 @@ from typing import Any
 from ktrdr_mcp.contract import responses
 from ktrdr_mcp.errors import InvalidRequest
 from ktrdr_mcp.lab import replies
+from ktrdr_mcp.lab.judging import Judged
 from ktrdr_mcp.research.comparison import difference, differing_settings, meaning
 from ktrdr_mcp.store.task_row import TaskRow
 
@@ -35,18 +36,14 @@ def require_comparable(rows: Sequence[TaskRow]) -> None:
         )
 
 
-def comparison(
-    rows: Sequence[TaskRow],
-    verdicts: Sequence[dict[str, Any]],
-    scores: Sequence[dict[str, Any]],
-) -> responses.Comparison:
+def comparison(rows: Sequence[TaskRow], judged: Sequence[Judged]) -> responses.Comparison:
     """The reply.
 
     Args:
         rows: the tasks.
-        verdicts: of each, in the same order.
-        scores: what the ledger keeps of each.
+        judged: each one's verdict and scores, in the same order.
     """
+    verdicts, scores = [each.verdict for each in judged], [each.scores for each in judged]
     order = sorted(range(len(rows)), key=lambda index: -gain(rows[index]))
     tasks = [
         compared(rows[index], verdicts[index], scores[index], rank)

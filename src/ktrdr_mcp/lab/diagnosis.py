@@ -13,20 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import filelock
-
 from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.durable import storage_errors
 from ktrdr_mcp.errors import KtrdrError, shown
 from ktrdr_mcp.lab import address
 from ktrdr_mcp.lab.file_checks import check_strategy, series_of
+from ktrdr_mcp.lab.ownership import is_owned
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.store import health
 from ktrdr_mcp.strategy import StrategyLibrary
 from ktrdr_mcp.strategy.library import is_strategy
 
 State = Literal["ok", "note", "wrong"]
-LOCK: Final = "lab.lock"
 FREE_BYTES_WANTED: Final = 500 * 10**6
 GIGABYTE_BYTES: Final = 10**9
 PROBE_LIMIT_S: Final = 120
@@ -161,20 +159,6 @@ def owner(workspace: Workspace) -> Iterator[Finding]:
         "ok",
         f"process {found.pid} (ktrdr-mcp {found.version}, since {found.started_at}) at {found.url}",
     )
-
-
-def is_owned(workspace: Workspace) -> bool:
-    """Whether some process holds the workspace's lock."""
-    lock = workspace.internal / LOCK
-    if not lock.exists():
-        return False
-    probe = filelock.FileLock(lock, blocking=False)
-    try:
-        probe.acquire()
-    except filelock.Timeout:
-        return True
-    probe.release()
-    return False
 
 
 def database(workspace: Workspace) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 import anyio.to_thread
@@ -20,6 +21,14 @@ MEASURED_DIGITS = 7  # of what others recompute
 SHOWN_DIGITS = 4  # of what only a reader compares
 
 FamilyState = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A task's verdict and what the ledger keeps of it."""
+
+    verdict: dict[str, Any]
+    scores: dict[str, Any]
 
 
 class Judge:
@@ -47,6 +56,13 @@ class Judge:
         judged = await self._judged(row, family)
         readings = await self._ledger.count_reading(row.task_id)
         return performance_reply(row, family, judged, readings)
+
+    async def comparable(self, row: TaskRow) -> Judged:
+        """A completed task's verdict and scores; counts as a reading of its test results."""
+        family = await self._family(row)
+        judged = await self._judged(row, family)
+        await self._ledger.count_reading(row.task_id)
+        return Judged(judged, own_scores(row, family))
 
     async def verdict(self, row: TaskRow) -> dict[str, Any]:
         """A completed task's verdict alone."""
@@ -78,6 +94,11 @@ def judge(row: TaskRow, family: list[Trial]) -> dict[str, Any]:
     return verdict(own.scores or {}, others, number + 1, row.result or {})
 
 
+def own_scores(row: TaskRow, family: list[Trial]) -> dict[str, Any]:
+    """What the ledger keeps of a completed task."""
+    return next(trial.scores for trial in family if trial.task_id == row.task_id) or {}
+
+
 def performance_reply(
     row: TaskRow, family: list[Trial], judged: dict[str, Any], readings: int
 ) -> responses.ModelPerformance:
@@ -86,7 +107,7 @@ def performance_reply(
     shown = rounded_all(
         {name: metrics[name] for name in ("baselines", "trading", "seeds")}, SHOWN_DIGITS
     )
-    twins = next(trial.scores for trial in family if trial.task_id == row.task_id) or {}
+    twins = own_scores(row, family)["twins"]
     return responses.ModelPerformance(
         task_id=row.task_id,
         verdict=responses.Verdict(**judged),
@@ -97,7 +118,7 @@ def performance_reply(
         trading=shown["trading"],
         model_info=metrics["model_info"],
         collapsed=metrics["collapsed"],
-        leak_suspected=leak_suspected(twins["twins"]) if row.config["control"] else None,
+        leak_suspected=leak_suspected(twins) if row.config["control"] else None,
         seeds=shown["seeds"],
         test_readings=readings,
         next=next_step(metrics, row.config),

@@ -14,12 +14,12 @@ from ktrdr_mcp.contract.lab import OnProgress
 from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.manager import JobManager
-from ktrdr_mcp.lab import models, replies
+from ktrdr_mcp.lab import backtesting, comparing, models, replies, reproducing
 from ktrdr_mcp.lab.admission import admit, request_hash
 from ktrdr_mcp.lab.catalog import completions, data_summary
 from ktrdr_mcp.lab.judging import Judge
 from ktrdr_mcp.lab.library import Library
-from ktrdr_mcp.lab.shelf import Shelf, predict_one
+from ktrdr_mcp.lab.shelf import Loaded, Shelf, predict_one
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.learn.speed import Speed
 from ktrdr_mcp.paths import Workspace
@@ -154,6 +154,44 @@ class LocalLab:
     ) -> responses.DataSummary:
         """See `contract.Lab`."""
         return data_summary(await in_thread(self._sources.available), request)
+
+    async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
+        """See `contract.Lab`."""
+        loaded, traded = await self._traded(request)
+        return backtesting.reply(loaded, request, traded)
+
+    async def equity_curve(self, request: requests.BacktestModel) -> dict[str, Any]:
+        """See `contract.Lab`."""
+        _, traded = await self._traded(request)
+        return backtesting.equity(traded)
+
+    async def _traded(self, request: requests.BacktestModel) -> tuple[Loaded, backtesting.Traded]:
+        """A model and the backtest of it that a request asks for."""
+        row = await self._library.newest(request.model_name)
+
+        def trade() -> tuple[Loaded, backtesting.Traded]:
+            loaded = self._shelf.get(row)
+            return loaded, backtesting.trade(loaded, request, self._sources)
+
+        return await in_thread(trade)
+
+    async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
+        """See `contract.Lab`."""
+        rows = [await self._tasks.get(task_id) for task_id in request.task_ids]
+        comparing.require_comparable(rows)
+        judged = [await self._judge.comparable(row) for row in rows]
+        return await in_thread(comparing.comparison, rows, judged)
+
+    async def reproduce_training(
+        self, request: requests.ReproduceTraining
+    ) -> responses.Reproduction:
+        """See `contract.Lab`."""
+        original = await self._tasks.get(request.task_id)
+        if original.status != "completed":
+            raise replies.not_completed(original)
+        again, _ = await self._manager.submit(reproducing.new_task(original))
+        again = await self._manager.wait(again.task_id, request.wait_s)
+        return await in_thread(reproducing.reproduction, self._workspace, original, again)
 
     async def training_history(self, task_id: str) -> dict[str, Any]:
         """See `contract.Lab`."""

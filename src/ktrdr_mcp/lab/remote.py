@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -14,23 +15,37 @@ from pydantic import BaseModel, ValidationError
 
 from ktrdr_mcp.contract import documents, requests, responses
 from ktrdr_mcp.contract.lab import OnProgress
-from ktrdr_mcp.errors import KtrdrError, LabUnavailable, Unauthorized
+from ktrdr_mcp.errors import (
+    Draining,
+    KtrdrError,
+    LabUnavailable,
+    Unauthorized,
+    kinds_by_code,
+)
 from ktrdr_mcp.lab.address import LabAddress
 
 Answer = TypeVar("Answer", bound=responses.Reply)
 Locate = Callable[[], LabAddress | None]
+Find = Callable[[], Awaitable[LabAddress]]  # waits for it, or starts it
 
 CONNECT_S: Final = 5.0
+PRESENCE: Final = httpx2.Timeout(60.0, connect=CONNECT_S)  # it says every ten seconds that it lives
 ANSWER_S: Final = 120.0  # the first bars of a large file take their time
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
+# answers of a process that did nothing: it listens at a place that was the laboratory's, or ends
+NOTHING_DONE: Final = frozenset({Unauthorized.http_status, Draining.http_status})
 
 
-def unavailable(reason: str) -> LabUnavailable:
+START_ANEW: Final = "start a new ktrdr-mcp process, then look with list_training_tasks"
+CALL_AGAIN: Final = "the next call starts it again; look with list_training_tasks"
+
+
+def unavailable(reason: str, remedy: str = START_ANEW) -> LabUnavailable:
     """The refusal when the other process does not answer."""
     return LabUnavailable(
         f"The laboratory of this workspace does not answer: {reason}.",
         hint="The process that owns the workspace has ended or is ending. What was acknowledged is"
-        " kept; start a new ktrdr-mcp process, then look with list_training_tasks.",
+        f" kept; {remedy}.",
     )
 
 
@@ -39,13 +54,16 @@ class RemoteLab:
 
     Args:
         locate: gives the address of the laboratory; asked again when it has moved.
+        find: asked instead, where a laboratory that has ended is to be started again.
     """
 
-    def __init__(self, locate: Locate) -> None:
+    def __init__(self, locate: Locate, find: Find | None = None) -> None:
         self._locate = locate
-        self._address = locate()
+        self._find = find
+        self._address = None if find else locate()
         self._client = httpx2.AsyncClient(
-            trust_env=False,  # a proxy has no business on the loopback
+            verify=False,  # noqa: S501 (nothing is encrypted on the loopback)
+            trust_env=False,  # a proxy has no business there
             timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
             limits=httpx2.Limits(max_connections=None),
         )
@@ -66,6 +84,18 @@ class RemoteLab:
     async def health(self) -> documents.Health:
         """Whether the other process answers. Raises LabUnavailable."""
         return await self._get("/health", {}, documents.Health)
+
+    async def stay(self) -> None:
+        """Keeps a laboratory that ends when idle from ending; returns once it has ended."""
+        with contextlib.suppress(KtrdrError, httpx2.TransportError):
+            response = await self._sent_once("GET", "/presence", timeout=PRESENCE)
+            async with aclosing(response):
+                async for _ in response.aiter_raw():
+                    pass
+
+    async def stop(self) -> None:
+        """Asks a detached laboratory to end. Raises KtrdrError."""
+        await self._post("/lab/stop", None, documents.Stopping)
 
     async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
         """See `contract.Lab`."""
@@ -123,6 +153,27 @@ class RemoteLab:
         """See `contract.Lab`."""
         return await self._get("/data", query_of(request), responses.DataSummary)
 
+    async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
+        """See `contract.Lab`."""
+        path = f"/models/{request.model_name}/backtest"
+        return await self._post(path, request, responses.ModelBacktest)
+
+    async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
+        """See `contract.Lab`."""
+        return await self._post("/training/compare", request, responses.Comparison)
+
+    async def reproduce_training(
+        self, request: requests.ReproduceTraining
+    ) -> responses.Reproduction:
+        """See `contract.Lab`."""
+        path = f"/training/{request.task_id}/reproduce"
+        return await self._post(path, request, responses.Reproduction)
+
+    async def equity_curve(self, request: requests.BacktestModel) -> dict[str, Any]:
+        """See `contract.Lab`."""
+        path = f"/models/{request.model_name}/equity"
+        return (await self._post(path, request, documents.EquityCurve)).equity
+
     async def training_history(self, task_id: str) -> dict[str, Any]:
         """See `contract.Lab`."""
         path = f"/training/{task_id}/history"
@@ -174,19 +225,25 @@ class RemoteLab:
             finally:
                 await response.aclose()
         except httpx2.TransportError as error:
-            raise unavailable(type(error).__name__) from error
+            remedy = CALL_AGAIN if self._find else START_ANEW
+            raise unavailable(type(error).__name__, remedy) from error
 
     async def _sent(self, method: str, path: str, **content: Any) -> httpx2.Response:
         """The response, from the laboratory's new place if it has moved."""
+        if self._address is None:
+            await self._has_moved(None)
+        tried = self._address
         try:
             response = await self._sent_once(method, path, **content)
         except (httpx2.ConnectError, httpx2.ConnectTimeout):  # nothing was sent
-            if not self._has_moved():
+            if not await self._has_moved(tried):
                 raise
             return await self._sent_once(method, path, **content)
-        if response.status_code != Unauthorized.http_status or not self._has_moved():
+        if response.status_code not in NOTHING_DONE:
             return response
-        await response.aclose()  # another process listens there now; it did nothing
+        await response.aread()
+        if not await self._has_moved(tried):
+            return response
         return await self._sent_once(method, path, **content)
 
     async def _sent_once(self, method: str, path: str, **content: Any) -> httpx2.Response:
@@ -200,13 +257,19 @@ class RemoteLab:
         )
         return await self._client.send(request, stream=True)
 
-    def _has_moved(self) -> bool:
-        """Looks for the laboratory again; whether it is elsewhere now."""
-        address = self._locate()
-        moved = address is not None and address != self._address
-        if moved:
-            self._address = address
-        return moved
+    async def _has_moved(self, tried: LabAddress | None) -> bool:
+        """Looks for the laboratory again, unless another call has found it meanwhile.
+
+        Args:
+            tried: where it was.
+        Returns:
+            whether it is elsewhere now.
+        Raises:
+            KtrdrError: it cannot be started again.
+        """
+        if self._address == tried:
+            self._address = (self._locate() if self._find is None else await self._find()) or tried
+        return self._address != tried
 
 
 def query_of(request: BaseModel) -> dict[str, Any]:
@@ -230,13 +293,3 @@ def error_in(content: bytes) -> KtrdrError:
         return unavailable("something else answers at its address")
     kind = kinds_by_code().get(told.code, KtrdrError)
     return kind(told.message, hint=told.hint, field=told.field)
-
-
-def kinds_by_code() -> dict[str, type[KtrdrError]]:
-    """Every error class by its code; the base class has the first claim on its own."""
-    kinds: dict[str, type[KtrdrError]] = {}
-    waiting: list[type[KtrdrError]] = [KtrdrError]
-    for kind in waiting:
-        kinds.setdefault(kind.code, kind)
-        waiting.extend(kind.__subclasses__())
-    return kinds

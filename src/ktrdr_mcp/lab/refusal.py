@@ -1,0 +1,44 @@
+"""Why a laboratory could not start: the process that could not writes it, its starter reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from ktrdr_mcp import durable
+from ktrdr_mcp.errors import KtrdrError, kinds_by_code
+from ktrdr_mcp.paths import Workspace
+
+NAME: Final = "lab-refusal.json"
+MAX_BYTES: Final = 16 * 1024
+
+
+def file_of(workspace: Workspace) -> Path:
+    """Where the refusal is written."""
+    return workspace.internal / NAME
+
+
+def write(workspace: Workspace, pid: int, error: KtrdrError) -> None:
+    """Tells the starter of this process why it ends. Raises StorageError."""
+    document = {"pid": pid, **error.to_dict()["error"]}
+    durable.replace(file_of(workspace), durable.json_bytes(document), mode=0o600)
+
+
+def read(workspace: Workspace, pid: int) -> KtrdrError | None:
+    """What a process could not start for; None if it did not say."""
+    try:
+        with file_of(workspace).open("rb") as file:
+            document = json.loads(file.read(MAX_BYTES))
+        if document["pid"] != pid:
+            return None
+        kind = kinds_by_code().get(document["code"], KtrdrError)
+        return kind(document["message"], hint=document["hint"], field=document["field"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def remove(workspace: Workspace) -> None:
+    """Takes it back: a laboratory has started. Raises StorageError."""
+    with durable.storage_errors("removing an old refusal"):
+        file_of(workspace).unlink(missing_ok=True)

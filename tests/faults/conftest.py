@@ -1,0 +1,73 @@
+"""Short by default; KTRDR_FAULTS=long tries every step. A table is printed at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_table import FaultTable
+from made_workspace import make_workspace
+
+LONG = os.environ.get("KTRDR_FAULTS") == "long"
+TABLE = FaultTable()
+
+
+@pytest.fixture(scope="session")
+def long_form() -> bool:
+    return LONG
+
+
+@pytest.fixture(scope="session")
+def fault_table() -> FaultTable:
+    return TABLE
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long form takes its time."""
+    here = Path(__file__).parent
+    for item in items:
+        if LONG and item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.timeout(3_600))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Prints the table."""
+    for line in TABLE.lines():
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a completed task and a saved model, and one as a crash would leave it."""
+    folder = tmp_path_factory.mktemp("template")
+    make_workspace(folder / "clean", folder / "crashed")
+    return folder
+
+
+@pytest.fixture
+def clean(template: Path, tmp_path: Path) -> Path:
+    """A workspace whose process ended as it should."""
+    return copied(template / "clean", tmp_path / "clean")
+
+
+@pytest.fixture
+def crashed(template: Path, tmp_path: Path) -> Path:
+    """A workspace whose process was killed: its database has a log."""
+    return copied(template / "crashed", tmp_path / "crashed")
+
+
+@pytest.fixture
+def copy_of(template: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Makes as many copies of a workspace as a test needs, one at a time."""
+    return lambda name: copied(template / name, tmp_path / "copy")
+
+
+def copied(source: Path, destination: Path) -> Path:
+    """A copy of a workspace; an earlier one is replaced."""
+    shutil.rmtree(destination, ignore_errors=True)
+    shutil.copytree(source, destination, symlinks=True)
+    return destination

@@ -1,0 +1,237 @@
+"""A damaged database is refused as it was found, and a new one is made from the bundles."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from made_workspace import MODEL, TASK, predict, train
+from nothing_lost import assert_nothing_lost
+
+from ktrdr_mcp.app import open_lab
+from ktrdr_mcp.errors import DatabaseError, KtrdrError
+from ktrdr_mcp.lab.rebuilding import rebuild
+from ktrdr_mcp.lab.verification import verify
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.store import reading
+from ktrdr_mcp.store.db import Database
+from ktrdr_mcp.store.stores import Stores
+
+PAGE_BYTES = 4096
+
+
+def database(workspace: Path) -> Path:
+    return workspace / ".ktrdr" / "ktrdr.db"
+
+
+def log(workspace: Path) -> Path:
+    return workspace / ".ktrdr" / "ktrdr.db-wal"
+
+
+def files_of(workspace: Path) -> dict[str, bytes]:
+    """Everything but the index of the log, which SQLite makes anew."""
+    return {
+        str(path.relative_to(workspace)): path.read_bytes()
+        for path in sorted(workspace.rglob("*"))
+        if path.is_file() and path.suffix != ".lock" and not path.name.endswith("-shm")
+    }
+
+
+async def refused(workspace: Path) -> DatabaseError:
+    """Asserts that no laboratory opens and that no file changes."""
+    before = files_of(workspace)
+    with pytest.raises(DatabaseError) as caught:
+        async with open_lab(Workspace(workspace)):
+            pass
+    assert files_of(workspace) == before
+    assert "doctor --rebuild" in caught.value.hint
+    assert str(workspace) not in caught.value.message + caught.value.hint
+    return caught.value
+
+
+async def rebuilt_and_in_order(workspace: Path) -> None:
+    """Rebuilds, then asserts that result and model are there and that work goes on."""
+    await rebuild(Workspace(workspace))
+    async with open_lab(Workspace(workspace)) as opened:
+        assert (await predict(opened.lab))["model_name"] == MODEL
+        assert await train(opened.lab, "later", seed=1) == "completed"
+    assert_nothing_lost(workspace, {TASK, "later"})
+
+
+def overwrite(path: Path, position: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(position)
+        file.write(content)
+
+
+def empty(workspace: Path) -> None:
+    database(workspace).write_bytes(b"")
+
+
+def missing(workspace: Path) -> None:
+    database(workspace).unlink()
+
+
+def header(workspace: Path) -> None:
+    overwrite(database(workspace), 0, b"\xa5" * 100)
+
+
+def first_pages(workspace: Path) -> None:
+    overwrite(database(workspace), 100, b"\xa5" * 3 * PAGE_BYTES)
+
+
+def truncated(workspace: Path) -> None:
+    content = database(workspace).read_bytes()
+    database(workspace).write_bytes(content[: len(content) // 2])
+
+
+DAMAGES = [empty, missing, header, first_pages, truncated]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda each: each.__name__)
+async def test_a_damaged_file_is_refused_and_its_backup_named(
+    clean: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(clean)
+    assert "ktrdr.db.bak-start" in (await refused(clean)).hint
+
+
+@pytest.mark.asyncio
+async def test_after_damage_everything_is_rebuilt_from_the_bundles(clean: Path) -> None:
+    header(clean)
+    await rebuilt_and_in_order(clean)
+    assert len(list((clean / ".ktrdr").glob("ktrdr.db.damaged-*"))) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_backup_can_be_put_in_the_place_of_a_damaged_file(clean: Path) -> None:
+    empty(clean)
+    (clean / ".ktrdr" / "ktrdr.db.bak-start").rename(database(clean))
+    async with open_lab(Workspace(clean)) as opened:
+        assert (await predict(opened.lab))["model_name"] == MODEL
+    assert_nothing_lost(clean, {TASK})
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_is_gone_is_noticed(crashed: Path) -> None:
+    log(crashed).unlink()
+    assert "log" in (await refused(crashed)).message
+    await rebuilt_and_in_order(crashed)
+
+
+@pytest.mark.asyncio
+async def test_a_log_of_another_workspace_is_noticed(crashed: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    async with await Database.open(database(other)):
+        foreign = log(other).read_bytes()
+    log(crashed).write_bytes(foreign)
+    assert "another workspace" in (await refused(crashed)).message
+    await rebuilt_and_in_order(crashed)
+    assert list((crashed / ".ktrdr").glob("ktrdr.db.damaged-1-wal"))
+
+
+@pytest.mark.asyncio
+async def test_a_database_of_another_workspace_is_noticed(clean: Path, tmp_path: Path) -> None:
+    async with await Database.open(database(tmp_path / "other")):
+        pass
+    database(clean).write_bytes(database(tmp_path / "other").read_bytes())
+    assert "another workspace" in (await refused(clean)).message
+
+
+@pytest.mark.asyncio
+async def test_a_newer_database_is_left_alone_even_by_a_rebuild(clean: Path) -> None:
+    with closing(sqlite3.connect(database(clean))) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    before = files_of(clean)
+    for attempt in (Database.open(database(clean)), rebuild(Workspace(clean))):
+        with pytest.raises(DatabaseError, match="version 99") as caught:
+            await attempt
+        assert "newer" in caught.value.hint
+    assert files_of(clean) == before
+
+
+@pytest.mark.asyncio
+async def test_a_damaged_marker_does_not_stop_a_sound_database(clean: Path) -> None:
+    (clean / ".ktrdr" / "workspace.json").write_text("{", encoding="utf-8")
+    async with open_lab(Workspace(clean)) as opened:
+        assert (await predict(opened.lab))["model_name"] == MODEL
+    marker = json.loads((clean / ".ktrdr" / "workspace.json").read_text(encoding="utf-8"))
+    assert not marker["running"]
+    assert_nothing_lost(clean, {TASK})
+
+
+@pytest.mark.asyncio
+async def test_what_a_crash_left_is_whole(crashed: Path) -> None:
+    async with open_lab(Workspace(crashed)) as opened:
+        assert (await predict(opened.lab))["model_name"] == MODEL
+    assert_nothing_lost(crashed, {TASK})
+
+
+async def whole_or_refused(workspace: Path) -> bool:
+    """Whether the database still opens; then everything in it reads as it was written."""
+    try:
+        async with await Database.open(database(workspace)) as opened:
+            stores = Stores.of(opened)
+            assert (await stores.tasks.get(TASK)).status == "completed"
+            assert (await stores.registry.newest(MODEL)).version == 1
+            await stores.tasks.request_cancel(TASK)
+    except KtrdrError as error:
+        assert error.hint
+        return False
+    return True
+
+
+@pytest.mark.asyncio
+async def test_no_overwritten_page_makes_a_wrong_answer(
+    copy_of: Callable[[str], Path], long_form: bool, fault_table
+) -> None:
+    began = time.monotonic()
+    pages = database(copy_of("clean")).stat().st_size // PAGE_BYTES
+    chosen = range(pages) if long_form else range(0, pages, 4)
+    opened = 0
+    for page in chosen:
+        workspace = copy_of("clean")
+        overwrite(database(workspace), page * PAGE_BYTES, b"\xa5" * PAGE_BYTES)
+        try:
+            reading.read(database(workspace))
+            sound = True
+        except KtrdrError:
+            sound = False
+        opened += await whole_or_refused(workspace)
+        await rebuild(Workspace(workspace))
+        assert [row.model_name for row in reading.read(database(workspace)).models] == [MODEL]
+        assert sound or not list(workspace.glob("nothing"))
+    assert opened < len(chosen)
+    fault_table.add("database page overwritten", len(chosen), time.monotonic() - began)
+
+
+@pytest.mark.asyncio
+async def test_no_flipped_bit_of_file_or_log_is_a_defect(
+    copy_of: Callable[[str], Path], long_form: bool, fault_table
+) -> None:
+    began, generator = time.monotonic(), random.Random(5)
+    tries = 200 if long_form else 6
+    for number in range(tries):
+        workspace = copy_of("crashed" if number % 2 else "clean")
+        path = log(workspace) if number % 2 else database(workspace)
+        position = generator.randrange(path.stat().st_size)
+        bit = 1 << generator.randrange(8)
+        overwrite(path, position, bytes([path.read_bytes()[position] ^ bit]))
+        for finding in verify(Workspace(workspace)):
+            assert finding.text
+        try:
+            async with await Database.open(database(workspace)) as opened:
+                await Stores.of(opened).tasks.page(5)
+                await Stores.of(opened).registry.page(5)
+        except KtrdrError as error:
+            assert error.hint
+        await rebuild(Workspace(workspace))
+        assert [row.model_name for row in reading.read(database(workspace)).models] == [MODEL]
+    fault_table.add("database bit flipped", tries, time.monotonic() - began)

@@ -1,0 +1,186 @@
+"""Verdicts, the ledger, comparison, reproduction and backtests, through the laboratory."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from lab_bench import SHORT
+
+from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp.errors import InvalidRequest, NotEnoughData, TaskNotCompleted
+
+pytestmark = pytest.mark.asyncio
+
+FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
+
+
+async def test_every_training_on_the_window_is_a_trial_whatever_became_of_it(bench) -> None:
+    first = await bench.trained()
+    assert (await bench.performance(first)).verdict.as_of_trial == 1
+    diverging = {"epochs": 2, "learning_rate": 1e6, "optimizer": "sgd"}
+    failed = await bench.start(config=diverging)
+    assert (await bench.finish(failed.task_id)).status == "failed"
+    cancelled = await bench.start(config=FOREVER)
+    await bench.cancel(cancelled.task_id)
+    await bench.finish(cancelled.task_id)
+    daily = await bench.trained(timeframe="1d", start_date="2015-01-01")
+    verdict = (await bench.performance(first)).verdict
+    assert verdict.as_of_trial == 4
+    assert verdict.luck.startswith("trial 1 on this test window")
+    assert (await bench.performance(daily)).verdict.luck.startswith("trial 4 on")
+
+
+async def test_a_window_that_does_not_overlap_is_another_family(bench) -> None:
+    early = {"timeframe": "1d", "start_date": "1990-01-01", "end_date": "1999-12-31"}
+    late = {"timeframe": "1d", "start_date": "2010-01-01", "end_date": "2019-12-31"}
+    one = await bench.trained(**early)
+    await bench.trained(**late)
+    assert (await bench.performance(one)).verdict.as_of_trial == 1
+
+
+async def test_readings_of_test_results_are_counted(bench) -> None:
+    task_id = await bench.trained()
+    assert [(await bench.performance(task_id)).test_readings for _ in range(3)] == [1, 2, 3]
+
+
+async def test_the_verdict_stands_beside_simple_rules_on_the_same_rows(bench) -> None:
+    performance = await bench.performance(await bench.trained())
+    accuracies = performance.baselines
+    shares = [accuracies.majority.accuracy, accuracies.prior.accuracy]
+    assert all(0 < share < 1 for share in shares)
+    assert performance.beats_linear is (
+        performance.test_metrics.test_accuracy > accuracies.logistic.accuracy
+    )
+    assert performance.verdict.prediction in {"no_skill", "inconclusive"}
+    assert performance.leak_suspected is None
+    assert performance.trading.trades > 0
+
+
+async def test_twins_are_trained_when_asked_for(bench) -> None:
+    performance = await bench.performance(await bench.trained(config={**SHORT, "control": True}))
+    assert performance.leak_suspected is not None
+
+
+async def test_seeds_give_mean_and_spread_and_the_best_on_validation(bench) -> None:
+    task_id = await bench.trained(config={**SHORT, "seeds": 3})
+    performance = await bench.performance(task_id)
+    assert performance.seeds is not None
+    assert performance.seeds.count == 3
+    assert performance.seeds.val_accuracy.deviation > 0
+    best = performance.training_metrics.final_val_accuracy
+    assert best >= performance.seeds.val_accuracy.mean
+
+
+async def test_the_history_has_folds_and_an_equity_curve(bench) -> None:
+    history = await bench.lab.training_history(await bench.trained())
+    folds = history["performance"]["walk_forward"]["folds"]
+    assert len(folds) == 4
+    assert all(fold["train"][1] < fold["test"][0] for fold in folds)
+    assert [fold["test"][0] for fold in folds] == sorted(fold["test"][0] for fold in folds)
+    equity = history["performance"]["equity"]
+    assert equity[-1]["equity"] == pytest.approx(
+        1 + history["performance"]["trading"]["net_total_return"]
+    )
+
+
+async def test_comparing_shows_what_differs_and_ranks_by_validation(bench) -> None:
+    ids = [
+        await bench.trained(config={**SHORT, "learning_rate": rate}) for rate in (0.001, 0.01, 0.1)
+    ]
+    compared = await bench.lab.compare_trainings(
+        parse(requests.CompareTrainings, {"task_ids": ids})
+    )
+    gains = [task.val_gain for task in compared.tasks]
+    assert gains == sorted(gains, reverse=True)
+    assert [task.rank for task in compared.tasks] == [1, 2, 3]
+    assert set(compared.differences) == {"learning_rate"}
+    rates = dict(zip(ids, (0.001, 0.01, 0.1), strict=True))
+    assert compared.differences["learning_rate"] == [rates[t.task_id] for t in compared.tasks]
+    assert all(0 < test.p <= 1 for test in compared.tests)
+    assert len(compared.tests) == 2
+
+
+async def test_a_task_is_no_better_than_itself_under_another_id(bench) -> None:
+    ids = [await bench.trained(), await bench.trained()]
+    compared = await bench.lab.compare_trainings(
+        parse(requests.CompareTrainings, {"task_ids": ids})
+    )
+    assert compared.differences == {}
+    assert (compared.tests[0].difference, compared.tests[0].p) == (0.0, 1.0)
+
+
+async def test_what_cannot_be_compared_is_refused(bench, write_csv) -> None:
+    write_csv(bench.workspace)
+    one = await bench.trained()
+    other = await bench.trained(symbol="TEST")
+    waiting = (await bench.start(config=FOREVER)).task_id
+    for ids, error in (
+        ([one, one], InvalidRequest),
+        ([one, other], InvalidRequest),
+        ([one, waiting], TaskNotCompleted),
+    ):
+        with pytest.raises(error):
+            await bench.lab.compare_trainings(parse(requests.CompareTrainings, {"task_ids": ids}))
+    await bench.cancel(waiting)
+
+
+async def test_a_training_is_reproduced_to_the_bit(bench) -> None:
+    task_id = await bench.trained(config={**SHORT, "seeds": 2, "dropout_rate": 0.3})
+    asked = parse(requests.ReproduceTraining, {"task_id": task_id})
+    told = await bench.lab.reproduce_training(asked)
+    assert (told.result, told.differences) == ("match", [])
+    again = await bench.lab.reproduce_training(asked)
+    assert again.reproduction_task_id == told.reproduction_task_id
+
+
+async def test_a_training_on_changed_bars_is_said_to_differ(bench, write_csv) -> None:
+    write_csv(bench.workspace)
+    task_id = await bench.trained(symbol="TEST")
+    write_csv(bench.workspace, close=(300, 100.0), high=(300, 1000.0), low=(300, 1.0))
+    told = await bench.lab.reproduce_training(
+        parse(requests.ReproduceTraining, {"task_id": task_id})
+    )
+    assert told.result == "differs"
+    assert any("bars have changed" in difference for difference in told.differences)
+
+
+async def test_a_backtest_says_which_part_was_in_sample(bench) -> None:
+    task_id = await bench.trained()
+    await bench.save(task_id, "traded")
+    asked = parse(requests.BacktestModel, {"model_name": "traded"})
+    told = await bench.lab.backtest_model(asked)
+    assert told.in_sample is not None
+    assert told.out_of_sample is not None
+    data = (await bench.lab.training_history(task_id))["performance"]["data"]
+    assert told.in_sample.bars >= data["train_rows"] + data["validation_rows"]
+    curve = await bench.lab.equity_curve(asked)
+    assert curve["out_of_sample"][-1]["equity"] == pytest.approx(
+        1 + told.out_of_sample.net_total_return, abs=1e-6
+    )
+    assert json.dumps(curve)
+
+
+async def test_costs_and_rules_change_a_backtest_as_they_should(bench) -> None:
+    await bench.save(await bench.trained(), "traded")
+
+    async def net(**more) -> float:
+        asked = parse(requests.BacktestModel, {"model_name": "traded", **more})
+        out = (await bench.lab.backtest_model(asked)).out_of_sample
+        assert out is not None
+        return out.net_total_return
+
+    free, usual, dear = [await net(cost_bps=cost) for cost in (0.0, 5.0, 50.0)]
+    assert free > usual > dear
+    assert usual == await net()
+    assert np.isfinite(await net(long_only=True))
+
+
+async def test_a_backtest_of_too_few_bars_is_refused(bench) -> None:
+    await bench.save(await bench.trained(), "traded")
+    for dates in ({"start_date": "2090-01-01"}, {"end_date": "2024-08-06"}):
+        with pytest.raises((NotEnoughData, InvalidRequest)):
+            await bench.lab.backtest_model(
+                parse(requests.BacktestModel, {"model_name": "traded", **dates})
+            )
