@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-api lint types layers unit bench format clean
+.PHONY: setup demo test test-faults test-api lint types layers unit bench format clean
 
 setup: $(READY)
 
@@ -26,9 +26,13 @@ layers: $(READY)
 unit: $(READY)
 	$(BIN)/pytest
 
+# Every step killed and refused once, 20 killed servers, 200 cycles: about half an hour, and a table.
+test-faults: $(READY)
+	KTRDR_FAULTS=long $(BIN)/pytest tests/faults
+
 # Thousands of generated requests against a real server.
 test-api: $(READY)
-	KTRDR_API_EXAMPLES=150 $(BIN)/pytest -s --timeout 1800 tests/http/test_generated_requests.py
+	KTRDR_API_EXAMPLES=100 $(BIN)/pytest -s --timeout 1800 tests/http/test_generated_requests.py
 
 # Under ten minutes; the tables, with ratios, go to build/benchmarks.md too.
 bench: $(READY)

@@ -21,7 +21,7 @@ NAMES = {
     "persistent": "disk full until freed",
 }
 # mode, how many steps in a row are spoilt, the first step, every how many steps
-SHORT = ["kill:1:23:45", "full:1:119:60", "loop:0:3:1", "persistent:0:0:1"]
+SHORT = ["kill:1:75:65", "full:1:160:70", "loop:0:3:1", "persistent:0:0:1"]
 LONG = [
     "kill:1:1:1",
     "full:1:1:1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -153,6 +154,35 @@ async def test_an_error_over_http_is_the_error_over_mcp(http, connect) -> None:
             answer = await mcp.call_tool(tool, arguments)
         assert response.status_code == status
         assert response.json() == answer.structured_content
+
+
+ONCE = {
+    "symbol": "AAPL",
+    "timeframe": "1h",
+    "config": {"epochs": 1, "hidden_layers": [4], "walk_forward": None},
+}
+
+
+async def test_fifty_equal_starts_at_once_make_one_task(http) -> None:
+    body = {**ONCE, "idempotency_key": "fifty"}
+    starts = [http.post("/training/start", json=body) for _ in range(50)]
+    answers = await asyncio.gather(*starts)
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["task_id"] for answer in answers}) == 1
+    other = {**body, "config": {"epochs": 2}}
+    refused = await http.post("/training/start", json=other)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "task_conflict")
+
+
+async def test_a_start_whose_caller_leaves_is_found_again_by_its_key(http) -> None:
+    body = {**ONCE, "idempotency_key": "impatient"}
+    with pytest.raises(httpx2.ReadTimeout):
+        await http.post("/training/start", json=body, timeout=httpx2.Timeout(60, read=0.0001))
+    again = await http.post("/training/start", json=body)
+    once_more = await http.post("/training/start", json=body)
+    assert again.json()["task_id"] == once_more.json()["task_id"]
+    tasks = (await http.get("/training")).json()["tasks"]
+    assert [task["task_id"] for task in tasks].count(again.json()["task_id"]) == 1
 
 
 async def test_the_documentation_pages_are_served(http) -> None:

@@ -33,6 +33,7 @@ BODIES = {
     "a lone surrogate": (rb'{"symbol": "\ud800", "timeframe": "1h"}', "valid symbol"),
     "deep lists": (b'{"config": ' + b"[" * 500_000 + b"]" * 500_000 + b"}", "levels deep"),
     "deep objects": (b'{"a":' * 5_000 + b"1" + b"}" * 5_000, "levels deep"),
+    "a text without an end": (b'"' + rb"\"" * 500_000, "not JSON"),
     "an unknown key": (b'{"symbol": "AAPL", "timeframe": "1h", "epochs": 3}', "'epochs'"),
     "a number as text": (
         b'{"symbol": "AAPL", "timeframe": "1h", "config": {"epochs": "7"}}',

@@ -36,8 +36,9 @@ def test_no_label_of_a_fold_reaches_what_it_is_judged_on(
         used = len(fold.train) + len(fold.validation) + fold.purged_rows
         assert used == (before_test if window == "expanding" else count - int(count * span))
     tested = np.concatenate([np.empty(0, np.int64), *(fold.test for fold in found)])
-    assert np.array_equal(tested, np.arange(50 + count - len(tested), 50 + count))
-    assert len(tested) <= int(count * span)
+    assert np.all(np.diff(tested) > 0)
+    if len(found) == folds:
+        assert np.array_equal(tested, np.arange(50 + count - int(count * span), 50 + count))
 
 
 def test_the_default_predicts_the_last_sixty_percent_in_four_parts() -> None:

@@ -85,6 +85,14 @@ async def test_the_history_has_folds_and_an_equity_curve(bench) -> None:
     )
 
 
+async def test_the_history_says_what_choosing_among_trials_does(bench) -> None:
+    ids = [await bench.trained(config={**SHORT, "seed": seed}) for seed in (1, 2, 3)]
+    told = (await bench.lab.training_history(ids[0]))["overfitting"]
+    assert told["trials"] == 3
+    assert 0 <= told["deflated_sharpe"] <= 1
+    assert 0 <= told["overfitting_probability"] <= 1
+
+
 async def test_comparing_shows_what_differs_and_ranks_by_validation(bench) -> None:
     ids = [
         await bench.trained(config={**SHORT, "learning_rate": rate}) for rate in (0.001, 0.01, 0.1)

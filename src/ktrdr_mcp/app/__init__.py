@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ktrdr_mcp.lab.remote import RemoteLab
 
 LOCK: Final = "lab.lock"
-OWNER_STARTS_S: Final = 20.0  # until the owner of a workspace says where it is
+OWNER_STARTS_S: Final = 30.0  # until the owner of a workspace says where it is
 OWNER_POLL_S: Final = 0.1
 
 log = logging.getLogger(__name__)

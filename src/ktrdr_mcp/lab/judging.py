@@ -12,6 +12,7 @@ from ktrdr_mcp.contract import responses
 from ktrdr_mcp.lab import replies
 from ktrdr_mcp.learn.judge.verdict import leak_suspected
 from ktrdr_mcp.research.advice import next_step
+from ktrdr_mcp.research.overfitting import overfitting
 from ktrdr_mcp.research.verdict import verdict
 from ktrdr_mcp.store.ledger import Ledger, Trial
 from ktrdr_mcp.store.task_row import TaskRow
@@ -64,9 +65,17 @@ class Judge:
         await self._ledger.count_reading(row.task_id)
         return Judged(judged, own_scores(row, family))
 
-    async def verdict(self, row: TaskRow) -> dict[str, Any]:
-        """A completed task's verdict alone."""
-        return await self._judged(row, await self._family(row))
+    async def whole(self, row: TaskRow) -> dict[str, Any]:
+        """All that is said of a completed task's worth; counts as a reading of its results."""
+        family = await self._family(row)
+        others = [trial.scores for trial in family if trial.task_id != row.task_id]
+        return {
+            "verdict": await self._judged(row, family),
+            "overfitting": await anyio.to_thread.run_sync(
+                overfitting, own_scores(row, family), others
+            ),
+            "test_readings": await self._ledger.count_reading(row.task_id),
+        }
 
     async def _family(self, row: TaskRow) -> list[Trial]:
         """Every trial on the task's test window, its own included."""

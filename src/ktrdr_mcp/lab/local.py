@@ -210,7 +210,7 @@ class LocalLab:
             "resumed_from": row.resumed_from,
             "error_stage": row.error_stage,
             "performance": row.result,
-            "verdict": await self._judge.verdict(row) if row.status == "completed" else None,
+            **(await self._judge.whole(row) if row.status == "completed" else {}),
             "epochs": epochs,
         }
 

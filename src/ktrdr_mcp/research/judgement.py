@@ -60,6 +60,7 @@ class Judgement:
             "trading": {
                 "timing_p": self.trading.timing_p,
                 "timing_blocks": self.trading.timing_blocks.to_dict(),
+                "net_sums": self.trading.net_blocks.sums.tolist(),  # of the same blocks
                 "mean_net_high": self.trading.mean_net_high,
                 "net_total_return": self.trading.net.total_return,
             },

@@ -16,6 +16,7 @@ from ktrdr_mcp.store.marker import Marker
 from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
 
 LOG_SUFFIX: Final = "-wal"
+JOURNAL_SUFFIX: Final = "-journal"
 BACKUP_INFIX: Final = ".bak-"
 IDENTITY_VERSION: Final = 2  # from here on, the database knows its workspace
 
@@ -34,6 +35,7 @@ def inspect(path: Path, marker: Marker | None, newest_version: int) -> None:
         if marker is not None:
             _check_files(path, marker)
         if _has_content(path):
+            _undo_interrupted_creation(path)
             _check_content(path, marker, newest_version)
     except DatabaseError as error:
         if "damaged" not in error.message:
@@ -52,6 +54,14 @@ def _check_files(path: Path, marker: Marker) -> None:
         raise damaged("its file is missing or empty")
     if marker.running and not _has_content(path.with_name(path.name + LOG_SUFFIX)):
         raise damaged(f"its log, {path.name}{LOG_SUFFIX}, is missing or empty")
+
+
+def _undo_interrupted_creation(path: Path) -> None:
+    """Lets SQLite undo what was under way before the file had a write-ahead log."""
+    if not _has_content(path.with_name(path.name + JOURNAL_SUFFIX)):
+        return
+    with sqlite_errors("opening the database"), closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA schema_version").fetchone()
 
 
 def _check_content(path: Path, marker: Marker | None, newest_version: int) -> None:

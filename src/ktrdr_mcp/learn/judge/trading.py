@@ -69,6 +69,7 @@ class Backtest:
             is below zero without costs; None without trades.
         timing_p: bootstrap p that timing earns no more than its costs (mean z <= 0).
         timing_blocks: sums of z over blocks of two horizons; what the ledger stores.
+        net_blocks: sums of net returns over the same blocks; likewise.
         mean_net_low, mean_net_high: 95 % bounds of the mean net return per bar.
         time: int64[bars], when each position is entered or kept, UTC nanoseconds.
         position: float64[bars].
@@ -84,6 +85,7 @@ class Backtest:
     break_even_cost_bps: float | None
     timing_p: float
     timing_blocks: BlockSums
+    net_blocks: BlockSums
     mean_net_low: float
     mean_net_high: float
     time: Integers
@@ -151,6 +153,7 @@ def backtest(
         break_even_cost_bps=break_even_cost_bps(position, returns, change),
         timing_p=timing_p,
         timing_blocks=block_sums(timing, rows, time, width),
+        net_blocks=block_sums(net, rows, time, width),
         mean_net_low=low,
         mean_net_high=high,
         time=time[rows + 1],

@@ -34,11 +34,11 @@ DEFAULT: Final = WalkForward(folds=4, span=0.6, window="expanding")
 def walk_forward(
     rows: Integers, end: Integers, validation_share: float, how: WalkForward = DEFAULT
 ) -> list[Split]:
-    """The folds, in the order of time; their test rows follow one another without a gap.
+    """The folds, in the order of time; their test rows follow one another.
 
     No label of a fold's training rows reaches its validation rows, and none of either reaches its
     test rows. Nothing is trained on after a test part, so no embargo is needed. Folds that are too
-    small to train or test on are left out; there may be none.
+    small to train or test on are left out, with a gap in their place; there may be none.
 
     Args:
         rows: int64[n], ascending bar indices that have features and a label.

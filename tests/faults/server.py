@@ -1,0 +1,43 @@
+"""The stdio server as a script for fault tests: a checkpoint after every epoch, and marks.
+
+Writes a line to standard error when it comes to one of these: importing, opening, recovering,
+draining. Its only argument is the workspace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def mark(word: str) -> None:
+    sys.stderr.write(f"MARK {word}\n")
+    sys.stderr.flush()
+
+
+def marked(word: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which says so when it is called."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        mark(word)
+        return function(*arguments, **options)
+
+    return call
+
+
+if __name__ == "__main__":
+    from ktrdr_mcp import app, limits
+    from ktrdr_mcp.jobs.manager import JobManager
+    from ktrdr_mcp.paths import find_workspace
+
+    limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
+    app.load_torch = marked("importing", app.load_torch)  # type: ignore[assignment]
+    JobManager._drain = marked("draining", JobManager._drain)  # type: ignore[method-assign]
+    from ktrdr_mcp.lab import recovery
+    from ktrdr_mcp.store import db
+
+    db.prepare = marked("opening", db.prepare)  # type: ignore[assignment]
+    recovery.recover = marked("recovering", recovery.recover)  # type: ignore[assignment]
+    asyncio.run(app.serve_stdio(find_workspace(sys.argv[1])))

@@ -1,0 +1,104 @@
+"""The real server in a process of its own: killed at random, told to stop at every stage."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import scenario
+from nothing_lost import assert_nothing_lost, tasks_of
+from real_server import RealServer
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+
+TASK = "interrupted"
+FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
+
+
+@pytest.fixture(scope="module")
+def config(long_form: bool) -> dict[str, object]:
+    return {"epochs": 300 if long_form else 60, "early_stopping": None, "hidden_layers": [16]}
+
+
+@pytest.fixture(scope="module")
+def whole(config: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> object:
+    """The result of a training that nobody interrupts."""
+    workspace = tmp_path_factory.mktemp("whole")
+    with RealServer(workspace) as server:
+        server.start(TASK, **config)
+        assert server.end_of(TASK)["status"] == "completed"
+    return scenario.result_of(workspace, TASK)
+
+
+def kill_and_resume(workspace: Path, config: dict[str, object], epoch: int) -> bool:
+    """Kills a server once an epoch is reached; says whether the next one had to resume."""
+    with RealServer(workspace) as server:
+        server.start(TASK, **config)
+        reported = server.until_epoch(TASK, epoch)
+        server.kill()
+    with RealServer(workspace) as server:
+        status = server.end_of(TASK)
+        assert status["status"] == "completed"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait()[0] == 0
+    resumed = status["attempt"] > 1
+    assert_nothing_lost(workspace, {TASK}, reported={TASK: reported} if resumed else {})
+    return resumed
+
+
+def test_a_server_killed_at_any_moment_resumes_to_the_same_bits(
+    tmp_path: Path, config, whole, long_form: bool, fault_table
+) -> None:
+    began, generator = time.monotonic(), random.Random(11)
+    tries, resumed = (20 if long_form else 1), 0
+    for number in range(tries):
+        workspace = tmp_path / str(number)
+        resumed += kill_and_resume(workspace, config, generator.randrange(1, config["epochs"]))
+        assert scenario.result_of(workspace, TASK) == whole
+    assert resumed >= tries * 3 // 4
+    fault_table.add("kill -9 of the server", tries, time.monotonic() - began, resumed)
+
+
+def stop_at(workspace: Path, stage: str) -> tuple[int, str]:
+    """Sends SIGTERM at a stage; gives exit status and standard error."""
+    marks = {"importing", "opening", "recovering"}
+    with RealServer(workspace, greeted=stage not in marks) as server:
+        if stage in marks:
+            server.until_mark(stage)
+        elif stage != "idle":
+            server.start("stopped", **FOREVER)
+            server.until_epoch("stopped", 1)
+        server.process.send_signal(signal.SIGTERM)
+        if stage == "draining":
+            server.until_mark("draining")
+            server.process.send_signal(signal.SIGTERM)
+        return server.wait()
+
+
+def test_a_server_told_to_stop_at_any_stage_ends_and_loses_nothing(
+    tmp_path: Path, long_form: bool, fault_table
+) -> None:
+    began = time.monotonic()
+    stages = ["importing", "opening", "recovering", "idle", "training", "draining"]
+    chosen = stages if long_form else ["opening"]
+    for stage in chosen:
+        workspace = tmp_path / stage
+        code, errors = stop_at(workspace, stage)
+        assert code in ((0, -signal.SIGTERM) if stage == "draining" else (0,)), (stage, errors)
+        assert "Traceback" not in errors, stage
+        trained = stage in ("training", "draining")
+        if code == 0:
+            assert_nothing_lost(workspace, {"stopped"} if trained else set())
+        if trained and code == 0:
+            row = tasks_of(workspace)["stopped"]
+            assert (row["status"], row["crashes"]) == ("pending", 0)
+        with RealServer(workspace) as server:  # the next one begins at once
+            server.tool("list_training_tasks")
+            server.process.send_signal(signal.SIGTERM)
+            assert server.wait()[0] == 0
+        assert_nothing_lost(workspace, {"stopped"} if trained else set())
+    fault_table.add("SIGTERM at each stage", len(chosen), time.monotonic() - began)

@@ -1,0 +1,57 @@
+"""kill -9 inside SQLite: before each of its writes and syncs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from nothing_lost import assert_nothing_lost
+
+from ktrdr_mcp.store.db import Database
+from ktrdr_mcp.store.tasks import TaskStore
+
+STRACE = shutil.which("strace")
+SCRIPT = Path(__file__).with_name("store_day.py")
+CALLS = ("pwrite64", "fdatasync", "fsync", "ftruncate", "unlink")
+
+
+def killed_at(workspace: Path, call: str, number: int) -> tuple[bool, set[str]]:
+    """Runs the day, killed at the Nth call; whether there was one, and what was acknowledged."""
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}"]
+    command = [str(STRACE), "-f", "-o", "/dev/null", *inject, sys.executable, str(SCRIPT)]
+    child = subprocess.run([*command, str(workspace)], capture_output=True, text=True, check=False)
+    assert child.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL), child.stderr
+    return child.returncode != 0, set(child.stdout.split())
+
+
+async def come_back(workspace: Path) -> None:
+    """What the next start does with the rows."""
+    async with await Database.open(workspace / ".ktrdr" / "ktrdr.db") as database:
+        await TaskStore(database).requeue_running("next")
+
+
+@pytest.mark.skipif(STRACE is None, reason="strace counts the calls")
+def test_a_kill_at_any_call_of_sqlite_loses_nothing(
+    tmp_path: Path, long_form: bool, fault_table
+) -> None:
+    if not long_form:
+        pytest.skip("one process for each call: make test-faults")
+    began, tries = time.monotonic(), 0
+    for call in CALLS:
+        for number in itertools.count(1):
+            workspace = tmp_path / f"{call}-{number}"
+            reached, acknowledged = killed_at(workspace, call, number)
+            asyncio.run(come_back(workspace))
+            assert_nothing_lost(workspace, acknowledged)
+            tries += reached
+            if not reached:
+                break
+    assert tries > len(CALLS)
+    fault_table.add("kill -9 at each call of SQLite", tries, time.monotonic() - began)
