@@ -29,7 +29,10 @@ async def laboratory(folder: Path) -> AsyncIterator[Lab]:
 
 @asynccontextmanager
 async def mcp_client(folder: Path) -> AsyncIterator[Client]:
-    """A client of a server in a process of its own, over standard input and output."""
+    """A client of a server in a process of its own, over standard input and output.
+
+    The laboratory that the server starts beside itself runs on; see `stop_lab`.
+    """
     server = StdioServerParameters(
         command=sys.executable, args=["-m", "ktrdr_mcp", "--workspace", str(folder)]
     )

@@ -12,7 +12,9 @@ import anyio
 from benchmarks import labs
 from benchmarks.report import Report, Table, under
 from benchmarks.timing import Latencies
+from ktrdr_mcp.app import stop_lab
 from ktrdr_mcp.contract import Lab, parse, requests
+from ktrdr_mcp.paths import Workspace
 
 WARM_UP_CALLS = 5
 MOST_MS = 5.0
@@ -74,18 +76,31 @@ async def first_prediction(folder: Path) -> float:
 
 async def over_mcp(folder: Path, calls: int, openings: int) -> list[list[str]]:
     """The same through a server over standard input and output."""
-    starts = []
-    for opening in range(openings):
-        began = time.perf_counter()
-        async with labs.mcp_client(folder) as client:
-            await labs.called(client, "test_model_prediction", REQUEST)
-            starts.append(time.perf_counter() - began)
-            if opening == openings - 1:
-                warm = Latencies.of([await mcp_call(client) for _ in range(calls)])
+    starts, joins = [], []
+    for _ in range(openings):
+        starts.append(await connected_prediction(folder))
+        joins.append(await connected_prediction(folder))
+        await stop_lab(Workspace(folder))
+    async with labs.mcp_client(folder) as client:
+        seconds = [await mcp_call(client) for _ in range(WARM_UP_CALLS + calls)]
+    await stop_lab(Workspace(folder))
     return [
-        ["over MCP stdio, model loaded", str(calls), *warm.cells()],
-        ["from starting the server's process", str(openings), *cells(starts)],
+        [
+            "over MCP stdio, model loaded",
+            str(calls),
+            *Latencies.of(seconds[WARM_UP_CALLS:]).cells(),
+        ],
+        ["connecting to the running laboratory included", str(openings), *cells(joins)],
+        ["starting the laboratory included", str(openings), *cells(starts)],
     ]
+
+
+async def connected_prediction(folder: Path) -> float:
+    """Seconds from starting the server's process to its first prediction."""
+    began = time.perf_counter()
+    async with labs.mcp_client(folder) as client:
+        await mcp_call(client)
+        return time.perf_counter() - began
 
 
 async def mcp_call(client: Any) -> float:

@@ -13,6 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import anyio
+
+from ktrdr_mcp.app import stop_lab
 from ktrdr_mcp.faces.http import PREFIX
 from ktrdr_mcp.lab import address
 from ktrdr_mcp.paths import Workspace
@@ -23,13 +26,16 @@ ANNOUNCED_WITHIN_S = 60
 
 
 class Server:
-    """`ktrdr-mcp` over standard input and output, and the HTTP address that it announces.
+    """`ktrdr-mcp` over standard input and output, and the laboratory that it starts, over HTTP.
+
+    Both have ended when the block ends.
 
     Args:
         folder: its workspace.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._workspace = Workspace(folder)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ktrdr_mcp", "--workspace", str(folder)],
             stdin=subprocess.PIPE,
@@ -43,7 +49,7 @@ class Server:
             clientInfo={"name": "benchmark", "version": "1"},
         )
         self._send({"method": "notifications/initialized"})
-        owner = announced(Workspace(folder))
+        owner = announced(self._workspace)
         parts = urlsplit(owner.url)
         self._connection = http.client.HTTPConnection(str(parts.hostname), parts.port)
         self._headers = {"Authorization": f"Bearer {owner.token}"}
@@ -65,6 +71,7 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        anyio.run(stop_lab, self._workspace)
 
     def tool(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A tool's structured answer. Raises RuntimeError if it refused."""

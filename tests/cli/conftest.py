@@ -21,8 +21,8 @@ Run = Callable[..., Result]
 
 
 def run_in(workspace: Path, *arguments: str, **environment: str) -> Result:
-    """Runs one command line on a workspace."""
-    line = ["--workspace", str(workspace), *arguments]
+    """Runs one command line on a workspace; no laboratory is left in the background."""
+    line = ["--workspace", str(workspace), "--in-process", *arguments]
     return CliRunner().invoke(cli.cli, line, prog_name="ktrdr-mcp", env=environment)
 
 
@@ -68,24 +68,24 @@ class Shop:
         return str(task_id)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A laboratory that is open for all tests; the command line works through it."""
     workspace = Workspace(tmp_path_factory.mktemp("shop"))
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(app.connect(workspace)) as lab,
+        portal.wrap_async_context_manager(app.connect(workspace, in_process=True)) as lab,
     ):
         yield Shop(workspace, lab, portal)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def task_id(shop: Shop) -> str:
     """A completed training of the shop, trained by the command line."""
     return str(shop.reply("train", "AAPL", "1h", *QUICK)["task_id"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model(shop: Shop, task_id: str) -> str:
     """A saved model of the shop."""
     shop.reply("models", "save", task_id, "first", "--description", "made [bold]by hand[/]")

@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
-from ktrdr_mcp import app
+from ktrdr_mcp.app import reaching
 from ktrdr_mcp.cli import endings, training
+from ktrdr_mcp.lab.ownership import ownership
+from ktrdr_mcp.paths import Workspace
 
 TRAIN = ("train", "AAPL", "1h")
 
@@ -131,10 +133,8 @@ def test_a_workspace_that_cannot_be_named_is_4(run, folder) -> None:
 
 
 def test_a_workspace_whose_owner_does_not_answer_is_3(run, tmp_path, monkeypatch) -> None:
-    from ktrdr_mcp.paths import Workspace
-
-    monkeypatch.setattr(app, "OWNER_STARTS_S", 0.0)
-    with app.ownership(Workspace(tmp_path / "workspace")):
+    monkeypatch.setattr(reaching, "STARTS_S", 0.0)
+    with ownership(Workspace(tmp_path / "workspace")):
         check(run("tasks", "--json"), endings.LOCKED, "workspace_locked")
 
 
@@ -174,7 +174,15 @@ def test_what_a_task_group_wraps_is_told_as_itself(run, monkeypatch) -> None:
 def test_a_closed_pipe_is_141_and_silent(tmp_path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "ktrdr_mcp", "--workspace", str(tmp_path), "strategies"]
+    command = [
+        sys.executable,
+        "-m",
+        "ktrdr_mcp",
+        "--workspace",
+        str(tmp_path),
+        "--in-process",
+        "strategies",
+    ]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
     os.close(writing)
     assert done.returncode == endings.PIPE_CLOSED

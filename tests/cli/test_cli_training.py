@@ -17,6 +17,8 @@ from ktrdr_mcp.cli.endings import Interrupted
 from ktrdr_mcp.cli.following import TrainingEnded
 from ktrdr_mcp.contract import requests, responses
 
+FOREVER = ("--epochs", "100000", "--set", "early_stopping=null")
+
 
 def test_a_training_alone_shows_rows_result_and_next_step(run) -> None:
     result = run("train", "aapl", "1h", *QUICK)
@@ -159,9 +161,9 @@ async def test_a_laboratory_in_this_process_is_told_from_another(shop) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
-def test_ctrl_c_cancels_the_training_and_says_so(tmp_path) -> None:
-    line = ["--workspace", str(tmp_path), "train", "AAPL", "1h", "--set", "early_stopping=null"]
-    command = [sys.executable, "-m", "ktrdr_mcp", *line, "--epochs", "100000"]
+def test_ctrl_c_cancels_a_training_of_this_process_and_says_so(tmp_path) -> None:
+    line = ["--workspace", str(tmp_path), "--in-process", "train", "AAPL", "1h"]
+    command = [sys.executable, "-m", "ktrdr_mcp", *line, *FOREVER]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         try:

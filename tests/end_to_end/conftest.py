@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,20 @@ import pytest
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 
+from background_labs import IDLE, end_labs
+
 Connect = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_lab_is_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    end_labs(tmp_path)
 
 
 def command(workspace: Path) -> StdioServerParameters:
     return StdioServerParameters(
-        command=sys.executable, args=["-m", "ktrdr_mcp", "--workspace", str(workspace)]
+        command=sys.executable, args=["-m", "ktrdr_mcp", "--workspace", str(workspace)], env=IDLE
     )
 
 

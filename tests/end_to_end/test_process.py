@@ -1,4 +1,4 @@
-"""The server as a process: a pure protocol stream, a prompt answer, a clean exit."""
+"""The server on stdio as a process: a pure stream, a prompt answer, a clean exit."""
 
 from __future__ import annotations
 
@@ -6,143 +6,112 @@ import asyncio
 import json
 import os
 import signal
-import sys
-from pathlib import Path
-from typing import Any
+import time
 
 import pytest
+from raw_server import RawServer
+
+from background_labs import is_alive, lab_pid
 
 pytestmark = pytest.mark.asyncio
 
-FOREVER = {"epochs": 100_000, "early_stopping": None}
-EXIT_S = 10
+MODULES_AT_THE_END = """
+import json, os, sys
+really_exit = os._exit
+def told(code):
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr, flush=True)
+    really_exit(code)
+os._exit = told
+from ktrdr_mcp.cli import main
+main()
+"""
+HEAVY = {"torch", "pandas", "numpy", "sklearn", "talib", "aiosqlite", "fastapi"}
 
 
-class RawServer:
-    """The server's bare streams, so that nothing can hide a stray byte."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[bytes] = []
-        self._next = 0
-
-    @classmethod
-    async def start(cls, workspace: Path) -> RawServer:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "ktrdr_mcp",
-            "--workspace",
-            str(workspace),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        server = cls(process)
-        await server.request(
-            "initialize",
-            protocolVersion="2025-11-25",
-            capabilities={},
-            clientInfo={"name": "test", "version": "1"},
-        )
-        await server.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
-        return server
-
-    async def send(self, message: dict[str, Any]) -> None:
-        self.process.stdin.write(json.dumps(message).encode() + b"\n")
-        await self.process.stdin.drain()
-
-    async def request(self, method: str, **params: Any) -> dict[str, Any]:
-        self._next += 1
-        number = self._next
-        await self.send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
-        while True:
-            line = await asyncio.wait_for(self.process.stdout.readline(), 60)
-            assert line, "the server ended"
-            self.lines.append(line)
-            message = json.loads(line)
-            if message.get("id") == number:
-                return message["result"]
-
-    async def tool(self, name: str, **arguments: Any) -> dict[str, Any]:
-        result = await self.request("tools/call", name=name, arguments=arguments)
-        assert not result.get("isError"), result
-        return result["structuredContent"]
-
-    async def start_training(self, **config: Any) -> str:
-        raw = {"symbol": "AAPL", "timeframe": "1h", "config": {**FOREVER, **config}}
-        return (await self.tool("start_training", **raw))["task_id"]
-
-    async def until_it_trains(self, task_id: str) -> None:
-        """Returns once an epoch of the task has been reported."""
-        for _ in range(600):
-            status = await self.tool("get_training_status", task_id=task_id, wait_s=0.05)
-            if status["current_epoch"] > 0:
-                return
-        raise AssertionError("the training did not begin")
-
-    async def end(self) -> tuple[int, bytes, bytes]:
-        out, err = await asyncio.wait_for(self.process.communicate(), EXIT_S + 5)
-        return self.process.returncode, out, err
-
-
-async def test_the_stream_is_json_rpc_only_and_the_exit_is_clean_in_mid_training(tmp_path) -> None:
+async def test_a_client_that_leaves_does_not_stop_a_training(tmp_path) -> None:
     server = await RawServer.start(tmp_path)
     task_ids = [await server.start_training(seed=seed) for seed in (1, 2)]
     for task_id in task_ids:
-        await server.until_it_trains(task_id)
+        seen = await server.until_it_trains(task_id)
+    pid = lab_pid(tmp_path)
+    waiting = {"task_id": task_id, "wait_s": 50.0}
+    await server.ask("tools/call", name="get_training_status", arguments=waiting)
+    left = time.monotonic()
     server.process.stdin.close()
     code, rest, errors = await server.end()
-    assert code == 0
-    assert b"Traceback" not in errors
+    assert (code, errors.count(b"Traceback")) == (0, 0), errors
+    assert time.monotonic() - left < 10  # the call would have waited for 50 s
     for line in [*server.lines, *rest.splitlines()]:
         assert json.loads(line)["jsonrpc"] == "2.0"
     again = await RawServer.start(tmp_path)
+    assert lab_pid(tmp_path) == pid
     statuses = [await again.tool("get_training_status", task_id=task) for task in task_ids]
-    assert {status["status"] for status in statuses} <= {"pending", "training"}
-    again.process.stdin.close()
-    assert (await again.end())[0] == 0
+    assert {status["status"] for status in statuses} == {"training"}
+    assert statuses[-1]["current_epoch"] >= seen
+    await again.close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
-async def test_a_termination_signal_ends_the_server_and_keeps_the_task(tmp_path) -> None:
+async def test_a_signal_to_the_front_leaves_the_laboratory(tmp_path) -> None:
     server = await RawServer.start(tmp_path)
-    task_id = await server.start_training()
-    await server.until_it_trains(task_id)
+    await server.until_it_trains(await server.start_training())
     server.process.send_signal(signal.SIGTERM)
     code, _, errors = await server.end()
-    assert code == 0
-    assert b"Traceback" not in errors
-    again = await RawServer.start(tmp_path)
-    status = await again.tool("get_training_status", task_id=task_id)
-    assert status["status"] in {"pending", "training"}
-    again.process.stdin.close()
-    await again.end()
+    assert (code, errors.count(b"Traceback")) == (0, 0), errors
+    assert is_alive(lab_pid(tmp_path))
 
 
-async def test_a_second_server_on_a_workspace_works_through_the_first(tmp_path) -> None:
-    first = await RawServer.start(tmp_path)
-    second = await RawServer.start(tmp_path)
+async def test_clients_of_a_workspace_share_its_laboratory(tmp_path) -> None:
+    servers = await asyncio.gather(*(RawServer.start(tmp_path) for _ in range(4)))
+    first, second, third, fourth = servers
+    await asyncio.gather(*(server.tool("list_training_tasks") for server in servers))
     task_id = await first.start_training()
     await second.until_it_trains(task_id)
     other_id = await second.start_training(seed=2)
-    for server in (first, second):
+    for server in servers:
         tasks = (await server.tool("list_training_tasks"))["tasks"]
         assert {task["task_id"] for task in tasks} == {task_id, other_id}
     await second.tool("cancel_training", task_id=task_id)
     waited = await first.tool("get_training_status", task_id=task_id, wait_s=50.0)
     assert waited["status"] == "cancelled"
-    second.process.stdin.close()
-    assert (await second.end())[0] == 0
+    await second.close()
     await first.until_it_trains(other_id)  # the one that asked for it is gone
-    third = await RawServer.start(tmp_path)
-    first.process.stdin.close()
-    code, _, errors = await first.end()
-    assert code == 0
-    assert b"Traceback" not in errors
-    refused = await third.request("tools/call", name="list_training_tasks", arguments={})
-    assert refused["structuredContent"]["error"]["code"] == "lab_unavailable"
-    third.process.stdin.close()
-    code, _, errors = await third.end()
-    assert code == 0
-    assert b"Traceback" not in errors
+    for server in (first, third, fourth):
+        await server.close()
+    log = (tmp_path / ".ktrdr" / "lab.log").read_text(encoding="utf-8")
+    assert log.count("The laboratory runs") == 1
+
+
+async def test_a_front_imports_nothing_that_computes(tmp_path) -> None:
+    program = tmp_path / "front.py"
+    program.write_text(MODULES_AT_THE_END, encoding="utf-8")
+    server = await RawServer.start(tmp_path, program=(str(program),))
+    assert await server.tool("list_training_tasks")
+    errors = await server.close()
+    modules = json.loads(errors.splitlines()[-1])
+    assert "ktrdr_mcp.lab.remote" in modules
+    assert HEAVY.isdisjoint(modules)
+    layers = ("jobs", "research", "store", "learn", "features", "labels", "data", "strategy")
+    assert [
+        name
+        for name in modules
+        if name.split(".")[1:2] and name.startswith("ktrdr_mcp.") and name.split(".")[1] in layers
+    ] == []
+
+
+async def test_in_one_process_the_exit_is_clean_in_mid_training(tmp_path) -> None:
+    for leave in ("close", "signal"):
+        server = await RawServer.start(tmp_path, "--in-process")
+        task_id = await server.start_training(seed=len(leave))
+        await server.until_it_trains(task_id)
+        assert lab_pid(tmp_path) == server.process.pid
+        if leave == "signal" and os.name != "nt":
+            server.process.send_signal(signal.SIGTERM)
+            code, _, errors = await server.end()
+            assert (code, errors.count(b"Traceback")) == (0, 0), errors
+        else:
+            await server.close()
+    again = await RawServer.start(tmp_path, "--in-process")
+    tasks = (await again.tool("list_training_tasks"))["tasks"]
+    assert [task["status"] in {"pending", "training"} for task in tasks] == [True, True]
+    await again.close()

@@ -65,7 +65,8 @@ class RealServer:
             message = json.loads(line)
             if message.get("id") == number:
                 return dict(message["result"])
-        raise AssertionError("the server ended")
+        _, errors = self.process.communicate()
+        raise AssertionError(f"the server ended with {self.process.returncode}: {errors[-2_000:]}")
 
     def tool(self, name: str, **arguments: Any) -> dict[str, Any]:
         """One call of a tool that must succeed."""

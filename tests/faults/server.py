@@ -28,16 +28,17 @@ def marked(word: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    from ktrdr_mcp import app, limits
+    from ktrdr_mcp import limits
+    from ktrdr_mcp.app import serve_stdio
+    from ktrdr_mcp.jobs import executor
     from ktrdr_mcp.jobs.manager import JobManager
-    from ktrdr_mcp.paths import find_workspace
-
-    limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
-    app.load_torch = marked("importing", app.load_torch)  # type: ignore[assignment]
-    JobManager._drain = marked("draining", JobManager._drain)  # type: ignore[method-assign]
     from ktrdr_mcp.lab import recovery
+    from ktrdr_mcp.paths import find_workspace
     from ktrdr_mcp.store import db
 
+    limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
+    executor.load_torch = marked("importing", executor.load_torch)  # type: ignore[assignment]
     db.prepare = marked("opening", db.prepare)  # type: ignore[assignment]
     recovery.recover = marked("recovering", recovery.recover)  # type: ignore[assignment]
-    asyncio.run(app.serve_stdio(find_workspace(sys.argv[1])))
+    JobManager._drain = marked("draining", JobManager._drain)  # type: ignore[method-assign]
+    asyncio.run(serve_stdio(find_workspace(sys.argv[1]), in_process=True))

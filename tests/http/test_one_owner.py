@@ -16,6 +16,7 @@ from asgi_caller import TOKEN
 from serve_process import ServeProcess
 
 from ktrdr_mcp import app
+from ktrdr_mcp.app import reaching
 from ktrdr_mcp.cli.serve import read_token
 from ktrdr_mcp.contract import parse, requests
 from ktrdr_mcp.errors import InvalidRequest, LabUnavailable, WorkspaceLocked
@@ -78,7 +79,7 @@ async def only_the_token_opens(client: httpx2.AsyncClient) -> None:
 
 async def test_another_process_works_through_the_owner(served) -> None:
     workspace = Workspace(served.workspace)
-    async with app.connect(workspace) as lab:
+    async with app.connect(workspace, in_process=True) as lab:
         assert isinstance(lab, RemoteLab)
         started = await lab.start_training(
             parse(requests.StartTraining, {**START, "task_id": "from-another-process"})
@@ -101,12 +102,12 @@ async def test_two_servers_on_one_workspace_are_refused_naming_the_owner(served)
 
 async def test_the_owner_in_this_process_is_reached_by_others_with_its_token(tmp_path) -> None:
     workspace = Workspace(tmp_path)
-    async with app.connect(workspace) as lab:
+    async with app.connect(workspace, in_process=True) as lab:
         assert not isinstance(lab, RemoteLab)
         place = address.read(workspace)
         async with httpx2.AsyncClient(base_url=place.url, trust_env=False) as client:
             assert (await client.get("/health")).status_code == 401
-        async with app.connect(workspace) as other:
+        async with app.connect(workspace, in_process=True) as other:
             assert isinstance(other, RemoteLab)
             started = await other.start_training(parse(requests.StartTraining, START))
             assert await other.list_training_tasks(ALL_TASKS)
@@ -124,25 +125,26 @@ async def test_an_address_that_a_crash_left_misleads_nobody(tmp_path) -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     address.write(workspace, LabAddress(f"http://127.0.0.1:{port}", TOKEN, pid=1))
-    async with app.connect(workspace) as lab:
+    async with app.connect(workspace, in_process=True) as lab:
         assert not isinstance(lab, RemoteLab)
         assert address.read(workspace).pid == os.getpid()
 
 
 async def test_an_owner_that_never_says_where_it_is_is_given_up(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(app, "OWNER_STARTS_S", 0.2)
-    with app.ownership(Workspace(tmp_path)), pytest.raises(WorkspaceLocked) as refused:
-        async with app.connect(Workspace(tmp_path)):
+    monkeypatch.setattr(reaching, "STARTS_S", 0.2)
+    workspace = Workspace(tmp_path)
+    with app.ownership(workspace), pytest.raises(WorkspaceLocked) as refused:
+        async with app.connect(workspace, in_process=True):
             pass
     assert "--workspace" in refused.value.hint
 
 
 async def test_an_owner_of_another_contract_is_named(tmp_path, monkeypatch) -> None:
     workspace = Workspace(tmp_path)
-    async with app.connect(workspace):
-        monkeypatch.setattr(app, "CONTRACT_VERSION", "2.0")
+    async with app.connect(workspace, in_process=True):
+        monkeypatch.setattr(reaching, "CONTRACT_VERSION", "2.0")
         with pytest.raises(LabUnavailable, match=str(os.getpid())):
-            async with app.connect(workspace):
+            async with app.connect(workspace, in_process=True):
                 pass
 
 

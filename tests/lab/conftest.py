@@ -45,7 +45,10 @@ def write_csv() -> Callable[..., None]:
             values = list(table[column])
             values[row] = value
             table[column] = values
-        lines = [",".join(table), *(",".join(map(str, row)) for row in zip(*table.values()))]
+        lines = [
+            ",".join(table),
+            *(",".join(map(str, row)) for row in zip(*table.values(), strict=True)),
+        ]
         workspace.data.mkdir(parents=True, exist_ok=True)
         (workspace.data / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

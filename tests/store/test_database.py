@@ -46,6 +46,13 @@ def content(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def make_version_1(path: Path) -> None:
+    """Puts a database of version 1 where there may be one."""
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+
+
 def damage(path: Path, first_byte: int) -> None:
     """Overwrites a part of a file."""
     with path.open("r+b") as file:
@@ -168,8 +175,7 @@ async def test_a_database_too_large_to_copy_is_opened_all_the_same(
 
 async def test_a_database_of_version_1_keeps_everything(path: Path) -> None:
     path.parent.mkdir()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+    make_version_1(path)
     async with await Database.open(path) as database:
         tasks = TaskStore(database)
         rows = {row.task_id: row for row in (await tasks.page(9)).rows}
@@ -192,9 +198,7 @@ async def test_a_backup_from_before_the_database_knew_its_workspace_can_be_put_b
 ) -> None:
     async with await Database.open(path):
         pass
-    os.unlink(path)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+    make_version_1(path)
     for _ in range(2):
         async with await Database.open(path) as database:
             assert len((await TaskStore(database).page(9)).rows) == 3

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import click
@@ -15,9 +16,11 @@ from ktrdr_mcp import __version__
 from ktrdr_mcp.cli import endings
 from ktrdr_mcp.cli.data import data
 from ktrdr_mcp.cli.doctor import doctor
+from ktrdr_mcp.cli.judging import backtest, compare, reproduce
+from ktrdr_mcp.cli.lab import lab
 from ktrdr_mcp.cli.models import models, predict
 from ktrdr_mcp.cli.serve import serve
-from ktrdr_mcp.cli.session import json_option
+from ktrdr_mcp.cli.session import in_process, in_process_option, json_option
 from ktrdr_mcp.cli.strategies import strategies
 from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
 from ktrdr_mcp.errors import InvalidRequest
@@ -63,15 +66,18 @@ class Program(click.Group):
 )
 @click.version_option(__version__)
 @click.option("--workspace", "folder", help="Folder of data, strategies and models.")
+@in_process_option
 @click.pass_context
-def cli(context: click.Context, folder: str | None) -> None:
+def cli(context: click.Context, folder: str | None, in_process: bool) -> None:
     """Train, judge, save and use neural networks on market data.
 
-    Without a command: MCP over standard input and output.
+    Without a command: MCP over standard input and output. The laboratory that does the work is a
+    process in the background, which all commands and clients of a workspace share; it goes on when
+    they end, and ends by itself when nobody needs it.
     """
     context.obj = workspace_of(folder)
     if context.invoked_subcommand is None:
-        stdio(context.obj)
+        stdio(context.obj, in_process)
 
 
 def workspace_of(folder: str | None) -> Workspace:
@@ -85,13 +91,13 @@ def workspace_of(folder: str | None) -> Workspace:
         ) from None
 
 
-def stdio(workspace: Workspace) -> None:
+def stdio(workspace: Workspace, in_process: bool) -> None:
     """Serves MCP over stdio; the process ends with it."""
     import anyio
 
     from ktrdr_mcp.app import serve_stdio
 
-    anyio.run(serve_stdio, workspace)
+    anyio.run(partial(serve_stdio, workspace, in_process=in_process))
 
 
 @click.command()
@@ -103,7 +109,7 @@ def demo(workspace: Workspace, as_json: bool) -> None:
 
     from ktrdr_mcp.cli.demo import walk
 
-    anyio.run(walk, workspace, as_json)
+    anyio.run(walk, workspace, as_json, in_process())
 
 
 for command in (
@@ -112,13 +118,17 @@ for command in (
     status,
     performance,
     cancel,
+    compare,
+    reproduce,
     models,
     predict,
+    backtest,
     data,
     strategies,
     demo,
     doctor,
     serve,
+    lab,
 ):
     cli.add_command(command)
 

@@ -11,6 +11,7 @@ from mcp.client.stdio import StdioServerParameters
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ktrdr_mcp.app.process import IDLE_VARIABLE
 from ktrdr_mcp.cli import output
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.paths import Workspace
@@ -35,6 +36,7 @@ REQUEST: Final[Mapping[str, Any]] = {
 }
 MODEL: Final = "aapl_momentum_v1"
 TERMINAL: Final = {"completed", "failed", "cancelled"}
+IDLE_S: Final = 2.0  # for how long a laboratory that the demonstration started goes on
 
 
 class DemoFailed(KtrdrError):
@@ -186,18 +188,23 @@ class Walk:
         )
 
 
-async def walk(workspace: Workspace, as_json: bool) -> None:
+async def walk(workspace: Workspace, as_json: bool, in_process: bool = False) -> None:
     """Starts a server of its own on the workspace and walks through its tools.
 
     Args:
         workspace: where the model is saved.
         as_json: print only what each tool answered last, as JSON.
+        in_process: run everything in that server's process.
     Raises:
         DemoFailed: a tool refused, or the training did not end well.
     """
     server = StdioServerParameters(
         command=sys.executable,
-        args=["-m", "ktrdr_mcp", "--workspace", str(workspace.root)],
+        args=[
+            *("-m", "ktrdr_mcp", "--workspace", str(workspace.root)),
+            *(["--in-process"] if in_process else []),
+        ],
+        env={IDLE_VARIABLE: str(IDLE_S)},
     )
     console = output.console()
     console.quiet = as_json

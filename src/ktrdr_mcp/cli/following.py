@@ -99,7 +99,7 @@ async def interrupted(lab: Lab, task_id: str) -> Interrupted:
     """
     if not runs_here(lab):
         return Interrupted(
-            f"The training {task_id} goes on in the laboratory that owns this workspace.",
+            f"The training {task_id} goes on in the background.",
             hint=f"Follow it with `ktrdr-mcp status {task_id} --wait 600`, or end it with "
             f"`ktrdr-mcp cancel {task_id}`.",
         )
@@ -113,5 +113,5 @@ async def interrupted(lab: Lab, task_id: str) -> Interrupted:
         )
     return Interrupted(
         f"The training {task_id} ran in this process and is cancelled.",
-        hint="To keep a training when the terminal goes, run `ktrdr-mcp serve` beside it.",
+        hint="Without --in-process, it would go on in the background.",
     )

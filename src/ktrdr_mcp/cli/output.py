@@ -38,6 +38,9 @@ COMMANDS: Final[Mapping[str, str]] = {
     "test_model_prediction": "ktrdr-mcp predict",
     "cancel_training": "ktrdr-mcp cancel",
     "get_market_data_summary": "ktrdr-mcp data",
+    "compare_trainings": "ktrdr-mcp compare",
+    "reproduce_training": "ktrdr-mcp reproduce",
+    "backtest_model": "ktrdr-mcp backtest",
 }
 
 Answer = TypeVar("Answer", bound="BaseModel | Mapping[str, Any]")

@@ -21,6 +21,16 @@ Value = TypeVar("Value")
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the reply, or the error, as JSON."
 )
+in_process_option = click.option(
+    "--in-process",
+    is_flag=True,
+    help="Run the laboratory inside this process, and end it with it, unless one is running.",
+)
+
+
+def in_process() -> bool:
+    """Whether the command line asked for one process."""
+    return bool(click.get_current_context().find_root().params["in_process"])
 
 
 class WithDefault(click.Group):
@@ -51,10 +61,12 @@ def with_lab(
     # Only now: the laboratory's parts take a while to import.
     from ktrdr_mcp.app import connect
 
+    alone = in_process()
+
     async def session() -> Value:
         async with AsyncExitStack() as stack:
             with starting(quiet):
-                lab = await stack.enter_async_context(connect(workspace))
+                lab = await stack.enter_async_context(connect(workspace, in_process=alone))
             return await work(lab)
 
     return anyio.run(session)

@@ -63,7 +63,8 @@ def train(
     ktrdr-mcp train AAPL 1h --epochs 20
     ktrdr-mcp train AAPL 1d --strategy mean_reversion --set seed=7
 
-    Ctrl-C cancels a training that runs in this process; one that runs in another goes on.
+    Ctrl-C ends the waiting; the training goes on in the background. With --in-process, Ctrl-C
+    cancels it.
     """
     from ktrdr_mcp.contract import parse, requests
 

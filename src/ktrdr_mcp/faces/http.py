@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ktrdr_mcp import __version__
@@ -176,15 +176,20 @@ async def refuse_route(request: Request, error: Exception) -> Response:
         return error_response(
             NotFound(f"{path} is not a route.{guess}", hint="The routes are listed at /docs.")
         )
-    allowed = (error.headers or {}).get("Allow", "")
+    allowed = ", ".join(methods_of(request))
     response = error_response(
-        MethodNotAllowed(
-            f"{request.method} is not a method of {path}.", hint=f"Use {allowed or 'GET'}."
-        )
+        MethodNotAllowed(f"{request.method} is not a method of {path}.", hint=f"Use {allowed}.")
     )
-    if allowed:
-        response.headers["Allow"] = allowed
+    response.headers["Allow"] = allowed
     return response
+
+
+def methods_of(request: Request) -> list[str]:
+    """The methods of every route that the request's path fits."""
+    fitting = (
+        route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE
+    )
+    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
 
 
 async def refuse_defect(request: Request, error: Exception) -> Response:

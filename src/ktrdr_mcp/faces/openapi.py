@@ -32,7 +32,7 @@ ANY_REFUSAL: Final[dict[int | str, dict[str, Any]]] = {
 EVENTS_REPLIES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "`progress` events with a status as data, and one `end`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     204: {"description": "Last-Event-ID says that the end was seen."},
     404: {"model": ErrorReply, "description": REFUSALS[404]},
@@ -64,7 +64,7 @@ def arguments(route: LabRoute) -> dict[str, Any]:
     described: dict[str, Any] = {"parameters": parameters(route.request, route.path, route.method)}
     if route.method == "POST" and (schema := body_schema(route.request, route.path)):
         content = {"application/json": {"schema": schema}}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": bool(schema["required"]), "content": content}
     return described
 
 

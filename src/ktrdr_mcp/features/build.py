@@ -66,8 +66,8 @@ def refuse_short(bars: Bars, each: Resolved) -> None:
     if len(bars) < needed:
         raise NotEnoughData(
             f"Indicator '{each.spec.name}' needs {needed} bars; "
-            f"{bars.symbol} {bars.timeframe} has {len(bars)}.",
-            hint="Use a longer series, or shorter periods in the strategy.",
+            f"{bars.symbol} {bars.timeframe} has {len(bars)} up to the end of the range.",
+            hint="Use a later end_date, a longer series, or shorter periods in the strategy.",
             field="strategy",
         )
 

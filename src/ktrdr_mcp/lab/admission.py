@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ktrdr_mcp import durable
+from ktrdr_mcp.contract.config import EffectiveConfig
 from ktrdr_mcp.contract.requests import StartTraining
 from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.learn import memory
@@ -16,7 +17,7 @@ from ktrdr_mcp.learn.evaluate import CLASSES
 from ktrdr_mcp.learn.speed import Speed
 from ktrdr_mcp.learn.split import Split
 from ktrdr_mcp.learn.train import device_named
-from ktrdr_mcp.research.cohort import TWINS, folds_of
+from ktrdr_mcp.research.cohort import TWINS, folds_of, twins_fit
 from ktrdr_mcp.research.config import effective
 from ktrdr_mcp.research.prepare import Prepared, prepare
 from ktrdr_mcp.research.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
@@ -49,7 +50,8 @@ def admit(
         config=config,
     )
     prepared = prepare(spec, sources)
-    splits = [prepared.split] * config.seeds + folds_of(prepared, config)
+    folds = folds_of(prepared, config)
+    splits = [prepared.split] * config.seeds + folds
     widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
     networks = len(splits) + (TWINS if config.control else 0)
     memory.check(widths, config.batch_size, len(prepared.bars), networks)
@@ -62,7 +64,10 @@ def admit(
         timeframe=request.timeframe,
         strategy=strategy.name,
         config=config.model_dump(),
-        spec={**spec.to_dict(), "accepted": accepted(prepared, duration_s)},
+        spec={
+            **spec.to_dict(),
+            "accepted": accepted(prepared, duration_s, too_short(prepared, config, len(folds))),
+        },
         spec_version=SPEC_VERSION,
         test_start=test_start,
         test_end=test_end,
@@ -80,13 +85,33 @@ def test_window(prepared: Prepared, splits: Sequence[Split]) -> tuple[str, str]:
     return prepared.bars.moment(first), prepared.bars.moment(last)
 
 
-def accepted(prepared: Prepared, duration_s: float) -> dict[str, Any]:
+def accepted(prepared: Prepared, duration_s: float, warnings: Sequence[str]) -> dict[str, Any]:
     """What the acknowledgement says; stored, so that repeating a start repeats the answer."""
     return {
         "data": prepared.used.model_dump(),
-        "warnings": [*prepared.warnings, *ignored(prepared.view.strategy)],
+        "warnings": [*prepared.warnings, *ignored(prepared.view.strategy), *warnings],
         "duration_s": duration_s,
     }
+
+
+def too_short(prepared: Prepared, config: EffectiveConfig, folds: int) -> list[str]:
+    """A warning for each part of the judgement that the rows are too few for.
+
+    Args:
+        prepared: the data.
+        config: what was asked for.
+        folds: how many walk-forward folds have rows enough.
+    """
+    warnings, wanted = [], config.walk_forward
+    if wanted is not None and folds < wanted.folds:
+        rest = "the verdict rests on them" if folds else "the verdict rests on the final test part"
+        warnings.append(
+            f"Only {folds} of {wanted.folds} walk-forward folds have rows enough; {rest}. Use"
+            " fewer folds, another span or a longer range."
+        )
+    if config.control and not twins_fit(prepared, config):
+        warnings.append("The rows are too few for noise twins: control finds no leak here.")
+    return warnings
 
 
 def ignored(strategy: Strategy) -> list[str]:

@@ -13,7 +13,6 @@ from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.moments import moment_text, parse_moment
 from ktrdr_mcp.data.sources import BarSources, select_range
 from ktrdr_mcp.lab.shelf import Loaded
-from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.learn.judge.trading import Backtest, TradingRule
 from ktrdr_mcp.research import backtest
 from ktrdr_mcp.research.judgement import equity_curve
@@ -67,9 +66,8 @@ def seen(loaded: Loaded, bars: Bars) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 def rule_of(loaded: Loaded, request: BacktestModel) -> TradingRule:
     """The strategy's rule, with what the request changes."""
-    config = loaded.model.document.get("spec", {}).get("config", {})
-    horizon = horizon_bars(config["labels"]) if config else 1
-    rule = trading_rule(loaded.model.strategy, horizon)
+    measured = loaded.model.document.get("metrics", {}).get("trading_rule", {})
+    rule = trading_rule(loaded.model.strategy, measured.get("horizon", 1))
     if request.cost_bps is not None:
         rule = replace(rule, cost_bps=request.cost_bps)
     if request.long_only is not None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from ktrdr_mcp.contract import responses
 from ktrdr_mcp.errors import InvalidRequest
 from ktrdr_mcp.lab import replies
+from ktrdr_mcp.lab.admission import digest
 from ktrdr_mcp.lab.judging import Judged
 from ktrdr_mcp.research.comparison import difference, differing_settings, meaning
 from ktrdr_mcp.store.task_row import TaskRow
+
+HASH_CHARACTERS: Final = 12  # enough to tell a few contents apart
 
 
 def require_comparable(rows: Sequence[TaskRow]) -> None:
@@ -52,16 +55,28 @@ def comparison(rows: Sequence[TaskRow], judged: Sequence[Judged]) -> responses.C
     tests = [
         paired(rows[order[0]], rows[index], scores[order[0]], scores[index]) for index in order[1:]
     ]
-    settings = [
-        {"strategy": rows[n].strategy, "timeframe": rows[n].timeframe, **rows[n].config}
-        for n in order
-    ]
+    differences = differing_settings([settings_of(rows[index]) for index in order])
+    if "strategy" in differences:
+        differences.pop("strategy_sha256", None)
     return responses.Comparison(
         tasks=tasks,
-        differences=differing_settings(settings),
+        differences=differences,
         tests=tests,
-        summary=summary(tasks, tests),
+        summary=summary(tasks, tests, differences),
     )
+
+
+def settings_of(row: TaskRow) -> dict[str, Any]:
+    """Everything that a request decides; a strategy's file may have changed under its name."""
+    series = row.spec["series"][0]
+    return {
+        "strategy": row.strategy,
+        "strategy_sha256": digest(row.spec["strategy"])[:HASH_CHARACTERS],
+        "timeframe": row.timeframe,
+        "start_date": series["start_date"],
+        "end_date": series["end_date"],
+        **row.config,
+    }
 
 
 def gain(row: TaskRow) -> float:
@@ -104,10 +119,14 @@ def paired(
 
 
 def summary(
-    tasks: Sequence[responses.ComparedTask], tests: Sequence[responses.PairedDifference]
+    tasks: Sequence[responses.ComparedTask],
+    tests: Sequence[responses.PairedDifference],
+    differences: Mapping[str, Any],
 ) -> str:
     """What follows, in one sentence."""
     best = tasks[0]
+    if any(name.startswith("labels.") for name in differences):
+        return "Their labels differ, so neither accuracies nor gains compare; see the tests."
     if best.val_gain <= 0:
         return "None beats the majority class on its validation rows; none is worth choosing."
     sure = [test for test in tests if test.meaning.startswith("The first")]

@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from ktrdr_mcp.contract import responses
 from ktrdr_mcp.lab import replies
-from ktrdr_mcp.learn.judge.verdict import leak_suspected
+from ktrdr_mcp.learn.judge.verdict import leak_suspected, leak_tested
 from ktrdr_mcp.research.advice import next_step
 from ktrdr_mcp.research.overfitting import overfitting
 from ktrdr_mcp.research.verdict import verdict
@@ -63,17 +63,14 @@ class Judge:
         family = await self._family(row)
         judged = await self._judged(row, family)
         await self._ledger.count_reading(row.task_id)
-        return Judged(judged, own_scores(row, family))
+        return Judged(judged, await anyio.to_thread.run_sync(own_scores, row, family))
 
     async def whole(self, row: TaskRow) -> dict[str, Any]:
         """All that is said of a completed task's worth; counts as a reading of its results."""
         family = await self._family(row)
-        others = [trial.scores for trial in family if trial.task_id != row.task_id]
         return {
             "verdict": await self._judged(row, family),
-            "overfitting": await anyio.to_thread.run_sync(
-                overfitting, own_scores(row, family), others
-            ),
+            "overfitting": await anyio.to_thread.run_sync(overfitting_of, row, family),
             "test_readings": await self._ledger.count_reading(row.task_id),
         }
 
@@ -85,7 +82,7 @@ class Judge:
 
     async def _judged(self, row: TaskRow, family: list[Trial]) -> dict[str, Any]:
         """The verdict, from memory if the family has not changed."""
-        scored = sum(trial.scores is not None for trial in family)
+        scored = sum(trial.stored_scores is not None for trial in family)
         state = (row.task_id, len(family), scored)
         if state not in self._verdicts:
             judged = await anyio.to_thread.run_sync(judge, row, family)
@@ -99,13 +96,20 @@ def judge(row: TaskRow, family: list[Trial]) -> dict[str, Any]:
     """One task's verdict among its family."""
     number = next(index for index, trial in enumerate(family) if trial.task_id == row.task_id)
     own = family[number]
-    others = [trial.scores for trial in family if trial is not own]
-    return verdict(own.scores or {}, others, number + 1, row.result or {})
+    others = [trial.scores() for trial in family if trial is not own]
+    labels = row.config["labels"]
+    return verdict(own.scores() or {}, others, number + 1, row.result or {}, labels)
+
+
+def overfitting_of(row: TaskRow, family: list[Trial]) -> dict[str, Any]:
+    """What choosing among its family does to one task's Sharpe ratio."""
+    others = [trial.scores() for trial in family if trial.task_id != row.task_id]
+    return overfitting(own_scores(row, family), others)
 
 
 def own_scores(row: TaskRow, family: list[Trial]) -> dict[str, Any]:
     """What the ledger keeps of a completed task."""
-    return next(trial.scores for trial in family if trial.task_id == row.task_id) or {}
+    return next(trial.scores() for trial in family if trial.task_id == row.task_id) or {}
 
 
 def performance_reply(
@@ -127,7 +131,7 @@ def performance_reply(
         trading=shown["trading"],
         model_info=metrics["model_info"],
         collapsed=metrics["collapsed"],
-        leak_suspected=leak_suspected(twins) if row.config["control"] else None,
+        leak_suspected=leak_suspected(twins) if leak_tested(twins) else None,
         seeds=shown["seeds"],
         test_readings=readings,
         next=next_step(metrics, row.config),

@@ -190,6 +190,8 @@ class LocalLab:
         if original.status != "completed":
             raise replies.not_completed(original)
         again, _ = await self._manager.submit(reproducing.new_task(original))
+        while again.status in {"failed", "cancelled"}:
+            again, _ = await self._manager.submit(reproducing.new_task(original, after=again))
         again = await self._manager.wait(again.task_id, request.wait_s)
         return await in_thread(reproducing.reproduction, self._workspace, original, again)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +25,29 @@ def lock_file(workspace: Workspace) -> Path:
     return workspace.internal / LOCK
 
 
+@dataclass(frozen=True)
+class Ownership:
+    """A lock that this process holds, and which file it was."""
+
+    path: Path
+    identity: tuple[int, int]
+
+    def lasts(self) -> bool:
+        """Whether that file still has its name; without it, another process may own as well."""
+        try:
+            return identity(self.path) == self.identity
+        except OSError:
+            return False
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """What tells a file from another that has its name later."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 @contextmanager
-def ownership(workspace: Workspace) -> Iterator[None]:
+def ownership(workspace: Workspace) -> Iterator[Ownership]:
     """Holds the workspace's lock.
 
     Args:
@@ -43,8 +65,10 @@ def ownership(workspace: Workspace) -> Iterator[None]:
         except filelock.Timeout:
             raise locked(workspace) from None
     try:
+        with durable.storage_errors("locking the workspace"):
+            held = Ownership(lock_file(workspace), identity(lock_file(workspace)))
         address.remove(workspace)  # what a process that was killed left
-        yield
+        yield held
     finally:
         lock.release()
 

@@ -21,6 +21,7 @@ from ktrdr_mcp.research.pipeline import result
 from ktrdr_mcp.research.spec import SPEC_VERSION, TrainingSpec
 from ktrdr_mcp.store import setting_aside
 from ktrdr_mcp.store.db import Database
+from ktrdr_mcp.store.mending import drop_unreadable_tasks
 from ktrdr_mcp.store.registry import ModelRow
 from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.store.task_row import NewTask
@@ -55,10 +56,13 @@ async def rebuild(workspace: Workspace) -> Rebuilt:
         stores = Stores.of(database)
         rows = await anyio.to_thread.run_sync(lambda: sorted_rows(workspace, left_out))
         await stores.registry.replace_all(rows)
+        dropped = await drop_unreadable_tasks(database)
         known = set(await stores.tasks.ids_with_prefix("", -1))
         lost = await anyio.to_thread.run_sync(lambda: list(lost_tasks(workspace, known, left_out)))
         for new, columns in lost:
             await stores.tasks.insert_completed(new, columns)
+    restored = {new.task_id for new, _ in lost}
+    left_out += [unreadable(task_id) for task_id in dropped if task_id not in restored]
     return Rebuilt(len(rows), len(lost), aside, left_out)
 
 
@@ -73,6 +77,12 @@ async def open_anyway(workspace: Workspace) -> tuple[Database, list[str]]:
                 raise
         aside += await anyio.to_thread.run_sync(remedy, path)
     return await Database.open(path), aside
+
+
+def unreadable(identifier: str) -> Finding:
+    """A task of which neither row nor bundle can be read."""
+    text = f"The row of task {identifier} was unreadable and is gone."
+    return Finding("tasks", "wrong", text, "Start the same training again.")
 
 
 def sorted_rows(workspace: Workspace, left_out: list[Finding]) -> list[ModelRow]:

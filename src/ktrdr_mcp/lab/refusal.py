@@ -19,19 +19,17 @@ def file_of(workspace: Workspace) -> Path:
     return workspace.internal / NAME
 
 
-def write(workspace: Workspace, pid: int, error: KtrdrError) -> None:
-    """Tells the starter of this process why it ends. Raises StorageError."""
-    document = {"pid": pid, **error.to_dict()["error"]}
-    durable.replace(file_of(workspace), durable.json_bytes(document), mode=0o600)
+def write(workspace: Workspace, error: KtrdrError) -> None:
+    """Tells whoever started this process why it ends. Raises StorageError."""
+    document = durable.json_bytes(error.to_dict()["error"])
+    durable.replace(file_of(workspace), document, mode=0o600)
 
 
-def read(workspace: Workspace, pid: int) -> KtrdrError | None:
-    """What a process could not start for; None if it did not say."""
+def read(workspace: Workspace) -> KtrdrError | None:
+    """Why the last laboratory could not start; None if it did not say."""
     try:
         with file_of(workspace).open("rb") as file:
             document = json.loads(file.read(MAX_BYTES))
-        if document["pid"] != pid:
-            return None
         kind = kinds_by_code().get(document["code"], KtrdrError)
         return kind(document["message"], hint=document["hint"], field=document["field"])
     except (OSError, ValueError, TypeError, KeyError):
@@ -39,6 +37,6 @@ def read(workspace: Workspace, pid: int) -> KtrdrError | None:
 
 
 def remove(workspace: Workspace) -> None:
-    """Takes it back: a laboratory has started. Raises StorageError."""
+    """Forgets it; before the next try. Raises StorageError."""
     with durable.storage_errors("removing an old refusal"):
         file_of(workspace).unlink(missing_ok=True)

@@ -62,7 +62,7 @@ class RemoteLab:
         self._find = find
         self._address = None if find else locate()
         self._client = httpx2.AsyncClient(
-            verify=False,  # noqa: S501 (nothing is encrypted on the loopback)
+            verify=False,  # nothing is encrypted on the loopback
             trust_env=False,  # a proxy has no business there
             timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
             limits=httpx2.Limits(max_connections=None),
@@ -85,10 +85,10 @@ class RemoteLab:
         """Whether the other process answers. Raises LabUnavailable."""
         return await self._get("/health", {}, documents.Health)
 
-    async def stay(self) -> None:
+    async def stay(self, address: LabAddress) -> None:
         """Keeps a laboratory that ends when idle from ending; returns once it has ended."""
-        with contextlib.suppress(KtrdrError, httpx2.TransportError):
-            response = await self._sent_once("GET", "/presence", timeout=PRESENCE)
+        with contextlib.suppress(httpx2.TransportError):
+            response = await self._sent_to(address, "GET", "/presence", timeout=PRESENCE)
             async with aclosing(response):
                 async for _ in response.aiter_raw():
                     pass
@@ -233,27 +233,28 @@ class RemoteLab:
         if self._address is None:
             await self._has_moved(None)
         tried = self._address
+        if tried is None:
+            raise unavailable("it has not said where it is")
         try:
-            response = await self._sent_once(method, path, **content)
+            response = await self._sent_to(tried, method, path, **content)
         except (httpx2.ConnectError, httpx2.ConnectTimeout):  # nothing was sent
             if not await self._has_moved(tried):
                 raise
-            return await self._sent_once(method, path, **content)
-        if response.status_code not in NOTHING_DONE:
-            return response
-        await response.aread()
-        if not await self._has_moved(tried):
-            return response
-        return await self._sent_once(method, path, **content)
+        else:
+            if response.status_code not in NOTHING_DONE:
+                return response
+            await response.aread()
+            if not await self._has_moved(tried):
+                return response
+        return await self._sent_to(self._address or tried, method, path, **content)
 
-    async def _sent_once(self, method: str, path: str, **content: Any) -> httpx2.Response:
-        """The response of the laboratory at its last known place."""
-        if self._address is None:
-            raise unavailable("it has not said where it is")
-        token = self._address.token
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async def _sent_to(
+        self, address: LabAddress, method: str, path: str, **content: Any
+    ) -> httpx2.Response:
+        """The response of the laboratory at an address, its body still to be read."""
+        headers = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
         request = self._client.build_request(
-            method, f"{self._address.url}{path}", headers=headers, **content
+            method, f"{address.url}{path}", headers=headers, **content
         )
         return await self._client.send(request, stream=True)
 

@@ -16,12 +16,14 @@ from ktrdr_mcp.store.task_row import NewTask, TaskRow
 NOT_COMPARED = {"training_time_minutes", "details"}
 
 
-def new_task(original: TaskRow) -> NewTask:
+def new_task(original: TaskRow, after: TaskRow | None = None) -> NewTask:
     """A task with the stored specification of another, under an id of its own.
 
     Args:
         original: a completed task. Asking again names the same reproduction.
+        after: an earlier reproduction that came to nothing.
     """
+    earlier = f" after {after.task_id}" if after else ""
     identifier = new_task_id()
     return NewTask(
         task_id=identifier,
@@ -35,7 +37,7 @@ def new_task(original: TaskRow) -> NewTask:
         test_end=original.test_end,
         request_hash=digest(["reproduce", original.task_id]),
         similarity_hash=original.similarity_hash,
-        idempotency_key=f"reproduce {original.task_id}",
+        idempotency_key=f"reproduce {original.task_id}{earlier}",
         group_id=original.task_id,
         total_epochs=original.total_epochs,
     )
@@ -66,7 +68,8 @@ def message(again: TaskRow, found: list[str]) -> str:
     if again.status in {"pending", "training"}:
         return "The reproduction is still training; call reproduce_training again."
     if again.status != "completed":
-        return f"The reproduction {again.status}: {again.error_message or 'no result'}"
+        reason = again.error_message or "no result."
+        return f"The reproduction {again.status}: {reason} Call reproduce_training to try again."
     if found:
         return "The training does not come out the same; the differences say where to look."
     return "Weights, history and figures are identical."

@@ -108,26 +108,32 @@ class Labeler:
         method: its name.
         parameters: its parameter table.
         make: from bars and the parameters, by name, to labels.
+        tells_past: whether a label also says what has happened by its own bar, so that a model
+            can be right without foreseeing anything.
     """
 
     method: str
     parameters: tuple[Parameter, ...]
     make: Make
+    tells_past: bool = False
 
 
 LABELERS: Final[dict[str, Labeler]] = {}
 
 
-def labeler(method: str, *parameters: Parameter) -> Callable[[Make], Make]:
+def labeler(
+    method: str, *parameters: Parameter, tells_past: bool = False
+) -> Callable[[Make], Make]:
     """Registers the decorated function as a labeler.
 
     Args:
         method: the name that callers choose it by.
         parameters: in the order in which they are shown.
+        tells_past: see `Labeler`.
     """
 
     def register(make: Make) -> Make:
-        LABELERS[method] = Labeler(method, parameters, make)
+        LABELERS[method] = Labeler(method, parameters, make, tells_past)
         return make
 
     return register
@@ -209,6 +215,15 @@ def horizon_bars(config: Mapping[str, Any]) -> int:
         config: as `complete` takes it.
     """
     return int(complete(config).get("horizon", 1))
+
+
+def tells_past(config: Mapping[str, Any]) -> bool:
+    """Whether labels also say what has happened by their own bar (see `Labeler`).
+
+    Args:
+        config: as `complete` takes it.
+    """
+    return find(config.get("method", DEFAULT_METHOD)).tells_past
 
 
 def undefined(count: int) -> Labels:

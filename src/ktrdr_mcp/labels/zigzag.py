@@ -53,7 +53,7 @@ def zigzag(bars: Bars, threshold: float, horizon: int) -> Labels:
     return labels
 
 
-@labeler("zigzag_segments", THRESHOLD)
+@labeler("zigzag_segments", THRESHOLD, tells_past=True)
 def zigzag_segments(bars: Bars, threshold: float) -> Labels:
     """KTRDR's segment label: the legs between the extremes of the closes.
 

@@ -20,7 +20,7 @@ def next_step(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """
     training = metrics["training_metrics"]
     gap = training["final_train_accuracy"] - training["final_val_accuracy"]
-    if metrics["collapsed"]:
+    if metrics["validation_collapsed"]:
         return "Set class_weights to 'balanced', or a smaller labels.width: one class took all."
     if gap > GAP:
         return f"Raise dropout_rate or weight_decay: training is {gap:.2f} above validation."

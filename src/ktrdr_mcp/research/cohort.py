@@ -15,7 +15,8 @@ from ktrdr_mcp.research.dataset import Dataset, View, dataset_of, view_of
 from ktrdr_mcp.research.prepare import Prepared
 
 TWINS = 4
-TWIN_SPAN = 0.6  # share of the rows that a twin predicts, after training on those before
+# a twin predicts the last 60 % of its rows, after training on those before
+TWIN_SPLIT = WalkForward(folds=1, span=0.6, window="expanding")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +78,18 @@ def member(
     return None
 
 
+def twins_fit(prepared: Prepared, config: EffectiveConfig) -> bool:
+    """Whether the rows are enough for a twin, which has about as many as the bars themselves."""
+    return bool(splits_of(prepared.dataset, config, TWIN_SPLIT))
+
+
 def twin_of(prepared: Prepared, config: EffectiveConfig, number: int) -> Member | None:
     """A network that is trained on a noise twin of the bars, or nothing if that cannot be."""
     own = prepared.dataset
     with contextlib.suppress(DataError):
         bars = noise_twin(own.bars, config.seed, number)
         twin = dataset_of(bars, own.rows.first, own.strategy, config.labels)
-        splits = splits_of(twin, config, WalkForward(1, TWIN_SPAN, "expanding"))
+        splits = splits_of(twin, config, TWIN_SPLIT)
         if splits:
             return member("twin", config.seed, twin, splits[0])
     return None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ktrdr_mcp.learn.judge.blocks import BlockSums
 from ktrdr_mcp.learn.judge.family import on_shared_cells
 from ktrdr_mcp.learn.judge.sign_flips import sign_flip_p
 from ktrdr_mcp.research.verdict import blocks_of
@@ -28,7 +29,9 @@ class Difference:
 def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> Difference | None:
     """Compares two trials block by block, each in units of its own T.
 
-    The signs of the differences of block sums are flipped, as in the directional test.
+    The signs of the differences of block sums are flipped, as in the directional test. The blocks
+    are those of the trial with the wider ones; the other's are added up, so that both speak of the
+    same time whatever their horizons.
 
     Args:
         first: scores of one trial.
@@ -39,8 +42,10 @@ def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> Differenc
     one, other = blocks_of(first), blocks_of(second)
     if not len(one) or not len(other):
         return None
-    sums = on_shared_cells(one, [other])
+    wider = 0 if width(one) >= width(other) else 1
+    sums = on_shared_cells((one, other)[wider], [(other, one)[wider]])
     common = sums[:, (sums != 0).all(axis=0)]
+    common = common[::-1] if wider else common
     if not common.shape[1]:
         return None
     lengths = np.linalg.norm(common, axis=1, keepdims=True)
@@ -48,6 +53,11 @@ def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> Differenc
     gap = units[0] - units[1]
     p = min(1.0, 2 * min(sign_flip_p(gap, SEED), sign_flip_p(-gap, SEED))) if gap.any() else 1.0
     return Difference(float(gap.sum()), p, common.shape[1])
+
+
+def width(blocks: BlockSums) -> float:
+    """The mean width of some blocks, in nanoseconds."""
+    return float(blocks.stop[-1] - blocks.start[0]) / len(blocks)
 
 
 def meaning(found: Difference | None) -> str:

@@ -101,7 +101,7 @@ def require_classes(train_labels: npt.NDArray[np.int64]) -> None:
     if len(present) < 2:
         raise NotEnoughData(
             f"Every training row has the label '{CLASSES[present[0]]}'; there is nothing to learn.",
-            hint="Change config.labels (a narrower width, or a smaller threshold) or the range.",
+            hint="Change config.labels (another width or threshold) or the range.",
             field="config.labels",
         )
 

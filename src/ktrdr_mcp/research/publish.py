@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,11 +81,11 @@ def publish(
 def holds(directory: Path, identifier: str) -> bool:
     """Whether a folder holds this model, whole."""
     try:
-        card = (directory / CARD).read_text(encoding="utf-8")
+        card = json.loads((directory / CARD).read_bytes())
         bundle.read(directory)
-    except (OSError, ModelCorrupted):
+    except (OSError, ValueError, ModelCorrupted):
         return False
-    return f'"model_id": "{identifier}"' in card
+    return isinstance(card, dict) and card.get("model_id") == identifier
 
 
 def published(

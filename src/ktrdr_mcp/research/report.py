@@ -61,6 +61,7 @@ def performance(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> dic
         "data": prepared.used.model_dump(),
         "test_period": [moment_text(int(times[0])), moment_text(int(times[-1]))],
         "predicted_shares": dict(zip(CLASSES, test.predicted_shares, strict=True)),
+        "validation_collapsed": outcome.parts["validation"].collapsed,
         "validation_majority": float(class_shares(validation_labels(prepared)).max()),
         "walk_forward": {"tested": outcome.judgement.tested, "folds": outcome.judgement.folds},
         "equity": equity_curve(outcome.judgement.trading),

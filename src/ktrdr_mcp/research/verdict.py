@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ktrdr_mcp.labels.registry import tells_past
 from ktrdr_mcp.learn.judge.blocks import BlockSums
 from ktrdr_mcp.learn.judge.direction import DirectionalTest
 from ktrdr_mcp.learn.judge.family import FamilyJudgement, judge_in_family
@@ -20,7 +21,11 @@ Scores = Mapping[str, Any]
 
 
 def verdict(
-    own: Scores, others: Sequence[Scores | None], trial: int, metrics: Mapping[str, Any]
+    own: Scores,
+    others: Sequence[Scores | None],
+    trial: int,
+    metrics: Mapping[str, Any],
+    labels: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Judges one trial among all others of its family.
 
@@ -29,6 +34,7 @@ def verdict(
         others: those of the family's other trials; None for one without a result.
         trial: the number of this trial, from 1, in the order of their starts.
         metrics: the figures of the training.
+        labels: its complete labels configuration.
     Returns:
         the fields of a `responses.Verdict`.
     """
@@ -37,7 +43,7 @@ def verdict(
     missing = len(others) - len(scored)
     family = judge_in_family(test.blocks, [blocks_of(each) for each in scored], missing)
     leaks = leak_suspected(own["twins"])
-    doubts = Doubts(collapsed=metrics["collapsed"], leak_suspected=leaks)
+    doubts = Doubts(metrics["collapsed"], leaks, tells_past(labels))
     prediction = prediction_verdict(test, family, metrics["data"]["bars"], doubts)
     trading = trading_verdict(
         blocks=len(own["trading"]["timing_blocks"]["sums"]),

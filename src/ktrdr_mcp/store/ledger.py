@@ -23,7 +23,11 @@ class Trial:
 
     task_id: str
     status: str
-    scores: dict[str, Any] | None  # None for a task that has not completed
+    stored_scores: str | None  # JSON; None for a task that has not completed
+
+    def scores(self) -> dict[str, Any] | None:
+        """What the trial came to; takes a while, so it is not for the event loop."""
+        return None if self.stored_scores is None else json.loads(self.stored_scores)
 
 
 class Ledger:
@@ -47,9 +51,7 @@ class Ledger:
             test_end: opening of its last bar.
         """
         rows = await self._database.read(FAMILY, (symbol, test_end, test_start))
-        return [
-            Trial(row[0], row[1], None if row[2] is None else json.loads(row[2])) for row in rows
-        ]
+        return [Trial(*row) for row in rows]
 
     async def count_reading(self, task_id: str) -> int:
         """Counts that a task's test results are read now.

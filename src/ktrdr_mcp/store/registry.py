@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,7 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from ktrdr_mcp.errors import Conflict, ModelNameTaken, ModelNotFound, did_you_mean, shown
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.task_row import json_text
+from ktrdr_mcp.store.task_row import json_text, parsed
 
 NAMES_SHOWN: Final = 10
 
@@ -72,7 +71,7 @@ class ModelRow:
     def from_row(cls, row: sqlite3.Row) -> Self:
         """The value of one row of models."""
         values = {each.name: row[each.name] for each in fields(cls)}
-        return cls(**{**values, "details": json.loads(values["details"])})
+        return cls(**{**values, "details": parsed(values["details"])})
 
     def parameters(self) -> dict[str, str | int | float | None]:
         """The values of its columns by name."""

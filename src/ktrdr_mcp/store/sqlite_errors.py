@@ -11,6 +11,7 @@ from ktrdr_mcp.errors import DatabaseError, StorageError, StorageFull
 
 PRIMARY_CODE_MASK: Final = 0xFF  # the low byte of an extended result code
 DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+UNDECODABLE: Final = "Could not decode"  # Python's own words; SQLite has no code for it
 UNUSABLE_FILE: Final = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_READONLY,
@@ -42,6 +43,8 @@ def meaning_of(error: sqlite3.Error, doing: str) -> StorageError:
         return StorageFull(f"No space left while {doing}.", hint="Free disk space, then try again.")
     if code in DAMAGED:
         return damaged(name)
+    if str(error).startswith(UNDECODABLE):
+        return damaged("a row's text is unreadable")
     if code in UNUSABLE_FILE:
         return StorageError(
             f"The database's file failed while {doing} ({name}).",

@@ -26,10 +26,13 @@ class Doubts:
     Args:
         collapsed: every tested row got the same class.
         leak_suspected: noise twins of the bars were foreseen too.
+        tells_past: the labels also say what has happened by their own bar, which on noise, too,
+            is known.
     """
 
     collapsed: bool = False
     leak_suspected: bool = False
+    tells_past: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ def decided_prediction(
         return (
             "inconclusive",
             f"{evidence}, {adjusted}, but the same configuration foresees noise: a leak.",
+        )
+    if doubts.tells_past:
+        return (
+            "inconclusive",
+            f"{evidence}, {adjusted}, but labels that tell the past can be right on noise.",
         )
     return "skill", f"{evidence}, {adjusted}: direction is foreseen better than luck explains."
 
@@ -154,8 +162,13 @@ def trading_verdict(
 
 
 def leak_suspected(twin_p: list[float]) -> bool:
-    """Whether two or more noise twins were foreseen (p <= 0.02); there is nothing to foresee."""
+    """Whether too many noise twins were foreseen (p <= 0.02); there is nothing to foresee."""
     return sum(p <= CRITICAL_P for p in twin_p) >= TWINS_FOR_SUSPICION
+
+
+def leak_tested(twin_p: list[float]) -> bool:
+    """Whether there were twins enough for a leak to show."""
+    return len(twin_p) >= TWINS_FOR_SUSPICION
 
 
 def luck_line(trial: int, family: FamilyJudgement) -> str:

@@ -1,0 +1,106 @@
+"""Starting a laboratory as a process of its own, which outlives its starter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from ktrdr_mcp import durable
+from ktrdr_mcp.errors import KtrdrError, LabUnavailable
+from ktrdr_mcp.lab import ownership, refusal
+from ktrdr_mcp.paths import Workspace
+
+LOG: Final = "lab.log"
+MAX_LOG_BYTES: Final = 1024**2
+TAIL_BYTES: Final = 64 * 1024
+LOCKED: Final = 3  # the exit code of `lab run` when another process was first
+LOG_HINT: Final = "See `ktrdr-mcp lab logs`, or .ktrdr/lab.log in the workspace."
+
+
+def log_file(workspace: Workspace) -> Path:
+    """Where a detached laboratory writes what happens."""
+    return workspace.internal / LOG
+
+
+def launch(workspace: Workspace) -> subprocess.Popen[bytes]:
+    """Starts a laboratory that shares nothing with this process but the log file.
+
+    Args:
+        workspace: its folder; made if it is missing.
+    Raises:
+        StorageError: the workspace cannot be written.
+        LabUnavailable: the system gives no process.
+    """
+    # -P: the folder that it runs in must not provide its modules
+    command = [sys.executable, "-P", "-m", "ktrdr_mcp", "--workspace", str(workspace.root)]
+    with durable.storage_errors("starting the laboratory"):
+        workspace.internal.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refusal.remove(workspace)
+        log = os.open(log_file(workspace), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        process = subprocess.Popen(  # noqa: S603 (our own program)
+            [*command, "lab", "run"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=workspace.root,
+            **detached(),
+        )
+    except OSError as error:
+        raise LabUnavailable(
+            f"The laboratory of this workspace cannot be started: {error.strerror}.",
+            hint="Free memory or processes, then call again.",
+        ) from error
+    finally:
+        os.close(log)
+    threading.Thread(target=process.wait, name="laboratory-reaper", daemon=True).start()
+    return process
+
+
+def detached() -> dict[str, Any]:
+    """What keeps a process alive when its starter, its group or its terminal end."""
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        return {"creationflags": flags | subprocess.CREATE_BREAKAWAY_FROM_JOB}
+    return {"start_new_session": True}
+
+
+def reason_of(workspace: Workspace, code: int) -> KtrdrError | None:
+    """Why a laboratory ended while it was starting; None if another process was first."""
+    if code == LOCKED:
+        return None
+    told = refusal.read(workspace)
+    return told or LabUnavailable(
+        f"The laboratory of this workspace ended while it started, with exit code {code}.",
+        hint=f"{LOG_HINT} Its last line: {(log_lines(workspace, 1) or ['none'])[-1]}",
+    )
+
+
+def log_lines(workspace: Workspace, count: int) -> list[str]:
+    """The last lines of the log, oldest first; none if there is no log."""
+    try:
+        with log_file(workspace).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-count:]
+
+
+def bound_log(workspace: Workspace) -> None:
+    """Begins a new log file when this process's has grown large; one older file is kept."""
+    path = log_file(workspace)
+    with contextlib.suppress(OSError):  # a log that cannot be bounded must not end a laboratory
+        ours = os.fstat(sys.stderr.fileno())
+        if ours.st_size <= MAX_LOG_BYTES or (ours.st_dev, ours.st_ino) != ownership.identity(path):
+            return
+        path.replace(path.with_name(f"{LOG}.1"))
+        fresh = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        for stream in (1, 2):
+            os.dup2(fresh, stream)
+        os.close(fresh)

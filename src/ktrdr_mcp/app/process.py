@@ -1,0 +1,136 @@
+"""A detached laboratory's own process: its life from the start to the end that it finds itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final, NoReturn
+
+import anyio
+
+from ktrdr_mcp.app.announcing import Announced, announced
+from ktrdr_mcp.app.ending import end_process, termination
+from ktrdr_mcp.app.launching import bound_log
+from ktrdr_mcp.errors import InvalidRequest, KtrdrError, WorkspaceLocked, shown
+from ktrdr_mcp.lab import address, refusal
+from ktrdr_mcp.paths import Workspace
+
+IDLE_VARIABLE: Final = "KTRDR_LAB_IDLE_S"
+IDLE_S: Final = 900.0
+TICK_S: Final = 1.0
+WATCH_S: Final = 0.5
+
+log = logging.getLogger(__name__)
+
+
+async def run_lab(workspace: Workspace) -> NoReturn:
+    """Runs a laboratory for other processes until it is idle, told to end, or robbed of its lock.
+
+    Args:
+        workspace: the folder to own.
+    Raises:
+        WorkspaceLocked: another process owns it.
+        KtrdrError: it cannot start; the reason is left in the workspace for the starter.
+    """
+    from ktrdr_mcp.faces.logs import configure_logging
+
+    configure_logging()
+    bound_log(workspace)
+    started, stop = asyncio.Event(), asyncio.Event()
+
+    def signalled(task: asyncio.Task[None]) -> None:
+        if not started.is_set() and not task.cancelled():
+            end_process(0)  # nothing runs yet, and every step of the start may be repeated
+        stop.set()
+
+    asyncio.create_task(termination(), name="termination").add_done_callback(signalled)
+    try:
+        idle_s = idle_limit_s(os.environ)
+        async with announced(workspace, kind="detached", stop=stop.set) as opened:
+            started.set()
+            with watched(workspace, opened):
+                await until_the_end(workspace, opened, stop, idle_s)
+    except WorkspaceLocked:
+        raise
+    except KtrdrError as error:
+        log.error("The laboratory cannot start: %s %s", error.message, error.hint)
+        with contextlib.suppress(KtrdrError):
+            refusal.write(workspace, error)
+        raise
+    log.info("The laboratory has ended; everything is stored")
+    end_process(0)
+
+
+def idle_limit_s(environment: Mapping[str, str]) -> float:
+    """How long to stay without work and without clients. Raises InvalidRequest."""
+    text = environment.get(IDLE_VARIABLE, "").strip()
+    try:
+        seconds = float(text) if text else IDLE_S
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise InvalidRequest(
+            f"{IDLE_VARIABLE} is {shown(text)}, which is no number of seconds.",
+            hint=f"Set it to a number such as {IDLE_S:.0f}, or leave it out.",
+        )
+    return seconds
+
+
+async def until_the_end(
+    workspace: Workspace, opened: Announced, stop: asyncio.Event, idle_s: float
+) -> None:
+    """Returns when a signal or another process says so, or when nobody needs the laboratory."""
+    log.info("The laboratory runs, process %d; it ends after %g s without use", os.getpid(), idle_s)
+    reasons = {
+        asyncio.create_task(stop.wait()): "it was told to",
+        asyncio.create_task(idle(workspace, opened, idle_s)): "nobody needed it",
+    }
+    done, others = await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    for task in done:
+        task.result()
+        log.info("The laboratory ends: %s", reasons[task])
+
+
+async def idle(workspace: Workspace, opened: Announced, idle_s: float) -> None:
+    """Returns when there has been neither work nor a client for so long."""
+    worked_at = time.monotonic()
+    while True:
+        await anyio.sleep(min(TICK_S, max(WATCH_S / 10, idle_s / 4)))
+        bound_log(workspace)
+        if opened.manager.running:
+            worked_at = time.monotonic()
+        alone_s = min(opened.presence.alone_s, time.monotonic() - worked_at)
+        if alone_s >= idle_s and not await opened.has_work():
+            return
+
+
+@contextlib.contextmanager
+def watched(workspace: Workspace, opened: Announced) -> Iterator[None]:
+    """Ends this process within two seconds once its lock, its address or the workspace is gone.
+
+    In a thread, so that a busy event loop does not delay it. At once and without a drain, because
+    another process may own the workspace by now.
+    """
+    leaving = threading.Event()
+
+    def watch() -> None:
+        while not leaving.wait(WATCH_S):
+            if not (opened.ownership.lasts() and address.file_of(workspace).exists()):
+                if not leaving.is_set():
+                    log.error("The laboratory's lock or address is gone, and so it ends at once")
+                    end_process(1)
+                return
+
+    threading.Thread(target=watch, name="lock-watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        leaving.set()

@@ -1,0 +1,212 @@
+"""The laboratory of a workspace, wherever it runs: found, or started."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import anyio
+
+from ktrdr_mcp import __version__
+from ktrdr_mcp.app import launching
+from ktrdr_mcp.app.announcing import announced
+from ktrdr_mcp.app.stopping import stop_lab
+from ktrdr_mcp.contract import CONTRACT_VERSION, Lab
+from ktrdr_mcp.errors import KtrdrError, LabUnavailable, WorkspaceLocked
+from ktrdr_mcp.lab import address
+from ktrdr_mcp.lab.address import LabAddress
+from ktrdr_mcp.lab.ownership import is_owned, locked
+from ktrdr_mcp.lab.remote import RemoteLab
+from ktrdr_mcp.paths import Workspace
+
+STARTS_S: Final = (
+    45.0  # of the minute that clients wait; until the owner of a workspace says where it is
+)
+POLL_S: Final = 0.05
+MOST_LAUNCHES: Final = 5  # of processes that found another one first, which then ended
+
+
+@asynccontextmanager
+async def connect(workspace: Workspace, *, in_process: bool = False) -> AsyncIterator[Lab]:
+    """A laboratory to work with, until the block ends.
+
+    Args:
+        workspace: the folder; made if it is missing.
+        in_process: run it here if nobody owns the workspace, rather than in a process of its own.
+    Raises:
+        WorkspaceLocked: another process owns it and does not answer.
+        LabUnavailable: the owner is of another version, or none can be started.
+        StorageError: the workspace cannot be read or written.
+    """
+    if in_process:
+        async with AsyncExitStack() as stack:
+            yield await here(workspace, stack)
+    else:
+        async with Reaching(workspace) as reaching:
+            await reaching.find()
+            yield reaching.lab
+
+
+async def here(workspace: Workspace, stack: AsyncExitStack) -> Lab:
+    """The owner's laboratory, or one in this process, to be left with the stack."""
+    deadline = time.monotonic() + STARTS_S
+    while True:
+        try:
+            return (await stack.enter_async_context(announced(workspace))).lab
+        except WorkspaceLocked:
+            if await usable(workspace) is not None:
+                remote = RemoteLab(lambda: address.read(workspace))
+                return await stack.enter_async_context(remote)
+            if time.monotonic() > deadline:
+                raise
+        await anyio.sleep(POLL_S)
+
+
+class Reaching:
+    """Looks for the laboratory once for all calls that need it, and stays with it.
+
+    Args:
+        workspace: its folder.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.lab = RemoteLab(lambda: address.read(workspace), self.find)
+        self._workspace = workspace
+        self._search: asyncio.Task[LabAddress] | None = None
+        self._stay: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Nothing is looked for yet."""
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leaves the laboratory; it goes on."""
+        tasks = [task for task in (self._search, self._stay) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.lab.__aexit__(error_type, error, traceback)
+
+    def begin(self) -> asyncio.Task[LabAddress]:
+        """Looks for the laboratory, or starts it, beside whatever else happens."""
+        if self._search is None or self._search.done():
+            self._search = asyncio.create_task(self._found(), name="reaching")
+            # if nobody waits for it, the next call tells of the same failure
+            self._search.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._search
+
+    async def find(self) -> LabAddress:
+        """Where the laboratory is; a caller that gives up does not end the search of others.
+
+        Raises:
+            KtrdrError: it cannot be reached or started.
+        """
+        return await asyncio.shield(self.begin())
+
+    async def _found(self) -> LabAddress:
+        """Where the laboratory is, and this process stays in it."""
+        found = await reach(self._workspace)
+        if self._stay is not None:
+            self._stay.cancel()
+        self._stay = asyncio.create_task(self.lab.stay(found), name="staying")
+        return found
+
+
+async def reach(workspace: Workspace) -> LabAddress:
+    """Where the workspace's laboratory answers; starts it if nobody owns the workspace.
+
+    Raises:
+        WorkspaceLocked: another process owns the workspace and does not answer.
+        LabUnavailable: its version does not fit, or it does not start.
+        KtrdrError: why it could not start, as it said it.
+    """
+    deadline = time.monotonic() + STARTS_S
+    started: subprocess.Popen[bytes] | None = None
+    launches = 0
+    while True:
+        found = await usable(workspace, ours=started.pid if started else None)
+        if found is not None:
+            return found
+        if started is not None and (code := started.poll()) is not None:
+            reason = launching.reason_of(workspace, code)
+            if reason is not None or launches == MOST_LAUNCHES:
+                raise reason or locked(workspace)
+            started = None
+        if started is None and not is_owned(workspace):
+            started, launches = launching.launch(workspace), launches + 1
+        if time.monotonic() > deadline:
+            raise locked(workspace) if started is None else late()
+        await anyio.sleep(POLL_S)
+
+
+def late() -> LabUnavailable:
+    """The refusal when a laboratory takes long to start."""
+    return LabUnavailable(
+        f"The laboratory of this workspace has been starting for {STARTS_S:.0f} s.",
+        hint=f"Call again in a moment. {launching.LOG_HINT}",
+    )
+
+
+async def usable(workspace: Workspace, ours: int | None = None) -> LabAddress | None:
+    """Where the owner of the workspace answers; None if none does, or not yet.
+
+    An older detached laboratory is ended first.
+
+    Args:
+        workspace: its folder.
+        ours: the process that was started for this search; a newer one there is not.
+    Raises:
+        LabUnavailable: it speaks another version of the contract.
+    """
+    owner = address.read(workspace)
+    if owner is None:
+        return None
+    try:
+        async with RemoteLab(lambda: owner) as remote:
+            await remote.health()
+    except KtrdrError:  # an address that a crash left, or an owner that is about to end
+        return None
+    fit = fitness(owner)
+    if fit == "use" or owner.pid == ours:
+        return owner
+    if fit == "replace":
+        await stop_lab(workspace)
+        return None
+    remedy = (
+        "Upgrade ktrdr-mcp to that version."
+        if release(owner.version) > release(__version__)
+        else "End that process, or use the same version of ktrdr-mcp."
+    )
+    raise LabUnavailable(
+        f"Process {owner.pid} owns this workspace and is version {owner.version}, contract"
+        f" {owner.contract_version}; this is {__version__}, contract {CONTRACT_VERSION}.",
+        hint=remedy,
+    )
+
+
+def fitness(owner: LabAddress) -> Literal["use", "replace", "refuse"]:
+    """What to do with the laboratory that there is.
+
+    Only a newer version replaces an older one, and only one that ends by itself anyway.
+    """
+    if owner.kind == "detached" and release(owner.version) < release(__version__):
+        return "replace"
+    majors = {text.partition(".")[0] for text in (owner.contract_version, CONTRACT_VERSION)}
+    return "use" if len(majors) == 1 else "refuse"
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else ()

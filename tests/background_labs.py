@@ -1,0 +1,66 @@
+"""Ends the laboratories that a test started in the background, however the test ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from ktrdr_mcp.lab import address
+from ktrdr_mcp.lab.ownership import is_owned, lock_file
+from ktrdr_mcp.paths import Workspace
+
+IDLE = {"KTRDR_LAB_IDLE_S": "20"}  # should all else fail
+ENDS_S = 30
+
+
+def wait_until(reached, limit_s: float = ENDS_S) -> None:
+    """Returns once it is so."""
+    deadline = time.monotonic() + limit_s
+    while not reached():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def end_labs(folder: Path) -> None:
+    """Kills every detached laboratory of the workspaces below a folder."""
+    for lock in list(folder.rglob("lab.lock")):
+        workspace = Workspace(lock.parent.parent)
+        owner = address.read(workspace)
+        if owner is not None and owner.pid == os.getpid():
+            continue
+        if owner is not None and owner.kind == "detached" and is_owned(workspace):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(owner.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        lock_file(workspace).unlink(missing_ok=True)  # one that starts ends when it sees this
+
+
+def lab_pid(folder: Path) -> int:
+    """The process of a workspace's laboratory, once it says so."""
+    workspace = Workspace(folder)
+    wait_until(lambda: address.read(workspace) is not None)
+    return address.read(workspace).pid
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its starter does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    if not status.exists():
+        return True
+    return status.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def descriptors(pid: int | str = "self") -> set[str]:
+    """What a process has open, where the system tells."""
+    folder = Path(f"/proc/{pid}/fd")
+    found = set()
+    for each in folder.iterdir() if folder.exists() else ():
+        with contextlib.suppress(FileNotFoundError):  # the listing itself was open
+            found.add(f"{each.readlink()}")
+    return found
