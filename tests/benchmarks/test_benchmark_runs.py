@@ -13,7 +13,7 @@ TITLES = (
     "K networks at once",
     "The floor",
     "Features and labels",
-    "The default job",
+    "Start to completed",
     "Predictions",
     "Memory",
     "On CUDA",

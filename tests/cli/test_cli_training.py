@@ -10,8 +10,8 @@ import sys
 from typing import Any
 
 import pytest
+from command_line import QUICK
 
-from conftest import QUICK
 from ktrdr_mcp.cli import following, session
 from ktrdr_mcp.cli.endings import Interrupted
 from ktrdr_mcp.cli.following import TrainingEnded

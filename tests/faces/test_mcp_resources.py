@@ -41,7 +41,9 @@ async def test_the_templates_are_listed(connect: Connect) -> None:
         "training://{task_id}": "application/json",
         "model://{model_name}": "application/json",
         "strategy://{name}": "application/yaml",
-        "equity://{model_name}/{start_date}/{end_date}": "application/json",
+        "equity://{model_name}/{start_date}/{end_date}/{symbol}/{cost_bps}/{sides}": (
+            "application/json"
+        ),
     }
 
 
@@ -142,7 +144,8 @@ async def test_a_defect_while_reading_is_logged_and_not_shown(
 
 @pytest.mark.asyncio
 async def test_an_equity_curve_is_read_by_model_and_dates(connect: Connect, lab: FakeLab) -> None:
-    content = await read(connect, "equity://alpha/2025-01-01/-")
+    content = await read(connect, "equity://alpha/2025-01-01/-/AAPL/2.5/long")
     assert json.loads(content.text)["out_of_sample"][0]["equity"] == 1.01
     (_, request), *_ = lab.calls
     assert (request.start_date, request.end_date) == ("2025-01-01", None)
+    assert (request.symbol, request.cost_bps, request.long_only) == ("AAPL", 2.5, True)

@@ -25,9 +25,9 @@ SHORT = ["kill:1:75:65", "full:1:160:70", "loop:0:3:1", "persistent:0:0:1"]
 LONG = [
     "kill:1:1:1",
     "full:1:1:1",
-    "full:5:1:3",
+    "full:5:1:6",
     "failing:1:1:1",
-    "readonly:1:1:3",
+    "readonly:1:1:6",
     "limit:0:1:1",
     "loop:0:3:1",
     "persistent:0:0:1",

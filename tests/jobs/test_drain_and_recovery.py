@@ -15,6 +15,7 @@ from gated_runner import BOUND_S, RESULT, GatedRunner
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import Draining
+from ktrdr_mcp.jobs.executor import Work
 from ktrdr_mcp.jobs.manager import JobManager
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
@@ -217,3 +218,25 @@ async def test_a_process_with_a_run_that_never_ends_still_exits(tmp_path: Path) 
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
     ended = await asyncio.to_thread(subprocess.run, command, timeout=30, check=False)
     assert ended.returncode == 0
+
+
+async def test_what_a_task_leaves_is_cleaned_up_when_it_will_not_run_again(
+    runner: GatedRunner, new_task: New, tasks: TaskStore, tmp_path: Path
+) -> None:
+    cleaned: list[str] = []
+    work = Work(runner, tmp_path.joinpath, cleaned.append)
+    runner.errors["bad"] = ValueError()
+    for task_id in ("ok", "bad", "obey"):
+        runner.gate(task_id).opened.set()
+    async with JobManager(tasks, work, concurrency=1) as manager:
+        await manager.submit(new_task("ok"))
+        await manager.submit(new_task("bad"))
+        assert (await manager.wait("bad", BOUND_S)).status == "failed"
+        assert cleaned == ["ok", "bad"]
+    async with JobManager(tasks, Work(turns_without_end, tmp_path.joinpath, cleaned.append)) as one:
+        await one.submit(new_task("drained"))
+        await until_running(one, "drained")
+    assert cleaned == ["ok", "bad"]
+    async with JobManager(tasks, work, concurrency=0) as manager:
+        await manager.cancel("drained")
+    assert cleaned == ["ok", "bad", "drained"]

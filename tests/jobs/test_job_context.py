@@ -167,3 +167,35 @@ async def test_a_running_training_never_says_100_percent() -> None:
     context = context_on(FairLease(), Clock())
     context.report(epoch(100))
     assert (context.live.percent, context.live.remaining_s) == (99, 0.0)
+
+
+async def test_a_resumed_run_measures_only_its_own_epochs() -> None:
+    clock = Clock()
+    context = context_on(FairLease(), clock)
+    context.resumed(40, None)
+    context.report(epoch(40))  # what the earlier run had reported last
+    assert (context.live.percent, context.live.seconds_per_epoch) == (40, None)
+    for number in (41, 42):
+        clock.now_s += 3
+        context.report(epoch(number))
+    assert context.live.seconds_per_epoch == pytest.approx(3)
+    assert context.live.resumed_from == "epoch 40"
+
+
+async def test_a_run_that_begins_anew_says_why() -> None:
+    context = context_on(FairLease(), Clock())
+    context.resumed(0, "the checkpoint has another format")
+    assert context.live.resumed_from == "epoch 0: the checkpoint has another format"
+
+
+@pytest.mark.parametrize(
+    ("requests", "draining"),
+    [([True], True), ([False], False), ([True, False], False), ([False, True], False)],
+)
+async def test_only_a_run_that_nobody_cancelled_is_worth_keeping(
+    requests: list[bool], draining: bool
+) -> None:
+    context = context_on(FairLease(), Clock())
+    for each in requests:
+        context.request_stop(draining=each)
+    assert (context.stop_requested, context.draining) == (True, draining)

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from ktrdr_mcp.context import Cancelled, Progress
-from ktrdr_mcp.errors import Diverged, NotEnoughData
+from ktrdr_mcp.errors import Diverged, NotEnoughData, StorageFull
 from ktrdr_mcp.jobs.executor import Ended
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.outcome import Outcome, outcome_of
@@ -113,3 +113,20 @@ def test_long_texts_are_cut_to_what_a_status_may_hold() -> None:
     columns = outcome(Ended(error=error)).columns
     assert len(str(columns["error_message"])) == MAX_ERROR_CHARACTERS
     assert len(str(columns["error_hint"])) == MAX_ERROR_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("live", "error", "stage"),
+    [
+        (Live(0.0), NotEnoughData("Too few bars.", hint="Widen the range."), "preparing"),
+        (LIVE, Diverged("NaN.", hint="Lower it."), "training"),
+        (LIVE, StorageFull("No space left.", hint="Free some."), "publishing"),
+        (Live(0.0).resumed(3, None), ValueError(), "training"),
+    ],
+)
+def test_every_failure_says_how_far_the_run_had_come(
+    live: Live, error: Exception, stage: str
+) -> None:
+    found = outcome_of("t1", Ended(error=error), live, stop_requested=False)
+    assert found is not None
+    assert found.columns["error_stage"] == stage

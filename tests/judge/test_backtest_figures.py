@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import empyrical
 import numpy as np
 import pytest
 
@@ -90,7 +91,6 @@ def test_every_figure_equals_a_loop_over_bars(seed: int, rule: TradingRule) -> N
 
 @pytest.mark.parametrize("seed", range(5))
 def test_returns_are_measured_as_empyrical_measures_them(seed: int) -> None:
-    empyrical = pytest.importorskip("empyrical")
     returns = np.random.default_rng(seed).standard_t(4, 500) * 0.01
     found = performance(returns, 252)
     assert found.total_return == pytest.approx(empyrical.cum_returns_final(returns), abs=1e-8)

@@ -13,6 +13,7 @@ from ktrdr_mcp.learn.judge.verdict import (
     Doubts,
     PredictionVerdict,
     leak_suspected,
+    leak_tested,
     luck_line,
     prediction_verdict,
     trading_verdict,
@@ -118,10 +119,22 @@ def test_trading_is_judged_by_its_rules(arguments: tuple[float, ...], expected: 
     assert found.reason.endswith(".")
 
 
-def test_two_twins_that_are_foreseen_make_a_leak() -> None:
-    assert leak_suspected([0.02, 0.5, 0.001, 0.9])
-    assert not leak_suspected([0.021, 0.5, 0.001, 0.9])
+def test_three_twins_that_are_foreseen_make_a_leak() -> None:
+    assert leak_suspected([0.02, 0.5, 0.001, 0.02])
+    assert not leak_suspected([0.021, 0.5, 0.001, 0.02])
     assert not leak_suspected([])
+
+
+def test_fewer_than_three_twins_cannot_show_a_leak() -> None:
+    assert leak_tested([0.9, 0.9, 0.9])
+    assert not leak_tested([0.001, 0.001])
+
+
+def test_labels_that_tell_the_past_are_no_ground_for_skill() -> None:
+    found = verdict(doubts=Doubts(tells_past=True))
+    assert found.prediction == "inconclusive"
+    assert "tell the past" in found.reason
+    assert found.needs == "Labels that tell the future only, such as triple_barrier."
 
 
 def test_the_luck_line_reads_as_promised() -> None:

@@ -53,3 +53,19 @@ def write_csv() -> Callable[..., None]:
         (workspace.data / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     return write
+
+
+@pytest.fixture
+def write_strategy() -> Callable[..., None]:
+    """Writes a strategy called "changing" into a workspace."""
+
+    def write(workspace: Workspace, period: int) -> None:
+        workspace.strategies.mkdir(parents=True, exist_ok=True)
+        (workspace.strategies / "changing.yaml").write_text(
+            "name: changing\n"
+            f"indicators:\n  - {{name: rsi, type: rsi, params: {{period: {period}}}}}\n"
+            "fuzzy_sets:\n  rsi: auto\n",
+            encoding="utf-8",
+        )
+
+    return write

@@ -10,6 +10,7 @@ from lab_bench import SHORT
 
 from ktrdr_mcp.contract import parse, requests
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData, TaskNotCompleted
+from ktrdr_mcp.lab.backtesting import rule_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -182,6 +183,8 @@ async def test_costs_and_rules_change_a_backtest_as_they_should(bench) -> None:
     free, usual, dear = [await net(cost_bps=cost) for cost in (0.0, 5.0, 50.0)]
     assert free > usual > dear
     assert usual == await net()
+    asked = parse(requests.BacktestModel, {"model_name": "traded", "cost_bps": 2.5})
+    assert (await bench.lab.backtest_model(asked)).equity == "equity://traded/-/-/-/2.5/-"
     assert np.isfinite(await net(long_only=True))
 
 
@@ -192,3 +195,68 @@ async def test_a_backtest_of_too_few_bars_is_refused(bench) -> None:
             await bench.lab.backtest_model(
                 parse(requests.BacktestModel, {"model_name": "traded", **dates})
             )
+
+
+async def test_labels_that_tell_the_past_never_give_skill_on_noise(bench, write_csv) -> None:
+    write_csv(bench.workspace, rows=3_000)
+    labels = {"method": "zigzag_segments", "threshold": 0.01}
+    config = {**SHORT, "epochs": 10, "labels": labels}
+    verdict = (await bench.performance(await bench.trained(symbol="TEST", config=config))).verdict
+    assert verdict.prediction == "inconclusive"
+    assert "adjusted p below 0.001" in verdict.reason
+    assert "tell the past" in verdict.reason
+
+
+async def test_a_judgement_that_the_rows_are_too_few_for_is_announced(bench, write_csv) -> None:
+    write_csv(bench.workspace, rows=300)
+    config = {**SHORT, "control": True, "walk_forward": {"folds": 20}}
+    started = await bench.start(symbol="TEST", config=config)
+    assert any("0 of 20 walk-forward folds" in warning for warning in started.warnings)
+    assert any("control finds no leak here" in warning for warning in started.warnings)
+    await bench.finish(started.task_id)
+    assert (await bench.performance(started.task_id)).leak_suspected is None
+
+
+async def test_comparing_names_ranges_labels_and_changed_strategies(bench, write_strategy) -> None:
+    ids = []
+    for period in (14, 21):
+        write_strategy(bench.workspace, period)
+        ids.append(await bench.trained(strategy="changing"))
+    later = {"start_date": "2025-01-01", "config": {**SHORT, "labels": {"horizon": 4}}}
+    ids.append(await bench.trained(strategy="changing", **later))
+    compared = await bench.lab.compare_trainings(
+        parse(requests.CompareTrainings, {"task_ids": ids[:2]})
+    )
+    assert set(compared.differences) == {"strategy_sha256"}
+    compared = await bench.lab.compare_trainings(
+        parse(requests.CompareTrainings, {"task_ids": ids[1:]})
+    )
+    assert set(compared.differences) == {"start_date", "labels.horizon"}
+    assert compared.summary.startswith("Their labels differ")
+
+
+async def test_a_reproduction_that_came_to_nothing_is_tried_again(bench) -> None:
+    task_id = await bench.trained()
+    others = [(await bench.start(config=FOREVER)).task_id for _ in range(2)]
+    told = await bench.lab.reproduce_training(
+        parse(requests.ReproduceTraining, {"task_id": task_id, "wait_s": 0})
+    )
+    for other in (told.reproduction_task_id, *others):
+        await bench.cancel(other)
+    again = await bench.lab.reproduce_training(
+        parse(requests.ReproduceTraining, {"task_id": task_id})
+    )
+    assert again.reproduction_task_id != told.reproduction_task_id
+    assert again.result == "match"
+
+
+async def test_a_backtest_holds_positions_as_long_as_the_training_did(bench) -> None:
+    config = {**SHORT, "labels": {"method": "zigzag_segments", "threshold": 0.01}}
+    task_id = await bench.trained(config=config)
+    await bench.save(task_id, "traded")
+    history = await bench.lab.training_history(task_id)
+    horizon = history["performance"]["trading_rule"]["horizon"]
+    assert horizon > 1
+    loaded = bench.lab._shelf.load(await bench.lab._library.newest("traded"))
+    rule = rule_of(loaded, parse(requests.BacktestModel, {"model_name": "traded"}))
+    assert rule.horizon == horizon

@@ -9,7 +9,7 @@ import pytest
 
 from ktrdr_mcp.contract.config import TrainingConfig
 from ktrdr_mcp.errors import InvalidRequest, LimitExceeded
-from ktrdr_mcp.labels.registry import LABELERS, complete, horizon_bars
+from ktrdr_mcp.labels.registry import LABELERS, complete, horizon_bars, tells_past
 
 
 def test_the_contract_names_every_method() -> None:
@@ -125,3 +125,8 @@ def test_each_bound_is_kept(config: dict[str, Any], accepted: bool) -> None:
 )
 def test_the_nominal_horizon(config: dict[str, Any], expected: int) -> None:
     assert horizon_bars(config) == expected
+
+
+def test_only_segments_tell_the_past() -> None:
+    assert [method for method in LABELERS if tells_past({"method": method})] == ["zigzag_segments"]
+    assert not tells_past({})

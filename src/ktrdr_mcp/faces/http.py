@@ -185,11 +185,11 @@ async def refuse_route(request: Request, error: Exception) -> Response:
 
 
 def methods_of(request: Request) -> list[str]:
-    """The methods of every route that the request's path fits."""
-    fitting = (
-        route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE
-    )
-    return sorted({method for route in fitting for method in getattr(route, "methods", None) or ()})
+    """The methods of the request's path, or of the paths that it fits if none is just so."""
+    routes = request.app.routes
+    same = [route for route in routes if route.path == request.scope["path"]]
+    fitting = [route for route in routes if route.matches(request.scope)[0] != Match.NONE]
+    return sorted({method for route in same or fitting for method in route.methods or ()})
 
 
 async def refuse_defect(request: Request, error: Exception) -> Response:

@@ -22,9 +22,10 @@ TEMPLATES: Final = (
     "training://{task_id}",
     "model://{model_name}",
     "strategy://{name}",
-    "equity://{model_name}/{start_date}/{end_date}",
+    "equity://{model_name}/{start_date}/{end_date}/{symbol}/{cost_bps}/{sides}",
 )
-NO_DATE: Final = "-"  # in the address of an equity curve
+LEFT_OUT: Final = "-"  # in the address of an equity curve
+SIDES: Final = {"long": True, "both": False}
 
 # Every name is checked by `paths`, whose sentence says more than the SDK's refusal.
 OUR_OWN_CHECKS: Final = ResourceSecurity(
@@ -78,19 +79,35 @@ def add_resources(server: MCPServer[Any], lab: Lab) -> None:
     @server.resource(
         equity,
         name="equity",
-        description="The equity curve of a backtest_model call; '-' stands for no date.",
+        description="The equity curve of a backtest_model call, whose reply names the address.",
         mime_type="application/json",
         security=OUR_OWN_CHECKS,
     )
-    async def read_equity(model_name: str, start_date: str, end_date: str) -> str:
+    async def read_equity(
+        model_name: str, start_date: str, end_date: str, symbol: str, cost_bps: str, sides: str
+    ) -> str:
         async def curve(checked: str) -> dict[str, Any]:
-            dates = {"start_date": start_date, "end_date": end_date}
-            given = {name: date for name, date in dates.items() if date != NO_DATE}
+            raw = {
+                "start_date": start_date,
+                "end_date": end_date,
+                "symbol": symbol,
+                "cost_bps": number(cost_bps),
+                "long_only": SIDES.get(sides, sides),
+            }
+            given = {name: value for name, value in raw.items() if value != LEFT_OUT}
             return await lab.equity_curve(
                 parse(requests.BacktestModel, {"model_name": checked, **given})
             )
 
         return await content(paths.model_name, model_name, curve, compact_json)
+
+
+def number(text: str) -> float | str:
+    """The number that a text says, or the text, for the contract to refuse."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def compact_json(document: dict[str, Any]) -> str:

@@ -122,8 +122,10 @@ def summary(unseen: Backtest | None) -> str:
 
 def address(request: BacktestModel) -> str:
     """The resource with the equity curve."""
-    start, end = request.start_date or "-", request.end_date or "-"
-    return f"equity://{request.model_name}/{start}/{end}"
+    sides = {None: "-", True: "long", False: "both"}[request.long_only]
+    chosen = (request.start_date, request.end_date, request.symbol, request.cost_bps)
+    parts = ["-" if part is None else str(part) for part in chosen]
+    return "/".join([f"equity://{request.model_name}", *parts, sides])
 
 
 def equity(traded: Traded) -> dict[str, Any]:

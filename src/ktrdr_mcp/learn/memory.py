@@ -10,8 +10,9 @@ from typing import Final
 from ktrdr_mcp.errors import LimitExceeded
 
 FLOAT_BYTES: Final = 4
-# weights, gradients, two moments, best weights and the working space of the update
-COPIES_OF_PARAMETERS: Final = 6
+# weights, gradients, two moments, best weights and the working space of the update; for a
+# checkpoint, copies of weights, best weights and moments, and the bytes of these
+COPIES_OF_PARAMETERS: Final = 6 + 8
 # activation, its gradient, dropout mask and working space
 COPIES_OF_ACTIVATIONS: Final = 4
 COPIES_OF_FEATURES: Final = 3

@@ -10,7 +10,7 @@ import numpy as np
 
 from ktrdr_mcp.learn.judge.blocks import BlockSums
 from ktrdr_mcp.learn.judge.family import on_shared_cells
-from ktrdr_mcp.learn.judge.sign_flips import sign_flip_p
+from ktrdr_mcp.learn.judge.sign_flips import TIE, sign_flip_p
 from ktrdr_mcp.research.verdict import blocks_of
 
 SURE_P = 0.05
@@ -51,6 +51,7 @@ def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> Differenc
     lengths = np.linalg.norm(common, axis=1, keepdims=True)
     units = common / np.where(lengths > 0, lengths, 1.0)
     gap = units[0] - units[1]
+    gap[np.abs(gap) < TIE] = 0.0
     p = min(1.0, 2 * min(sign_flip_p(gap, SEED), sign_flip_p(-gap, SEED))) if gap.any() else 1.0
     return Difference(float(gap.sum()), p, common.shape[1])
 

@@ -1,0 +1,107 @@
+"""Who counts as a client of a laboratory that ends when it has none."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from asgi_caller import TOKEN
+from fake_lab import FakeLab
+
+from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp.errors import Draining, LabUnavailable
+from ktrdr_mcp.faces.guard import Rules
+from ktrdr_mcp.faces.http import build_face
+from ktrdr_mcp.faces.http_server import listen, serving, url_of
+from ktrdr_mcp.faces.presence import Presence, owner_routes
+from ktrdr_mcp.lab.address import LabAddress
+from ktrdr_mcp.lab.remote import RemoteLab
+
+pytestmark = pytest.mark.asyncio
+
+ALL_TASKS = parse(requests.ListTasks, {})
+
+
+class Owner:
+    """A fake laboratory behind the routes that its owner adds."""
+
+    def __init__(self) -> None:
+        self.lab = FakeLab()
+        self.closing = asyncio.Event()
+        self.stopped = asyncio.Event()
+        routes = owner_routes(self.closing, self.stopped.set)
+        self.door = build_face(self.lab, Rules(TOKEN), routes).guard
+        self.door.app = self.presence = Presence(self.door.app)
+        self.listener = listen("127.0.0.1", 0)
+        self.place = LabAddress(url_of(self.listener), TOKEN)
+
+    def serving(self):
+        return serving(self.door, self.listener)
+
+
+async def test_whoever_stays_is_present_until_the_owner_closes() -> None:
+    owner = Owner()
+    async with owner.serving(), RemoteLab(lambda: owner.place) as remote:
+        assert owner.presence.alone_s > 0
+        staying = asyncio.create_task(remote.stay(owner.place))
+        while owner.presence.alone_s:
+            assert (await remote.health()).status == "ok"
+        assert owner.presence.alone_s == 0
+        owner.closing.set()
+        await staying
+        assert owner.presence.alone_s > 0
+
+
+async def test_whoever_has_no_token_is_no_client_and_cannot_end_it() -> None:
+    owner = Owner()
+    stranger = LabAddress(owner.place.url, "a guess")
+    async with owner.serving(), RemoteLab(lambda: stranger) as remote:
+        await remote.stay(stranger)
+        with pytest.raises(Exception, match="token"):
+            await remote.stop()
+    assert not owner.stopped.is_set()
+
+
+async def test_a_laboratory_ends_when_it_is_asked_to() -> None:
+    owner = Owner()
+    async with owner.serving(), RemoteLab(lambda: owner.place) as remote:
+        await remote.stop()
+    assert owner.stopped.is_set()
+
+
+async def test_a_call_that_meets_an_ending_laboratory_goes_to_the_next() -> None:
+    first, second = Owner(), Owner()
+    places = [first.place, second.place]
+    searches = []
+
+    async def find() -> LabAddress:
+        searches.append(places[len(searches)])
+        return searches[-1]
+
+    async with first.serving(), second.serving(), RemoteLab(lambda: None, find) as remote:
+        assert await remote.list_training_tasks(ALL_TASKS)
+        first.door.closed = True
+        calls = [remote.list_training_tasks(ALL_TASKS) for _ in range(5)]
+        assert len(await asyncio.gather(*calls)) == 5
+        assert [name for name, _ in first.lab.calls] == ["list_training_tasks"]
+        assert len(second.lab.calls) == 5
+        second.door.closed = True
+        places += [second.place] * 5
+        with pytest.raises(Draining):
+            await remote.list_training_tasks(ALL_TASKS)
+
+
+async def test_a_laboratory_that_is_gone_is_looked_for_once_for_each_call() -> None:
+    gone = Owner()
+    gone.listener.close()
+    searches = []
+
+    async def find() -> LabAddress:
+        searches.append(gone.place)
+        return gone.place
+
+    async with RemoteLab(lambda: None, find) as remote:
+        with pytest.raises(LabUnavailable) as told:
+            await remote.list_training_tasks(ALL_TASKS)
+    assert "the next call starts it again" in told.value.hint
+    assert len(searches) == 2  # to find it at all, and when it did not answer

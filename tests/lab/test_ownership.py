@@ -1,0 +1,143 @@
+"""Who owns a workspace, what a start leaves behind, and what start and stop cost."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from background_labs import descriptors, wait_until
+from ktrdr_mcp import app
+from ktrdr_mcp.app import launching
+from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp.errors import DatabaseError, LabUnavailable, StorageError, WorkspaceLocked
+from ktrdr_mcp.lab import address, refusal
+from ktrdr_mcp.lab.address import LabAddress
+from ktrdr_mcp.lab.ownership import is_owned, lock_file, ownership
+from ktrdr_mcp.lab.remote import RemoteLab
+from ktrdr_mcp.paths import Workspace
+
+CYCLES = int(os.environ.get("KTRDR_CYCLES", "5"))
+ALL_TASKS = parse(requests.ListTasks, {})
+
+
+def test_one_owns_at_a_time_and_whoever_looks_does_not_disturb(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    assert not is_owned(workspace)
+    with ownership(workspace) as held:
+        assert is_owned(workspace)
+        assert held.lasts()
+        with pytest.raises(WorkspaceLocked), ownership(workspace):
+            pass
+    assert not is_owned(workspace)
+    with ownership(workspace):
+        pass
+
+
+def test_a_lock_file_that_was_removed_or_replaced_is_noticed(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    with ownership(workspace) as held:
+        kept = lock_file(workspace).rename(tmp_path / "elsewhere")
+        assert not held.lasts()
+        lock_file(workspace).touch()
+        assert not held.lasts()
+        kept.replace(lock_file(workspace))
+        assert held.lasts()
+
+
+def test_what_a_newer_version_adds_to_its_address_is_no_obstacle(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    place = LabAddress("http://127.0.0.1:1", "token", kind="detached")
+    address.write(workspace, place)
+    text = address.file_of(workspace).read_text(encoding="utf-8")
+    address.file_of(workspace).write_text(text.replace("{", '{"new": 1,', 1), encoding="utf-8")
+    assert address.read(workspace) == place
+
+
+def test_a_refusal_is_told_as_the_same_error_once(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    assert refusal.read(workspace) is None
+    error = DatabaseError("It is newer.", hint="Upgrade.", field=None)
+    refusal.write(workspace, error)
+    told = launching.reason_of(workspace, 4)
+    assert type(told) is DatabaseError
+    assert told.to_dict() == error.to_dict()
+    assert launching.reason_of(workspace, launching.LOCKED) is None
+    refusal.remove(workspace)
+    told = launching.reason_of(workspace, -11)
+    assert isinstance(told, LabUnavailable)
+    assert "exit code -11" in told.message
+    assert "Its last line: none" in told.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"code": 5}', b"\xff"])
+def test_a_refusal_that_cannot_be_read_is_none(tmp_path, content) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.internal.mkdir()
+    refusal.file_of(workspace).write_bytes(content)
+    assert refusal.read(workspace) is None
+
+
+BOUNDED = """
+import sys
+from pathlib import Path
+from ktrdr_mcp.app import launching
+from ktrdr_mcp.paths import Workspace
+workspace = Workspace(Path(sys.argv[1]))
+launching.bound_log(workspace)
+sys.stderr.write("after\\n")
+sys.stdout.write("too\\n")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not rename open files")
+def test_a_log_that_has_grown_large_is_begun_anew_and_one_is_kept(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.internal.mkdir()
+    path = launching.log_file(workspace)
+    assert launching.log_lines(workspace, 3) == []
+    path.write_bytes(b"before\n" * 200_000)
+    with path.open("ab") as log:
+        line = [sys.executable, "-c", BOUNDED, str(tmp_path)]
+        subprocess.run(line, stdout=log, stderr=log, check=True)
+    assert sorted(launching.log_lines(workspace, 5)) == ["after", "too"]
+    assert path.with_name("lab.log.1").stat().st_size == len(b"before\n" * 200_000)
+
+
+def own_threads() -> list[str]:
+    """The threads of this process but those that the event loop keeps for its next work."""
+    return [each.name for each in threading.enumerate() if "AnyIO" not in each.name]
+
+
+@pytest.mark.asyncio
+async def test_starting_and_stopping_leaves_no_descriptor_and_no_thread(tmp_path, caplog) -> None:
+    caplog.set_level(logging.ERROR)
+    workspace = Workspace(tmp_path)
+    before = None
+    for _ in range(CYCLES + 1):
+        async with (
+            app.announced(workspace) as opened,
+            RemoteLab(lambda: address.read(workspace)) as remote,
+        ):
+            assert await remote.list_training_tasks(ALL_TASKS)
+            assert not await opened.has_work()
+        # a connection's thread says that it has closed just before it ends
+        wait_until(lambda: not [each for each in own_threads() if "connection" in each])
+        after = len(descriptors()), sorted(own_threads())
+        before = before or after  # the first start keeps what it imported
+        assert after == before
+    assert not is_owned(workspace)
+    assert caplog.records == []
+
+
+def test_a_workspace_that_is_a_file_is_a_storage_error(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    workspace = Workspace(tmp_path / "file")
+    assert not is_owned(workspace)
+    with pytest.raises(StorageError) as told:
+        launching.launch(workspace)
+    assert str(tmp_path) not in told.value.message
