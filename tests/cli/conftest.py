@@ -1,4 +1,4 @@
-"""A command line of its own for each test, and one laboratory that all tests share."""
+"""A command line of its own for each test, and one laboratory for each file of tests."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def run(tmp_path: Path) -> Run:
     return call
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """A laboratory that is open for all tests; the command line works through it."""
+    """A laboratory that is open for a file of tests; the command line works through it."""
     workspace = Workspace(tmp_path_factory.mktemp("shop"))
     with (
         start_blocking_portal() as portal,
@@ -37,13 +37,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         yield Shop(workspace, lab, portal)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def task_id(shop: Shop) -> str:
     """A completed training of the shop, trained by the command line."""
     return str(shop.reply("train", "AAPL", "1h", *QUICK)["task_id"])
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def model(shop: Shop, task_id: str) -> str:
     """A saved model of the shop."""
     shop.reply("models", "save", task_id, "first", "--description", "made [bold]by hand[/]")

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from ktrdr_mcp.errors import DatabaseError
-from ktrdr_mcp.lab import diagnosis
+from ktrdr_mcp.lab import address, diagnosis
+from ktrdr_mcp.lab.ownership import ownership
+from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.store import health
+from ktrdr_mcp.store.migrate import prepare, read_migrations
 
 
 @pytest.fixture(autouse=True)
@@ -101,13 +104,25 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path) -> None:
         health.check_database(path)
 
 
-def test_the_owner_is_named_without_its_token(shop) -> None:
-    result = shop.run("doctor", "--json")
-    found = findings(result)
-    assert str(os.getpid()) in found["owner"][0]["text"]
-    token = json.loads((shop.workspace.internal / "lab.json").read_text("utf-8"))["token"]
-    assert token not in result.output
-    assert found["database"][0]["text"] == "whole"
+def test_the_owner_is_named_without_its_token(run, tmp_path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    with ownership(workspace):
+        address.write(workspace, address.LabAddress("http://127.0.0.1:1", token="secret-word"))
+        result = run("doctor", "--json")
+    assert f"process {os.getpid()} " in findings(result)["owner"][0]["text"]
+    assert "secret-word" not in result.output
+
+
+def test_a_lock_that_nobody_holds_is_no_owner(run, tmp_path) -> None:
+    with ownership(Workspace(tmp_path / "workspace")):
+        pass
+    assert findings(run("doctor", "--json"))["owner"][0]["text"] == "no process"
+
+
+def test_a_whole_database_is_said_to_be_whole(run, tmp_path) -> None:
+    path = Workspace(tmp_path / "workspace").database
+    prepare(path, read_migrations())
+    assert findings(run("doctor", "--json"))["database"][0]["text"] == "whole"
 
 
 def test_a_torch_that_does_not_work_is_wrong(run, monkeypatch) -> None:
