@@ -24,7 +24,7 @@ layers: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 unit: $(READY)
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist worksteal
 
 # Every step killed and refused once, 20 killed servers, 200 cycles: about half an hour, and a table.
 test-faults: $(READY)

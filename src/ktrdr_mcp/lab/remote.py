@@ -49,6 +49,16 @@ def unavailable(reason: str, remedy: str = START_ANEW) -> LabUnavailable:
     )
 
 
+def loopback_client() -> httpx2.AsyncClient:
+    """A client without connections yet, for the loopback alone."""
+    return httpx2.AsyncClient(
+        verify=False,  # nothing is encrypted there
+        trust_env=False,  # a proxy has no business there
+        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
+        limits=httpx2.Limits(max_connections=None),
+    )
+
+
 class RemoteLab:
     """Implements `contract.Lab` over HTTP.
 
@@ -61,12 +71,8 @@ class RemoteLab:
         self._locate = locate
         self._find = find
         self._address = None if find else locate()
-        self._client = httpx2.AsyncClient(
-            verify=False,  # nothing is encrypted on the loopback
-            trust_env=False,  # a proxy has no business there
-            timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
-            limits=httpx2.Limits(max_connections=None),
-        )
+        self._client = loopback_client()
+        self._retired: list[httpx2.AsyncClient] = []  # whose connections broke
 
     async def __aenter__(self) -> Self:
         """Nothing is sent yet."""
@@ -79,7 +85,8 @@ class RemoteLab:
         traceback: TracebackType | None,
     ) -> None:
         """Closes the connections."""
-        await self._client.aclose()
+        for client in (self._client, *self._retired):
+            await client.aclose()
 
     async def health(self) -> documents.Health:
         """Whether the other process answers. Raises LabUnavailable."""
@@ -225,6 +232,9 @@ class RemoteLab:
             finally:
                 await response.aclose()
         except httpx2.TransportError as error:
+            # The other connections of a laboratory that died would break at later calls.
+            self._retired.append(self._client)
+            self._client = loopback_client()
             remedy = CALL_AGAIN if self._find else START_ANEW
             raise unavailable(type(error).__name__, remedy) from error
 
