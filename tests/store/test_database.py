@@ -16,6 +16,7 @@ import pytest
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import DatabaseError, StorageError, StorageFull
+from ktrdr_mcp.store import marker
 from ktrdr_mcp.store.db import Database, rows_of
 from ktrdr_mcp.store.migrate import read_migrations
 from ktrdr_mcp.store.registry import ModelRegistry
@@ -331,3 +332,20 @@ async def test_a_process_that_fails_with_an_open_database_still_exits(path: Path
     command = [sys.executable, "-c", program, str(path)]
     ended = await asyncio.to_thread(subprocess.run, command, timeout=30, check=False)
     assert ended.returncode == 3
+
+
+@pytest.mark.asyncio
+async def test_a_disk_that_is_full_at_the_end_does_not_look_like_damage_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ktrdr.db"
+    database = await Database.open(path)
+
+    def full(*_: object) -> None:
+        raise StorageFull("No space left.", hint="Free disk space.")
+
+    monkeypatch.setattr(marker, "write", full)
+    await database.close()
+    monkeypatch.undo()
+    again = await Database.open(path)
+    await again.close()

@@ -158,6 +158,8 @@ class Database:
             try:
                 await self._mark(running=False)
             except StorageError as error:
+                # It would go on saying that there is a log, which closing is about to remove.
+                marker.remove(self._path)
                 log.warning("the workspace's marker was not written: %s", error.message)
             self._closed = True
         with sqlite_errors("closing the database"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,3 +40,13 @@ def write(database: Path, marker: Marker) -> None:
     """Writes the marker beside a database. Raises StorageError."""
     content = durable.json_bytes({"format": 1, **asdict(marker)})
     durable.replace(database.with_name(NAME), content, 0o600)
+
+
+def remove(database: Path) -> None:
+    """Takes the marker away, which needs no space; where that fails too, it stays.
+
+    Args:
+        database: the database file.
+    """
+    with contextlib.suppress(OSError):
+        database.with_name(NAME).unlink(missing_ok=True)
