@@ -32,6 +32,7 @@ CONNECT_S: Final = 5.0
 PRESENCE: Final = httpx2.Timeout(60.0, connect=CONNECT_S)  # it says every ten seconds that it lives
 ANSWER_S: Final = 120.0  # the first bars of a large file take their time
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
+NOTHING_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout)
 # answers of a process that did nothing: it listens at a place that was the laboratory's, or ends
 NOTHING_DONE: Final = frozenset({Unauthorized.http_status, Draining.http_status})
 
@@ -232,11 +233,14 @@ class RemoteLab:
             finally:
                 await response.aclose()
         except httpx2.TransportError as error:
-            # The other connections of a laboratory that died would break at later calls.
-            self._retired.append(self._client)
-            self._client = loopback_client()
+            self._renew()
             remedy = CALL_AGAIN if self._find else START_ANEW
             raise unavailable(type(error).__name__, remedy) from error
+
+    def _renew(self) -> None:
+        """Begins with fresh connections; those of a laboratory that died break at later calls."""
+        self._retired.append(self._client)
+        self._client = loopback_client()
 
     async def _sent(self, method: str, path: str, **content: Any) -> httpx2.Response:
         """The response, from the laboratory's new place if it has moved."""
@@ -247,9 +251,12 @@ class RemoteLab:
             raise unavailable("it has not said where it is")
         try:
             response = await self._sent_to(tried, method, path, **content)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):  # nothing was sent
-            if not await self._has_moved(tried):
+        except (httpx2.NetworkError, httpx2.ProtocolError, httpx2.ConnectTimeout) as error:
+            # Nothing was sent, or nothing can have been changed by it.
+            repeatable = method == "GET" or isinstance(error, NOTHING_SENT)
+            if not repeatable or not await self._has_moved(tried):
                 raise
+            self._renew()
         else:
             if response.status_code not in NOTHING_DONE:
                 return response

@@ -16,10 +16,8 @@ def log_of(path: Path) -> list[str]:
     Returns:
         the new names of what was moved.
     """
-    known = marker.read(path)
     moved = _move(path, ("-wal", "-shm"))
-    if known is not None:
-        marker.write(path, marker.Marker(known.workspace_id, running=False))
+    marker.closed(path)
     return moved
 
 
@@ -32,9 +30,7 @@ def database_of(path: Path) -> list[str]:
         the new names of what was moved.
     """
     moved = _move(path, ("", "-wal", "-shm"))
-    with durable.storage_errors("setting the database aside"):
-        path.with_name(marker.NAME).unlink(missing_ok=True)
-        durable.sync_directory(path.parent)
+    marker.forget(path)
     return moved
 
 
