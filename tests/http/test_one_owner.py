@@ -185,7 +185,7 @@ MALFORMED = {
     "no host": (b"GET /health HTTP/1.1\r\n\r\n", 421),
     "no host, as HTTP/1.0 allows": (b"GET /health HTTP/1.0\r\n\r\n", 421),
     "no HTTP": (b"HELLO\r\n\r\n", 400),
-    "a header without an end": (b"GET /health HTTP/1.1\r\nHost: " + b"a" * 100_000, 400),
+    "a header without an end": (b"GET /health HTTP/1.1\r\nHost: " + b"a" * 66_000, 400),
     "two lengths": (
         b"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
         400,
