@@ -15,7 +15,6 @@ from ktrdr_mcp import durable
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CALLS_BY_PATH = ("mkdir", "rename", "replace", "unlink", "rmdir", "symlink", "chmod")
-FREEING = ("unlink", "rmdir")  # a full disk does not refuse these
 ERRORS = {"full": errno.ENOSPC, "failing": errno.EIO, "readonly": errno.EROFS}
 SQLITE_CODES = {
     "full": (sqlite3.SQLITE_FULL, "SQLITE_FULL"),
@@ -93,8 +92,7 @@ class Steps:
 
     def _watched(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*arguments: Any, **options: Any) -> Any:
-            if self.mode != "full" or name not in FREEING:
-                self.file_step(f"{name} {arguments[0]}")
+            self.file_step(f"{name} {arguments[0]}")
             return real(*arguments, **options)
 
         return watched

@@ -91,8 +91,12 @@ class Database:
         opened.append(database)
         async with database.transaction():
             pass  # from here on there is a log, and the marker may say so
-        identity = str((await database.read(IDENTITY))[0][0])
-        await asyncio.to_thread(marker.opened, path, identity)
+        await database._mark(running=True)
+
+    async def _mark(self, running: bool) -> None:
+        """Says beside the file whose it is, and whether it is in use."""
+        identity = str((await self.read(IDENTITY))[0][0])
+        await asyncio.to_thread(marker.write, self._path, marker.Marker(identity, running))
 
     async def __aenter__(self) -> Self:
         """The database itself."""
@@ -152,11 +156,11 @@ class Database:
         """The writer is last, so that it alone moves the log into the database file."""
         async with self._writing:
             try:
-                await asyncio.to_thread(marker.closed, self._path)
+                await self._mark(running=False)
             except StorageError as error:
                 # It would go on saying that there is a log, which closing is about to remove.
                 marker.remove(self._path)
-                log.warning("the database could not be marked as closed: %s", error.message)
+                log.warning("the workspace's marker was not written: %s", error.message)
             self._closed = True
         with sqlite_errors("closing the database"):
             try:

@@ -52,7 +52,7 @@ def _check_files(path: Path, marker: Marker) -> None:
     """Raises DatabaseError if a file is missing that must be there."""
     if not _has_content(path):
         raise damaged("its file is missing or empty")
-    if marker.is_open and not _has_content(path.with_name(path.name + LOG_SUFFIX)):
+    if marker.running and not _has_content(path.with_name(path.name + LOG_SUFFIX)):
         raise damaged(f"its log, {path.name}{LOG_SUFFIX}, is missing or empty")
 
 

@@ -16,8 +16,10 @@ def log_of(path: Path) -> list[str]:
     Returns:
         the new names of what was moved.
     """
+    known = marker.read(path)
     moved = _move(path, ("-wal", "-shm"))
-    marker.closed(path)
+    if known is not None:
+        marker.write(path, marker.Marker(known.workspace_id, running=False))
     return moved
 
 
@@ -30,7 +32,9 @@ def database_of(path: Path) -> list[str]:
         the new names of what was moved.
     """
     moved = _move(path, ("", "-wal", "-shm"))
-    marker.forget(path)
+    with durable.storage_errors("setting the database aside"):
+        path.with_name(marker.NAME).unlink(missing_ok=True)
+        durable.sync_directory(path.parent)
     return moved
 
 
