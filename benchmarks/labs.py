@@ -49,9 +49,15 @@ async def called(client: Client, tool: str, arguments: Mapping[str, Any]) -> dic
     return content
 
 
-async def trained(lab: Lab, config: Mapping[str, Any]) -> str:
-    """The id of a task that has been trained. Raises RuntimeError if it was not."""
-    start = parse(requests.StartTraining, {**SERIES, "config": dict(config)})
+async def trained(lab: Lab, config: Mapping[str, Any], what: Mapping[str, Any] = SERIES) -> str:
+    """The id of a task that has been trained. Raises RuntimeError if it was not.
+
+    Args:
+        lab: the laboratory.
+        config: of the training.
+        what: symbol and timeframe, and a strategy if not the default.
+    """
+    start = parse(requests.StartTraining, {**what, "config": dict(config)})
     task_id = (await lab.start_training(start)).task_id
     status = "pending"
     while status in {"pending", "training"}:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from judge_series import NOISE, garch, garch_series, planted_series
+from benchmarks.honesty.series import NOISE, garch, garch_series, planted_series
 from quick_model import HORIZON, past_moves, predict_quickly
 
 from ktrdr_mcp.data.bars import Bars

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from judge_series import SAMPLES, garch_series
+from benchmarks.honesty.series import SAMPLES, garch_series
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.learn.judge.twins import noise_twin

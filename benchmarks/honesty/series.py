@@ -1,6 +1,6 @@
 """Series of bars whose truth is known: noise of several kinds, and noise with a planted signal.
 
-Used by the tests of the judge and by benchmarks/honesty.py.
+The tests of the judge use them, too.
 """
 
 from __future__ import annotations

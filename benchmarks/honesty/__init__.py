@@ -1,0 +1,1 @@
+"""How honest the verdicts are, on series whose truth is known."""

@@ -1,0 +1,53 @@
+"""How honest the verdicts are, on series whose truth is known, trained through a laboratory.
+
+    python -m benchmarks.honesty noise     200 noise series: how often "skill", "survives_costs"
+    python -m benchmarks.honesty planted   planted signals: how often they are found
+    python -m benchmarks.honesty family    100 configurations, one after the other, on ten series
+    python -m benchmarks.honesty cost      what judging costs beside training
+
+Every table begins with the seed it was made with; --seed repeats it. --share 0.1 takes a tenth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import time
+
+from benchmarks.honesty import cost, family, verdicts
+from benchmarks.honesty.run import Run
+from ktrdr_mcp.jobs.executor import load_torch
+
+TABLES = {
+    "noise": verdicts.noise,
+    "planted": verdicts.planted,
+    "family": family.family,
+    "cost": cost.cost,
+}
+
+
+def main() -> None:
+    """Makes the tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.honesty",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("tables", nargs="+", choices=TABLES)
+    parser.add_argument("--seed", type=int, default=secrets.randbits(31))
+    parser.add_argument("--bars", type=int, default=5_000)
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--share", type=float, default=1.0, help="of the series and the trials")
+    given = vars(parser.parse_args())
+    tables, run = given.pop("tables"), Run(**given)
+    print(f"seed {run.seed}, {run.bars} bars, at most {run.epochs} epochs", flush=True)
+    load_torch()
+    for table in tables:
+        began = time.perf_counter()
+        TABLES[table](run)
+        print(f"{time.perf_counter() - began:.0f} s\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

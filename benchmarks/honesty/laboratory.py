@@ -1,0 +1,64 @@
+"""Trainings on given bars, through a laboratory as any client would run them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks import labs
+from ktrdr_mcp.contract import Lab, parse, requests, responses
+from ktrdr_mcp.data.bars import Bars
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training and what its performance reply said of it then."""
+
+    task_id: str
+    performance: responses.ModelPerformance
+    wall_s: float  # from the start's call to the status that says completed
+
+
+@dataclass(frozen=True)
+class Series:
+    """A laboratory that has one series of bars in its workspace."""
+
+    lab: Lab
+    symbol: str
+    timeframe: str
+
+    async def train(self, config: Mapping[str, Any], strategy: str = "default") -> Trained:
+        """Starts a training, waits for its end and reads what it is worth."""
+        began = time.perf_counter()
+        series = {"symbol": self.symbol, "timeframe": self.timeframe}
+        task_id = await labs.trained(self.lab, config, {**series, "strategy": strategy})
+        wall_s = time.perf_counter() - began
+        return Trained(task_id, await self.performance(task_id), wall_s)
+
+    async def performance(self, task_id: str) -> responses.ModelPerformance:
+        """What is said of a task now."""
+        return await self.lab.get_model_performance(parse(requests.TaskOnly, {"task_id": task_id}))
+
+
+@asynccontextmanager
+async def laboratory_with(bars: Bars) -> AsyncIterator[Series]:
+    """A laboratory of its own, in this process, whose workspace holds these bars as a CSV file."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_csv(bars, Path(folder) / "data")
+        async with labs.laboratory(Path(folder)) as lab:
+            yield Series(lab, bars.symbol, bars.timeframe)
+
+
+def write_csv(bars: Bars, folder: Path) -> None:
+    """The bars as a data file, with every digit of their prices."""
+    folder.mkdir(parents=True)
+    names = ("open", "high", "low", "close", "volume")
+    table = pd.DataFrame({"time": bars.times(), **dict(zip(names, bars.columns(), strict=True))})
+    table.to_csv(folder / f"{bars.symbol}_{bars.timeframe}.csv", index=False)
