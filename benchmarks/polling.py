@@ -1,4 +1,4 @@
-"""(j) A thousand status polls of three clients, while two trainings run."""
+"""A thousand status polls of three clients, while two trainings run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx2
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 
+from benchmarks.plain_http import PlainHttp
 from benchmarks.report import Report, Table, Target
 from benchmarks.timing import Latencies
 from ktrdr_mcp.app import stop_lab
@@ -25,7 +25,6 @@ TITLE = "Concurrent status polls"
 FOREVER = {"epochs": 100_000, "early_stopping": None, "walk_forward": None}
 SERIES = {"symbol": "AAPL", "timeframe": "1h"}
 SEEDS = (1, 2)
-TIMEOUT_S = 120
 
 Ask = Callable[[str], Awaitable[dict[str, Any]]]
 
@@ -88,7 +87,7 @@ async def polled(workspace: Workspace, polls: int) -> dict[str, Polls]:
             client = await stack.enter_async_context(Client(front(workspace)))
             clients[f"stdio {number}"] = over_mcp(client)
         tasks = [await started(client, seed) for seed in SEEDS]
-        clients["HTTP"] = await over_http(workspace, stack)
+        clients["HTTP"] = over_http(workspace, stack)
         return {
             "one after another": await spread(clients, tasks, polls, in_turn=True),
             "at one moment": await spread(clients, tasks, polls, in_turn=False),
@@ -137,23 +136,16 @@ def over_mcp(client: Client) -> Ask:
     return ask
 
 
-async def over_http(workspace: Workspace, stack: AsyncExitStack) -> Ask:
+def over_http(workspace: Workspace, stack: AsyncExitStack) -> Ask:
     """A status over HTTP, straight from the laboratory."""
     owner = address.read(workspace)
     assert owner is not None
-    client = await stack.enter_async_context(
-        httpx2.AsyncClient(
-            base_url=owner.url,
-            headers={"Authorization": f"Bearer {owner.token}"},
-            trust_env=False,
-            timeout=TIMEOUT_S,
-            limits=httpx2.Limits(max_connections=None),
-        )
-    )
+    assert owner.token is not None
+    http = PlainHttp(owner.url, owner.token)
+    stack.callback(http.close)
 
     async def ask(task_id: str) -> dict[str, Any]:
-        answer = await client.get(f"/api/v1/training/{task_id}")
-        return dict(answer.raise_for_status().json())
+        return await http.get(f"/api/v1/training/{task_id}")
 
     return ask
 

@@ -21,7 +21,7 @@ from ktrdr_mcp.faces.http import HttpFace, build_face
 from ktrdr_mcp.faces.http_server import listen, serving, url_of
 from ktrdr_mcp.lab import address
 from ktrdr_mcp.lab.address import LabAddress
-from ktrdr_mcp.lab.remote import RemoteLab
+from ktrdr_mcp.lab.remote import POLLS_AT_ONCE, RemoteLab
 from ktrdr_mcp.paths import Workspace
 
 pytestmark = pytest.mark.asyncio
@@ -157,6 +157,51 @@ async def test_a_wait_ends_when_its_time_is_over(remote_face) -> None:
     assert status == fake.replies["get_training_status"]
 
 
+class SlowLab(FakeLab):
+    """Answers polls once all that it lets in at a time have come, and waiting callers at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = self.most = 0
+        self.gate = asyncio.Condition()
+
+    async def get_training_status(
+        self, request: requests.GetTrainingStatus, on_progress: OnProgress | None = None
+    ) -> responses.TrainingStatus:
+        if request.wait_s == 0:
+            async with self.gate:
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+                self.gate.notify_all()
+                await self.gate.wait_for(lambda: self.most == POLLS_AT_ONCE)
+                self.inside -= 1
+        return sample_replies.status(12)
+
+
+async def test_a_burst_of_polls_takes_turns_on_a_few_connections() -> None:
+    lab = SlowLab()
+    poll = parse(requests.GetTrainingStatus, TASK)
+    async with served(build_face(lab, Rules())) as place, RemoteLab(lambda: place) as remote:
+        burst = [remote.get_training_status(poll) for _ in range(5 * POLLS_AT_ONCE)]
+        statuses = await asyncio.gather(*burst)
+    assert statuses == [sample_replies.status(12)] * len(burst)
+    assert lab.most == POLLS_AT_ONCE
+
+
+async def test_polls_that_hang_hold_up_no_other_call() -> None:
+    lab = SlowLab()
+    poll = parse(requests.GetTrainingStatus, TASK)
+    wait = parse(requests.GetTrainingStatus, {**TASK, "wait_s": 50.0})
+    async with served(build_face(lab, Rules())) as place, RemoteLab(lambda: place) as remote:
+        hanging = [
+            asyncio.create_task(remote.get_training_status(poll)) for _ in range(POLLS_AT_ONCE - 1)
+        ]
+        assert (await remote.get_training_status(wait)).current_epoch == 12
+        assert (await remote.list_training_tasks(parse(requests.ListTasks, {}))).tasks
+        assert not any(task.done() for task in hanging)
+        await asyncio.gather(*hanging, remote.get_training_status(poll))
+
+
 async def test_an_owner_that_is_gone_is_a_clear_error(remote_face) -> None:
     _, face = remote_face
     async with served(face) as place:
@@ -183,9 +228,10 @@ async def test_an_owner_that_moved_is_found_again(remote_face) -> None:
             await remote.health()
             async with served(face) as second:
                 places.append(second)
-                remote._address = LabAddress("http://127.0.0.1:9", TOKEN)  # nobody listens there
+                line = remote._connection
+                line.address = LabAddress("http://127.0.0.1:9", TOKEN)  # nobody listens there
                 assert (await remote.health()).status == "ok"
-                remote._address = LabAddress(first.url, "the token of a process before")
+                line.address = LabAddress(first.url, "the token of a process before")
                 assert (await remote.health()).status == "ok"
 
 

@@ -17,6 +17,7 @@ import anyio
 from ktrdr_mcp.app.announcing import Announced, announced
 from ktrdr_mcp.app.ending import end_process, termination
 from ktrdr_mcp.app.launching import bound_log
+from ktrdr_mcp.app.settling import settle
 from ktrdr_mcp.errors import InvalidRequest, KtrdrError, WorkspaceLocked, shown
 from ktrdr_mcp.lab import address, refusal
 from ktrdr_mcp.paths import Workspace
@@ -54,6 +55,7 @@ async def run_lab(workspace: Workspace) -> NoReturn:
         idle_s = idle_limit_s(os.environ)
         async with announced(workspace, kind="detached", stop=stop.set) as opened:
             started.set()
+            settle()
             with watched(workspace, opened):
                 await until_the_end(workspace, opened, stop, idle_s)
     except WorkspaceLocked:

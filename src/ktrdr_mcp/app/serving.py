@@ -11,6 +11,7 @@ from typing import NoReturn
 from ktrdr_mcp.app.announcing import announced
 from ktrdr_mcp.app.ending import end_process, termination
 from ktrdr_mcp.app.reaching import Reaching, connect
+from ktrdr_mcp.app.settling import settle
 from ktrdr_mcp.app.stopping import stop_lab
 from ktrdr_mcp.contract import Lab
 from ktrdr_mcp.errors import InvalidRequest, shown
@@ -49,7 +50,9 @@ async def speak(lab: Lab, stopped: asyncio.Future[None]) -> int:
     """Answers the client until it leaves or the future is done; returns the exit code."""
     from ktrdr_mcp.faces.tools import build_server
 
-    serving = asyncio.ensure_future(build_server(lab).run_stdio_async())
+    server = build_server(lab)
+    settle()
+    serving = asyncio.ensure_future(server.run_stdio_async())
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if serving.done() and serving.exception() is not None:
         log.error("the protocol stream broke", exc_info=serving.exception())
@@ -96,6 +99,7 @@ async def serve_http(
     if (owner := await stop_lab(workspace)) is not None:
         log.info("Takes over from the laboratory in the background, process %d", owner.pid)
     async with announced(workspace, rules, listener, kind="serve"):
+        settle()
         log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
         await stopped
     end_process(0)

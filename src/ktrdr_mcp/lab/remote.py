@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -15,49 +14,16 @@ from pydantic import BaseModel, ValidationError
 
 from ktrdr_mcp.contract import documents, requests, responses
 from ktrdr_mcp.contract.lab import OnProgress
-from ktrdr_mcp.errors import (
-    Draining,
-    KtrdrError,
-    LabUnavailable,
-    Unauthorized,
-    kinds_by_code,
-)
 from ktrdr_mcp.lab.address import LabAddress
+from ktrdr_mcp.lab.connection import CONNECT_S, Connection, Find, Locate, unavailable
 
 Answer = TypeVar("Answer", bound=responses.Reply)
-Locate = Callable[[], LabAddress | None]
-Find = Callable[[], Awaitable[LabAddress]]  # waits for it, or starts it
 
-CONNECT_S: Final = 5.0
 PRESENCE: Final = httpx2.Timeout(60.0, connect=CONNECT_S)  # it says every ten seconds that it lives
-ANSWER_S: Final = 120.0  # the first bars of a large file take their time
+# What handing a connection to a request costs grows with the connections there are, so that a
+# burst of polls on hundreds of them takes several times as long as on a few.
+POLLS_AT_ONCE: Final = 8
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
-NOTHING_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout)
-# answers of a process that did nothing: it listens at a place that was the laboratory's, or ends
-NOTHING_DONE: Final = frozenset({Unauthorized.http_status, Draining.http_status})
-
-
-START_ANEW: Final = "start a new ktrdr-mcp process, then look with list_training_tasks"
-CALL_AGAIN: Final = "the next call starts it again; look with list_training_tasks"
-
-
-def unavailable(reason: str, remedy: str = START_ANEW) -> LabUnavailable:
-    """The refusal when the other process does not answer."""
-    return LabUnavailable(
-        f"The laboratory of this workspace does not answer: {reason}.",
-        hint="The process that owns the workspace has ended or is ending. What was acknowledged is"
-        f" kept; {remedy}.",
-    )
-
-
-def loopback_client() -> httpx2.AsyncClient:
-    """A client without connections yet, for the loopback alone."""
-    return httpx2.AsyncClient(
-        verify=False,  # nothing is encrypted there
-        trust_env=False,  # a proxy has no business there
-        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
-        limits=httpx2.Limits(max_connections=None),
-    )
 
 
 class RemoteLab:
@@ -69,11 +35,8 @@ class RemoteLab:
     """
 
     def __init__(self, locate: Locate, find: Find | None = None) -> None:
-        self._locate = locate
-        self._find = find
-        self._address = None if find else locate()
-        self._client = loopback_client()
-        self._retired: list[httpx2.AsyncClient] = []  # whose connections broke
+        self._connection = Connection(locate, find)
+        self._polling = anyio.CapacityLimiter(POLLS_AT_ONCE)
 
     async def __aenter__(self) -> Self:
         """Nothing is sent yet."""
@@ -86,8 +49,7 @@ class RemoteLab:
         traceback: TracebackType | None,
     ) -> None:
         """Closes the connections."""
-        for client in (self._client, *self._retired):
-            await client.aclose()
+        await self._connection.close()
 
     async def health(self) -> documents.Health:
         """Whether the other process answers. Raises LabUnavailable."""
@@ -96,7 +58,7 @@ class RemoteLab:
     async def stay(self, address: LabAddress) -> None:
         """Keeps a laboratory that ends when idle from ending; returns once it has ended."""
         with contextlib.suppress(httpx2.TransportError):
-            response = await self._sent_to(address, "GET", "/presence", timeout=PRESENCE)
+            response = await self._connection.sent_to(address, "GET", "/presence", timeout=PRESENCE)
             async with aclosing(response):
                 async for _ in response.aiter_raw():
                     pass
@@ -114,7 +76,10 @@ class RemoteLab:
     ) -> responses.TrainingStatus:
         """See `contract.Lab`."""
         path = f"/training/{request.task_id}"
-        if on_progress is None or request.wait_s <= 0:
+        if request.wait_s <= 0:
+            async with self._polling:
+                return await self._get(path, {}, responses.TrainingStatus)
+        if on_progress is None:
             return await self._get(path, {"wait_s": request.wait_s}, responses.TrainingStatus)
         with anyio.move_on_after(request.wait_s):
             async with aclosing(self._events(f"{path}/events")) as statuses:
@@ -202,92 +167,22 @@ class RemoteLab:
 
     async def _get(self, path: str, query: Mapping[str, Any], reply: type[Answer]) -> Answer:
         """Reads. Raises KtrdrError."""
-        async with self._asked("GET", path, params=query) as response:
+        async with self._connection.asked("GET", path, params=query) as response:
             return read(reply, await response.aread())
 
     async def _post(self, path: str, request: BaseModel | None, reply: type[Answer]) -> Answer:
         """Changes something. Raises KtrdrError."""
         # What the caller left out stays out: the strategy may say otherwise than the defaults.
         body = None if request is None else request.model_dump(mode="json", exclude_unset=True)
-        async with self._asked("POST", path, json=body) as response:
+        async with self._connection.asked("POST", path, json=body) as response:
             return read(reply, await response.aread())
 
     async def _events(self, path: str) -> AsyncGenerator[responses.TrainingStatus]:
         """A task's statuses as they are told. Raises KtrdrError."""
-        async with self._asked("GET", path) as response:
+        async with self._connection.asked("GET", path) as response:
             async for line in response.aiter_lines():
                 if line.startswith("data: "):
                     yield read(responses.TrainingStatus, line.removeprefix("data: ").encode())
-
-    @asynccontextmanager
-    async def _asked(
-        self, method: str, path: str, **content: Any
-    ) -> AsyncIterator[httpx2.Response]:
-        """The response to a request, its body still to be read. Raises KtrdrError."""
-        try:
-            response = await self._sent(method, path, **content)
-            try:
-                if not response.is_success:
-                    raise error_in(await response.aread())
-                yield response
-            finally:
-                await response.aclose()
-        except httpx2.TransportError as error:
-            self._renew()
-            remedy = CALL_AGAIN if self._find else START_ANEW
-            raise unavailable(type(error).__name__, remedy) from error
-
-    def _renew(self) -> None:
-        """Begins with fresh connections; those of a laboratory that died break at later calls."""
-        self._retired.append(self._client)
-        self._client = loopback_client()
-
-    async def _sent(self, method: str, path: str, **content: Any) -> httpx2.Response:
-        """The response, from the laboratory's new place if it has moved."""
-        if self._address is None:
-            await self._has_moved(None)
-        tried = self._address
-        if tried is None:
-            raise unavailable("it has not said where it is")
-        try:
-            response = await self._sent_to(tried, method, path, **content)
-        except (httpx2.NetworkError, httpx2.ProtocolError, httpx2.ConnectTimeout) as error:
-            # Nothing was sent, or nothing can have been changed by it.
-            repeatable = method == "GET" or isinstance(error, NOTHING_SENT)
-            if not repeatable or not await self._has_moved(tried):
-                raise
-            self._renew()
-        else:
-            if response.status_code not in NOTHING_DONE:
-                return response
-            await response.aread()
-            if not await self._has_moved(tried):
-                return response
-        return await self._sent_to(self._address or tried, method, path, **content)
-
-    async def _sent_to(
-        self, address: LabAddress, method: str, path: str, **content: Any
-    ) -> httpx2.Response:
-        """The response of the laboratory at an address, its body still to be read."""
-        headers = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
-        request = self._client.build_request(
-            method, f"{address.url}{path}", headers=headers, **content
-        )
-        return await self._client.send(request, stream=True)
-
-    async def _has_moved(self, tried: LabAddress | None) -> bool:
-        """Looks for the laboratory again, unless another call has found it meanwhile.
-
-        Args:
-            tried: where it was.
-        Returns:
-            whether it is elsewhere now.
-        Raises:
-            KtrdrError: it cannot be started again.
-        """
-        if self._address == tried:
-            self._address = (self._locate() if self._find is None else await self._find()) or tried
-        return self._address != tried
 
 
 def query_of(request: BaseModel) -> dict[str, Any]:
@@ -301,13 +196,3 @@ def read(reply: type[Answer], content: bytes) -> Answer:
         return reply.model_validate_json(content)
     except ValidationError as error:
         raise unavailable("its reply is of another version") from error
-
-
-def error_in(content: bytes) -> KtrdrError:
-    """The error that the other process told, as the same class."""
-    try:
-        told = documents.ErrorReply.model_validate(json.loads(content)).error
-    except ValueError:  # pydantic's and the decoder's are both of this kind
-        return unavailable("something else answers at its address")
-    kind = kinds_by_code().get(told.code, KtrdrError)
-    return kind(told.message, hint=told.hint, field=told.field)

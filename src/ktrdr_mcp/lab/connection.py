@@ -1,0 +1,150 @@
+"""The line to a laboratory in another process: HTTP over the loopback, wherever it has moved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import httpx2
+
+from ktrdr_mcp.contract import documents
+from ktrdr_mcp.errors import (
+    Draining,
+    KtrdrError,
+    LabUnavailable,
+    Unauthorized,
+    kinds_by_code,
+)
+from ktrdr_mcp.lab.address import LabAddress
+
+Locate = Callable[[], LabAddress | None]
+Find = Callable[[], Awaitable[LabAddress]]  # waits for it, or starts it
+
+CONNECT_S: Final = 5.0
+ANSWER_S: Final = 120.0  # the first bars of a large file take their time
+NOTHING_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout)
+# answers of a process that did nothing: it listens at a place that was the laboratory's, or ends
+NOTHING_DONE: Final = frozenset({Unauthorized.http_status, Draining.http_status})
+
+START_ANEW: Final = "start a new ktrdr-mcp process, then look with list_training_tasks"
+CALL_AGAIN: Final = "the next call starts it again; look with list_training_tasks"
+
+
+def unavailable(reason: str, remedy: str = START_ANEW) -> LabUnavailable:
+    """The refusal when the other process does not answer."""
+    return LabUnavailable(
+        f"The laboratory of this workspace does not answer: {reason}.",
+        hint="The process that owns the workspace has ended or is ending. What was acknowledged is"
+        f" kept; {remedy}.",
+    )
+
+
+def loopback_client() -> httpx2.AsyncClient:
+    """A client without connections yet, for the loopback alone."""
+    return httpx2.AsyncClient(
+        verify=False,  # nothing is encrypted there
+        trust_env=False,  # a proxy has no business there
+        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
+        limits=httpx2.Limits(max_connections=None),
+    )
+
+
+class Connection:
+    """Sends requests to the laboratory and finds it again when it has moved or died.
+
+    Args:
+        locate: gives the address of the laboratory; asked again when it has moved.
+        find: asked instead, where a laboratory that has ended is to be started again.
+    """
+
+    def __init__(self, locate: Locate, find: Find | None = None) -> None:
+        self._locate = locate
+        self._find = find
+        self.address = None if find else locate()
+        self._client = loopback_client()
+        self._retired: list[httpx2.AsyncClient] = []  # whose connections broke
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        for client in (self._client, *self._retired):
+            await client.aclose()
+
+    @asynccontextmanager
+    async def asked(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx2.Response]:
+        """The response to a request, its body still to be read. Raises KtrdrError."""
+        try:
+            response = await self._sent(method, path, **content)
+            try:
+                if not response.is_success:
+                    raise error_in(await response.aread())
+                yield response
+            finally:
+                await response.aclose()
+        except httpx2.TransportError as error:
+            self._renew()
+            remedy = CALL_AGAIN if self._find else START_ANEW
+            raise unavailable(type(error).__name__, remedy) from error
+
+    def _renew(self) -> None:
+        """Begins with fresh connections; those of a laboratory that died break at later calls."""
+        self._retired.append(self._client)
+        self._client = loopback_client()
+
+    async def _sent(self, method: str, path: str, **content: Any) -> httpx2.Response:
+        """The response, from the laboratory's new place if it has moved."""
+        if self.address is None:
+            await self._has_moved(None)
+        tried = self.address
+        if tried is None:
+            raise unavailable("it has not said where it is")
+        try:
+            response = await self.sent_to(tried, method, path, **content)
+        except (httpx2.NetworkError, httpx2.ProtocolError, httpx2.ConnectTimeout) as error:
+            # Nothing was sent, or nothing can have been changed by it.
+            repeatable = method == "GET" or isinstance(error, NOTHING_SENT)
+            if not repeatable or not await self._has_moved(tried):
+                raise
+            self._renew()
+        else:
+            if response.status_code not in NOTHING_DONE:
+                return response
+            await response.aread()
+            if not await self._has_moved(tried):
+                return response
+        return await self.sent_to(self.address or tried, method, path, **content)
+
+    async def sent_to(
+        self, address: LabAddress, method: str, path: str, **content: Any
+    ) -> httpx2.Response:
+        """The response of the laboratory at an address, its body still to be read."""
+        headers = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
+        request = self._client.build_request(
+            method, f"{address.url}{path}", headers=headers, **content
+        )
+        return await self._client.send(request, stream=True)
+
+    async def _has_moved(self, tried: LabAddress | None) -> bool:
+        """Looks for the laboratory again, unless another call has found it meanwhile.
+
+        Args:
+            tried: where it was.
+        Returns:
+            whether it is elsewhere now.
+        Raises:
+            KtrdrError: it cannot be started again.
+        """
+        if self.address == tried:
+            self.address = (self._locate() if self._find is None else await self._find()) or tried
+        return self.address != tried
+
+
+def error_in(content: bytes) -> KtrdrError:
+    """The error that the other process told, as the same class."""
+    try:
+        told = documents.ErrorReply.model_validate(json.loads(content)).error
+    except ValueError:  # pydantic's and the decoder's are both of this kind
+        return unavailable("something else answers at its address")
+    kind = kinds_by_code().get(told.code, KtrdrError)
+    return kind(told.message, hint=told.hint, field=told.field)
