@@ -13,10 +13,10 @@ from ktrdr_mcp.contract.config import EffectiveConfig
 from ktrdr_mcp.contract.requests import StartTraining
 from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.learn import memory
+from ktrdr_mcp.learn.devices import device_named
 from ktrdr_mcp.learn.evaluate import CLASSES
 from ktrdr_mcp.learn.speed import Speed
 from ktrdr_mcp.learn.split import Split
-from ktrdr_mcp.learn.train import device_named
 from ktrdr_mcp.research.cohort import TWINS, folds_of, twins_fit
 from ktrdr_mcp.research.config import effective
 from ktrdr_mcp.research.prepare import Prepared, prepare

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ktrdr_mcp.context import Context, Progress
-from ktrdr_mcp.errors import Diverged, InvalidRequest, OutOfMemory, TrainingFailed
+from ktrdr_mcp.errors import Diverged, OutOfMemory, TrainingFailed
 from ktrdr_mcp.learn.alarms import alarm
 from ktrdr_mcp.learn.batches import DeviceRows
+from ktrdr_mcp.learn.devices import device_named
 from ktrdr_mcp.learn.nets import NetworkShape
 from ktrdr_mcp.learn.pace import Pace
 from ktrdr_mcp.learn.record import NetworkRecord
@@ -286,19 +287,3 @@ def _ran_out_of_memory(error: BaseException) -> bool:
     """Whether numpy, or torch on either device, could not allocate."""
     known = (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, known) or "can't allocate memory" in str(error)
-
-
-def device_named(name: str) -> torch.device:
-    """The device of "auto", "cpu" or "cuda"; "auto" takes a GPU where there is one.
-
-    Raises:
-        InvalidRequest: a GPU was asked for and there is none.
-    """
-    present = torch.cuda.is_available()
-    if name == "cuda" and not present:
-        raise InvalidRequest(
-            "This machine has no CUDA device.",
-            hint="Use device auto or cpu.",
-            field="config.device",
-        )
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and present) else "cpu")
