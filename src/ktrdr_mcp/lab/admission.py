@@ -16,11 +16,11 @@ from ktrdr_mcp.learn import memory
 from ktrdr_mcp.learn.devices import device_named
 from ktrdr_mcp.learn.evaluate import CLASSES
 from ktrdr_mcp.learn.speed import Speed
-from ktrdr_mcp.learn.split import Split
 from ktrdr_mcp.research.cohort import TWINS, folds_of, twins_fit
 from ktrdr_mcp.research.config import effective
 from ktrdr_mcp.research.prepare import Prepared, prepare
 from ktrdr_mcp.research.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
+from ktrdr_mcp.research.window import tested_window
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.strategy import DEFAULT_STRATEGY, Strategy, StrategyLibrary
 
@@ -57,7 +57,7 @@ def admit(
     memory.check(widths, config.batch_size, len(prepared.bars), networks)
     rows = [len(split.train) for split in splits]
     duration_s = config.epochs * speed.epoch_s(widths, config.batch_size, rows)
-    test_start, test_end = test_window(prepared, splits)
+    test_start, test_end = tested_window(prepared.dataset, splits)
     return NewTask(
         task_id=spec.task_id,
         symbol=request.symbol,
@@ -76,13 +76,6 @@ def admit(
         idempotency_key=request.idempotency_key,
         total_epochs=config.epochs,
     )
-
-
-def test_window(prepared: Prepared, splits: Sequence[Split]) -> tuple[str, str]:
-    """The first and the last bar that the verdict rests on; the ledger counts what overlaps."""
-    first = min(int(split.test[0]) for split in splits)
-    last = max(int(split.test[-1]) for split in splits)
-    return prepared.bars.moment(first), prepared.bars.moment(last)
 
 
 def accepted(prepared: Prepared, duration_s: float, warnings: Sequence[str]) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def finished_task(identifier: str, document: dict[str, Any]) -> tuple[NewTask, C
             "The bundle is not this task's.", hint="Move it out of the workspace, or delete it."
         )
     metrics = document["metrics"]
-    first, last = metrics["walk_forward"]["tested"] or metrics["test_period"]
+    tested = metrics["walk_forward"]["tested"] or metrics["test_period"]
+    first, last = document.get("tested_window") or tested
     accepted = {"data": metrics["data"], "warnings": [], "duration_s": 0.0}
     new = NewTask(
         task_id=identifier,

@@ -29,6 +29,7 @@ from ktrdr_mcp.research.judgement import judge
 from ktrdr_mcp.research.predictor import model_of, predict
 from ktrdr_mcp.research.prepare import Prepared, prepare
 from ktrdr_mcp.research.spec import TrainingSpec
+from ktrdr_mcp.research.window import tested_window
 
 PARITY_ROWS = 64  # the newest bars, whose probabilities prove that loading changes nothing
 
@@ -63,9 +64,19 @@ def run(
     minutes = keeper.training_s / 60
     outcome = measure(shape, spec.config, prepared, members, networks, minutes)
     metrics = report.performance(spec, prepared, outcome)
-    scores = outcome.judgement.scores()
-    publish(directory, spec, prepared, outcome, {"metrics": metrics, "scores": scores})
+    found = {
+        "metrics": metrics,
+        "scores": outcome.judgement.scores(),
+        "tested_window": window_of(prepared, members),
+    }
+    publish(directory, spec, prepared, outcome, found)
     return result(bundle.read(directory).document)
+
+
+def window_of(prepared: Prepared, members: Sequence[Member]) -> list[str]:
+    """The time that the model and its folds were tested on; twins have bars of their own."""
+    splits = [member.split for member in members if member.dataset is prepared.dataset]
+    return list(tested_window(prepared.dataset, splits))
 
 
 def measure(
@@ -136,8 +147,13 @@ def earlier_result(directory: Path, spec: TrainingSpec) -> dict[str, Any] | None
 
 
 def result(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a bundle, and what its task's row keeps beside them."""
-    kept = {
+    """The figures of a bundle, and what its task's row keeps beside them.
+
+    The window is that of the bars as they were when it trained, whatever they were at its start.
+    """
+    window = document.get("tested_window")
+    kept = {} if window is None else dict(zip(("test_start", "test_end"), window, strict=True))
+    kept |= {
         "data_fingerprint": document["data_fingerprint"],
         "current_epoch": document["metrics"]["training_metrics"]["epochs_completed"],
         "scores": json.dumps(document["scores"], allow_nan=False),

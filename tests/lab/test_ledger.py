@@ -1,0 +1,64 @@
+"""The ledger knows what was tested when, whatever became of the bars in between."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lab_bench import SHORT
+
+from ktrdr_mcp import limits
+
+pytestmark = pytest.mark.asyncio
+
+FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
+HOUR = np.timedelta64(1, "h")
+
+
+def moved(workspace, name: str, by: np.timedelta64) -> None:
+    """Moves every bar of a file in time."""
+    path = workspace.data / name
+    head, *lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [line.split(",", 1) for line in lines]
+    times = [np.datetime64(time[:19].replace(" ", "T")) + by for time, _ in rows]
+    text = [f"{time}Z,{rest}" for time, (_, rest) in zip(times, rows, strict=True)]
+    path.write_text("\n".join([head, *text]) + "\n", encoding="utf-8")
+
+
+async def test_bars_that_are_replaced_while_a_task_waits_are_the_ones_it_was_tested_on(
+    bench, write_csv
+) -> None:
+    write_csv(bench.workspace)
+    running = [
+        (await bench.start(config={**FOREVER, "seed": seed})).task_id
+        for seed in range(limits.CONCURRENT_TRAININGS)
+    ]
+    waiting = (await bench.start(symbol="TEST")).task_id
+    moved(bench.workspace, "TEST_1h.csv", 10_000 * HOUR)
+    for task_id in running:
+        await bench.cancel(task_id)
+    assert (await bench.finish(waiting)).status == "completed"
+    later = await bench.trained(symbol="TEST", config={**SHORT, "seed": 9})
+    assert (await bench.performance(later)).verdict.as_of_trial == 2
+    moved(bench.workspace, "TEST_1h.csv", -10_000 * HOUR)
+    earlier = await bench.trained(symbol="TEST", config={**SHORT, "seed": 10})
+    assert (await bench.performance(earlier)).verdict.as_of_trial == 1
+
+
+async def test_a_window_reaches_to_the_close_of_the_last_bar_that_a_label_depends_on(
+    bench, write_csv
+) -> None:
+    write_csv(bench.workspace)
+    horizon = 8
+    task_id = await bench.trained(symbol="TEST", config={**SHORT, "labels": {"horizon": horizon}})
+    history = await bench.lab.training_history(task_id)
+    last = np.datetime64(history["performance"]["test_period"][1][:19])  # the bar's opening
+
+    async def counts(hours: float) -> bool:
+        """Whether a test that begins so long after that opening is of the same family."""
+        begins = f"{last + np.timedelta64(round(hours * 60), 'm')}Z"
+        family = await bench.lab._judge._ledger.family("TEST", begins, "2100-01-01T00:00:00Z")
+        return task_id in {trial.task_id for trial in family}
+
+    assert await counts(0)
+    assert await counts(1.5)  # the label of a bar is never known at its own close
+    assert not await counts(horizon + 1.5)
