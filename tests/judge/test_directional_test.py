@@ -86,6 +86,34 @@ def test_a_constant_score_is_no_evidence_and_is_said() -> None:
     assert result.accuracy_error > 0
 
 
+@pytest.mark.parametrize("number", range(20))
+def test_rounding_in_the_mean_of_a_constant_output_is_no_evidence(number: int) -> None:
+    generator = np.random.default_rng(number)
+    one = generator.random(3)
+    probabilities = np.tile(one / one.sum(), (1_500, 1))
+    labels = generator.choice(3, 3_000, p=[0.4, 0.33, 0.27])  # buy is foreseen too seldom
+    labels[:1_000] = generator.integers(0, 3, 1_000)
+    fold = scored_rows(
+        np.arange(1_500, 2_700), probabilities[300:], labels, probabilities[:300], np.arange(1_000)
+    )
+    result = directional_test([fold], TIME, horizon=8)
+    assert result.constant
+    assert (result.statistic, result.p, result.accuracy) == (0.0, 1.0, 0.5)
+    assert not result.blocks.sums.any()
+
+
+def test_a_constant_fold_adds_nothing_to_the_others() -> None:
+    living = random_fold(480, 480, 4, 0.2)
+    direction = np.random.default_rng(1).choice([-1.0, 0.0, 1.0], 480)
+    dead = ScoredRows(np.arange(480), np.full(480, 0.1 + 0.2), direction, 0.3, 0.1)
+    alone = directional_test([living], TIME, horizon=8)
+    both = directional_test([dead, living], TIME, horizon=8)
+    assert not both.constant
+    assert both.statistic == pytest.approx(alone.statistic, abs=1e-12)
+    directed = np.count_nonzero(direction), np.count_nonzero(living.direction)
+    assert both.accuracy == pytest.approx(np.average([0.5, alone.accuracy], weights=directed))
+
+
 def test_no_rows_are_no_evidence() -> None:
     result = directional_test([], TIME, horizon=8)
     assert (result.p, result.rows, len(result.blocks), result.accuracy) == (1.0, 0, 0, None)

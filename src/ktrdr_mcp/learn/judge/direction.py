@@ -38,9 +38,22 @@ class ScoredRows:
     mean_score: float
     mean_direction: float
 
+    @property
+    def constant(self) -> bool:
+        """Whether the score is the same on all rows."""
+        return is_constant(self.score)
+
+    def deviation(self) -> Floats:
+        """float64[n], s - mean s; zeros for a constant score.
+
+        T is free of scale, so what rounding leaves between a constant and its mean (1e-17) would
+        count in full.
+        """
+        return np.zeros(len(self.score)) if self.constant else self.score - self.mean_score
+
     def product(self) -> Floats:
         """float64[n], U = (s - mean s)(d - mean d)."""
-        return (self.score - self.mean_score) * (self.direction - self.mean_direction)
+        return self.deviation() * (self.direction - self.mean_direction)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +80,11 @@ class DirectionalTest:
     constant: bool
     accuracy: float | None
     accuracy_error: float | None
+
+
+def is_constant(score: Floats) -> bool:
+    """Whether float64[n] says the same of every row."""
+    return not len(score) or bool(np.ptp(score) < CONSTANT_SPREAD)
 
 
 def scores_of(probabilities: Floats) -> Floats:
@@ -129,7 +147,7 @@ def directional_test(
         blocks=blocks,
         width_bars=width,
         rows=len(rows),
-        constant=all(np.ptp(fold.score) < CONSTANT_SPREAD for fold in folds if len(fold.rows)),
+        constant=all(fold.constant for fold in folds),
         accuracy=accuracy,
         accuracy_error=error,
     )
@@ -140,8 +158,9 @@ def directional_accuracy(
 ) -> tuple[float | None, float | None]:
     """The share of buy and sell rows on whose side the score was, and its standard error.
 
-    A score at its mean counts as half right. The error is that of a model without skill: the root
-    of the sum of squared block sums, as in T; for a constant score, that of one fixed side.
+    A score at its mean counts as half right, and so does a fold's constant one. The error is that
+    of a model without skill: the root of the sum of squared block sums, as in T; if all scores are
+    constant, that of one fixed side.
 
     Args:
         folds: the predictions.
@@ -149,7 +168,7 @@ def directional_accuracy(
         time: int64[bars], the opening of every bar.
         width_bars: of a block.
     """
-    sides = [np.sign(fold.score - fold.mean_score) * fold.direction for fold in folds]
+    sides = [np.sign(fold.deviation()) * fold.direction for fold in folds]
     side = np.concatenate([np.empty(0), *sides])
     directed = sum(int(np.count_nonzero(fold.direction)) for fold in folds)
     if not directed:
