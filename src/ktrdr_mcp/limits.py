@@ -26,6 +26,7 @@ DRAIN_S: Final = 8.0
 DRAIN_EPOCH_S: Final = 4.0  # what a running epoch may take of it to come to its end
 CHECKPOINT_INTERVAL_S: Final = 30.0
 MAX_CRASHES: Final = 3  # of the process that runs a task, before the task is given up
+KEPT_RESULT_DAYS: Final = 30  # of a result that nobody saved, unless `clean` is told otherwise
 MAX_DATABASE_BACKUP_BYTES: Final = 32 * 1024**2  # of the copy made at every start
 
 MCP_PAGE_ROWS: Final = 5

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from background_labs import IDLE, end_labs
+from ktrdr_mcp.lab.ownership import is_owned
+from ktrdr_mcp.paths import Workspace
 
 FOREVER = ("--epochs", "100000", "--set", "early_stopping=null", "--set", "walk_forward=null")
 
@@ -65,3 +67,28 @@ def test_ctrl_c_ends_the_waiting_and_not_the_training(tmp_path) -> None:
     assert reply(tmp_path, "lab", "status")["running"] is False
     logs = subprocess.run(**program(tmp_path, "lab", "logs"), timeout=60, check=False)
     assert "The laboratory runs" in logs.stdout
+
+
+def test_a_laboratory_gives_way_to_cleaning_unless_it_has_work(tmp_path) -> None:
+    quick = ("--epochs", "1", "--set", "walk_forward=null")
+    old = reply(tmp_path, "train", "AAPL", "1h", *quick)["task_id"]
+    result = Workspace(tmp_path).bundle_directory(old)
+    clean = ("clean", "--older-than-days", "0")
+    with subprocess.Popen(**program(tmp_path, "train", "AAPL", "1h", *FOREVER)) as process:
+        try:
+            assert process.stdout.readline().startswith("Training AAPL 1h")
+            working = process.stdout.readline().split()[1]
+        finally:
+            process.kill()
+    refused = subprocess.run(**program(tmp_path, *clean), timeout=60, check=False)
+    assert refused.returncode == 3, refused
+    assert "1 running" in refused.stderr or "1 waiting" in refused.stderr
+    assert "ktrdr-mcp lab stop" in refused.stderr
+    assert result.is_dir()
+    assert reply(tmp_path, "clean")["removed"] == 0  # with nothing to remove, work is no hindrance
+
+    reply(tmp_path, "cancel", working)
+    assert reply(tmp_path, "status", working, "--wait", "30")["status"] == "cancelled"
+    assert reply(tmp_path, *clean)["tasks"] == [old]
+    assert not result.exists()
+    assert not is_owned(Workspace(tmp_path))

@@ -1,4 +1,4 @@
-"""Every class of errors.py."""
+"""Every class of errors."""
 
 from __future__ import annotations
 

@@ -140,6 +140,7 @@ STATUS_TABLE = {
     "task_not_completed": 409,
     "task_conflict": 409,
     "model_name_taken": 409,
+    "result_removed": 410,
     "unauthorized": 401,
     "origin_refused": 403,
     "host_refused": 421,

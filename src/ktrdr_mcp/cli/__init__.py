@@ -14,6 +14,7 @@ import click
 
 from ktrdr_mcp import __version__
 from ktrdr_mcp.cli import endings
+from ktrdr_mcp.cli.clean import clean
 from ktrdr_mcp.cli.data import data
 from ktrdr_mcp.cli.doctor import doctor
 from ktrdr_mcp.cli.judging import backtest, compare, reproduce
@@ -127,6 +128,7 @@ for command in (
     strategies,
     demo,
     doctor,
+    clean,
     serve,
     lab,
 ):

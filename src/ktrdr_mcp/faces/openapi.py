@@ -20,6 +20,7 @@ DESCRIPTION: Final = (
 REFUSALS: Final = {
     404: "Nothing has this name; the hint says what there is.",
     409: "It contradicts what is stored, or the task is not completed.",
+    410: "The task's result was removed to free space; the hint says how to have it again.",
     422: "A body, parameter or value that is not valid, or too little data.",
     429: "Too many tasks are waiting.",
     503: "The laboratory is shutting down.",

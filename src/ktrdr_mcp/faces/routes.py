@@ -148,7 +148,7 @@ def judging_routes(lab: Lab) -> list[LabRoute]:
             responses.Reproduction,
             lab.reproduce_training,
             "Train a completed task again from what is stored: match, or what differs.",
-            (404, 409, 429, 503),
+            (404, 409, 410, 429, 503),
         ),
         LabRoute(
             "POST",
@@ -184,7 +184,7 @@ def model_routes(lab: Lab) -> list[LabRoute]:
             responses.ModelSaved,
             lab.save_trained_model,
             "Publish a completed task's model under a name; repeating it is safe.",
-            (404, 409, 507),
+            (404, 409, 410, 507),
         ),
         LabRoute(
             "POST",

@@ -14,7 +14,7 @@ from ktrdr_mcp.contract.lab import OnProgress
 from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.manager import JobManager
-from ktrdr_mcp.lab import backtesting, comparing, models, replies, reproducing
+from ktrdr_mcp.lab import backtesting, comparing, models, replies, reproducing, results
 from ktrdr_mcp.lab.admission import admit, request_hash
 from ktrdr_mcp.lab.catalog import completions, data_summary
 from ktrdr_mcp.lab.judging import Judge
@@ -111,6 +111,7 @@ class LocalLab:
             known = await self._registry.find(request.model_name, task.task_id)
             if known is not None:
                 return replies.saved(known, created=False)
+            await in_thread(results.require, self._workspace, task)
             await models.require_owner(self._registry, request.model_name, task)
             version = await self._registry.next_version(request.model_name)
             row = await in_thread(models.publish, self._workspace, request, task, version)
@@ -189,8 +190,9 @@ class LocalLab:
         original = await self._tasks.get(request.task_id)
         if original.status != "completed":
             raise replies.not_completed(original)
+        await in_thread(results.require, self._workspace, original)
         again, _ = await self._manager.submit(reproducing.new_task(original))
-        while again.status in {"failed", "cancelled"}:
+        while await in_thread(reproducing.came_to_nothing, self._workspace, again):
             again, _ = await self._manager.submit(reproducing.new_task(original, after=again))
         again = await self._manager.wait(again.task_id, request.wait_s)
         return await in_thread(reproducing.reproduction, self._workspace, original, again)
@@ -217,7 +219,9 @@ class LocalLab:
         }
 
     def _epochs(self, row: TaskRow) -> list[dict[str, Any]]:
-        """Every epoch of a completed task."""
+        """Every epoch of a completed task; none where its result was removed."""
+        if not results.is_kept(self._workspace, row.task_id):
+            return []
         directory = self._workspace.bundle_directory(row.task_id)
         return bundle.read_history(directory, bundle.read_document(directory))
 

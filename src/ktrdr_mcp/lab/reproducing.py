@@ -7,6 +7,7 @@ from typing import Any
 
 from ktrdr_mcp import durable
 from ktrdr_mcp.contract import responses
+from ktrdr_mcp.lab import results
 from ktrdr_mcp.lab.admission import digest, new_task_id
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace
@@ -41,6 +42,13 @@ def new_task(original: TaskRow, after: TaskRow | None = None) -> NewTask:
         group_id=original.task_id,
         total_epochs=original.total_epochs,
     )
+
+
+def came_to_nothing(workspace: Workspace, again: TaskRow) -> bool:
+    """Whether a reproduction has no result, or not any more."""
+    if again.status == "completed":
+        return not results.is_kept(workspace, again.task_id)
+    return again.status in {"failed", "cancelled"}
 
 
 def reproduction(workspace: Workspace, original: TaskRow, again: TaskRow) -> responses.Reproduction:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ktrdr_mcp.errors import DatabaseError
 from ktrdr_mcp.store.inspection import inspect
 from ktrdr_mcp.store.migrate import BUSY_TIMEOUT_MS, MIGRATION_FILES
 from ktrdr_mcp.store.registry import ModelRow
@@ -42,6 +43,12 @@ def read(path: Path) -> Content:
     ):
         connection.row_factory = sqlite3.Row
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version < len(MIGRATION_FILES):
+            raise DatabaseError(
+                f"The database has version {version}; this program reads {len(MIGRATION_FILES)}.",
+                hint="'ktrdr-mcp tasks' brings it up to date; then try again.",
+            )
         if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
             raise damaged("its indices do not fit its tables")
         return Content(
