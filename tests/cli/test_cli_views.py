@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 
@@ -65,6 +66,18 @@ def test_the_live_display_shows_epoch_losses_accuracies_and_time_left_in_80_colu
     for part in ("epoch 12 of 100", "about 0 s left", "1.0123", "0.9800", "0.4900", "0.4100"):
         assert part in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_an_alarm_stands_in_the_live_display_in_the_log_and_in_a_status(monkeypatch) -> None:
+    alarmed = status(alarm="flat: raise learning_rate")
+    console = terminal(80)
+    display = progress.Display("")
+    display._status = alarmed
+    console.print(display.render())
+    report.status(console, alarmed)
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
+    asyncio.run(progress.Lines(console)(alarmed))
+    assert seen(console).count("flat: raise learning_rate") == 3
 
 
 def test_the_live_display_of_a_waiting_task_says_what_it_waits_for() -> None:

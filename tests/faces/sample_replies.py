@@ -290,7 +290,6 @@ TASK_SUMMARY = responses.TaskSummary(
     strategy=LONG_NAME,
     created_at=MOMENT,
     val_accuracy=0.434567,
-    test_accuracy=0.412345,
     error_code=None,
 )
 

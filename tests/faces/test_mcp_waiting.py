@@ -79,6 +79,12 @@ def test_a_message_leaves_out_what_is_not_known() -> None:
     assert progress_message(ended) == "completed"
 
 
+def test_a_message_ends_with_the_alarm_if_there_is_one() -> None:
+    alarmed = sample_replies.status(12).model_copy(update={"alarm": "flat: raise learning_rate"})
+    assert progress_message(alarmed).endswith(", flat: raise learning_rate")
+    assert "epoch 12/" in progress_message(alarmed)
+
+
 @pytest.mark.asyncio
 async def test_a_client_that_asks_for_no_progress_waits_in_silence(
     connect: Connect, lab: FakeLab

@@ -7,6 +7,7 @@ import pytest
 from lab_bench import SHORT
 
 from ktrdr_mcp import limits
+from ktrdr_mcp.contract import parse, requests
 
 pytestmark = pytest.mark.asyncio
 
@@ -62,3 +63,44 @@ async def test_a_window_reaches_to_the_close_of_the_last_bar_that_a_label_depend
     assert await counts(0)
     assert await counts(1.5)  # the label of a bar is never known at its own close
     assert not await counts(horizon + 1.5)
+
+
+async def test_every_reply_that_shows_test_results_counts_as_a_reading_of_them(bench) -> None:
+    task_id = await bench.trained()
+    await bench.save(task_id, "kept")
+    name = {"model_name": "kept"}
+    seen = parse(requests.BacktestModel, {**name, "end_date": "2025-01-31"})
+    unseen = parse(requests.BacktestModel, name)
+    shows = [
+        lambda: bench.load("kept"),
+        lambda: bench.lab.list_trained_models(parse(requests.ListModels, {})),
+        lambda: bench.lab.model_card("kept"),
+        lambda: bench.lab.backtest_model(unseen),
+        lambda: bench.lab.equity_curve(unseen),
+        lambda: bench.lab.training_history(task_id),
+        lambda: bench.lab.compare_trainings(
+            parse(requests.CompareTrainings, {"task_ids": [task_id, other]})
+        ),
+    ]
+    hides = [
+        lambda: bench.predict("kept"),
+        lambda: bench.lab.backtest_model(seen),
+        lambda: bench.lab.list_training_tasks(parse(requests.ListTasks, {})),
+        lambda: bench.status(task_id),
+        lambda: bench.save(task_id, "kept"),
+    ]
+    other = await bench.trained(config={**SHORT, "seed": 2})
+    readings = (await bench.performance(task_id)).test_readings
+    assert readings == 1
+    for calls, counted in ((shows, 1), (hides, 0)):
+        for call in calls:
+            await call()
+            before, readings = readings, (await bench.performance(task_id)).test_readings
+            assert readings - before == counted + 1  # one of them is this performance
+
+
+async def test_a_list_of_tasks_shows_no_test_result(bench) -> None:
+    await bench.trained()
+    (task,) = (await bench.lab.list_training_tasks(parse(requests.ListTasks, {}))).tasks
+    assert task.val_accuracy is not None
+    assert not any("test" in name for name in task.model_dump())

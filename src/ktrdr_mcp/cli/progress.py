@@ -77,6 +77,8 @@ class Lines:
                 f"{epochs(status)}, validation loss {number(metrics.val_loss)}, "
                 f"validation accuracy {number(metrics.val_accuracy)}, {left(status)}"
             )
+            if status.alarm is not None:
+                self._console.print(f"  {status.alarm}")
 
 
 class Display:
@@ -106,7 +108,8 @@ class Display:
         line = Table.grid(padding=(0, 2))
         line.add_row(" ", bar, epochs(status))
         times = Text(f"  {elapsed} so far, {left(status)}", style="dim")
-        return Group(*title, line, times, metrics_table(status))
+        alarm = [Text(f"  {status.alarm}", style="yellow")] if status.alarm else []
+        return Group(*title, line, times, metrics_table(status), *alarm)
 
 
 def metrics_table(status: TrainingStatus) -> Table:

@@ -151,6 +151,7 @@ def status(to: Console, reply: responses.TrainingStatus) -> None:
         "tasks ahead": reply.queue_position,
         "training": figures(metrics.train_loss, metrics.train_accuracy),
         "validation": figures(metrics.val_loss, metrics.val_accuracy),
+        "alarm": reply.alarm,
         "error": reply.error,
         "error code": reply.error_code,
     }

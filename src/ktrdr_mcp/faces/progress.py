@@ -48,4 +48,6 @@ def progress_message(status: TrainingStatus) -> str:
         parts.append(f"val loss {metrics.val_loss:.3g}")
     if metrics.val_accuracy is not None:
         parts.append(f"val accuracy {metrics.val_accuracy:.2f}")
+    if status.alarm is not None:
+        parts.append(status.alarm)
     return ", ".join(parts)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from anyio import to_thread
 
-from ktrdr_mcp.contract import requests, responses
+from ktrdr_mcp.contract import requests
 from ktrdr_mcp.errors import ModelNotFound
-from ktrdr_mcp.lab import ktrdr_models, replies
+from ktrdr_mcp.lab import ktrdr_models
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.store.registry import ModelRegistry, ModelRow
 
@@ -47,19 +47,19 @@ class Library:
         hint = f"{error.hint} Written by KTRDR: {', '.join(names[:10])}."
         return ModelNotFound(error.message, hint=hint, field=error.field)
 
-    async def page(self, request: requests.ListModels) -> responses.ModelList:
-        """A page of models: those saved here, then KTRDR's, each newest first."""
+    async def page(self, request: requests.ListModels) -> tuple[list[ModelRow], bool]:
+        """A page of models: those saved here, then KTRDR's, each newest first.
+
+        Returns:
+            the rows, and whether there are more.
+        """
         limit, offset, symbol = request.limit, request.offset, request.symbol
         saved = await self._registry.page(limit, offset, symbol)
         found = await to_thread.run_sync(ktrdr_models.rows, self._workspace, symbol)
         start = max(0, offset - await self._registry.count(symbol)) if found else 0
         room = 0 if saved.has_more else limit - len(saved.rows)
         shown = [*saved.rows, *found[start : start + room]]
-        return responses.ModelList(
-            models=[replies.model_row(row) for row in shown],
-            returned=len(shown),
-            has_more=saved.has_more or len(found) > start + room,
-        )
+        return shown, saved.has_more or len(found) > start + room
 
     async def names(self, prefix: str, limit: int) -> list[str]:
         """Names that begin with the prefix: those saved here first."""

@@ -62,6 +62,7 @@ class LocalLab:
         self._strategies = StrategyLibrary(workspace)
         self._library = Library(workspace, self._registry)
         self._shelf = Shelf(workspace)
+        self._ledger = stores.ledger
         self._judge = Judge(stores.ledger)
         self._saving = asyncio.Lock()
 
@@ -122,6 +123,7 @@ class LocalLab:
         """See `contract.Lab`."""
         row = await self._library.newest(request.model_name)
         loaded = await in_thread(self._shelf.load, row)
+        await self._ledger.count_readings(row.task_id)
         return replies.loaded(row, loaded.model.document)
 
     async def test_model_prediction(self, request: requests.Predict) -> responses.ModelPrediction:
@@ -135,7 +137,9 @@ class LocalLab:
 
     async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
         """See `contract.Lab`."""
-        return await self._library.page(request)
+        rows, has_more = await self._library.page(request)
+        await self._ledger.count_readings(*(row.task_id for row in rows))
+        return replies.model_list(rows, has_more)
 
     async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
         """See `contract.Lab`."""
@@ -174,7 +178,11 @@ class LocalLab:
             loaded = self._shelf.get(row)
             return loaded, backtesting.trade(loaded, request, self._sources)
 
-        return await in_thread(trade)
+        loaded, traded = await in_thread(trade)
+        unseen = backtesting.part(traded, "out_of_sample")
+        if unseen is not None and traded.bars.symbol == row.symbol:
+            await self._ledger.count_readings(row.task_id)
+        return loaded, traded
 
     async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
         """See `contract.Lab`."""
@@ -228,7 +236,9 @@ class LocalLab:
     async def model_card(self, model_name: str) -> dict[str, Any]:
         """See `contract.Lab`."""
         row = await self._library.newest(model_name)
-        return await in_thread(models.card, self._workspace, row)
+        card = await in_thread(models.card, self._workspace, row)
+        await self._ledger.count_readings(row.task_id)
+        return card
 
     async def strategy_text(self, name: str) -> str:
         """See `contract.Lab`."""

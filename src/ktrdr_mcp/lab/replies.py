@@ -172,7 +172,6 @@ def task_summary(row: TaskRow, live: Live | None) -> responses.TaskSummary:
         strategy=row.strategy,
         created_at=row.created_at,
         val_accuracy=figure(result, "training_metrics", "final_val_accuracy"),
-        test_accuracy=figure(result, "test_metrics", "test_accuracy"),
         error_code=row.error_code,
     )
 
@@ -181,6 +180,12 @@ def figure(result: dict[str, Any], group: str, name: str) -> float | None:
     """One rounded figure of a result, if there is one."""
     value = result.get(group, {}).get(name)
     return None if value is None else rounded(value)
+
+
+def model_list(rows: list[ModelRow], has_more: bool) -> responses.ModelList:
+    """A page of the registry."""
+    models = [model_row(row) for row in rows]
+    return responses.ModelList(models=models, returned=len(models), has_more=has_more)
 
 
 def model_row(row: ModelRow) -> responses.ModelRow:

@@ -12,9 +12,10 @@ from ktrdr_mcp.store.db import Database, rows_of
 FAMILY: Final = """
 SELECT task_id, status, scores FROM training_tasks
 WHERE symbol = ? AND test_start <= ? AND test_end >= ? ORDER BY seq"""
-COUNT_READING: Final = """
-INSERT INTO test_readings (task_id, readings) VALUES (?, 1)
-ON CONFLICT (task_id) DO UPDATE SET readings = readings + 1 RETURNING readings"""
+COUNT_READINGS: Final = """
+INSERT INTO test_readings (task_id, readings)
+SELECT task_id, 1 FROM training_tasks WHERE task_id IN ({places})
+ON CONFLICT (task_id) DO UPDATE SET readings = readings + 1 RETURNING task_id, readings"""
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,21 @@ class Ledger:
         rows = await self._database.read(FAMILY, (symbol, test_end, test_start))
         return [Trial(*row) for row in rows]
 
-    async def count_reading(self, task_id: str) -> int:
-        """Counts that a task's test results are read now.
+    async def count_readings(self, *task_ids: str) -> dict[str, int]:
+        """Counts that the test results of these tasks are read now.
 
+        Args:
+            task_ids: of any tasks; those of another database are left out.
         Returns:
-            how often they have been read, this time included.
+            how often each has been read, this time included.
         """
+        if not task_ids:
+            return {}
+        statement = COUNT_READINGS.format(places=", ".join("?" for _ in task_ids))
         async with self._database.transaction() as connection:
-            return int((await rows_of(connection, COUNT_READING, (task_id,)))[0][0])
+            rows = await rows_of(connection, statement, task_ids)
+        return {row[0]: int(row[1]) for row in rows}
+
+    async def count_reading(self, task_id: str) -> int:
+        """The same for one task of this database."""
+        return (await self.count_readings(task_id))[task_id]

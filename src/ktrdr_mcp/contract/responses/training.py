@@ -103,7 +103,7 @@ class ModelInfo(Reply):
 
 
 class TaskSummary(Reply):
-    """One task in a list."""
+    """One task in a list; without test results, so that nobody chooses by them uncounted."""
 
     task_id: str
     status: Status
@@ -113,7 +113,6 @@ class TaskSummary(Reply):
     strategy: str
     created_at: str
     val_accuracy: float | None
-    test_accuracy: float | None
     error_code: str | None
 
 
