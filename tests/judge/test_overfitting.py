@@ -88,4 +88,13 @@ def test_configurations_without_variance_break_nothing() -> None:
     returns = np.random.default_rng(1).normal(0, 0.01, (60, 3))
     returns[:, 0] = 0.0
     assert overfitting_probability(returns, 6) is not None
-    assert overfitting_probability(np.zeros((60, 3)), 6) == 1.0
+    assert overfitting_probability(np.zeros((60, 3)), 6) is None
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-16])
+def test_a_configuration_that_is_there_twice_is_no_choice(rounding: float) -> None:
+    returns = np.random.default_rng(8).normal(0.0005, 0.01, (160, 7))
+    again = returns[:, [2, 5, 2]] + rounding
+    found = overfitting_probability(np.hstack([returns, again]), 8)
+    assert found == pytest.approx(plain_pbo(returns, 8), abs=1e-8)
+    assert overfitting_probability(np.hstack([returns[:, :1], returns[:, :1] + rounding])) is None

@@ -15,6 +15,7 @@ from ktrdr_mcp.learn.judge.blocks import Floats
 from ktrdr_mcp.learn.judge.sharpe import sharpe_ratio, variance_factor
 
 DEFAULT_PARTS: Final = 16
+SAME_DIGITS: Final = 12  # returns that agree so far differ by rounding only
 _CELLS_AT_ONCE: Final = 2**21  # bounds the memory of a pass
 
 
@@ -64,22 +65,24 @@ def overfitting_probability(returns: Floats, parts: int = DEFAULT_PARTS) -> floa
     """How often the best configuration on one half of the time is below the median on the other.
 
     Combinatorially symmetric cross-validation: time is cut into parts of equal length (by at most
-    one row); each half of the parts chooses, by Sharpe ratio, what the other half judges.
+    one row); each half of the parts chooses, by Sharpe ratio, what the other half judges. Equal
+    configurations count once: to choose among them is no choice.
 
     Args:
         returns: float64[n, k], n rows in time of k configurations. Mind the order of the axes.
         parts: even, at least 2; at most n are used.
     Returns:
-        a share; None for fewer than two configurations or four rows.
+        a share; None for fewer than two different configurations or four rows.
     Raises:
         ValueError: an odd number of parts.
     Source:
         D. Bailey, J. Borwein, M. Lopez de Prado, Q. Zhu, The Probability of Backtest Overfitting,
         2017: the share of logits ln(w / (1 - w)) <= 0, w = rank / (k + 1), ties ranked alike.
     """
-    rows, configurations = returns.shape
     if parts % 2 or parts < 2:
         raise ValueError(f"{parts} parts cannot be halved")
+    returns = different_columns(returns)
+    rows, configurations = returns.shape
     parts = min(parts, rows // 2 * 2)
     if configurations < 2 or rows < 4:
         return None
@@ -92,6 +95,12 @@ def overfitting_probability(returns: Floats, parts: int = DEFAULT_PARTS) -> floa
         below += int(np.count_nonzero(relative <= 0.5))
         total += len(half)
     return below / total
+
+
+def different_columns(returns: Floats) -> Floats:
+    """float64[n, m], the columns of float64[n, k] without repetitions, in their order."""
+    _, first = np.unique(returns.round(SAME_DIGITS), axis=1, return_index=True)
+    return returns[:, np.sort(first)]
 
 
 def batches(
