@@ -10,7 +10,7 @@ from ktrdr_mcp.errors import InvalidRequest
 from ktrdr_mcp.lab import replies
 from ktrdr_mcp.lab.admission import digest
 from ktrdr_mcp.lab.judging import Judged
-from ktrdr_mcp.research.comparison import difference, differing_settings, meaning
+from ktrdr_mcp.research.comparison import Difference, difference, differing_settings, meaning
 from ktrdr_mcp.store.task_row import TaskRow
 
 HASH_CHARACTERS: Final = 12  # enough to tell a few contents apart
@@ -52,9 +52,9 @@ def comparison(rows: Sequence[TaskRow], judged: Sequence[Judged]) -> responses.C
         compared(rows[index], verdicts[index], scores[index], rank)
         for rank, index in enumerate(order, start=1)
     ]
-    tests = [
-        paired(rows[order[0]], rows[index], scores[order[0]], scores[index]) for index in order[1:]
-    ]
+    best, *rest = order
+    found = [difference(scores[best], scores[index]) for index in rest]
+    tests = [paired(rows[best], rows[index], one) for index, one in zip(rest, found, strict=True)]
     differences = differing_settings([settings_of(rows[index]) for index in order])
     if "strategy" in differences:
         differences.pop("strategy_sha256", None)
@@ -62,7 +62,7 @@ def comparison(rows: Sequence[TaskRow], judged: Sequence[Judged]) -> responses.C
         tasks=tasks,
         differences=differences,
         tests=tests,
-        summary=summary(tasks, tests, differences),
+        summary=summary(tasks, found, differences),
     )
 
 
@@ -104,11 +104,8 @@ def compared(
     )
 
 
-def paired(
-    first: TaskRow, second: TaskRow, one: dict[str, Any], other: dict[str, Any]
-) -> responses.PairedDifference:
+def paired(first: TaskRow, second: TaskRow, found: Difference | None) -> responses.PairedDifference:
     """The first-ranked task against another."""
-    found = difference(one, other)
     return responses.PairedDifference(
         first=first.task_id,
         second=second.task_id,
@@ -120,19 +117,31 @@ def paired(
 
 def summary(
     tasks: Sequence[responses.ComparedTask],
-    tests: Sequence[responses.PairedDifference],
+    found: Sequence[Difference | None],
     differences: Mapping[str, Any],
 ) -> str:
-    """What follows, in one sentence."""
+    """What follows, in one sentence.
+
+    Args:
+        tasks: best validation first.
+        found: the first of them against each other one.
+        differences: settings that are not the same everywhere.
+    """
     best = tasks[0]
     if any(name.startswith("labels.") for name in differences):
         return "Their labels differ, so neither accuracies nor gains compare; see the tests."
     if best.val_gain <= 0:
         return "None beats the majority class on its validation rows; none is worth choosing."
-    sure = [test for test in tests if test.meaning.startswith("The first")]
-    if len(sure) == len(tests):
+    better = [one.better if one else None for one in found]
+    more, less = better.count("first"), better.count("second")
+    if more == len(found):
         return f"{best.task_id} is best on validation and foresees more than every other."
+    if less:
+        return (
+            f"{best.task_id} is best on validation, but foresees significantly less than {less} of"
+            f" {len(found)} others on the time that both tested, and more than {more}."
+        )
     return (
         f"{best.task_id} is best on validation, but not significantly better than"
-        f" {len(tests) - len(sure)} of {len(tests)} others."
+        f" {len(found) - more} of {len(found)} others."
     )
