@@ -184,3 +184,29 @@ def test_drift_is_not_taken_for_timing() -> None:
     found = backtest(time, opening, rows, mostly_long, TradingRule(8, 0.0), YEAR_BARS)
     assert found.mean_net_low > 0, "the drift is earned"
     assert found.timing_p > 0.05, "and is no timing"
+
+
+def test_a_longest_holding_time_leaves_the_blocks_as_wide_as_the_labels_say() -> None:
+    usual, short = run(2, TradingRule(8)), run(2, TradingRule(8, max_holding_bars=2))
+    assert short.timing_blocks.start.tolist() == usual.timing_blocks.start.tolist()
+    assert short.exposure < usual.exposure
+    assert short.position.tolist() == run(2, TradingRule(2)).position.tolist()
+
+
+def test_signals_within_the_least_separation_are_not_traded() -> None:
+    time, opening, rows, _ = market(0)
+    turning = np.where(rows % 2, 1, -1)  # every hour the other way
+    for hours, expected in ((0.0, 1), (3.0, 3), (4.0, 5), (1e6, len(rows))):
+        rule = TradingRule(8, min_separation_hours=hours)
+        held = backtest(time, opening, rows, turning, rule, YEAR_BARS).position
+        lengths = np.diff(np.flatnonzero(np.diff(held, prepend=0.0, append=2.0)))
+        assert set(lengths[:-1].tolist()) <= {expected}
+        assert lengths[0] == min(expected, len(held))
+
+
+def test_each_bound_of_the_mean_net_return_leaves_one_draw_in_twenty_beyond_it() -> None:
+    found = run(4, TradingRule(8))
+    net = found.equity / np.r_[1.0, found.equity[:-1]] - 1
+    draws = bootstrap_means(net[None], 16, seed=0)[0]
+    assert np.mean(draws > found.mean_net_high) == pytest.approx(0.05, abs=0.001)
+    assert np.mean(draws < found.mean_net_low) == pytest.approx(0.05, abs=0.001)

@@ -12,7 +12,9 @@ from ktrdr_mcp.contract.requests import BacktestModel
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.moments import moment_text, parse_moment
 from ktrdr_mcp.data.sources import BarSources, select_range
-from ktrdr_mcp.lab.shelf import Loaded
+from ktrdr_mcp.lab import ktrdr_models
+from ktrdr_mcp.lab.shelf import Loaded, warnings
+from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.learn.judge.trading import Backtest, TradingRule
 from ktrdr_mcp.research import backtest
 from ktrdr_mcp.research.judgement import equity_curve
@@ -26,7 +28,12 @@ class Traded:
     bars: Bars
     chosen: backtest.Range
     rule: TradingRule
-    parts: dict[str, Backtest]
+    run: backtest.Run
+
+    @property
+    def parts(self) -> dict[str, Backtest]:
+        """The backtest of each part that has enough bars."""
+        return self.run.backtests
 
 
 def trade(loaded: Loaded, request: BacktestModel, sources: BarSources) -> Traded:
@@ -56,18 +63,24 @@ def moment(text: str | None, field: str) -> int | None:
 
 def seen(loaded: Loaded, bars: Bars) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """(bars,) whether the weights were fitted or selected on a bar, or on a label that saw it."""
-    periods = loaded.model.document.get("periods")
-    if bars.symbol != loaded.row.symbol or periods is None:
+    if bars.symbol != loaded.row.symbol:
         return np.zeros(len(bars), dtype=np.bool_)
+    if ktrdr_models.is_ktrdrs(loaded.row):  # KTRDR does not keep the range
+        made = parse_moment(loaded.row.created_at, "created_at", end_of_day=False)
+        return bars.time < made
+    periods = loaded.model.document["periods"]
     first = parse_moment(periods["train"][0], "periods", end_of_day=False)
     after = parse_moment(periods["test"][0], "periods", end_of_day=False)
     return (bars.time >= first) & (bars.time < after)
 
 
 def rule_of(loaded: Loaded, request: BacktestModel) -> TradingRule:
-    """The strategy's rule, with what the request changes."""
+    """The strategy's rule, with what the request changes.
+
+    The horizon is the one that the training measured; without one, that of the default labels.
+    """
     measured = loaded.model.document.get("metrics", {}).get("trading_rule", {})
-    rule = trading_rule(loaded.model.strategy, measured.get("horizon", 1))
+    rule = trading_rule(loaded.model.strategy, measured.get("horizon", horizon_bars({})))
     if request.cost_bps is not None:
         rule = replace(rule, cost_bps=request.cost_bps)
     if request.long_only is not None:
@@ -89,7 +102,7 @@ def reply(loaded: Loaded, request: BacktestModel, traded: Traded) -> responses.M
         long_only=traded.rule.long_only,
         out_of_sample=part(traded, "out_of_sample"),
         in_sample=part(traded, "in_sample"),
-        summary=summary(traded.parts.get("out_of_sample")),
+        summary=summary(loaded, traded),
         equity=address(request),
     )
 
@@ -108,16 +121,53 @@ def rounded(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def summary(unseen: Backtest | None) -> str:
-    """What the part out of sample says, in one sentence."""
+def summary(loaded: Loaded, traded: Traded) -> str:
+    """What the part out of sample says, and what a reader must know to take it rightly."""
+    bars = traded.bars
+    told = warnings(loaded.row, bars.symbol, bars.moment(traded.chosen.first))
+    skipped = left_out(traded.run.parts)
+    return " ".join([outcome(traded.run), *skipped, *told, *rules(loaded, traded.rule)])
+
+
+def outcome(run: backtest.Run) -> str:
+    """What the part out of sample came to."""
+    unseen, bars = run.backtests.get("out_of_sample"), len(run.parts.out_of_sample)
+    if unseen is None and bars:
+        return (
+            f"Out of sample there are {bars} bars, and trading needs {backtest.MIN_BARS}: this"
+            " says nothing of the future."
+        )
     if unseen is None:
         return "Every bar of the range is in sample: this says nothing of the future."
     net, held = unseen.net.total_return, unseen.buy_and_hold.total_return
     better = "more" if net > held else "less"
     return (
-        f"Out of sample: net {net:+.1%} on {unseen.bars} bars, {better} than holding ({held:+.1%});"
-        f" timing beats its costs with p {unseen.timing_p:.2f}, not adjusted for other trials."
+        f"Out of sample{' (after the training)' if run.parts.after else ''}: net {net:+.1%} on"
+        f" {unseen.bars} bars, {better} than holding ({held:+.1%}); timing beats its costs with p"
+        f" {unseen.timing_p:.2f}, not adjusted for other trials."
     )
+
+
+def left_out(parts: backtest.Parts) -> list[str]:
+    """What was not traded."""
+    count = len(parts.left_out)
+    return [f"{count} bars before the training are left out."] if count else []
+
+
+def rules(loaded: Loaded, rule: TradingRule) -> list[str]:
+    """What of the rule is not in the reply's fields and not the usual."""
+    told = []
+    if ktrdr_models.is_ktrdrs(loaded.row) and rule.max_holding_bars is None:
+        told.append(
+            f"KTRDR does not say how long a position is held: at most {rule.holding_bars} bars"
+            " after its signal here."
+        )
+    if rule.confidence_threshold > 0:
+        told.append(f"A signal less probable than {rule.confidence_threshold:g} is a hold.")
+    if rule.min_separation_hours > 0:
+        hours = f"{rule.min_separation_hours:g}"
+        told.append(f"Signals within {hours} h of the last that was traded are not traded.")
+    return told
 
 
 def address(request: BacktestModel) -> str:

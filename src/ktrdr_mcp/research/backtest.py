@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +10,13 @@ import numpy.typing as npt
 from ktrdr_mcp.data.bars import Bars, bars_per_year
 from ktrdr_mcp.errors import NotEnoughData
 from ktrdr_mcp.features import build
+from ktrdr_mcp.learn.judge.positions import confident_signals
 from ktrdr_mcp.learn.judge.trading import Backtest, TradingRule, backtest
-from ktrdr_mcp.research.judgement import signals
 from ktrdr_mcp.research.predictor import Model, predict
+
+MIN_BARS = 3  # of a part: two openings after a signal make its first return
+
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +28,33 @@ class Range:
     seen: npt.NDArray[np.bool_]  # (bars,) whether each bar of the series is in sample
 
 
-def run(model: Model, bars: Bars, chosen: Range, rule: TradingRule) -> dict[str, Backtest]:
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The bars of a range by what the model has seen, ascending bar indices.
+
+    Args:
+        in_sample: (n,)
+        out_of_sample: (m,) the last run of bars that it has not seen.
+        left_out: (k,) those that it has not seen before bars that it has. They are no part of any
+            backtest: joined with later bars they would make up trades across the training.
+        after: whether the part out of sample comes after bars that the model has seen.
+    """
+
+    in_sample: Rows
+    out_of_sample: Rows
+    left_out: Rows
+    after: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The parts of a range and the backtest of each that has enough bars."""
+
+    parts: Parts
+    backtests: dict[str, Backtest]  # "in_sample", "out_of_sample"
+
+
+def run(model: Model, bars: Bars, chosen: Range, rule: TradingRule) -> Run:
     """Trades the model's signals on each part of a range.
 
     Args:
@@ -33,32 +62,51 @@ def run(model: Model, bars: Bars, chosen: Range, rule: TradingRule) -> dict[str,
         bars: the series, from its first stored bar.
         chosen: the range.
         rule: how signals are traded.
-    Returns:
-        "in_sample" and "out_of_sample", each only where the range has three bars of it.
     Raises:
         NotEnoughData: the range has too few bars after the indicators' warm-up.
     """
     series = bars.slice(0, chosen.stop)
+    rows = rows_of(model, series, chosen)
+    probabilities = predict(model, series, rows).probabilities
+    signal = confident_signals(probabilities, rule.confidence_threshold)
+    yearly = bars_per_year(series)
+    parts = parts_of(rows, chosen.seen)
+    named = {"in_sample": parts.in_sample, "out_of_sample": parts.out_of_sample}
+    return Run(
+        parts,
+        {
+            name: backtest(
+                series.time, series.open, part, signal[np.isin(rows, part)], rule, yearly
+            )
+            for name, part in named.items()
+            if len(part) >= MIN_BARS
+        },
+    )
+
+
+def rows_of(model: Model, series: Bars, chosen: Range) -> Rows:
+    """(n,) the bars of a range that have features. Raises NotEnoughData."""
     warm_up = build.compute_indicators(series, model.strategy).warm_up_bars
     rows = np.arange(max(chosen.first, warm_up), chosen.stop)
-    if len(rows) < 3:
+    if len(rows) < MIN_BARS:
         raise NotEnoughData(
             f"The range has {len(rows)} bars after the indicators' warm-up of {warm_up}; trading"
-            " needs 3.",
+            f" needs {MIN_BARS}.",
             hint="Widen start_date and end_date.",
             field="start_date",
         )
-    signal = signals(predict(model, series, rows).probabilities)
-    yearly = bars_per_year(series)
-    seen = chosen.seen[rows]
-    parts = {"in_sample": seen, "out_of_sample": ~seen}
-    return {
-        name: backtest(series.time, series.open, rows[part], signal[part], rule, yearly)
-        for name, part in parts.items()
-        if np.count_nonzero(part) >= 3
-    }
+    return rows
 
 
-def figures(traded: Backtest) -> dict[str, Any]:
-    """The numbers of one part, with when it begins and ends."""
-    return traded.figures()
+def parts_of(rows: Rows, seen: npt.NDArray[np.bool_]) -> Parts:
+    """Tells the bars of a range apart.
+
+    Args:
+        rows: (n,) consecutive bar indices.
+        seen: (bars,) whether each bar of the series is in sample.
+    """
+    in_sample, unseen = rows[seen[rows]], rows[~seen[rows]]
+    last_run = int(np.flatnonzero(np.diff(unseen, prepend=-2) > 1)[-1]) if len(unseen) else 0
+    traded = unseen[last_run:]
+    after = bool(len(traded) and seen[: traded[0]].any())
+    return Parts(in_sample, traded, unseen[:last_run], after)

@@ -13,13 +13,14 @@ import numpy as np
 
 from ktrdr_mcp.learn.judge.blocks import BlockSums, Floats, Integers, block_sums, block_width
 from ktrdr_mcp.learn.judge.bootstrap import bootstrap_means
-from ktrdr_mcp.learn.judge.positions import positions
+from ktrdr_mcp.learn.judge.positions import positions, separated
 from ktrdr_mcp.learn.judge.sharpe import sharpe_error, sharpe_ratio
 from ktrdr_mcp.learn.judge.trades import TradeFigures, trade_figures
 
 HORIZONS_PER_BLOCK: Final = 2
 BASIS_POINT: Final = 1e-4
 DEFAULT_COST_BPS: Final = 5.0
+HOUR_NS: Final = 3_600 * 10**9
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,25 @@ class TradingRule:
     """How signals are traded.
 
     Args:
-        horizon: the most bars that a position outlives its signal; also sets the blocks.
+        horizon: how far labels look ahead, in bars; blocks are two of it.
         cost_bps: per unit of position change, basis points.
         long_only: whether sell means no position.
+        max_holding_bars: the most bars that a position outlives its signal; the horizon if None.
+        confidence_threshold: the least probability of a buy or sell; less of it is a hold.
+        min_separation_hours: from one signal that changes the position to the next.
     """
 
     horizon: int
     cost_bps: float = DEFAULT_COST_BPS
     long_only: bool = False
+    max_holding_bars: int | None = None
+    confidence_threshold: float = 0.0
+    min_separation_hours: float = 0.0
+
+    @property
+    def holding_bars(self) -> int:
+        """The most bars that a position outlives its signal."""
+        return self.horizon if self.max_holding_bars is None else self.max_holding_bars
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,8 @@ class Backtest:
         timing_p: bootstrap p that timing earns no more than its costs (mean z <= 0).
         timing_blocks: sums of z over blocks of two horizons; what the ledger stores.
         net_blocks: sums of net returns over the same blocks; likewise.
-        mean_net_low, mean_net_high: 95 % bounds of the mean net return per bar.
+        mean_net_low, mean_net_high: lower and upper 95 % confidence bound, each one-sided, of the
+            mean net return per bar.
         time: int64[bars], when each position is entered or kept, UTC nanoseconds.
         position: float64[bars].
         equity: float64[bars], growth of one unit after each bar, after costs.
@@ -128,7 +141,7 @@ def backtest(
         opening: float64[m], opening prices of all bars.
         rows: int64[n], ascending bar indices of the signals; those without two bars after them
             are not traded.
-        signal: int64[n], +1 buy, 0 hold, -1 sell.
+        signal: int64[n], +1 buy, 0 hold, -1 sell; the confidence threshold is already in it.
         rule: how they are traded.
         bars_per_year: counted from the data.
         seed: of the bootstrap.
@@ -136,7 +149,7 @@ def backtest(
     tradable = rows + 2 < len(opening)
     rows, signal = rows[tradable], signal[tradable]
     returns = opening[rows + 2] / opening[rows + 1] - 1
-    position = positions(signal, rows, rule.horizon, rule.long_only)
+    position = positions_by(rule, signal, rows, time)
     change = position_changes(position)
     cost = rule.cost_bps * BASIS_POINT
     net = net_returns(position, returns, change, cost)
@@ -160,6 +173,15 @@ def backtest(
         position=position,
         equity=np.cumprod(1 + net, dtype=np.float64),
     )
+
+
+def positions_by(rule: TradingRule, signal: Integers, rows: Integers, time: Integers) -> Floats:
+    """float64[n], the position that each signal leads to; arguments as in `backtest`."""
+    bars, long_only = rule.holding_bars, rule.long_only
+    if rule.min_separation_hours > 0:
+        least_ns = round(rule.min_separation_hours * HOUR_NS)
+        signal = separated(signal, rows, time[rows], least_ns, bars, long_only)
+    return positions(signal, rows, bars, long_only)
 
 
 def held_returns(returns: Floats, cost: float) -> Floats:
@@ -202,7 +224,9 @@ def break_even_cost_bps(position: Floats, returns: Floats, change: Floats) -> fl
 def bootstrap_bounds(
     timing: Floats, net: Floats, width_bars: int, seed: int
 ) -> tuple[float, float, float]:
-    """p(mean z <= 0), and the 2.5 % and 97.5 % quantiles of the mean net return per bar.
+    """p(mean z <= 0), and the 5 % and 95 % quantiles of the mean net return per bar.
+
+    Each bound is one-sided, as the test of z is: "loses" errs as rarely as "survives costs".
 
     Args:
         timing: float64[n], z.
@@ -214,7 +238,7 @@ def bootstrap_bounds(
         return 1.0, 0.0, 0.0
     z_mean, net_mean = bootstrap_means(np.stack([timing, net]), width_bars, seed)
     p = (1 + int(np.count_nonzero(z_mean <= 0))) / (1 + len(z_mean))
-    low, high = np.quantile(net_mean, [0.025, 0.975]).tolist()
+    low, high = np.quantile(net_mean, [0.05, 0.95]).tolist()
     return p, low, high
 
 

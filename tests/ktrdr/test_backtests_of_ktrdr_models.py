@@ -1,0 +1,78 @@
+"""A model that KTRDR wrote is backtested as it is predicted with: what came before it is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ktrdr_writer
+import numpy as np
+import pytest
+from saved_models import hourly_bars
+
+from ktrdr_mcp.contract import parse, responses
+from ktrdr_mcp.contract.requests import BacktestModel
+from ktrdr_mcp.lab import backtesting, ktrdr_models
+from ktrdr_mcp.lab.shelf import Shelf
+from ktrdr_mcp.paths import Workspace
+
+CREATED = "2025-06-10T12:00:00"
+
+
+class Series:
+    """A source of the built-in bars, whatever the symbol."""
+
+    def load(self, symbol: str, timeframe: str) -> Any:
+        class Loaded:
+            bars = hourly_bars()
+
+        return Loaded
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    ktrdr_writer.write(tmp_path, created_at=CREATED)
+    return tmp_path
+
+
+def traded(root: Path, **changes: Any) -> tuple[responses.ModelBacktest, backtesting.Traded]:
+    workspace = Workspace(root)
+    loaded = Shelf(workspace).load(ktrdr_models.newest(workspace, "theirs"))
+    request = parse(BacktestModel, {"model_name": "theirs", **changes})
+    found = backtesting.trade(loaded, request, Series())  # type: ignore[arg-type]
+    return backtesting.reply(loaded, request, found), found
+
+
+def times() -> np.ndarray:
+    return np.array([np.datetime64(moment.rstrip("Z")) for moment in hourly_bars().times()])
+
+
+def test_bars_before_the_model_was_made_are_in_sample_with_a_warning(root) -> None:
+    told, found = traded(root)
+    later = times() >= np.datetime64(CREATED)
+    assert told.out_of_sample is not None
+    assert told.out_of_sample.bars == later.sum() - 2  # the last two have no return
+    assert told.in_sample is not None
+    warm_up = len(later) - len(found.run.parts.in_sample) - later.sum()
+    assert told.in_sample.bars == (~later).sum() - warm_up
+    assert 0 < warm_up < 100
+    assert "every bar before it was made counts as in-sample" in told.summary
+
+
+def test_a_range_before_the_model_was_made_says_nothing_of_the_future(root) -> None:
+    told, _ = traded(root, end_date="2025-06-09")
+    assert told.out_of_sample is None
+    assert told.summary.startswith("Every bar of the range is in sample")
+
+
+def test_a_range_after_the_model_was_made_needs_no_warning(root) -> None:
+    told, _ = traded(root, start_date="2025-06-11")
+    assert told.in_sample is None
+    assert told.summary.startswith("Out of sample (after the training)")
+    assert "KTRDR does not keep" not in told.summary
+
+
+def test_positions_are_held_as_long_as_the_default_labels_look_ahead_and_it_is_said(root) -> None:
+    told, found = traded(root)
+    assert (found.rule.horizon, found.rule.holding_bars) == (8, 8)
+    assert "at most 8 bars after its signal" in told.summary
