@@ -19,7 +19,7 @@ from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace, task_id
 from ktrdr_mcp.research.pipeline import result
 from ktrdr_mcp.research.spec import SPEC_VERSION, TrainingSpec
-from ktrdr_mcp.store import setting_aside
+from ktrdr_mcp.store import restoring, setting_aside
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.mending import drop_unreadable_tasks
 from ktrdr_mcp.store.registry import ModelRow
@@ -42,7 +42,9 @@ class Rebuilt:
 async def rebuild(workspace: Workspace) -> Rebuilt:
     """Rebuilds the registry from the published bundles, and lost tasks from theirs.
 
-    A damaged database is set aside, not deleted. Tasks that it still holds are kept.
+    A damaged database is set aside, not deleted, and its newest whole backup takes its place: only
+    that knows the tasks without a bundle and how often test results were read. Tasks that the
+    database still holds are kept.
 
     Args:
         workspace: the folder; the caller owns it (see app.ownership).
@@ -50,7 +52,7 @@ async def rebuild(workspace: Workspace) -> Rebuilt:
         DatabaseError: it was written by a newer version, or belongs to another program.
         StorageError: it cannot be written.
     """
-    opened, aside = await open_anyway(workspace)
+    opened, aside, backup = await open_anyway(workspace)
     left_out: list[Finding] = []
     async with opened as database:
         stores = Stores.of(database)
@@ -63,20 +65,38 @@ async def rebuild(workspace: Workspace) -> Rebuilt:
             await stores.tasks.insert_completed(new, columns)
     restored = {new.task_id for new, _ in lost}
     left_out += [unreadable(task_id) for task_id in dropped if task_id not in restored]
+    if aside or lost:
+        left_out.append(incomplete(backup))
     return Rebuilt(len(rows), len(lost), aside, left_out)
 
 
-async def open_anyway(workspace: Workspace) -> tuple[Database, list[str]]:
-    """The database, or one without its log, or a new one; whatever is damaged is set aside."""
+async def open_anyway(workspace: Workspace) -> tuple[Database, list[str], str | None]:
+    """The database, or one without its log, or its newest whole backup, or a new one.
+
+    Returns:
+        the database, the names of what was damaged and is set aside, and that of the backup used.
+    """
     path, aside = workspace.database, list[str]()
     for remedy in (setting_aside.log_of, setting_aside.database_of):
         try:
-            return await Database.open(path), aside
+            return await Database.open(path), aside, None
         except DatabaseError as error:
             if "damaged" not in error.message:
                 raise
         aside += await anyio.to_thread.run_sync(remedy, path)
-    return await Database.open(path), aside
+    backup = await anyio.to_thread.run_sync(restoring.newest_backup, path)
+    return await Database.open(path), aside, backup
+
+
+def incomplete(backup: str | None) -> Finding:
+    """What bundles cannot say, so that the ledger may count too little."""
+    known = f"what came after {backup}" if backup else "what only the lost database knew"
+    return Finding(
+        "ledger",
+        "note",
+        f"Trainings without a result and readings of test results are missing, as far as {known}.",
+        "Verdicts count fewer trials than there were; take a narrow 'skill' with a grain of salt.",
+    )
 
 
 def unreadable(identifier: str) -> Finding:
@@ -100,8 +120,12 @@ def sorted_rows(workspace: Workspace, left_out: list[Finding]) -> list[ModelRow]
 def lost_tasks(
     workspace: Workspace, known: set[str], left_out: list[Finding]
 ) -> Iterator[tuple[NewTask, Columns]]:
-    """The tasks whose bundles lie in the workspace and that the database does not have."""
-    for directory in sorted((workspace.internal / "tasks").glob("*/bundle")):
+    """The tasks whose bundles lie in the workspace and that the database does not have.
+
+    In the order of their ends, so that trials are numbered about as they were.
+    """
+    bundles = (workspace.internal / "tasks").glob("*/bundle")
+    for directory in sorted(bundles, key=lambda bundle: bundle.lstat().st_mtime_ns):
         identifier = directory.parent.name
         if identifier in known:
             continue
