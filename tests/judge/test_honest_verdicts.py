@@ -12,11 +12,11 @@ from quick_model import HORIZON, past_moves, predict_quickly
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.learn.judge.blocks import BlockSums
 from ktrdr_mcp.learn.judge.direction import directional_test
+from ktrdr_mcp.learn.judge.doubts import Doubts
 from ktrdr_mcp.learn.judge.family import judge_in_family
 from ktrdr_mcp.learn.judge.trading import TradingRule, backtest
 from ktrdr_mcp.learn.judge.twins import noise_twin
 from ktrdr_mcp.learn.judge.verdict import (
-    Doubts,
     leak_suspected,
     prediction_verdict,
     trading_verdict,

@@ -7,10 +7,11 @@ import pytest
 
 from ktrdr_mcp.learn.judge.blocks import BlockSums
 from ktrdr_mcp.learn.judge.direction import DirectionalTest
+from ktrdr_mcp.learn.judge.doubts import Doubts, Losses
 from ktrdr_mcp.learn.judge.family import FamilyJudgement
 from ktrdr_mcp.learn.judge.power import blocks_for_power, detectable_accuracy
 from ktrdr_mcp.learn.judge.verdict import (
-    Doubts,
+    Prediction,
     PredictionVerdict,
     leak_suspected,
     leak_tested,
@@ -47,7 +48,14 @@ def verdict(
         (verdict(p=0.26), "no_skill"),
         (verdict(blocks=14, p=0.9), "inconclusive"),
         (verdict(constant=True), "no_skill"),
-        (verdict(blocks=3, doubts=Doubts(collapsed=True)), "no_skill"),
+        (verdict(blocks=3, constant=True), "no_skill"),
+        (verdict(doubts=Doubts(answer="hold")), "skill"),
+        (verdict(p=0.1, doubts=Doubts(answer="hold")), "inconclusive"),
+        (verdict(doubts=Doubts(model_constant=True)), "inconclusive"),
+        (verdict(p=0.5, doubts=Doubts(model_constant=True)), "no_skill"),
+        (verdict(doubts=Doubts(folds=Losses(4, diverged=1))), "inconclusive"),
+        (verdict(doubts=Doubts(folds=Losses(4, unusable=1))), "inconclusive"),
+        (verdict(doubts=Doubts(folds=Losses(4))), "skill"),
         (verdict(doubts=Doubts(leak_suspected=True)), "inconclusive"),
         (verdict(p=0.5, doubts=Doubts(leak_suspected=True)), "no_skill"),
         (verdict(blocks=0, p=1.0, statistic=0.0), "inconclusive"),
@@ -110,7 +118,10 @@ def test_no_effect_needs_no_plan_and_no_accuracy_is_above_one() -> None:
         ((40, -0.3, 0.9, -1e-6), "loses"),
         ((14, -0.3, 0.9, -1e-6), "inconclusive"),
         ((14, 0.3, 0.001, 0.01), "inconclusive"),
-        ((40, 0.1, 0.001, 0.001, True), "inconclusive"),
+        ((40, 0.1, 0.001, 0.001, Doubts(leak_suspected=True)), "inconclusive"),
+        ((40, 0.1, 0.001, 0.001, Doubts(model_constant=True)), "inconclusive"),
+        ((40, 0.1, 0.001, 0.001, Doubts(folds=Losses(4, diverged=1))), "inconclusive"),
+        ((40, 0.1, 0.001, 0.001, Doubts(tells_past=True)), "survives_costs"),
     ],
 )
 def test_trading_is_judged_by_its_rules(arguments: tuple[float, ...], expected: str) -> None:
@@ -139,11 +150,69 @@ def test_labels_that_tell_the_past_are_no_ground_for_skill() -> None:
 
 def test_the_luck_line_reads_as_promised() -> None:
     family = FamilyJudgement(1.8, 0.04, 0.36, 40, 1.6, 2.6, 2.9)
-    assert luck_line(40, family) == (
+    assert luck_line(40, family, "inconclusive") == (
         "trial 40 on this test window: T = 1.8, the best of 40 by luck averages 1.6 (95 %: 2.6),"
         " adjusted p 0.36: no evidence"
     )
-    assert luck_line(1, FamilyJudgement(4.8, 1e-4, 1e-4, 1, -0.01, 1.7, 2.1)) == (
+    found = FamilyJudgement(4.8, 1e-4, 1e-4, 1, -0.01, 1.7, 2.1)
+    assert luck_line(1, found, "skill") == (
         "trial 1 on this test window: T = 4.8, luck averages 0.0 (95 %: 1.7),"
         " adjusted p below 0.001: evidence"
     )
+
+
+@pytest.mark.parametrize("prediction", ["no_skill", "inconclusive"])
+def test_a_small_p_is_no_evidence_unless_the_verdict_is_skill(prediction: Prediction) -> None:
+    found = FamilyJudgement(4.8, 1e-4, 1e-4, 1, -0.01, 1.7, 2.1)
+    assert luck_line(1, found, prediction).endswith("adjusted p below 0.001: no evidence")
+
+
+def test_one_class_on_every_row_is_said_and_decides_nothing() -> None:
+    plain, one_class = verdict(), verdict(doubts=Doubts(answer="hold"))
+    assert one_class.prediction == plain.prediction
+    assert one_class.reason == f"{plain.reason[:-1]}; the kept model answers hold on every row."
+
+
+@pytest.mark.parametrize(
+    ("doubts", "reason", "needs"),
+    [
+        (Doubts(leak_suspected=True), "foresees noise: a leak", "a leak is suspected"),
+        (Doubts(leak_suspected=True, tells_past=True), "tell the past", "tell the future only"),
+        (Doubts(folds=Losses(4, diverged=2)), "2 of 4 folds diverged", "learning_rate"),
+        (Doubts(folds=Losses(4, unusable=1)), "1 of 4 folds had no usable data", "longer range"),
+        (Doubts(model_constant=True), "kept model says the same of every row", "learning_rate"),
+    ],
+)
+def test_a_ground_against_skill_is_named_with_what_removes_it(
+    doubts: Doubts, reason: str, needs: str
+) -> None:
+    found = verdict(doubts=doubts)
+    assert found.prediction == "inconclusive"
+    assert reason in found.reason
+    assert found.needs is not None
+    assert needs in found.needs
+    assert "bars" not in found.needs
+
+
+def test_a_constant_output_needs_another_training_not_more_bars() -> None:
+    needs = verdict(constant=True, p=1.0, statistic=0.0).needs
+    assert needs is not None
+    assert "learning_rate" in needs
+    assert "bars" not in needs
+
+
+def test_every_kind_of_loss_is_counted_in_words() -> None:
+    assert Losses(4, 2, 1).text("folds") == (
+        "2 of 4 folds diverged and 1 of 4 folds had no usable data"
+    )
+    assert Losses(4).text("folds") == ""
+
+
+def test_the_longest_reason_stays_short() -> None:
+    family = Losses(20, 9, 9), Losses(4, 2, 2)
+    doubts = Doubts("hold", False, True, True, *family)
+    prediction = verdict(blocks=2_000, p=0.0201, statistic=-12.3, doubts=doubts)
+    usual = verdict(doubts=Doubts("hold", folds=Losses(4, diverged=2)))
+    trading = trading_verdict(2_000, 1.234, 0.0201, 0.1, Doubts(folds=Losses(4, diverged=2)))
+    assert len(f"{usual.reason} Trading: {trading.reason}") <= 330
+    assert len(f"{prediction.reason} Trading: {trading.reason}") <= 450

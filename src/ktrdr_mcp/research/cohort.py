@@ -56,11 +56,15 @@ def cohort(prepared: Prepared, config: EffectiveConfig) -> list[Member]:
 
 def folds_of(prepared: Prepared, config: EffectiveConfig) -> list[Split]:
     """The walk-forward splits; none if they are switched off or the rows are too few."""
+    return fold_splits(prepared.dataset, config)
+
+
+def fold_splits(dataset: Dataset, config: EffectiveConfig) -> list[Split]:
+    """The same, of a series without the specification's split."""
     chosen = config.walk_forward
     if chosen is None:
         return []
-    how = WalkForward(chosen.folds, chosen.span, chosen.window)
-    return splits_of(prepared.dataset, config, how)
+    return splits_of(dataset, config, WalkForward(chosen.folds, chosen.span, chosen.window))
 
 
 def splits_of(dataset: Dataset, config: EffectiveConfig, how: WalkForward) -> list[Split]:

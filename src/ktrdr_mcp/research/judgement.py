@@ -21,12 +21,23 @@ from ktrdr_mcp.learn.judge.direction import (
     ScoredRows,
     directional_test,
     directions_of,
+    is_constant,
     scored_rows,
+    scores_of,
 )
+from ktrdr_mcp.learn.judge.doubts import Losses
 from ktrdr_mcp.learn.judge.trading import Backtest, TradingRule, backtest
 from ktrdr_mcp.learn.nets import NetworkShape
 from ktrdr_mcp.learn.train import TrainedNetwork
 from ktrdr_mcp.research.cohort import Member
+from ktrdr_mcp.research.losses import (
+    LostFold,
+    extent,
+    losses_of_folds,
+    losses_of_twins,
+    lost_figures,
+    lost_folds,
+)
 from ktrdr_mcp.research.trading_rule import trading_rule
 
 Floats = npt.NDArray[np.float64]
@@ -49,7 +60,10 @@ class Judgement:
     trading: Backtest
     rule: TradingRule
     twins: list[float]  # p of the directional test on each noise twin
-    folds: list[dict[str, Any]]
+    model_constant: bool  # on the final split
+    folds: list[dict[str, Any]]  # every planned one
+    lost_folds: Losses
+    lost_twins: Losses
     tested: list[str]  # first and last bar tested
 
     def scores(self) -> dict[str, Any]:
@@ -65,6 +79,8 @@ class Judgement:
                 "net_total_return": self.trading.net.total_return,
             },
             "twins": self.twins,
+            "model_constant": self.model_constant,
+            "lost": {"folds": asdict(self.lost_folds), "twins": asdict(self.lost_twins)},
         }
 
 
@@ -93,14 +109,11 @@ def judge(
         networks: their results, in the same order.
         config: the effective configuration.
     """
-    own = members[0].dataset
+    own, pairs = members[0].dataset, list(zip(members, networks, strict=True))
     horizon = reach_bars(horizon_bars(config.labels), own.end, members[0].split.train)
-    finite = [
-        predicted(shape, member, network)
-        for member, network in zip(members, networks, strict=True)
-        if network.diverged is None
-    ]
-    folds = [each for each in finite if each.member.role == "fold"] or finite[:1]
+    finite = [predicted(shape, *pair) for pair in pairs if pair[1].diverged is None]
+    walked = [each for each in finite if each.member.role == "fold"]
+    folds, lost = walked or finite[:1], lost_folds(members, networks, config)
     rule = trading_rule(own.strategy, horizon)
     rows = np.concatenate([fold.member.split.test for fold in folds])
     return Judgement(
@@ -115,7 +128,10 @@ def judge(
         ),
         rule=rule,
         twins=[twin_p(each, horizon) for each in finite if each.member.role == "twin"],
-        folds=[fold_figures(fold) for fold in folds],
+        model_constant=is_constant(scores_of(finite[0].test)),
+        folds=all_folds(folds, lost),
+        lost_folds=losses_of_folds(lost, len(walked)),
+        lost_twins=losses_of_twins(members, networks, config),
         tested=[own.bars.moment(int(rows[0])), own.bars.moment(int(rows[-1]))],
     )
 
@@ -152,13 +168,15 @@ def fold_figures(fold: Predicted) -> dict[str, Any]:
     """One fold for the resource."""
     split, dataset = fold.member.split, fold.member.dataset
     figures = asdict(evaluate(fold.test, dataset.label[split.test]))
-    return {
-        "train": [dataset.bars.moment(int(split.train[index])) for index in (0, -1)],
-        "test": [dataset.bars.moment(int(split.test[index])) for index in (0, -1)],
-        "train_rows": len(split.train),
-        "test_rows": len(split.test),
-        **{name: value for name, value in figures.items() if name != "predicted_shares"},
-    }
+    figures.pop("predicted_shares")
+    return {**extent(split, dataset), **figures, "lost": None}
+
+
+def all_folds(folds: Sequence[Predicted], lost: Sequence[LostFold]) -> list[dict[str, Any]]:
+    """Every fold for the resource, the lost ones too, in the order of time."""
+    dataset = folds[0].member.dataset
+    told = [fold_figures(fold) for fold in folds] + [lost_figures(fold, dataset) for fold in lost]
+    return sorted(told, key=lambda fold: str(fold["test"][0]))
 
 
 def equity_curve(trading: Backtest, points: int = 200) -> list[dict[str, Any]]:

@@ -63,9 +63,20 @@ def performance(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> dic
         "predicted_shares": dict(zip(CLASSES, test.predicted_shares, strict=True)),
         "validation_collapsed": outcome.parts["validation"].collapsed,
         "validation_majority": float(class_shares(validation_labels(prepared)).max()),
-        "walk_forward": {"tested": outcome.judgement.tested, "folds": outcome.judgement.folds},
+        "walk_forward": walked(outcome.judgement),
         "equity": equity_curve(outcome.judgement.trading),
         "details": f"training://{spec.task_id}",
+    }
+
+
+def walked(judgement: Judgement) -> dict[str, Any]:
+    """What the verdict rests on: the time, how many folds of those planned, and each of them."""
+    lost = judgement.lost_folds
+    return {
+        "tested": judgement.tested,
+        "planned": lost.planned,
+        "used": lost.planned - lost.lost,
+        "folds": judgement.folds,
     }
 
 

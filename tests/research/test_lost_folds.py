@@ -1,0 +1,164 @@
+"""Networks that say nothing are counted, named, and cost the verdict its `skill`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from benchmarks.honesty.series import garch_series, planted_series
+from trained_cohort import trained_cohort
+
+from ktrdr_mcp.errors import DataInvalid
+from ktrdr_mcp.learn.judge.doubts import Losses
+from ktrdr_mcp.learn.nets import NetworkShape
+from ktrdr_mcp.research import cohort, pipeline
+from ktrdr_mcp.research.judgement import judge
+from ktrdr_mcp.research.verdict import verdict
+
+WILD = {
+    "epochs": 2,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "learning_rate": 200.0,
+    "hidden_layers": [32, 16],
+    "dropout_rate": 0.0,
+}
+SOUND = {"epochs": 4, "hidden_layers": [8], "learning_rate": 0.01}
+
+
+def judged(result: dict) -> dict:
+    """The verdict on a training that is alone in its family."""
+    scores = json.loads(result["columns"]["scores"])
+    labels = {"method": "triple_barrier"}
+    return verdict(scores, [], 1, result["metrics"], labels)
+
+
+def test_folds_that_diverge_are_counted_named_and_said(trial) -> None:
+    bars = garch_series(1_500, 0)
+    trained = trained_cohort(trial, bars, WILD)
+    fates = [network.diverged for _, network in trained.of_role("fold")]
+    lost = sum(fate is not None for fate in fates)
+    assert 0 < lost < 4, "the learning rate no longer makes only some of the folds diverge"
+    result = trial.run(bars, WILD)
+    walked = result["metrics"]["walk_forward"]
+    assert (walked["planned"], walked["used"]) == (4, 4 - lost)
+    assert [fold["lost"] for fold in walked["folds"]] == [
+        None if fate is None else "diverged" for fate in fates
+    ]
+    assert [fold["test"][0] for fold in walked["folds"]] == [
+        bars.moment(int(member.split.test[0])) for member, _ in trained.of_role("fold")
+    ]
+    found = judged(result)
+    assert f"{lost} of 4 folds diverged" in found["reason"]
+    assert found["prediction"] != "skill"
+
+
+@pytest.fixture
+def planted():
+    return planted_series(3_000, 1, 0.5, 24.0)
+
+
+def diverged_after(monkeypatch, numbers: set[int]) -> None:
+    """Makes some networks of the next training come back as diverged."""
+    real = pipeline.fit
+
+    def fit(*arguments):
+        networks = real(*arguments)
+        return [
+            replace(network, diverged="The loss stopped being finite.") if n in numbers else network
+            for n, network in enumerate(networks)
+        ]
+
+    monkeypatch.setattr(pipeline, "fit", fit)
+
+
+def test_without_a_loss_the_planted_signal_is_skill(trial, planted) -> None:
+    found = judged(trial.run(planted, SOUND))
+    assert found["prediction"] == "skill"
+    assert "folds" not in found["reason"]
+
+
+@pytest.mark.parametrize("numbers", [{2}, {1, 2, 3, 4}])
+def test_a_lost_fold_forbids_skill_however_clear_the_rest_is(
+    trial, planted, monkeypatch, numbers
+) -> None:
+    diverged_after(monkeypatch, numbers)
+    result = trial.run(planted, SOUND)
+    found = judged(result)
+    scores = json.loads(result["columns"]["scores"])
+    assert scores["direction"]["p"] <= 0.02
+    assert found["prediction"] == "inconclusive"
+    assert f"{len(numbers)} of 4 folds diverged" in found["reason"]
+    assert found["luck"].endswith("no evidence")
+    assert "learning_rate" in found["needs"]
+    walked = result["metrics"]["walk_forward"]
+    assert (walked["planned"], walked["used"]) == (4, 4 - len(numbers))
+
+
+def test_a_fold_without_usable_data_is_lost_too(trial, planted, monkeypatch) -> None:
+    real, seen = cohort.view_of, []
+
+    def view_of(dataset, train_rows):
+        seen.append(train_rows)
+        if len(seen) == 1:
+            raise DataInvalid("An indicator does not vary.", hint="", field="strategy")
+        return real(dataset, train_rows)
+
+    monkeypatch.setattr(cohort, "view_of", view_of)
+    result = trial.run(planted, SOUND)
+    walked = result["metrics"]["walk_forward"]
+    assert [fold["lost"] for fold in walked["folds"]] == ["no usable data", None, None, None]
+    assert "1 of 4 folds had no usable data" in judged(result)["reason"]
+
+
+def test_twins_that_diverge_are_said_where_no_leak_can_be_shown(
+    trial, planted, monkeypatch
+) -> None:
+    config = {**SOUND, "epochs": 2, "walk_forward": None, "control": True}
+    diverged_after(monkeypatch, {1, 2})
+    result = trial.run(planted, config)
+    scores = json.loads(result["columns"]["scores"])
+    assert len(scores["twins"]) == 2
+    assert scores["lost"]["twins"] == {"planned": 4, "diverged": 2, "unusable": 0}
+    assert "2 of 4 twins diverged" in judged(result)["reason"]
+
+
+def test_folds_that_the_rows_are_too_few_for_are_not_lost_but_never_planned(trial, noise) -> None:
+    config = {**SOUND, "epochs": 1, "walk_forward": {"folds": 20, "span": 0.89}}
+    judgement = trained_cohort(trial, noise, config).judgement
+    assert judgement.lost_folds == Losses(len(judgement.folds))
+    assert len(judgement.folds) < 20
+
+
+def test_a_kept_model_that_is_constant_beside_living_folds_is_not_skill(trial, planted) -> None:
+    result = trial.run(planted, SOUND)
+    scores = json.loads(result["columns"]["scores"])
+    assert scores["model_constant"] is False
+    scores["model_constant"] = True
+    result["metrics"]["collapsed"] = True
+    found = judged({**result, "columns": {"scores": json.dumps(scores)}})
+    assert found["prediction"] == "inconclusive"
+    assert "the kept model says the same of every row" in found["reason"]
+
+
+def test_a_constant_kept_model_is_recognised_by_its_scores(trial, noise) -> None:
+    trained = trained_cohort(trial, noise, {**SOUND, "epochs": 1})
+    assert not trained.judgement.model_constant
+    config = trial.spec({**SOUND, "epochs": 1}).config
+    dead = {name: tensor * 0 for name, tensor in trained.networks[0].weights.items()}
+    networks = [replace(trained.networks[0], weights=dead), *trained.networks[1:]]
+    shape = NetworkShape(trained.members[0].view.features.shape[1], (8,), config.activation)
+    found = judge(shape, trained.members, networks, config)
+    assert found.model_constant
+    assert not found.direction.constant
+    assert found.direction.statistic == trained.judgement.direction.statistic
+
+
+def test_a_result_from_before_losses_were_stored_is_judged_by_the_rest(trial, planted) -> None:
+    result = trial.run(planted, SOUND)
+    scores = json.loads(result["columns"]["scores"])
+    for name in ("lost", "model_constant"):
+        del scores[name]
+    old = {**result, "columns": {"scores": json.dumps(scores)}}
+    assert judged(old) == judged(result)

@@ -1,0 +1,41 @@
+"""A whole cohort of a training, with what each network was given and what it became."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ktrdr_mcp.context import NullContext
+from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.learn.nets import NetworkShape
+from ktrdr_mcp.learn.train import TrainedNetwork
+from ktrdr_mcp.research.checkpointed import Keeper
+from ktrdr_mcp.research.cohort import Member, cohort
+from ktrdr_mcp.research.fit import fit
+from ktrdr_mcp.research.judgement import Judgement, judge
+
+
+@dataclass(frozen=True)
+class TrainedCohort:
+    """Members, their networks and the judgement of both; one seed."""
+
+    members: Sequence[Member]
+    networks: Sequence[TrainedNetwork]
+    judgement: Judgement
+
+    def of_role(self, role: str) -> list[tuple[Member, TrainedNetwork]]:
+        """The members of one role with their networks."""
+        pairs = zip(self.members, self.networks, strict=True)
+        return [pair for pair in pairs if pair[0].role == role]
+
+
+def trained_cohort(trial: Any, bars: Bars, config: dict[str, Any]) -> TrainedCohort:
+    """Trains the cohort of a configuration on some bars."""
+    spec, prepared = trial.spec(config), trial.prepare(bars, config)
+    shape = NetworkShape(
+        len(prepared.view.feature_names), tuple(spec.config.hidden_layers), spec.config.activation
+    )
+    members = cohort(prepared, spec.config)
+    networks = fit(shape, spec.config, members, Keeper(trial.root / "kept", spec, NullContext()))
+    return TrainedCohort(members, networks, judge(shape, members, networks, spec.config))
