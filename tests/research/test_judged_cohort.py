@@ -89,3 +89,25 @@ def test_the_net_return_is_that_of_trading_the_folds_one_after_the_other(trained
         before = held
     assert trained.judgement.trading.bars == len(usable)
     assert trained.judgement.trading.net.total_return == pytest.approx(wealth - 1, abs=1e-9)
+
+
+STRATEGY = """
+name: careful
+indicators:
+  - {{name: rsi, type: rsi}}
+fuzzy_sets:
+  rsi: auto
+decisions:
+  confidence_threshold: {threshold}
+"""
+
+
+@pytest.mark.parametrize(("threshold", "trades"), [(0.0, True), (0.99, False)])
+def test_the_verdict_trades_only_signals_as_sure_as_the_strategy_asks(
+    trial, bars, threshold, trades
+) -> None:
+    folder = trial.root / "strategies"
+    folder.mkdir()
+    (folder / "careful.yaml").write_text(STRATEGY.format(threshold=threshold), encoding="utf-8")
+    told = trial.run(bars, CONFIG, strategy="careful")["metrics"]["trading"]
+    assert (told["trades"] > 0) is trades

@@ -20,12 +20,12 @@ from ktrdr_mcp.learn.judge.direction import (
     DirectionalTest,
     ScoredRows,
     directional_test,
-    directions_of,
     is_constant,
     scored_rows,
     scores_of,
 )
 from ktrdr_mcp.learn.judge.doubts import Losses
+from ktrdr_mcp.learn.judge.positions import confident_signals
 from ktrdr_mcp.learn.judge.trading import Backtest, TradingRule, backtest
 from ktrdr_mcp.learn.nets import NetworkShape
 from ktrdr_mcp.learn.train import TrainedNetwork
@@ -122,7 +122,9 @@ def judge(
             own.bars.time,
             own.bars.open,
             rows,
-            signals(np.concatenate([fold.test for fold in folds])),
+            confident_signals(
+                np.concatenate([fold.test for fold in folds]), rule.confidence_threshold
+            ),
             rule,
             bars_per_year(own.bars),
         ),
@@ -152,11 +154,6 @@ def scored(each: Predicted) -> ScoredRows:
     return scored_rows(
         split.test, each.test, each.member.dataset.label, each.validation, split.train
     )
-
-
-def signals(predictions: Floats) -> npt.NDArray[np.int64]:
-    """(n,) +1, 0, -1 for buy, hold, sell, by the most probable class of (n, 3)."""
-    return directions_of(predictions.argmax(axis=1)).astype(np.int64)
 
 
 def twin_p(twin: Predicted, horizon: int) -> float:
