@@ -109,3 +109,12 @@ async def test_a_prediction_is_the_most_probable_class_whatever_the_threshold(be
     probabilities = told.prediction.probabilities
     assert told.prediction.signal == max(probabilities, key=lambda name: probabilities[name])
     assert np.isclose(told.prediction.confidence, max(probabilities.values()))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.99])
+async def test_a_training_is_traded_by_the_same_threshold_as_its_model(bench, threshold) -> None:
+    task_id = await saved(bench, f"{{confidence_threshold: {threshold}}}")
+    told = await backtest(bench)
+    assert told.in_sample is not None
+    trades = (await bench.performance(task_id)).trading.trades
+    assert (trades > 0, told.in_sample.trades > 0) == (threshold == 0.0, threshold == 0.0)
