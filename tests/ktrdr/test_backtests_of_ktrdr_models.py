@@ -76,3 +76,12 @@ def test_positions_are_held_as_long_as_the_default_labels_look_ahead_and_it_is_s
     told, found = traded(root)
     assert (found.rule.horizon, found.rule.holding_bars) == (8, 8)
     assert "at most 8 bars after its signal" in told.summary
+
+
+def test_signals_are_filtered_as_ktrdrs_decision_engine_filters_them(tmp_path) -> None:
+    made = ktrdr_writer.config(decisions={"confidence_threshold": 0.4})
+    ktrdr_writer.write(tmp_path, created_at=CREATED, made=made)
+    told, found = traded(tmp_path)
+    assert (found.rule.confidence_threshold, found.rule.min_separation_hours) == (0.4, 4.0)
+    assert "A signal less probable than 0.4 is a hold." in told.summary
+    assert "Signals within 4 h of the last that was traded" in told.summary

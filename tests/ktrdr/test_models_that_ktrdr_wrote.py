@@ -23,7 +23,7 @@ from ktrdr_mcp.errors import (
     ModelNotFound,
     ModelNotReproducible,
 )
-from ktrdr_mcp.lab import ktrdr_models
+from ktrdr_mcp.lab import ktrdr_models, replies
 from ktrdr_mcp.lab.library import Library
 from ktrdr_mcp.lab.shelf import Shelf, predict_one
 from ktrdr_mcp.learn.ktrdr import reading
@@ -134,6 +134,11 @@ UNREPRODUCIBLE = {
     "no indicators used": ({"fuzzy_sets": {}}, "0 indicators"),
     "another network": ({"model__type": "lstm"}, "not a multilayer perceptron"),
     "a huge network": ({"model__architecture__hidden_layers": [10**7]}, "bounded size"),
+    "a threshold that is text": (
+        {"decisions": {"confidence_threshold": "high"}},
+        "confidence_threshold is not a number",
+    ),
+    "filters that are a list": ({"decisions": {"filters": [4]}}, "decisions are not a mapping"),
     "no softmax": ({"model__architecture__output_activation": "linear"}, "not a softmax"),
 }
 
@@ -255,7 +260,7 @@ async def test_pages_go_on_from_saved_models_to_ktrdrs(tmp_path, registry) -> No
         more = True
         while more:
             request = parse(requests.ListModels, {"limit": limit, "offset": len(seen)})
-            page = await library.page(request)
+            page = replies.model_list(*await library.page(request))
             seen += [(row.model_name, row.version) for row in page.models]
             more = page.has_more
             assert page.returned == len(page.models) <= limit

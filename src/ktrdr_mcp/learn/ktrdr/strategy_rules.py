@@ -22,6 +22,9 @@ CLASS_NAMES: Final = {
     "exponentialmovingaverage": "ema",
     "macdindicator": "macd",
 }
+CONFIDENCE_THRESHOLD: Final = 0.5  # KTRDR's default, and the next too
+SEPARATION_HOURS: Final = 4.0
+MAX_SEPARATION_HOURS: Final = 1e6  # as in a strategy of our own
 FEATURE_SETTINGS: Final = {  # with what KTRDR takes if a file does not say it
     "include_price_context": (True, "features of prices beside the fuzzy sets"),
     "include_volume_context": (True, "features of volumes beside the fuzzy sets"),
@@ -58,7 +61,24 @@ def strategy_of(config: Mapping[str, Any], name: str) -> Strategy:
         indicators=tuple(indicator(entry, entries) for entry in used),
         fuzzy_inputs=tuple(fuzzy_input(entry["name"], sets[entry["name"]]) for entry in used),
         features=FeatureSettings("none"),
+        decisions=decisions(config.get("decisions") or {}),
     )
+
+
+def decisions(section: Any) -> dict[str, Any]:
+    """How KTRDR's decision engine filters signals, its defaults included."""
+    filters = (section.get("filters") or {}) if isinstance(section, Mapping) else None
+    if not isinstance(filters, Mapping):
+        raise refused("its decisions are not a mapping.")
+    threshold = section.get("confidence_threshold", CONFIDENCE_THRESHOLD)
+    hours = filters.get("min_signal_separation", SEPARATION_HOURS)
+    for name, value, most in (
+        ("confidence_threshold", threshold, 1.0),
+        ("filters.min_signal_separation", hours, MAX_SEPARATION_HOURS),
+    ):
+        if type(value) not in {int, float} or not 0 <= value <= most:
+            raise refused(f"its decisions.{name} is not a number from 0 to {most:g}.")
+    return {"confidence_threshold": threshold, "filters": {"min_signal_separation": hours}}
 
 
 def refuse_other_features(features: Mapping[str, Any]) -> None:
