@@ -116,8 +116,8 @@ PERFORMANCE = responses.ModelPerformance(
         trading="inconclusive",
         reason=(
             "T = 2.1 on 287 blocks of 24 bars, adjusted p 0.036 for 1000 trials: not enough to rule"
-            " out luck. Trading: net +231.3%, p 0.19 that its timing earns no more than its costs:"
-            " not enough to rule out luck or drift."
+            " out luck. Trading: net +231.3%, p 0.19 for its timing after costs: not enough to rule"
+            " out luck or drift."
         ),
         needs="About 240,000 bars for 80 % power at the effect seen (115,030 used).",
         as_of_trial=1000,

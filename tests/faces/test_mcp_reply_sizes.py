@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import sample_replies
 from fake_lab import FakeLab
@@ -11,6 +12,11 @@ from mcp_clients import Connect
 from ktrdr_mcp import limits
 from ktrdr_mcp.contract import responses
 from ktrdr_mcp.faces import pages
+from ktrdr_mcp.learn.judge.blocks import BlockSums
+from ktrdr_mcp.learn.judge.direction import DirectionalTest
+from ktrdr_mcp.learn.judge.doubts import Doubts, Losses
+from ktrdr_mcp.learn.judge.family import FamilyJudgement
+from ktrdr_mcp.learn.judge.verdict import luck_line, prediction_verdict, trading_verdict
 
 TASK = {"task_id": sample_replies.UUID}
 
@@ -35,8 +41,34 @@ async def test_a_status_is_small(
     assert size_bytes(result) <= limits.STATUS_BYTES
 
 
+def wordy() -> responses.ModelPerformance:
+    """A reply with the longest of verdicts and the figures of several seeds."""
+    nothing = np.zeros(2_000, dtype=np.int64)
+    blocks = BlockSums(nothing, nothing, np.zeros(2_000))
+    test = DirectionalTest(12.1, 0.0002, blocks, 24, 48_000, False, 0.5123, 0.0123)
+    family = FamilyJudgement(12.1, 0.0002, 0.012, 1_000, 2.61, 3.04, 3.31)
+    doubts = Doubts(leak_suspected=True, folds=Losses(planned=4, diverged=2))
+    judged = prediction_verdict(test, family, 115_030, doubts)
+    traded = trading_verdict(1_000, 12.313, 0.012, 0.1, doubts)
+    spread = responses.Spread(mean=0.4123, deviation=0.0123)
+    usual = sample_replies.PERFORMANCE
+    reason = f"{judged.reason} Trading: {traded.reason}"
+    luck = luck_line(1_000, family, judged.prediction)
+    verdict = {"reason": reason, "needs": judged.needs, "luck": luck}
+    return usual.model_copy(
+        update={
+            "verdict": usual.verdict.model_copy(update=verdict),
+            "seeds": responses.SeedFigures(count=10, val_accuracy=spread, test_accuracy=spread),
+        }
+    )
+
+
 @pytest.mark.asyncio
-async def test_a_performance_is_small(connect: Connect) -> None:
+@pytest.mark.parametrize("reply", [sample_replies.PERFORMANCE, wordy()], ids=["usual", "wordy"])
+async def test_a_performance_is_small(
+    connect: Connect, lab: FakeLab, reply: responses.ModelPerformance
+) -> None:
+    lab.replies["get_model_performance"] = reply
     async with connect() as client:
         result = await client.call_tool("get_model_performance", TASK)
     assert size_bytes(result) <= limits.PERFORMANCE_BYTES

@@ -176,7 +176,7 @@ def test_one_class_on_every_row_is_said_and_decides_nothing() -> None:
 @pytest.mark.parametrize(
     ("doubts", "reason", "needs"),
     [
-        (Doubts(leak_suspected=True), "foresees noise: a leak", "a leak is suspected"),
+        (Doubts(leak_suspected=True), "noise is foreseen, too: a leak", "do not look ahead"),
         (Doubts(leak_suspected=True, tells_past=True), "tell the past", "tell the future only"),
         (Doubts(folds=Losses(4, diverged=2)), "2 of 4 folds diverged", "learning_rate"),
         (Doubts(folds=Losses(4, unusable=1)), "1 of 4 folds had no usable data", "longer range"),

@@ -18,7 +18,7 @@ from ktrdr_mcp.store.ledger import Ledger, Trial
 from ktrdr_mcp.store.task_row import TaskRow
 
 REMEMBERED = 256  # verdicts; a family that has grown is judged anew
-MEASURED_DIGITS = 7  # of what others recompute
+MEASURED_DIGITS = 6  # of what others recompute
 SHOWN_DIGITS = 4  # of what only a reader compares
 
 FamilyState = tuple[str, int, int]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 OTHER_LABELS: Final = "Labels that tell the future only, such as triple_barrier."
-NO_LEAK: Final = "Features that do not look ahead: a leak is suspected."
+NO_LEAK: Final = "Features that do not look ahead."
 LIVING_MODEL: Final = "A lower learning_rate, or another seed: the output must depend on features."
 FINITE_FOLDS: Final = "A lower learning_rate, or gradient_clip, so that no fold diverges."
 USABLE_FOLDS: Final = "Indicators that vary in every fold, fewer folds or a longer range."
@@ -77,7 +77,7 @@ class Doubts:
     def trading_objection(self) -> Objection | None:
         """The gravest ground against `survives_costs`: gains need no labels, so these may tell."""
         if self.leak_suspected:
-            return Objection("but the same configuration foresees noise: a leak", NO_LEAK)
+            return Objection("but noise is foreseen, too: a leak", NO_LEAK)
         if self.folds.lost:
             needs = FINITE_FOLDS if self.folds.diverged else USABLE_FOLDS
             return Objection("but not every fold is judged", needs)

@@ -147,7 +147,7 @@ def trading_verdict(
             "loses",
             f"{net}: even the upper 95 % bound of the mean net return is below zero.",
         )
-    timing = f"{net}, p {p_text(adjusted_p)} that its timing earns no more than its costs"
+    timing = f"{net}, p {p_text(adjusted_p)} for its timing after costs"
     if adjusted_p <= SURVIVES_P and net_total_return > 0:
         if objection := doubts.trading_objection():
             return TradingVerdict("inconclusive", f"{timing}, {objection.clause}.")
