@@ -75,7 +75,7 @@ def test_twins_that_were_foreseen_forbid_skill_and_gains() -> None:
     found = judged(scores(STRONG, timing_p=0.001, twins=[0.001, 0.01, 0.02, 0.6]), [])
     assert (found["prediction"], found["trading"]) == ("inconclusive", "inconclusive")
     assert found["reason"].count("a leak") == 2
-    assert "leak" in found["needs"]
+    assert "look ahead" in found["needs"]
     assert found["luck"].endswith("no evidence")
     clean = judged(scores(STRONG, timing_p=0.001, twins=[0.001, 0.01, 0.03, 0.6]), [])
     assert (clean["prediction"], clean["trading"]) == ("skill", "survives_costs")
@@ -87,7 +87,7 @@ def test_timing_is_adjusted_for_trials_without_a_result(missing: int) -> None:
     adjusted = max(0.004, 1 - (1 - sign_flip_p(TIMING, 0)) * 0.996**missing)
     assert (found["trading"] == "survives_costs") == (adjusted <= 0.05)
     shown = f"{adjusted:.2f}" if adjusted >= 0.1 else f"{adjusted:.3f}"
-    assert f"p {shown} that its timing" in found["reason"]
+    assert f"p {shown} for its timing" in found["reason"]
 
 
 def luck_by_hand(trials: list[np.ndarray], flips: int = 4_000) -> float:
