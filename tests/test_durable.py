@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -89,3 +92,49 @@ def test_json_is_strict_and_stable() -> None:
     assert durable.json_bytes({"b": 1, "a": 0.1}) == b'{\n "a": 0.1,\n "b": 1\n}\n'
     with pytest.raises(ValueError, match="not JSON compliant"):
         durable.json_bytes(float("nan"))
+
+
+class Drive:
+    """A Mac's drive: what it was asked to sync, and how it answers a full sync."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: int | None = None) -> None:
+        self.asked: list[str] = []
+        self._answer = answer
+        monkeypatch.setattr(sys, "platform", "darwin")
+        monkeypatch.setitem(
+            sys.modules, "fcntl", SimpleNamespace(F_FULLFSYNC=51, fcntl=self._fcntl)
+        )
+        monkeypatch.setattr(os, "fsync", lambda descriptor: self.asked.append("fsync"))
+
+    def _fcntl(self, descriptor: int, command: int) -> int:
+        self.asked.append(f"fcntl {command}")
+        if self._answer is not None:
+            raise OSError(self._answer, os.strerror(self._answer))
+        return 0
+
+
+def test_on_a_mac_the_drive_itself_is_asked_for_files_and_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = Drive(monkeypatch)
+    durable.replace(tmp_path / "file", b"content")
+    assert drive.asked == ["fcntl 51", "fcntl 51"]
+
+
+@pytest.mark.parametrize("refusal", ["ENOTSUP", "ENOTTY", "EINVAL"])
+def test_on_a_mac_a_file_system_without_full_sync_is_synced_as_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    drive = Drive(monkeypatch, getattr(errno, refusal))
+    durable.sync_directory(tmp_path)
+    assert drive.asked == ["fcntl 51", "fsync"]
+
+
+def test_on_a_mac_a_drive_that_fails_is_an_error_and_not_tried_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = Drive(monkeypatch, errno.EIO)
+    with pytest.raises(StorageError, match="Input/output error"):
+        durable.replace(tmp_path / "file", b"content")
+    assert drive.asked == ["fcntl 51"]
+    assert list(tmp_path.iterdir()) == []

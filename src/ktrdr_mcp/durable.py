@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from ktrdr_mcp.errors import StorageError, StorageFull
 STAGING_PREFIX: Final = ".staging-"
 FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CHUNK_BYTES: Final = 1024 * 1024
+NO_FULL_SYNC: Final = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL}
 
 
 @contextmanager
@@ -56,13 +58,33 @@ def json_bytes(value: Any) -> bytes:
     return f"{text}\n".encode()
 
 
+def sync(descriptor: int) -> None:
+    """Brings a file's or folder's content to the medium itself.
+
+    Args:
+        descriptor: of the open file or folder.
+    Raises:
+        OSError: the content may not be there.
+    """
+    if sys.platform == "darwin":  # whose fsync leaves it in the drive's cache
+        import fcntl
+
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            if error.errno not in NO_FULL_SYNC:  # some network file systems know fsync alone
+                raise
+    os.fsync(descriptor)
+
+
 def sync_directory(path: Path) -> None:
     """Makes the names inside a folder durable."""
     if os.name == "nt":  # Windows cannot open a folder for syncing
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -93,7 +115,7 @@ def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
