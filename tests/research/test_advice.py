@@ -22,12 +22,15 @@ def figures(
         "validation_collapsed": False,
         "validation_majority": 0.40,
         "collapsed": False,
+        "walk_forward": {"folds": [{"test_rows": 100}]},
         **more,
     }
 
 
 CONFIG = {"epochs": 20, "seeds": 1}
+LOST = {"folds": [{"test_rows": 100}, {"lost": "diverged"}]}
 CASES = [
+    (figures(walk_forward=LOST, validation_collapsed=True), CONFIG, "Lower learning_rate"),
     (figures(validation_collapsed=True), CONFIG, "class_weights"),
     (figures(train=0.8), CONFIG, "Raise dropout_rate"),
     (figures(validation=0.39), CONFIG, "another idea"),

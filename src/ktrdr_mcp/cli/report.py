@@ -66,7 +66,7 @@ def verdict(reply: responses.ModelPerformance) -> Text:
         (judged.trading.replace("_", " "), f"bold {TRADING_STYLES[judged.trading]}"),
     )
     if reply.collapsed:
-        text.append("\nCollapsed: one class is predicted for every test row.", style="bold red")
+        text.append("\nCollapsed: one class is predicted for every test row.", style="yellow")
     if reply.leak_suspected:
         text.append("\nA leak is suspected: even noise was foreseen.", style="bold red")
     return text

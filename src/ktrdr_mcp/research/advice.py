@@ -20,6 +20,8 @@ def next_step(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """
     training = metrics["training_metrics"]
     gap = training["final_train_accuracy"] - training["final_val_accuracy"]
+    if any(fold.get("lost") == "diverged" for fold in metrics["walk_forward"]["folds"]):
+        return "Lower learning_rate, or set gradient_clip (1.0): not every fold kept its numbers."
     if metrics["validation_collapsed"]:
         return "Set class_weights to 'balanced', or a smaller labels.width: one class took all."
     if gap > GAP:
