@@ -12,45 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
+from saved_checkpoints import FILES, IDENTITY, epoch_of, folder, saved, state
 from training_problems import SHAPE, rows, same_bits
 
 from ktrdr_mcp import durable
-from ktrdr_mcp.context import NullContext, Progress
+from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.errors import StorageError, StorageFull
 from ktrdr_mcp.learn import checkpoint as checkpoints
 from ktrdr_mcp.learn.checkpoint import Checkpoint, Checkpoints, Identity
 from ktrdr_mcp.learn.settings import TrainerState
 from ktrdr_mcp.learn.train import NetworkSettings, TrainerSettings, train
 
-IDENTITY = Identity("task-1", "spec", "data", {"torch": "2.10", "numpy": "2.4"})
 SETTINGS = TrainerSettings(epochs=6, batch_size=32, patience=3, device="cpu")
 NETWORKS = [NetworkSettings(seed, 0.03, 0.001, 0.2) for seed in range(2)]
-FILES = (checkpoints.TENSORS, checkpoints.VALUES, checkpoints.MANIFEST)
-
-
-def state(epoch: int) -> Checkpoint:
-    """A small state that knows its epoch."""
-    tensors = {"training.parameters": torch.full((5,), float(epoch))}
-    progress = Progress(epoch, 10, 0.7, 0.8, 0.5, 0.4)
-    return Checkpoint(TrainerState(tensors, {"epoch": epoch}), progress, epoch * 1.5)
-
-
-def folder(root: Path) -> Checkpoints:
-    return Checkpoints(root / "checkpoints", IDENTITY)
-
-
-def saved(root: Path, *epochs: int) -> Path:
-    """A folder in which these epochs were saved one after the other."""
-    kept = folder(root)
-    for epoch in epochs:
-        kept.save(state(epoch))
-    return root / "checkpoints"
-
-
-def epoch_of(root: Path) -> int | None:
-    found = folder(root).load().checkpoint
-    return found.epoch if found else None
 
 
 def test_a_training_continued_from_disk_has_the_same_bits(tmp_path: Path) -> None:
@@ -154,8 +128,7 @@ def test_without_a_whole_generation_training_begins_anew_and_says_why(tmp_path: 
         (replace(IDENTITY, task_id="task-2"), "another task"),
         (replace(IDENTITY, spec_sha256="other"), "another specification"),
         (replace(IDENTITY, data_sha256="other"), "market data have changed"),
-        (replace(IDENTITY, versions={**IDENTITY.versions, "torch": "3.0"}), "torch 2.10, not 3.0"),
-        (replace(IDENTITY, versions={**IDENTITY.versions, "new": "1"}), "new None, not 1"),
+        (replace(IDENTITY, mathematics=8), "mathematics have changed"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_not_used(
@@ -165,6 +138,39 @@ def test_a_checkpoint_of_something_else_is_not_used(
     found = Checkpoints(directory, identity).load()
     assert found.checkpoint is None
     assert reason in (found.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("versions", "said"),
+    [
+        ({"torch": "3.0", "numpy": "2.4"}, "made with torch 2.10"),
+        ({"torch": "3.0", "numpy": "9.9"}, "made with torch 2.10, numpy 2.4"),
+        ({**IDENTITY.versions, "new": "1"}, "made with new None"),
+        ({"numpy": "2.4"}, None),
+    ],
+)
+def test_a_checkpoint_of_other_libraries_is_used_and_says_which(
+    tmp_path: Path, versions: dict[str, str], said: str | None
+) -> None:
+    found = Checkpoints(saved(tmp_path, 4), replace(IDENTITY, versions=versions)).load()
+    assert found.checkpoint is not None
+    assert (found.checkpoint.epoch, found.reason) == (4, said)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("python", "torch", "numpy"), "made with other python, torch, numpy"),
+        (("torch",), "made with other torch"),
+    ],
+)
+def test_what_is_said_of_versions_is_short(
+    tmp_path: Path, names: tuple[str, ...], said: str
+) -> None:
+    long = dict.fromkeys(names, "2.12.0.dev20261128+cu128.of.a.very.long.name")
+    Checkpoints(tmp_path, replace(IDENTITY, versions=long)).save(state(4))
+    now = Checkpoints(tmp_path, replace(IDENTITY, versions=dict.fromkeys(names, "1")))
+    assert now.load().reason == said
 
 
 def test_a_checkpoint_swapped_with_another_tasks_is_not_used(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from ktrdr_mcp import limits
 from ktrdr_mcp.context import Cancelled, NullContext, Progress
 from ktrdr_mcp.errors import StorageFull
-from ktrdr_mcp.learn.checkpoint import Checkpoints
+from ktrdr_mcp.learn import train
+from ktrdr_mcp.learn.checkpoint import Checkpoints, Found
 from ktrdr_mcp.research import checkpointed
 
 SHORT = {"epochs": 8, "hidden_layers": [16, 8], "early_stopping": {"patience": 5}}
@@ -180,6 +181,48 @@ def test_bars_that_changed_meanwhile_are_trained_on_from_the_start(
     second = Watched()
     trial.run(make_bars(planted_close(900, 0.0, seed=6)), SHORT, context=second)
     assert second.began == [(0, "the market data have changed")]
+
+
+def test_a_newer_program_goes_on_from_the_checkpoint_and_names_other_libraries(
+    trial, noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checkpointed.version
+    old = {"ktrdr-mcp": "0.0.9", "torch": "2.9.1"}
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpointed, "version", lambda name: old.get(name) or real(name))
+        interrupt(trial, noise, Interrupted())
+    second = Watched()
+    trial.run(noise, SHORT, context=second)
+    assert second.began == [(3, "made with torch 2.9.1")]
+
+
+def test_a_checkpoint_of_other_mathematics_is_trained_on_from_the_start(
+    trial, noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(trial, noise, Interrupted())
+    monkeypatch.setattr(train, "MATHEMATICS", train.MATHEMATICS + 1)
+    second = Watched()
+    trial.run(noise, SHORT, context=second)
+    assert second.began == [(0, "the trainer's mathematics have changed")]
+
+
+@pytest.mark.parametrize("missing", ["active", "networks", "training", "format"])
+def test_a_state_of_another_form_is_trained_on_from_the_start(
+    trial, noise, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    interrupt(trial, noise, Interrupted())
+    real = Checkpoints.load
+
+    def without(kept: Checkpoints) -> Found:
+        found = real(kept)
+        assert found.checkpoint is not None
+        del found.checkpoint.state.values[missing]  # type: ignore[attr-defined]
+        return found
+
+    monkeypatch.setattr(Checkpoints, "load", without)
+    second = Watched()
+    trial.run(noise, SHORT, context=second)
+    assert second.began == [(3, None), (0, "the checkpoint belongs to other settings")]
 
 
 def test_the_time_of_all_attempts_is_added_up(trial, noise, monkeypatch) -> None:

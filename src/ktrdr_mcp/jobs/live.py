@@ -33,7 +33,7 @@ class Live:
 
         Args:
             epoch: epochs that earlier runs had finished.
-            reason: why it does not begin further on, if there is one.
+            reason: why it does not begin further on, or with what it began, if either.
         """
         words = f"epoch {epoch}" if reason is None else f"epoch {epoch}: {reason}"
         return replace(self, resumed_epoch=epoch, resumed_from=words)

@@ -9,6 +9,8 @@ a/ or b/
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +29,9 @@ TENSORS: Final = "state.safetensors"
 VALUES: Final = "state.json"
 MANIFEST: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 64 * 1024
+MAX_MADE_WITH_CHARACTERS: Final = 45  # so that a status stays within its bytes
+
+log = logging.getLogger(__name__)
 
 
 class Unusable(Exception):
@@ -35,12 +40,13 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Identity:
-    """What a checkpoint and the training that goes on from it must have in common."""
+    """Whose state it is. All but the versions must be the same in the training that goes on."""
 
     task_id: str
     spec_sha256: str
     data_sha256: str
-    versions: Mapping[str, str]  # of the libraries whose arithmetic decides the bits
+    mathematics: int  # the trainer's own version: see train.MATHEMATICS
+    versions: Mapping[str, str]  # of the libraries whose arithmetic decides the last bits
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Checkpoint:
     state: TrainerState
     progress: Progress | None  # the newest report
     training_s: float  # of all attempts so far
+    made_with: str | None = None  # the versions that are other ones now, in words
 
     @property
     def epoch(self) -> int:
@@ -62,7 +69,7 @@ class Found:
     """What a folder of checkpoints holds for a training."""
 
     checkpoint: Checkpoint | None
-    reason: str | None  # why there is none, or none newer
+    reason: str | None  # why there is none, or none newer, or none of the same versions
 
 
 class Checkpoints:
@@ -112,17 +119,19 @@ class Checkpoints:
         whole: dict[str, Checkpoint] = {}
         reasons = []
         for generation in GENERATIONS:
-            if not (self._directory / generation).exists():
-                continue
             try:
-                whole[generation] = read(self._directory / generation, self._identity)
+                checkpoint = read(self._directory / generation, self._identity)
             except Unusable as unusable:
+                log.warning("generation %s cannot be used: %s", generation, unusable)
                 reasons.append(str(unusable))
+            else:
+                if checkpoint is not None:
+                    whole[generation] = checkpoint
         if not whole:
             return Found(None, reasons[0] if reasons else "no checkpoint had been saved")
         newest = max(whole, key=lambda each: whole[each].epoch)
         self._next = other(newest)
-        return Found(whole[newest], reasons[0] if reasons else None)
+        return Found(whole[newest], whole[newest].made_with or (reasons[0] if reasons else None))
 
 
 def other(generation: str) -> str:
@@ -130,15 +139,31 @@ def other(generation: str) -> str:
     return GENERATIONS[1 - GENERATIONS.index(generation)]
 
 
-def read(directory: Path, identity: Identity) -> Checkpoint:
+def read(directory: Path, identity: Identity) -> Checkpoint | None:
     """Reads one generation and verifies every file of it.
 
     Args:
         directory: the generation's folder.
         identity: of the training that wants to go on from it.
+    Returns:
+        what it holds; None if nothing was ever saved there.
     Raises:
-        Unusable: it is damaged, or belongs to something else.
+        Unusable: it is damaged or unreadable, or belongs to something else.
     """
+    try:
+        if not directory.exists():
+            return None
+        verify(directory)
+        return decoded(directory, identity)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise Unusable(f"the checkpoint cannot be read ({reason})") from error
+    except (KeyError, TypeError, ValueError, AttributeError):  # whole, but of another form
+        raise Unusable(f"the checkpoint is damaged ({VALUES})") from None
+
+
+def verify(directory: Path) -> None:
+    """Compares every file of a generation with its hash. Raises Unusable."""
     manifest = json_of(content(directory, MANIFEST, MAX_MANIFEST_BYTES), MANIFEST)
     if manifest.get("format") != FORMAT:
         raise Unusable("the checkpoint has another format")
@@ -148,17 +173,23 @@ def read(directory: Path, identity: Identity) -> Checkpoint:
     for name, expected in hashes.items():
         if durable.sha256_of_file(plain_file(directory, name)) != expected:
             raise Unusable(f"the checkpoint is damaged ({name})")
+
+
+def decoded(directory: Path, identity: Identity) -> Checkpoint:
+    """What the files of a verified generation hold. Raises Unusable, or as JSON of another form."""
     values = json_of(content(directory, VALUES), VALUES)
-    check_identity(values["identity"], identity)
-    progress = values["progress"]
+    found, progress = values["identity"], values["progress"]
+    check_identity(found, identity)
     try:
         tensors = safetensors.torch.load(content(directory, TENSORS))
     except (SafetensorError, ValueError, KeyError, RuntimeError):
         raise Unusable(f"the checkpoint is damaged ({TENSORS})") from None
+    trainer = values["trainer"]
     return Checkpoint(
-        TrainerState(tensors, values["trainer"]),
+        TrainerState(tensors, {**trainer, "epoch": int(trainer["epoch"])}),
         progress and Progress(**progress),
-        values["training_s"],
+        float(values["training_s"]),
+        other_versions(found["versions"], identity.versions),
     )
 
 
@@ -170,9 +201,18 @@ def check_identity(found: Mapping[str, Any], expected: Identity) -> None:
         raise Unusable("the checkpoint has another specification")
     if found["data_sha256"] != expected.data_sha256:
         raise Unusable("the market data have changed")
-    for library, version in expected.versions.items():
-        if (before := found["versions"].get(library)) != version:
-            raise Unusable(f"the checkpoint was made with {library} {before}, not {version}")
+    if found.get("mathematics") != expected.mathematics:
+        raise Unusable("the trainer's mathematics have changed")
+
+
+def other_versions(found: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """Which libraries had another version, in words; with them, the last bits may differ."""
+    others = {name: str(found.get(name)) for name in now if found.get(name) != now[name]}
+    if not others:
+        return None
+    words = f"made with {', '.join(f'{name} {version}' for name, version in others.items())}"
+    short = len(words) <= MAX_MADE_WITH_CHARACTERS
+    return words if short else f"made with other {', '.join(others)}"
 
 
 def plain_file(directory: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ finished is taken out of the tiles and costs nothing more.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any, Final, cast
@@ -46,6 +46,7 @@ __all__ = [
     "train",
 ]
 
+MATHEMATICS: Final = 1  # one more with every change after which the same training has other bits
 _STATE_FORMAT: Final = 1
 
 
@@ -204,27 +205,29 @@ class Trainer:
         """Goes back to a state; what follows has the same bits as if nothing had come between.
 
         Raises:
-            TrainingFailed: the state is of another training or another form.
+            TrainingFailed: the state is of another training or form; use this trainer no more.
         """
-        values, tensors = state.values, state.tensors
-        if values.get("format") != _STATE_FORMAT or values["training"] != self._identity():
-            raise TrainingFailed(
-                "The checkpoint belongs to a training with other settings.",
-                hint="Start the training again from its first epoch.",
-            )
-        self._epoch, self._active = values["epoch"], list(values["active"])
-        self._records = [NetworkRecord.from_dict(record) for record in values["networks"]]
+        values = state.values
+        try:
+            if values["format"] != _STATE_FORMAT or values["training"] != self._identity():
+                raise _other_settings()
+            self._epoch, self._active = values["epoch"], list(values["active"])
+            self._records = [NetworkRecord.from_dict(record) for record in values["networks"]]
+            self._restore_tensors(state.tensors)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise _other_settings() from error
+
+    def _restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """The networks of a state: those that have finished and those that still train."""
         self._finished_weights = {}
+        training = {}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
             if kind == "finished":
                 number, _, weight = rest.partition(".")
                 self._finished_weights.setdefault(int(number), {})[weight] = tensor.clone()
-        training = {
-            name.removeprefix("training."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("training.")
-        }
+            elif kind == "training":
+                training[rest] = tensor
         with torch.inference_mode():
             self._training = self._networks_of(self._active, training) if self._active else None
 
@@ -236,6 +239,12 @@ class Trainer:
         networks = [asdict(network) for network in self._networks]
         identity = {"shape": asdict(self._shape), "settings": shared, "networks": networks}
         return cast(dict[str, Any], json.loads(json.dumps(identity, default=float)))
+
+
+def _other_settings() -> TrainingFailed:
+    """The error for a state that this training cannot go on from."""
+    message = "The checkpoint belongs to a training with other settings."
+    return TrainingFailed(message, hint="Start the training again from its first epoch.")
 
 
 def train(

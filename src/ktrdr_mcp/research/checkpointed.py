@@ -30,7 +30,7 @@ from ktrdr_mcp.learn.settings import (
 from ktrdr_mcp.research.spec import TrainingSpec
 
 FOLDER: Final = "checkpoints"  # beside the bundle
-LIBRARIES: Final = ("ktrdr-mcp", "torch", "numpy")
+LIBRARIES: Final = ("torch", "numpy")  # another version costs the last bits, not the training
 LONG_EPOCH_S: Final = 1.0  # from here on, a copy of the state costs nothing beside the epoch
 
 log = logging.getLogger(__name__)
@@ -202,6 +202,7 @@ def identity_of(spec: TrainingSpec, rows: TrainingRows) -> Identity:
         task_id=spec.task_id,
         spec_sha256=specification,
         data_sha256=sha256_of_rows(rows),
+        mathematics=trainer.MATHEMATICS,
         versions=versions | {library: version(library) for library in LIBRARIES},
     )
 
