@@ -29,8 +29,8 @@ def started(
     minutes = accepted["duration_s"] * share_of_machine / 60
     return responses.TrainingStarted(
         task_id=row.task_id,
-        message=f"Training of '{row.strategy}' on {row.symbol} {row.timeframe} is queued. Call"
-        " get_training_status with wait_s=50 until it is completed.",
+        message=f"Training of '{row.strategy}' on {row.symbol} {row.timeframe}"
+        f" {state_in_words(row)}",
         symbol=row.symbol,
         timeframe=row.timeframe,
         config=echo(row.config),
@@ -40,6 +40,20 @@ def started(
         warnings=accepted["warnings"],
         similar_to=similar_to,
     )
+
+
+def state_in_words(row: TaskRow) -> str:
+    """What a start, which may be a repeated one, has come to, and what to do next."""
+    if row.status in {"pending", "training"}:
+        now = "is queued" if row.status == "pending" else "is running"
+        return f"{now}. Call get_training_status with wait_s=50 until it is completed."
+    if row.status == "completed":
+        return "is already completed. Call get_model_performance; do not wait."
+    names = "task_id" if row.idempotency_key is None else "task_id and idempotency_key"
+    again = f"To train it again, start it under another {names}."
+    if row.status == "cancelled":
+        return f"was cancelled and does not run. {again}"
+    return f"has failed ({row.error_code}) and does not run; get_training_status says why. {again}"
 
 
 def echo(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""A start that is repeated says what has become of its task, and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from lab_bench import SHORT, Bench
+
+pytestmark = pytest.mark.asyncio
+
+FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
+DIVERGING = {**SHORT, "learning_rate": 1e6, "optimizer": "sgd"}
+ASK = "Call get_training_status with wait_s=50 until it is completed."
+
+
+async def test_a_new_training_is_queued(bench: Bench) -> None:
+    assert (await bench.start(task_id="new")).message.endswith(f" is queued. {ASK}")
+
+
+async def test_a_repeated_start_of_a_running_training_says_that_it_runs(bench: Bench) -> None:
+    await bench.start(task_id="long", config=FOREVER)
+    while (await bench.status("long")).status != "training":  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    again = await bench.start(task_id="long", config=FOREVER)
+    assert again.message.endswith(f" is running. {ASK}")
+
+
+async def test_a_repeated_start_of_a_completed_training_leads_to_its_figures(bench: Bench) -> None:
+    await bench.trained(task_id="done")
+    message = (await bench.start(task_id="done")).message
+    assert message.endswith(" is already completed. Call get_model_performance; do not wait.")
+
+
+async def test_a_repeated_start_of_a_cancelled_training_asks_for_another_id(bench: Bench) -> None:
+    await bench.start(task_id="gone", config=FOREVER)
+    await bench.cancel("gone")
+    assert (await bench.finish("gone")).status == "cancelled"
+    message = (await bench.start(task_id="gone", config=FOREVER)).message
+    assert "was cancelled and does not run." in message
+    assert message.endswith("start it under another task_id.")
+
+
+async def test_a_repeated_start_of_a_failed_training_names_the_error_and_another_id(
+    bench: Bench,
+) -> None:
+    names = {"task_id": "bad", "idempotency_key": "once"}
+    await bench.start(**names, config=DIVERGING)
+    assert (await bench.finish("bad")).status == "failed"
+    message = (await bench.start(idempotency_key="once", config=DIVERGING)).message
+    assert "has failed (diverged) and does not run" in message
+    assert message.endswith("start it under another task_id and idempotency_key.")
