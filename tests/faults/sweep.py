@@ -3,7 +3,8 @@
 A script: each try is a forked child that does the day and is killed or refused at its step, then
 another child that comes back. Prints one JSON object for each try.
 
-Its arguments are plans, "mode:spoilt:first:every". Modes: kill; full, failing and readonly for
+Its arguments are plans, "mode:spoilt:first:every". Modes: kill; again for a kill of the start
+after a day that was killed while it trained; full, failing and readonly for
 steps that are refused; limit for a largest file size; loop for a task that always kills its
 process; persistent for a disk that stays full.
 """
@@ -32,6 +33,7 @@ from ktrdr_mcp.jobs.job_context import JobContext
 
 TASK = "swept"
 LIMIT_BYTES = 8 * 1024  # by which the largest file size grows from try to try
+WHILE_TRAINING = 90  # the step of a day that is killed before the next one is
 PATIENCE_S = 3.0  # with a task whose end cannot be stored
 DIED, FAULTY = -9, 70  # of a child: killed; ended by an exception that is none of ours
 
@@ -59,18 +61,16 @@ def one_try(root: Path, number: int, spoilt: int, mode: str) -> dict[str, Any]:
     """Spoils one step and comes back. Raises AssertionError if anything was lost."""
     workspace, notes = root / "workspace", scenario.Notes(root / "notes")
 
-    def spoilt_day() -> dict[str, Any]:
-        if mode == "limit":
-            return limited_day(workspace, notes, number)
-        steps = Steps(number, spoilt, mode)
-        steps.install()
-        ended = scenario.run(scenario.whole_day, workspace, notes, TASK)
-        return {"reached": steps.reached, "ended": ended, "at": steps.spoilt_names[:1]}
-
-    code, answer = in_child(spoilt_day)
+    reported = {}
+    if mode == "again":
+        code, _ = in_child(lambda: spoilt_day(workspace, notes, WHILE_TRAINING, 1, "kill"))
+        assert code == DIED
+        reported = notes.reported()
+    code, answer = in_child(lambda: spoilt_day(workspace, notes, number, spoilt, mode))
     if code not in (0, DIED):
         raise AssertionError(f"step {number}: {answer}")
-    reported = notes.reported() if code == DIED else {}
+    if mode == "kill" and code == DIED:
+        reported = notes.reported()
     come_back(workspace, notes, number)
     row = nothing_lost.tasks_of(workspace)[TASK]
     nothing_lost.assert_nothing_lost(
@@ -90,6 +90,19 @@ def one_try(root: Path, number: int, spoilt: int, mode: str) -> dict[str, Any]:
         "resumed": row["attempt"] > 1 and not row["resumed_from"].startswith("epoch 0"),
         "result": scenario.result_of(workspace, TASK),
     }
+
+
+def spoilt_day(
+    workspace: Path, notes: scenario.Notes, number: int, spoilt: int, mode: str
+) -> dict[str, Any]:
+    """A day on which something goes wrong, and whether it came so far."""
+    if mode == "limit":
+        return limited_day(workspace, notes, number)
+    steps = Steps(number, spoilt, "kill" if mode == "again" else mode)
+    steps.install()
+    day = scenario.day_after if mode == "again" else scenario.whole_day
+    ended = scenario.run(day, workspace, notes, TASK)
+    return {"reached": steps.reached, "ended": ended, "at": steps.spoilt_names[:1]}
 
 
 def limited_day(workspace: Path, notes: scenario.Notes, number: int) -> dict[str, Any]:

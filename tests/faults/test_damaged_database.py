@@ -128,6 +128,49 @@ async def test_a_log_that_is_gone_is_noticed(crashed: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_after_another_program_opened_a_crashed_database_a_rebuild_keeps_every_row(
+    crashed: Path,
+) -> None:
+    with closing(sqlite3.connect(database(crashed))) as connection:
+        rows = connection.execute("SELECT * FROM training_tasks").fetchall()
+    assert not log(crashed).exists()
+    error = await refused(crashed)
+    assert "the file is whole" in error.message
+    assert "bak-" not in error.hint
+    (finding,) = verify(Workspace(crashed))
+    assert (finding.state, finding.text, finding.remedy) == ("wrong", error.message, error.hint)
+    done = await rebuild(Workspace(crashed))
+    assert (done.models, done.tasks) == (1, 0)
+    assert ["only the database's log" in each.text for each in done.left_out] == [True]
+    with closing(sqlite3.connect(database(crashed))) as connection:
+        assert connection.execute("SELECT * FROM training_tasks").fetchall() == rows
+    await rebuilt_and_in_order(crashed)
+
+
+@pytest.mark.asyncio
+async def test_a_backup_can_be_put_in_the_place_of_a_database_whose_process_died(
+    clean: Path, crashed: Path
+) -> None:
+    for path in (database(crashed), log(crashed)):
+        path.unlink()
+    (clean / ".ktrdr" / "ktrdr.db.bak-start").rename(database(crashed))
+    marker = crashed / ".ktrdr" / "workspace.json"
+    assert json.loads(marker.read_text(encoding="utf-8"))["running"]
+    async with open_lab(Workspace(crashed)) as opened:
+        assert (await predict(opened.lab))["model_name"] == MODEL
+    assert_nothing_lost(crashed, {TASK})
+
+
+@pytest.mark.asyncio
+async def test_a_log_is_never_applied_to_the_backup_that_was_put_beside_it(
+    clean: Path, crashed: Path
+) -> None:
+    (clean / ".ktrdr" / "ktrdr.db.bak-start").rename(database(crashed))
+    assert "the log of another file" in (await refused(crashed)).message
+    await rebuilt_and_in_order(crashed)
+
+
+@pytest.mark.asyncio
 async def test_a_log_of_another_workspace_is_noticed(crashed: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     async with await Database.open(database(other)):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from nothing_lost import assert_nothing_lost
+from store_day import new_task
 
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.tasks import TaskStore
@@ -55,3 +56,36 @@ def test_a_kill_at_any_call_of_sqlite_loses_nothing(
                 break
     assert tries > len(CALLS)
     fault_table.add("kill -9 at each call of SQLite", tries, time.monotonic() - began)
+
+
+@pytest.fixture
+def crashed(tmp_path: Path) -> Path:
+    """A workspace whose process died with a task that only the database's log holds."""
+    running, crashed = tmp_path / "running", tmp_path / "crashed"
+
+    async def die() -> None:
+        async with await Database.open(running / ".ktrdr" / "ktrdr.db") as database:
+            await TaskStore(database).insert(new_task("kept"), 10)
+            await asyncio.to_thread(shutil.copytree, running, crashed)
+
+    asyncio.run(die())
+    return crashed
+
+
+@pytest.mark.skipif(STRACE is None, reason="strace counts the calls")
+def test_a_second_kill_at_any_call_of_the_start_after_a_crash_loses_nothing(
+    crashed: Path, tmp_path: Path, long_form: bool, fault_table
+) -> None:
+    began, tries = time.monotonic(), 0
+    for call in CALLS if long_form else ("unlink",):
+        for number in itertools.count(1):
+            workspace = tmp_path / f"{call}-{number}"
+            shutil.copytree(crashed, workspace)
+            reached, acknowledged = killed_at(workspace, call, number)
+            asyncio.run(come_back(workspace))
+            assert_nothing_lost(workspace, acknowledged | {"kept"})
+            tries += reached
+            if not reached:
+                break
+    assert tries > 1
+    fault_table.add("kill -9 in SQLite after a crash", tries, time.monotonic() - began)

@@ -27,6 +27,8 @@ from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.store.task_row import NewTask
 
 REBUILT_HASH: Final = "rebuilt"  # of a request whose body is not known any more
+ONLY_LOG: Final = "only the database's log knew of them"
+ONLY_DATABASE: Final = "only the lost database knew of them"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ async def rebuild(workspace: Workspace) -> Rebuilt:
         DatabaseError: it was written by a newer version, or belongs to another program.
         StorageError: it cannot be written.
     """
-    opened, aside, backup = await open_anyway(workspace)
+    opened, aside, unknown = await open_anyway(workspace)
     left_out: list[Finding] = []
     async with opened as database:
         stores = Stores.of(database)
@@ -65,8 +67,8 @@ async def rebuild(workspace: Workspace) -> Rebuilt:
             await stores.tasks.insert_completed(new, columns)
     restored = {new.task_id for new, _ in lost}
     left_out += [unreadable(task_id) for task_id in dropped if task_id not in restored]
-    if aside or lost:
-        left_out.append(incomplete(backup))
+    if lost or unknown:
+        left_out.append(incomplete(unknown or ONLY_DATABASE))
     return Rebuilt(len(rows), len(lost), aside, left_out)
 
 
@@ -74,27 +76,29 @@ async def open_anyway(workspace: Workspace) -> tuple[Database, list[str], str | 
     """The database, or one without its log, or its newest whole backup, or a new one.
 
     Returns:
-        the database, the names of what was damaged and is set aside, and that of the backup used.
+        the database, the names of what was damaged and is set aside, and what is not known any
+        more.
     """
-    path, aside = workspace.database, list[str]()
+    path, aside, unknown = workspace.database, list[str](), None
     for remedy in (setting_aside.log_of, setting_aside.database_of):
         try:
-            return await Database.open(path), aside, None
+            return await Database.open(path), aside, unknown
         except DatabaseError as error:
             if "damaged" not in error.message:
                 raise
         aside += await anyio.to_thread.run_sync(remedy, path)
+        unknown = ONLY_LOG
     backup = await anyio.to_thread.run_sync(restoring.newest_backup, path)
-    return await Database.open(path), aside, backup
+    unknown = f"they came after {backup}" if backup else ONLY_DATABASE
+    return await Database.open(path), aside, unknown
 
 
-def incomplete(backup: str | None) -> Finding:
+def incomplete(unknown: str) -> Finding:
     """What bundles cannot say, so that the ledger may count too little."""
-    known = f"what came after {backup}" if backup else "what only the lost database knew"
     return Finding(
         "ledger",
         "note",
-        f"Trainings without a result and readings of test results are missing, as far as {known}.",
+        f"Trainings without a result and readings of test results are missing if {unknown}.",
         "Verdicts count fewer trials than there were; take a narrow 'skill' with a grain of salt.",
     )
 

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from ktrdr_mcp.durable import storage_errors
 from ktrdr_mcp.errors import DatabaseError
 from ktrdr_mcp.store.marker import Marker
 from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
@@ -18,6 +19,8 @@ from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
 LOG_SUFFIX: Final = "-wal"
 JOURNAL_SUFFIX: Final = "-journal"
 BACKUP_INFIX: Final = ".bak-"
+WRITE_VERSION: Final = 18  # where a file's header says whether it keeps a write-ahead log
+NO_LOG: Final = b"\x01"
 IDENTITY_VERSION: Final = 2  # from here on, the database knows its workspace
 
 
@@ -32,15 +35,18 @@ def inspect(path: Path, marker: Marker | None, newest_version: int) -> None:
         DatabaseError: it is lost, damaged, foreign or newer; nothing was changed.
     """
     try:
-        if marker is not None:
-            _check_files(path, marker)
+        if marker is not None and not _has_content(path):
+            raise damaged("its file is missing or empty")
         if _has_content(path):
             _undo_interrupted_creation(path)
+            _check_log_fits(path)
             _check_content(path, marker, newest_version)
     except DatabaseError as error:
         if "damaged" not in error.message:
             raise
         raise DatabaseError(error.message, hint=way_back(path)) from error
+    if marker is not None and marker.running and _keeps_log(path) and not _has_log(path):
+        raise _log_is_gone(path)
 
 
 def _has_content(path: Path) -> bool:
@@ -48,12 +54,32 @@ def _has_content(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def _check_files(path: Path, marker: Marker) -> None:
-    """Raises DatabaseError if a file is missing that must be there."""
-    if not _has_content(path):
-        raise damaged("its file is missing or empty")
-    if marker.running and not _has_content(path.with_name(path.name + LOG_SUFFIX)):
-        raise damaged(f"its log, {path.name}{LOG_SUFFIX}, is missing or empty")
+def _has_log(path: Path) -> bool:
+    """Whether there is a write-ahead log with at least one byte."""
+    return _has_content(path.with_name(path.name + LOG_SUFFIX))
+
+
+def _keeps_log(path: Path) -> bool:
+    """Whether the file's header says that it has a log; that of a backup does not."""
+    with storage_errors("opening the database"), path.open("rb") as file:
+        return file.read(WRITE_VERSION + 1)[WRITE_VERSION:] != NO_LOG
+
+
+def _check_log_fits(path: Path) -> None:
+    """Raises DatabaseError for a file that keeps no log beside a log, which SQLite would apply."""
+    if _has_log(path) and not _keeps_log(path):
+        raise damaged(f"{path.name}{LOG_SUFFIX} is the log of another file")
+
+
+def _log_is_gone(path: Path) -> DatabaseError:
+    """The error of a file that is whole, and whose log is missing."""
+    error = damaged(f"its log, {path.name}{LOG_SUFFIX}, is missing or empty; the file is whole")
+    return DatabaseError(
+        error.message,
+        hint="Run 'ktrdr-mcp doctor --rebuild', which keeps every row of the file. If another"
+        " program opened the file, it moved the log into it, and nothing is lost; else what only"
+        " the log held is. A backup would be older.",
+    )
 
 
 def _undo_interrupted_creation(path: Path) -> None:
@@ -99,7 +125,8 @@ def _age(path: Path) -> int:
 def way_back(path: Path) -> str:
     """What to do about a damaged database."""
     names = backups(path)
-    copies = f"Put the backup {' or '.join(names)} in its place, or run" if names else "Run"
+    found = f"Remove {path.name}{LOG_SUFFIX}, put" if _has_log(path) else "Put"
+    copies = f"{found} the backup {' or '.join(names)} in its place, or run" if names else "Run"
     return (
         f"{copies} 'ktrdr-mcp doctor --rebuild', which makes a new database from the bundles;"
         " models and results on disk are unharmed."

@@ -29,7 +29,8 @@ def read(database: Path) -> Marker | None:
     """
     try:
         values = json.loads(database.with_name(NAME).read_bytes())
-        return Marker(str(values["workspace_id"]), values["running"] is True)
+        identity = values["workspace_id"]
+        return Marker(None if identity is None else str(identity), values["running"] is True)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):

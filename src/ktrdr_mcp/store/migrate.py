@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -51,6 +52,9 @@ def prepare(path: Path, migrations: Sequence[str]) -> None:
     with storage_errors("opening the database"):
         known = marker.read(path)
         inspect(path, known, len(migrations))
+    if known is not None and known.running:
+        # From here on the log may go into the file and be gone, at whatever moment this ends.
+        marker.write(path, replace(known, running=False))
     with storage_errors("opening the database"):
         make_folder(path.parent, 0o700)
         # SQLite gives its journal files the mode of the database file.
@@ -121,7 +125,11 @@ def _back_up_at_start(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _back_up(connection: sqlite3.Connection, path: Path, name: str) -> None:
-    """Copies the database to its name plus ".bak-<name>", whole or not at all."""
+    """Copies the database to its name plus ".bak-<name>", whole or not at all.
+
+    The copy keeps no log, which says that it needs none: it may be put in the place of a database
+    whose process died.
+    """
     final = path.with_name(f"{path.name}{BACKUP_INFIX}{name}")
     staged = path.with_name(f"{STAGING_PREFIX}{final.name}")
     with storage_errors("backing up the database"):
@@ -130,5 +138,6 @@ def _back_up(connection: sqlite3.Connection, path: Path, name: str) -> None:
         # SQLite syncs the copy when the backup's transaction ends.
         with closing(sqlite3.connect(staged)) as copy:
             connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
         staged.replace(final)
         sync_directory(path.parent)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ktrdr_mcp.errors import DatabaseError
+from ktrdr_mcp.store import marker
 from ktrdr_mcp.store.inspection import inspect
 from ktrdr_mcp.store.migrate import BUSY_TIMEOUT_MS, MIGRATION_FILES
 from ktrdr_mcp.store.registry import ModelRow
@@ -36,7 +37,7 @@ def read(path: Path) -> Content:
         DatabaseError: it is damaged, older or newer than this program's.
         StorageError: it cannot be read.
     """
-    inspect(path, None, len(MIGRATION_FILES))
+    check(path)
     with (
         sqlite_errors("reading the database"),
         closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection,
@@ -55,3 +56,15 @@ def read(path: Path) -> Content:
             [TaskRow.from_row(row) for row in connection.execute(TASKS)],
             [ModelRow.from_row(row) for row in connection.execute(MODELS)],
         )
+
+
+def check(path: Path) -> None:
+    """Refuses what a start would refuse, also while a process opens or closes the database."""
+    known = marker.read(path)
+    try:
+        inspect(path, known, len(MIGRATION_FILES))
+    except DatabaseError:
+        now = marker.read(path)
+        if now == known:
+            raise
+        inspect(path, now, len(MIGRATION_FILES))
