@@ -71,7 +71,7 @@ def test_a_refusal_is_told_as_the_same_error_once(tmp_path) -> None:
     told = launching.reason_of(workspace, -11)
     assert isinstance(told, LabUnavailable)
     assert "exit code -11" in told.message
-    assert "Its last line: none" in told.hint
+    assert "It says: nothing" in told.hint
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"code": 5}', b"\xff"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ktrdr_mcp.app.opening import OpenLab, open_lab
+from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.lab import address
 from ktrdr_mcp.paths import Workspace
 
@@ -25,6 +27,7 @@ class Announced(OpenLab):
     """A running laboratory that others may be working with."""
 
     presence: Presence
+    place: address.LabAddress  # what it has told others
 
 
 @asynccontextmanager
@@ -35,6 +38,7 @@ async def announced(
     *,
     kind: address.Kind = "in_process",
     stop: Callable[[], None] | None = None,
+    begun: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Announced]:
     """The laboratory of a workspace, open to other processes over HTTP until the block ends.
 
@@ -44,11 +48,13 @@ async def announced(
         listener: where to listen; by default on the loopback, on a free port.
         kind: how this process came to be.
         stop: called when another process asks for the end; by default none may.
+        begun: called before work can begin; until then, the process may end at any step.
     Raises:
         WorkspaceLocked: another process owns it.
         StorageError: it cannot be read or written.
     """
     async with open_lab(workspace) as opened:
+        begun()
         # Only now, because a process that is refused or works through another needs none of it.
         from mcp.server.transport_security import TransportSecuritySettings
 
@@ -57,6 +63,7 @@ async def announced(
         from ktrdr_mcp.faces.tools import build_server
 
         rules = rules or guard.Rules(token=secrets.token_urlsafe(32))
+        rules = replace(rules, instance=address.new_instance())
         listener = listener or http_server.listen("127.0.0.1", 0)
         closing = asyncio.Event()
         server = build_server(opened.lab)
@@ -65,12 +72,16 @@ async def announced(
         door = http.build_face(opened.lab, rules, [*mcp, *owner_routes(closing, stop)]).guard
         door.app = presence = Presence(door.app)
         url = http_server.url_of(listener)
+        place = address.LabAddress(url, rules.token, kind=kind, instance=rules.instance)
         async with http_server.serving(door, listener), server.session_manager.run():
-            address.write(workspace, address.LabAddress(url, rules.token, kind=kind))
+            address.write(workspace, place)
             try:
-                yield Announced(**vars(opened), presence=presence)
+                yield Announced(**vars(opened), presence=presence, place=place)
             finally:
-                address.remove(workspace)  # who comes now waits for the next
+                # Who comes now waits for the next one. The next owner removes what cannot be
+                # removed now, and nobody goes by the address of one that owns nothing.
+                with contextlib.suppress(StorageError):
+                    address.remove(workspace)
                 closing.set()
                 await opened.drain()
                 door.closed = True

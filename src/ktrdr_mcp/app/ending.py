@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import anyio
@@ -27,3 +28,24 @@ async def termination() -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             return
+
+
+def ends_at_once(stopped: asyncio.Future[None]) -> Callable[[], None]:
+    """Ends this process when it is told to, rather than after a start that takes seconds.
+
+    Args:
+        stopped: done when the process is told to end.
+    Returns:
+        what to call before work can begin; until then, every step of a start may be repeated.
+    """
+
+    def end(future: asyncio.Future[None]) -> None:
+        if not future.cancelled():
+            end_process(0)
+
+    stopped.add_done_callback(end)
+
+    def begun() -> None:
+        stopped.remove_done_callback(end)
+
+    return begun

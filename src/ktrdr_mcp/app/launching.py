@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ktrdr_mcp import durable
+from ktrdr_mcp.app import room
 from ktrdr_mcp.errors import KtrdrError, LabUnavailable
 from ktrdr_mcp.lab import ownership, refusal
 from ktrdr_mcp.paths import Workspace
@@ -19,6 +21,7 @@ LOG: Final = "lab.log"
 MAX_LOG_BYTES: Final = 1024**2
 TAIL_BYTES: Final = 64 * 1024
 LOCKED: Final = 3  # the exit code of `lab run` when another process was first
+ERROR_LINE: Final = re.compile(r"\S+ \S+ (ERROR|CRITICAL) |Error: |[A-Za-z_.]*(Error|Exception)\b")
 LOG_HINT: Final = "See `ktrdr-mcp lab logs`, or .ktrdr/lab.log in the workspace."
 
 
@@ -70,26 +73,54 @@ def detached() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def reason_of(workspace: Workspace, code: int) -> KtrdrError | None:
-    """Why a laboratory ended while it was starting; None if another process was first."""
+def reason_of(workspace: Workspace, code: int, logged: int = 0) -> KtrdrError | None:
+    """Why a laboratory ended while it was starting.
+
+    Args:
+        workspace: its folder.
+        code: its exit code.
+        logged: how large the log was before it was started.
+    Returns:
+        the reason; None if another process was first.
+    """
     if code == LOCKED:
         return None
-    told = refusal.read(workspace)
+    told = refusal.read(workspace) or room.trouble_of(workspace)
     return told or LabUnavailable(
         f"The laboratory of this workspace ended while it started, with exit code {code}.",
-        hint=f"{LOG_HINT} Its last line: {(log_lines(workspace, 1) or ['none'])[-1]}",
+        hint=f"{LOG_HINT} It says: {complaint(workspace, logged)}",
     )
+
+
+def complaint(workspace: Workspace, logged: int) -> str:
+    """The first line of an error after a place in the log, else the last line, else 'nothing'."""
+    lines = [line for line in log_text(workspace, logged).splitlines() if line.strip()]
+    errors = [line for line in lines if ERROR_LINE.match(line)]
+    return (errors[:1] or lines[-1:] or ["nothing"])[0]
+
+
+def log_size(workspace: Workspace) -> int:
+    """How many bytes the log has; 0 if there is none."""
+    try:
+        return log_file(workspace).stat().st_size
+    except OSError:
+        return 0
+
+
+def log_text(workspace: Workspace, begin: int = 0) -> str:
+    """The log from a byte on, at most the end of it; from its start if it was begun anew."""
+    try:
+        with log_file(workspace).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(begin if begin <= size else 0, size - TAIL_BYTES))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def log_lines(workspace: Workspace, count: int) -> list[str]:
     """The last lines of the log, oldest first; none if there is no log."""
-    try:
-        with log_file(workspace).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.splitlines()[-count:]
+    return log_text(workspace).splitlines()[-count:]
 
 
 def bound_log(workspace: Workspace) -> None:

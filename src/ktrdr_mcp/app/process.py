@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 import anyio
 
 from ktrdr_mcp.app.announcing import Announced, announced
-from ktrdr_mcp.app.ending import end_process, termination
+from ktrdr_mcp.app.ending import end_process, ends_at_once, termination
 from ktrdr_mcp.app.launching import bound_log
 from ktrdr_mcp.app.settling import settle
 from ktrdr_mcp.errors import InvalidRequest, KtrdrError, WorkspaceLocked, shown
@@ -24,6 +24,7 @@ from ktrdr_mcp.paths import Workspace
 
 IDLE_VARIABLE: Final = "KTRDR_LAB_IDLE_S"
 IDLE_S: Final = 900.0
+COMES_S: Final = 2.0  # for whoever has just found the laboratory, and is on the way
 TICK_S: Final = 1.0
 WATCH_S: Final = 0.5
 
@@ -43,18 +44,14 @@ async def run_lab(workspace: Workspace) -> NoReturn:
 
     configure_logging()
     bound_log(workspace)
-    started, stop = asyncio.Event(), asyncio.Event()
-
-    def signalled(task: asyncio.Task[None]) -> None:
-        if not started.is_set() and not task.cancelled():
-            end_process(0)  # nothing runs yet, and every step of the start may be repeated
-        stop.set()
-
-    asyncio.create_task(termination(), name="termination").add_done_callback(signalled)
+    stop = asyncio.Event()
+    signalled = asyncio.create_task(termination(), name="termination")
+    begun = ends_at_once(signalled)
+    signalled.add_done_callback(lambda _: stop.set())
     try:
         idle_s = idle_limit_s(os.environ)
-        async with announced(workspace, kind="detached", stop=stop.set) as opened:
-            started.set()
+        announcing = announced(workspace, kind="detached", stop=stop.set, begun=begun)
+        async with announcing as opened:
             settle()
             with watched(workspace, opened):
                 await until_the_end(workspace, opened, stop, idle_s)
@@ -103,14 +100,14 @@ async def until_the_end(
 
 async def idle(workspace: Workspace, opened: Announced, idle_s: float) -> None:
     """Returns when there has been neither work nor a client for so long."""
-    worked_at = time.monotonic()
+    needed_at = time.monotonic()
     while True:
         await anyio.sleep(min(TICK_S, max(WATCH_S / 10, idle_s / 4)))
         bound_log(workspace)
-        if opened.manager.running:
-            worked_at = time.monotonic()
-        alone_s = min(opened.presence.alone_s, time.monotonic() - worked_at)
-        if alone_s >= idle_s and not await opened.has_work():
+        if opened.manager.running or opened.presence.anybody:
+            needed_at = time.monotonic()
+        alone_s = min(opened.presence.alone_s, time.monotonic() - needed_at)
+        if alone_s >= max(idle_s, COMES_S) and not await opened.has_work():
             return
 
 
@@ -119,20 +116,31 @@ def watched(workspace: Workspace, opened: Announced) -> Iterator[None]:
     """Ends this process within two seconds once its lock, its address or the workspace is gone.
 
     In a thread, so that a busy event loop does not delay it. At once and without a drain, because
-    another process may own the workspace by now.
+    another process may own the workspace by now. An address that was changed is written anew, so
+    that others find the laboratory.
     """
-    leaving = threading.Event()
+    leaving, looking = threading.Event(), threading.Lock()
 
     def watch() -> None:
         while not leaving.wait(WATCH_S):
-            if not (opened.ownership.lasts() and address.file_of(workspace).exists()):
+            with looking:
                 if not leaving.is_set():
-                    log.error("The laboratory's lock or address is gone, and so it ends at once")
-                    end_process(1)
-                return
+                    look_after(workspace, opened)
 
     threading.Thread(target=watch, name="lock-watch", daemon=True).start()
     try:
         yield
     finally:
-        leaving.set()
+        with looking:  # nothing writes the address once it has been taken back
+            leaving.set()
+
+
+def look_after(workspace: Workspace, opened: Announced) -> None:
+    """Ends this process without its lock or address; puts an address right that was changed."""
+    if not (opened.ownership.lasts() and address.file_of(workspace).exists()):
+        log.error("The laboratory's lock or address is gone, and so it ends at once")
+        end_process(1)
+    if address.read(workspace) != opened.place:
+        with contextlib.suppress(KtrdrError):  # at the next look, then
+            address.write(workspace, opened.place)
+            log.warning("The laboratory's address was changed, and is written anew")

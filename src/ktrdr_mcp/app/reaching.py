@@ -6,7 +6,7 @@ import asyncio
 import re
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -21,6 +21,7 @@ from ktrdr_mcp.contract import CONTRACT_VERSION, Lab
 from ktrdr_mcp.errors import KtrdrError, LabUnavailable, WorkspaceLocked
 from ktrdr_mcp.lab import address
 from ktrdr_mcp.lab.address import LabAddress
+from ktrdr_mcp.lab.connection import Silent
 from ktrdr_mcp.lab.ownership import is_owned, locked
 from ktrdr_mcp.lab.remote import RemoteLab
 from ktrdr_mcp.paths import Workspace
@@ -30,15 +31,19 @@ STARTS_S: Final = (
 )
 POLL_S: Final = 0.05
 MOST_LAUNCHES: Final = 5  # of processes that found another one first, which then ended
+MOST_SILENCES: Final = 4  # of five seconds each, in which an owner gave no sign of life
 
 
 @asynccontextmanager
-async def connect(workspace: Workspace, *, in_process: bool = False) -> AsyncIterator[Lab]:
+async def connect(
+    workspace: Workspace, *, in_process: bool = False, begun: Callable[[], None] = lambda: None
+) -> AsyncIterator[Lab]:
     """A laboratory to work with, until the block ends.
 
     Args:
         workspace: the folder; made if it is missing.
         in_process: run it here if nobody owns the workspace, rather than in a process of its own.
+        begun: called before work can begin in this process; see `announced`.
     Raises:
         WorkspaceLocked: another process owns it and does not answer.
         LabUnavailable: the owner is of another version, or none can be started.
@@ -46,19 +51,19 @@ async def connect(workspace: Workspace, *, in_process: bool = False) -> AsyncIte
     """
     if in_process:
         async with AsyncExitStack() as stack:
-            yield await here(workspace, stack)
+            yield await here(workspace, stack, begun)
     else:
         async with Reaching(workspace) as reaching:
             await reaching.find()
             yield reaching.lab
 
 
-async def here(workspace: Workspace, stack: AsyncExitStack) -> Lab:
+async def here(workspace: Workspace, stack: AsyncExitStack, begun: Callable[[], None]) -> Lab:
     """The owner's laboratory, or one in this process, to be left with the stack."""
     deadline = time.monotonic() + STARTS_S
     while True:
         try:
-            return (await stack.enter_async_context(announced(workspace))).lab
+            return (await stack.enter_async_context(announced(workspace, begun=begun))).lab
         except WorkspaceLocked:
             if await usable(workspace) is not None:
                 remote = RemoteLab(lambda: address.read(workspace))
@@ -133,17 +138,18 @@ async def reach(workspace: Workspace) -> LabAddress:
     """
     deadline = time.monotonic() + STARTS_S
     started: subprocess.Popen[bytes] | None = None
-    launches = 0
+    launches = logged = 0
     while True:
         found = await usable(workspace, ours=started.pid if started else None)
         if found is not None:
             return found
         if started is not None and (code := started.poll()) is not None:
-            reason = launching.reason_of(workspace, code)
+            reason = launching.reason_of(workspace, code, logged)
             if reason is not None or launches == MOST_LAUNCHES:
                 raise reason or locked(workspace)
             started = None
         if started is None and not is_owned(workspace):
+            logged = launching.log_size(workspace)
             started, launches = launching.launch(workspace), launches + 1
         if time.monotonic() > deadline:
             raise locked(workspace) if started is None else late()
@@ -167,15 +173,10 @@ async def usable(workspace: Workspace, ours: int | None = None) -> LabAddress | 
         workspace: its folder.
         ours: the process that was started for this search; a newer one there is not.
     Raises:
-        LabUnavailable: it speaks another version of the contract.
+        LabUnavailable: it speaks another version of the contract, or gives no sign of life.
     """
-    owner = address.read(workspace)
-    if owner is None:
-        return None
-    try:
-        async with RemoteLab(lambda: owner) as remote:
-            await remote.health()
-    except KtrdrError:  # an address that a crash left, or an owner that is about to end
+    owner = announced_owner(workspace)
+    if owner is None or not await answers(workspace, owner):
         return None
     fit = fitness(owner)
     if fit == "use" or owner.pid == ours:
@@ -193,6 +194,37 @@ async def usable(workspace: Workspace, ours: int | None = None) -> LabAddress | 
         f" {owner.contract_version}; this is {__version__}, contract {CONTRACT_VERSION}.",
         hint=remedy,
     )
+
+
+def announced_owner(workspace: Workspace) -> LabAddress | None:
+    """The owner of the workspace, if there is one and it has said where it is."""
+    # the address of a workspace that nobody owns is a crash's, and anyone may have its port by now
+    return address.read(workspace) if is_owned(workspace) else None
+
+
+async def answers(workspace: Workspace, owner: LabAddress) -> bool:
+    """Whether an owner answers; not if it has ended or is about to.
+
+    Args:
+        workspace: its folder.
+        owner: where it said that it is.
+    Raises:
+        LabUnavailable: it is alive and has given no sign of it several times.
+    """
+    silences = 0
+    while True:
+        try:
+            async with RemoteLab(lambda: owner) as remote:
+                await remote.health()
+            return True
+        except Silent:
+            silences += 1
+            if announced_owner(workspace) != owner:
+                return False
+            if silences == MOST_SILENCES:
+                raise
+        except KtrdrError:
+            return False
 
 
 def fitness(owner: LabAddress) -> Literal["use", "replace", "refuse"]:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import NoReturn
 
 from ktrdr_mcp.app.announcing import announced
-from ktrdr_mcp.app.ending import end_process, termination
+from ktrdr_mcp.app.ending import end_process, ends_at_once, termination
 from ktrdr_mcp.app.reaching import Reaching, connect
 from ktrdr_mcp.app.settling import settle
 from ktrdr_mcp.app.stopping import stop_lab
@@ -40,8 +40,11 @@ async def serve_stdio(workspace: Workspace, *, in_process: bool = False) -> NoRe
         reaching.begin()
         await asyncio.sleep(0)  # so that the laboratory starts while this process imports
         end_process(await speak(reaching.lab, stopped))
+    begun = ends_at_once(stopped)
     async with AsyncExitStack() as stack:
-        lab = await stack.enter_async_context(connect(workspace, in_process=True))
+        opening = connect(workspace, in_process=True, begun=begun)
+        lab = await stack.enter_async_context(opening)
+        begun()  # also where another process has the laboratory
         code = await speak(lab, stopped)
     end_process(code)
 
@@ -96,9 +99,10 @@ async def serve_http(
     listener = http_server.listen(host, port)
     configure_logging()
     stopped = asyncio.ensure_future(termination())
+    begun = ends_at_once(stopped)
     if (owner := await stop_lab(workspace)) is not None:
         log.info("Takes over from the laboratory in the background, process %d", owner.pid)
-    async with announced(workspace, rules, listener, kind="serve"):
+    async with announced(workspace, rules, listener, kind="serve", begun=begun):
         settle()
         log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
         await stopped

@@ -17,6 +17,20 @@ ENDS_S: Final = 15.0  # it drains for at most ten
 POLL_S: Final = 0.05
 
 
+class Asked:
+    """What has been asked to end, and whether it has answered."""
+
+    def __init__(self) -> None:
+        self.owner: address.LabAddress | None = None
+        self.answered = False
+
+    async def ask(self, owner: address.LabAddress) -> None:
+        """Asks a laboratory, unless it has said that it ends."""
+        if self.answered and owner == self.owner:
+            return
+        self.owner, self.answered = owner, await ask(owner)
+
+
 async def stop_lab(workspace: Workspace) -> address.LabAddress | None:
     """Ends the workspace's laboratory; what it trains goes back to the queue.
 
@@ -28,29 +42,36 @@ async def stop_lab(workspace: Workspace) -> address.LabAddress | None:
         WorkspaceLocked: another kind of process owns the workspace, which only its user may end.
         LabUnavailable: it does not end.
     """
-    asked: address.LabAddress | None = None
+    asked = Asked()
     deadline = time.monotonic() + ENDS_S
     while is_owned(workspace):
         owner = address.read(workspace)  # None while it starts and while it ends
         if owner is not None and owner.kind != "detached":
             raise locked(workspace)
-        if owner is not None and owner != asked:
-            asked = owner
-            await ask(owner)
+        if owner is not None:
+            await asked.ask(owner)
         if time.monotonic() > deadline:
-            raise LabUnavailable(
-                f"{f'Process {asked.pid}' if asked else 'The process'} that owns this workspace"
-                " does not end.",
-                hint="End it by hand; what was acknowledged is kept.",
-            )
+            raise endless(asked)
         await anyio.sleep(POLL_S)
-    return asked
+    return asked.owner
 
 
-async def ask(owner: address.LabAddress) -> None:
-    """Asks a laboratory to end; one that does not answer may be ending already."""
+async def ask(owner: address.LabAddress) -> bool:
+    """Asks a laboratory to end; whether it answers. One that does not may be ending already."""
     from ktrdr_mcp.lab.remote import RemoteLab
 
     with contextlib.suppress(KtrdrError):
         async with RemoteLab(lambda: owner) as remote:
             await remote.stop()
+            return True
+    return False
+
+
+def endless(asked: Asked) -> LabUnavailable:
+    """The refusal when the owner does not end."""
+    who = f"process {asked.owner.pid}" if asked.owner else "the process that owns this workspace"
+    does = "does not end" if asked.answered else "is alive but does not answer"
+    return LabUnavailable(
+        f"The laboratory of this workspace, {who}, {does}.",
+        hint=f"Wait and try again, or end {who} by hand; what was acknowledged is kept.",
+    )

@@ -93,6 +93,8 @@ def logs(workspace: Workspace, lines: int) -> None:
     from ktrdr_mcp.app import launching
 
     to = output.console()
+    if not launching.log_file(workspace).exists():
+        to.print("There is no log: no laboratory has run in the background here.")
     for line in launching.log_lines(workspace, lines):
         to.print(output.printable(line))
 

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ktrdr_mcp import limits
+from ktrdr_mcp.contract import headers
 from ktrdr_mcp.errors import (
     BodyTooLarge,
     Draining,
@@ -29,6 +30,7 @@ AUTHORITY: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<po
 ORIGIN: Final = re.compile(r"https?://(?P<authority>[^/@?#]+)")
 LENGTH: Final = re.compile(r"[0-9]{1,20}")
 JSON_TYPE: Final = "application/json"
+INSTANCE: Final = headers.INSTANCE.lower().encode()
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Rules:
         token: the bearer token, or None if everyone who reaches the port may.
         hosts: further host names, with or without a port; loopback names always pass.
         origins: further origins of web pages; loopback origins always pass.
+        instance: which laboratory this is, for clients that say which one they mean.
     """
 
     token: str | None = None
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
+    instance: str | None = None
 
 
 def make_rules(token: str | None, hosts: Iterable[str], origins: Iterable[str]) -> Rules:
@@ -100,6 +104,7 @@ class Guard:
         host = check_host(header_values(scope, b"host"), self.rules.hosts)
         check_origin(header_values(scope, b"origin"), host, self.rules.origins)
         check_token(header_values(scope, b"authorization"), self.rules.token)
+        check_instance(header_values(scope, INSTANCE), self.rules.instance)
         if self.closed:
             raise Draining(
                 "The laboratory is shutting down.", hint="Start it again, then repeat the request."
@@ -157,6 +162,20 @@ def check_token(values: list[str], token: str | None) -> None:
         raise Unauthorized(
             "The bearer token is missing or wrong.",
             hint="Send the header 'Authorization: Bearer TOKEN' with the server's token.",
+        )
+
+
+def check_instance(values: list[str], instance: str | None) -> None:
+    """Refuses what is meant for another laboratory, whose port this one has. Raises Unauthorized.
+
+    Args:
+        values: which one is meant; clients other than our own do not say it.
+        instance: which one this is.
+    """
+    if values and values != [instance]:
+        raise Unauthorized(
+            "The request is meant for another laboratory than the one that answers here.",
+            hint="Read the address of yours again, in .ktrdr/lab.json of its workspace.",
         )
 
 

@@ -42,6 +42,11 @@ class Presence:
             self._last_left = time.monotonic()
 
     @property
+    def anybody(self) -> bool:
+        """Whether somebody is here."""
+        return self._visitors > 0
+
+    @property
     def alone_s(self) -> float:
         """For how many seconds nobody has been here."""
         return 0.0 if self._visitors else time.monotonic() - self._last_left

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from ktrdr_mcp import __version__, durable
 from ktrdr_mcp.contract import CONTRACT_VERSION
@@ -16,9 +18,18 @@ from ktrdr_mcp.paths import Workspace
 FORMAT: Final = 1
 NAME: Final = "lab.json"
 MAX_BYTES: Final = 16 * 1024
+URL: Final = re.compile(r"http://(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+):([0-9]{1,5})")
+WORD: Final = re.compile(r"[!-~]+")  # what may stand in a header
+MAX_PORT: Final = 65_535
+MAX_PID: Final = 2**31 - 1
 
 # detached: started by a front, ends by itself; the others end when their user ends them
 Kind = Literal["detached", "serve", "in_process"]
+
+
+def new_instance() -> str:
+    """A name that no other laboratory has."""
+    return secrets.token_hex(16)
 
 
 def now_text() -> str:
@@ -34,6 +45,7 @@ class LabAddress:
         url: scheme, host and port.
         token: the bearer token, or None where none is asked for.
         kind: how its process came to be, and so who may end it.
+        instance: which laboratory it is; another one may listen at the same port later.
     """
 
     url: str
@@ -43,6 +55,7 @@ class LabAddress:
     version: str = __version__
     contract_version: str = CONTRACT_VERSION
     kind: Kind = "in_process"
+    instance: str | None = None
 
 
 def file_of(workspace: Workspace) -> Path:
@@ -64,9 +77,25 @@ def read(workspace: Workspace) -> LabAddress | None:
         if document.pop("format") != FORMAT:
             return None
         known = {each.name for each in fields(LabAddress)}  # a newer version may say more
-        return LabAddress(**{name: value for name, value in document.items() if name in known})
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        found = LabAddress(**{name: value for name, value in document.items() if name in known})
+        return found if usable(found) else None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
+
+
+def usable(found: LabAddress) -> bool:
+    """Whether requests can be made of what a file said. Raises TypeError if it is no text."""
+    url = URL.fullmatch(found.url)
+    words = [word for word in (found.token, found.instance) if word is not None]
+    texts: list[Any] = [found.started_at, found.version, found.contract_version, found.kind]
+    return (
+        url is not None
+        and 0 < int(url[2]) <= MAX_PORT
+        and type(found.pid) is int
+        and 0 < found.pid <= MAX_PID
+        and all(WORD.fullmatch(word) for word in words)
+        and all(isinstance(text, str) and text.isprintable() for text in texts)
+    )
 
 
 def remove(workspace: Workspace) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx2
 
-from ktrdr_mcp.contract import documents
+from ktrdr_mcp.contract import documents, headers
 from ktrdr_mcp.errors import (
     Draining,
     KtrdrError,
@@ -24,6 +25,8 @@ Find = Callable[[], Awaitable[LabAddress]]  # waits for it, or starts it
 
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 120.0  # the first bars of a large file take their time
+LOOK_S: Final = 30.0  # whatever only reads what is known; a busy machine may take seconds
+SIGN_S: Final = 5.0  # health and stop, which are asked again
 NOTHING_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout)
 # answers of a process that did nothing: it listens at a place that was the laboratory's, or ends
 NOTHING_DONE: Final = frozenset({Unauthorized.http_status, Draining.http_status})
@@ -41,12 +44,43 @@ def unavailable(reason: str, remedy: str = START_ANEW) -> LabUnavailable:
     )
 
 
+class Silent(LabUnavailable):
+    """The laboratory's process lives and does not answer."""
+
+
+def silent(address: LabAddress) -> Silent:
+    """The refusal when a laboratory takes what it is asked and says nothing."""
+    return Silent(
+        f"The laboratory of this workspace, process {address.pid}, is alive but does not answer.",
+        hint="It may be very busy, or be stopped: wait and call again, or end process"
+        f" {address.pid}. What was acknowledged is kept; look with list_training_tasks.",
+    )
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, as far as the system tells without touching it."""
+    if os.name == "nt":  # there, the signal 0 would interrupt it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def timeout(answer_s: float) -> httpx2.Timeout:
+    """How long to wait for each part of an answer."""
+    return httpx2.Timeout(answer_s, connect=CONNECT_S)
+
+
 def loopback_client() -> httpx2.AsyncClient:
     """A client without connections yet, for the loopback alone."""
     return httpx2.AsyncClient(
         verify=False,  # nothing is encrypted there
         trust_env=False,  # a proxy has no business there
-        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
+        timeout=timeout(ANSWER_S),
         limits=httpx2.Limits(max_connections=None),
     )
 
@@ -62,7 +96,8 @@ class Connection:
     def __init__(self, locate: Locate, find: Find | None = None) -> None:
         self._locate = locate
         self._find = find
-        self.address = None if find else locate()
+        self.address = None if find else locate()  # None: to be looked for
+        self._last = self.address
         self._client = loopback_client()
         self._retired: list[httpx2.AsyncClient] = []  # whose connections broke
 
@@ -83,9 +118,23 @@ class Connection:
             finally:
                 await response.aclose()
         except httpx2.TransportError as error:
-            self._renew()
-            remedy = CALL_AGAIN if self._find else START_ANEW
-            raise unavailable(type(error).__name__, remedy) from error
+            raise self._broken(error) from error
+        except LabUnavailable:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        """Lets the next call look for the laboratory first, where it can be started again."""
+        if self._find is not None:
+            self.address = None
+
+    def _broken(self, error: httpx2.TransportError) -> LabUnavailable:
+        """What a broken connection means."""
+        self._renew()
+        self._forget()
+        if isinstance(error, httpx2.TimeoutException) and self._last and is_alive(self._last.pid):
+            return silent(self._last)
+        return unavailable(type(error).__name__, CALL_AGAIN if self._find else START_ANEW)
 
     def _renew(self) -> None:
         """Begins with fresh connections; those of a laboratory that died break at later calls."""
@@ -101,7 +150,7 @@ class Connection:
             raise unavailable("it has not said where it is")
         try:
             response = await self.sent_to(tried, method, path, **content)
-        except (httpx2.NetworkError, httpx2.ProtocolError, httpx2.ConnectTimeout) as error:
+        except httpx2.TransportError as error:
             # Nothing was sent, or nothing can have been changed by it.
             repeatable = method == "GET" or isinstance(error, NOTHING_SENT)
             if not repeatable or not await self._has_moved(tried):
@@ -119,9 +168,11 @@ class Connection:
         self, address: LabAddress, method: str, path: str, **content: Any
     ) -> httpx2.Response:
         """The response of the laboratory at an address, its body still to be read."""
-        headers = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
+        head = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
+        if address.instance is not None:
+            head[headers.INSTANCE] = address.instance
         request = self._client.build_request(
-            method, f"{address.url}{path}", headers=headers, **content
+            method, f"{address.url}{path}", headers=head, **content
         )
         return await self._client.send(request, stream=True)
 
@@ -135,8 +186,9 @@ class Connection:
         Raises:
             KtrdrError: it cannot be started again.
         """
-        if self.address == tried:
+        if self.address in (None, tried):
             self.address = (self._locate() if self._find is None else await self._find()) or tried
+            self._last = self.address
         return self.address != tried
 
 

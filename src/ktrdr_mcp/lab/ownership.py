@@ -92,7 +92,9 @@ def locked(workspace: Workspace) -> WorkspaceLocked:
     """The refusal that names the owner, if it has said who it is."""
     owner = address.read(workspace)
     who = f" (process {owner.pid}, since {owner.started_at})" if owner else ""
+    detached = owner is not None and owner.kind == "detached"
+    end = "End it with `ktrdr-mcp lab stop`" if detached else "End that process"
     return WorkspaceLocked(
         f"Another ktrdr-mcp process{who} owns this workspace.",
-        hint="End that process, or choose another folder with --workspace.",
+        hint=f"{end}, or choose another folder with --workspace.",
     )

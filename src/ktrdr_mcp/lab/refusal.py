@@ -30,9 +30,12 @@ def read(workspace: Workspace) -> KtrdrError | None:
     try:
         with file_of(workspace).open("rb") as file:
             document = json.loads(file.read(MAX_BYTES))
+        texts = (document["message"], document["hint"], document["field"] or "")
+        if not all(isinstance(text, str) for text in texts):
+            return None
         kind = kinds_by_code().get(document["code"], KtrdrError)
         return kind(document["message"], hint=document["hint"], field=document["field"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

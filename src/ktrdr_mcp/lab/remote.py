@@ -15,11 +15,20 @@ from pydantic import BaseModel, ValidationError
 from ktrdr_mcp.contract import documents, requests, responses
 from ktrdr_mcp.contract.lab import OnProgress
 from ktrdr_mcp.lab.address import LabAddress
-from ktrdr_mcp.lab.connection import CONNECT_S, Connection, Find, Locate, unavailable
+from ktrdr_mcp.lab.connection import (
+    ANSWER_S,
+    LOOK_S,
+    SIGN_S,
+    Connection,
+    Find,
+    Locate,
+    timeout,
+    unavailable,
+)
 
 Answer = TypeVar("Answer", bound=responses.Reply)
 
-PRESENCE: Final = httpx2.Timeout(60.0, connect=CONNECT_S)  # it says every ten seconds that it lives
+PRESENCE: Final = timeout(60.0)  # it says every ten seconds that it lives
 # What handing a connection to a request costs grows with the connections there are, so that a
 # burst of polls on hundreds of them takes several times as long as on a few.
 POLLS_AT_ONCE: Final = 8
@@ -53,7 +62,7 @@ class RemoteLab:
 
     async def health(self) -> documents.Health:
         """Whether the other process answers. Raises LabUnavailable."""
-        return await self._get("/health", {}, documents.Health)
+        return await self._get("/health", {}, documents.Health, SIGN_S)
 
     async def stay(self, address: LabAddress) -> None:
         """Keeps a laboratory that ends when idle from ending; returns once it has ended."""
@@ -65,7 +74,7 @@ class RemoteLab:
 
     async def stop(self) -> None:
         """Asks a detached laboratory to end. Raises KtrdrError."""
-        await self._post("/lab/stop", None, documents.Stopping)
+        await self._post("/lab/stop", None, documents.Stopping, SIGN_S)
 
     async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
         """See `contract.Lab`."""
@@ -80,7 +89,8 @@ class RemoteLab:
             async with self._polling:
                 return await self._get(path, {}, responses.TrainingStatus)
         if on_progress is None:
-            return await self._get(path, {"wait_s": request.wait_s}, responses.TrainingStatus)
+            query = {"wait_s": request.wait_s}
+            return await self._get(path, query, responses.TrainingStatus, request.wait_s + LOOK_S)
         with anyio.move_on_after(request.wait_s):
             async with aclosing(self._events(f"{path}/events")) as statuses:
                 async for status in statuses:
@@ -124,7 +134,7 @@ class RemoteLab:
         self, request: requests.SummarizeData
     ) -> responses.DataSummary:
         """See `contract.Lab`."""
-        return await self._get("/data", query_of(request), responses.DataSummary)
+        return await self._get("/data", query_of(request), responses.DataSummary, ANSWER_S)
 
     async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
         """See `contract.Lab`."""
@@ -165,21 +175,31 @@ class RemoteLab:
         query = {"kind": kind, "prefix": prefix}
         return (await self._get("/complete", query, documents.Names)).names
 
-    async def _get(self, path: str, query: Mapping[str, Any], reply: type[Answer]) -> Answer:
+    async def _get(
+        self, path: str, query: Mapping[str, Any], reply: type[Answer], answer_s: float = LOOK_S
+    ) -> Answer:
         """Reads. Raises KtrdrError."""
-        async with self._connection.asked("GET", path, params=query) as response:
+        content = {"params": query, "timeout": timeout(answer_s)}
+        async with self._connection.asked("GET", path, **content) as response:
             return read(reply, await response.aread())
 
-    async def _post(self, path: str, request: BaseModel | None, reply: type[Answer]) -> Answer:
+    async def _post(
+        self,
+        path: str,
+        request: BaseModel | None,
+        reply: type[Answer],
+        answer_s: float = ANSWER_S,
+    ) -> Answer:
         """Changes something. Raises KtrdrError."""
         # What the caller left out stays out: the strategy may say otherwise than the defaults.
         body = None if request is None else request.model_dump(mode="json", exclude_unset=True)
-        async with self._connection.asked("POST", path, json=body) as response:
+        content = {"json": body, "timeout": timeout(answer_s)}
+        async with self._connection.asked("POST", path, **content) as response:
             return read(reply, await response.aread())
 
     async def _events(self, path: str) -> AsyncGenerator[responses.TrainingStatus]:
         """A task's statuses as they are told. Raises KtrdrError."""
-        async with self._connection.asked("GET", path) as response:
+        async with self._connection.asked("GET", path, timeout=timeout(LOOK_S)) as response:
             async for line in response.aiter_lines():
                 if line.startswith("data: "):
                     yield read(responses.TrainingStatus, line.removeprefix("data: ").encode())
