@@ -14,6 +14,7 @@ from ktrdr_mcp.jobs.lease import FairLease
 from ktrdr_mcp.jobs.live import Live
 
 PUBLISH_INTERVAL_S: Final = 0.1
+MAX_WARNING_CHARACTERS: Final = 77  # so that a status stays within its bytes
 
 
 class JobContext:
@@ -41,6 +42,8 @@ class JobContext:
         self._turn_began_s = 0.0
         self._publishing = False  # the loop will look at `live` once more
         self._published: Live | None = None
+        self._stopped = asyncio.Event()
+        self.began = asyncio.Event()  # it is known where the run begins
         self.stop_requested = False
         self.draining = False
         self.live = Live(monotonic())
@@ -55,6 +58,8 @@ class JobContext:
     def resumed(self, epoch: int, reason: str | None) -> None:
         """Keeps where the run begins; see context.Context."""
         self.live = self.live.resumed(epoch, reason)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(self.began.set)
 
     def _wake_loop(self) -> None:
         """Lets the loop look at `live`, now or when it has not just done so."""
@@ -100,7 +105,24 @@ class JobContext:
         """
         self.draining = draining and (self.draining or not self.stop_requested)
         self.stop_requested = True
+        self._stopped.set()
         self._lease.wake()
+
+    async def stopped_within(self, seconds: float) -> bool:
+        """Waits, between two runs, and says whether the training must stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        return self.stop_requested
+
+    def warn(self, alarm: str) -> None:
+        """Shows a warning until the next report."""
+        self.live = self.live.warned(alarm[:MAX_WARNING_CHARACTERS])
+        self._wake_loop()
+
+    def begin_again(self) -> None:
+        """Prepares for a further run of the same attempt."""
+        self.live = self.live.again(self._monotonic())
 
     def _publish_now(self) -> None:
         """Tells of the newest progress, and looks again after the interval."""

@@ -38,6 +38,17 @@ class Live:
         words = f"epoch {epoch}" if reason is None else f"epoch {epoch}: {reason}"
         return replace(self, resumed_epoch=epoch, resumed_from=words)
 
+    def again(self, now_s: float) -> Live:
+        """This training once it begins to run anew; what it had come to is still told."""
+        fresh = replace(self, first_epoch=None, first_reported_s=None)
+        return replace(fresh, started_s=now_s, reported_s=None)
+
+    def warned(self, alarm: str) -> Live:
+        """This training with a warning, if it has come to any epoch that could bear it."""
+        if self.progress is None:
+            return self
+        return replace(self, progress=replace(self.progress, alarm=alarm))
+
     @property
     def percent(self) -> int:
         """The share of its epochs that are finished, 0 to 99."""

@@ -13,12 +13,14 @@ from typing import Final, Self, TypeAlias
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import Draining
+from ktrdr_mcp.jobs.crashes import forgetting_crashes
 from ktrdr_mcp.jobs.endings import Endings
 from ktrdr_mcp.jobs.executor import Ended, ThreadExecutor, Work, configure_process
 from ktrdr_mcp.jobs.job_context import JobContext
 from ktrdr_mcp.jobs.lease import FairLease
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import TERMINAL, Status
+from ktrdr_mcp.jobs.publishing import until_published
 from ktrdr_mcp.jobs.watch import Watches
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
@@ -222,8 +224,14 @@ class JobManager:
 
     async def _carry(self, row: TaskRow, context: JobContext) -> None:
         """Sees one claimed task to its end."""
+
+        async def run() -> Ended:
+            return await self._execute(row, context)
+
         try:
-            await self._endings.write(row, await self._execute(row, context), context)
+            async with forgetting_crashes(self._tasks, row, context):
+                ended = await until_published(run, context, row.task_id, self._retry_s)
+            await self._endings.write(row, ended, context)
         finally:
             context.request_stop()  # for a thread that outlives its carrier
             del self._running[row.task_id]

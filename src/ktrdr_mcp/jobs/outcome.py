@@ -30,6 +30,9 @@ RESULT_COLUMNS: Final = frozenset(
     }
 )
 ALLOCATION_FAILURES: Final = ("can't allocate memory", "out of memory")  # torch's RuntimeErrors
+ANOTHER_ID: Final = (  # of a result that could not be stored for long
+    "Make room on the disk and check that it can be written, then start it under another task_id."
+)
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +97,15 @@ def _completed(result: Any, live: Live) -> Outcome:
 
 def _failed(error: KtrdrError, raised: BaseException, live: Live) -> Outcome:
     """The outcome of a run that raised."""
+    stage = stage_of(raised, live)
+    unstored = isinstance(raised, StorageError) and stage == "publishing"
     return Outcome(
         Status.FAILED,
         {
             "error_code": error.code,
             "error_message": _short(error.message),
-            "error_hint": _short(error.hint),
-            "error_stage": stage_of(raised, live),
+            "error_hint": ANOTHER_ID if unstored else _short(error.hint),
+            "error_stage": stage,
             **standing(live),
             "completed_at": utc_now_text(),
         },

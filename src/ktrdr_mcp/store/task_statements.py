@@ -11,7 +11,7 @@ CHANGEABLE: Final = frozenset(
     {
         "progress", "completed_at", "error_message", "error_code", "error_hint", "error_stage",
         "model_path", "current_epoch", "result", "data_fingerprint", "label_hash",
-        "test_start", "test_end", "scores", "resumed_from",
+        "test_start", "test_end", "scores", "resumed_from", "crashes",
     }
 )  # fmt: skip
 
@@ -42,6 +42,7 @@ RELEASE: Final = """
 UPDATE training_tasks
 SET status = CASE cancel_requested WHEN 1 THEN 'cancelled' ELSE 'pending' END,
     completed_at = CASE cancel_requested WHEN 1 THEN :now END,
+    crashes = CASE WHEN :current_epoch > current_epoch THEN 0 ELSE crashes END,
     progress = :progress, current_epoch = :current_epoch, resumed_from = :resumed_from
 WHERE status = 'training' AND task_id = :task_id AND attempt = :attempt AND generation = :generation
 RETURNING status"""
@@ -49,6 +50,8 @@ RETURNING status"""
 ABANDON: Final = """
 UPDATE training_tasks SET generation = 'abandoned'
 WHERE status = 'training' AND task_id = ? AND attempt = ? AND generation = ?"""
+# Only crashes in a row without progress are a loop: jobs.crashes forgets them at an attempt that
+# begins further on than the one before it.
 COUNT_CRASHES: Final = """
 UPDATE training_tasks SET crashes = crashes + (generation <> 'abandoned')
 WHERE status = 'training' AND generation <> :generation"""
