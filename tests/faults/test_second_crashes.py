@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 SWEEP = Path(__file__).with_name("sweep.py")
-SHORT = ("again:1:20:120",)
+SHORT = ("again:1:12:120",)
 LONG = ("again:1:1:1",)
 
 

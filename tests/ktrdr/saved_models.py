@@ -107,6 +107,7 @@ class Saver:
     def save(self, name: str, task_id: str, strategy: str = "default", version: int = 1):
         task = dict.fromkeys((each.name for each in dataclasses.fields(TaskRow)), None)
         task |= {"task_id": task_id, "symbol": "AAPL", "timeframe": "1h", "strategy": strategy}
+        task["result"] = METRICS
         request = parse(requests.SaveModel, {"task_id": task_id, "model_name": name})
         return models.publish(self.workspace, request, TaskRow(**task), version)
 

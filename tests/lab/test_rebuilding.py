@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 from lab_bench import SHORT, Bench
 
 from ktrdr_mcp.app import open_lab
+from ktrdr_mcp.errors import TaskConflict
 from ktrdr_mcp.lab.rebuilding import Rebuilt, rebuild
 from ktrdr_mcp.paths import Workspace
 
@@ -65,3 +68,71 @@ async def test_without_a_whole_backup_results_come_back_and_the_ledgers_loss_is_
     async with open_lab(workspace) as opened:
         told = await Bench(opened.lab, workspace).performance(task_id)
         assert (told.verdict.as_of_trial, told.test_readings) == (1, 1)
+
+
+async def from_bundles_alone(workspace: Workspace) -> Rebuilt:
+    """Loses the database with its backups and rebuilds."""
+    for path in (*workspace.internal.glob("ktrdr.db*"), workspace.internal / "workspace.json"):
+        path.unlink()
+    return await rebuild(workspace)
+
+
+async def test_a_rebuilt_task_still_knows_its_request(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    async with open_lab(workspace) as opened:
+        bench = Bench(opened.lab, workspace)
+        await bench.trained(task_id="mine", config=SHORT)
+        keyed = await bench.trained(idempotency_key="key", config={**SHORT, "seed": 2})
+    assert (await from_bundles_alone(workspace)).tasks == 2
+    async with open_lab(workspace) as opened:
+        bench = Bench(opened.lab, workspace)
+        assert (await bench.start(task_id="mine", config=SHORT)).task_id == "mine"
+        again = await bench.start(idempotency_key="key", config={**SHORT, "seed": 2})
+        assert again.task_id == keyed
+        with pytest.raises(TaskConflict):
+            await bench.start(task_id="mine", config={**SHORT, "seed": 3})
+        assert (await bench.status("mine")).status == "completed"
+
+
+async def test_a_task_whose_bundle_does_not_know_its_request_is_found_by_its_id(
+    tmp_path: Path,
+) -> None:
+    workspace = Workspace(tmp_path)
+    async with open_lab(workspace) as opened:
+        await Bench(opened.lab, workspace).trained(task_id="mine", config=SHORT)
+    path = workspace.bundle_directory("mine") / "bundle.json"
+    document = json.loads(path.read_bytes())
+    del document["request"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    await from_bundles_alone(workspace)
+    async with open_lab(workspace) as opened:
+        again = await Bench(opened.lab, workspace).start(task_id="mine", config=SHORT)
+        assert "already completed" in again.message
+
+
+async def test_a_task_of_which_only_checkpoints_are_left_is_named(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    async with open_lab(workspace):
+        pass
+    workspace.checkpoints_directory("unfinished").mkdir(parents=True)
+    (finding,) = (await from_bundles_alone(workspace)).left_out
+    assert "unfinished" in finding.text
+    assert "this task_id" in finding.remedy
+
+
+@pytest.mark.parametrize(("name", "number"), [("MSFT_1h_v1", 1), ("AAPL_1h_v2", 2)])
+async def test_a_copy_of_a_models_folder_is_left_out_and_named(
+    tmp_path: Path, name: str, number: int
+) -> None:
+    workspace = Workspace(tmp_path)
+    async with open_lab(workspace) as opened:
+        bench = Bench(opened.lab, workspace)
+        await bench.save(await bench.trained(config=SHORT), "model")
+    copy = workspace.models / "model" / name
+    shutil.copytree(workspace.models / "model" / "AAPL_1h_v1", copy)
+    card = json.loads((copy / "model.json").read_bytes())
+    (copy / "model.json").write_text(json.dumps({**card, "version": number}), encoding="utf-8")
+    done = await rebuild(workspace)
+    assert (done.models, [name in each.text for each in done.left_out]) == (1, [True])
+    async with open_lab(workspace) as opened:
+        assert (await Bench(opened.lab, workspace).load("model")).model_info.version == 1

@@ -12,6 +12,8 @@ from lab_bench import SHORT, Bench
 
 from ktrdr_mcp.app import open_lab
 from ktrdr_mcp.errors import ModelNotFound
+from ktrdr_mcp.lab import recovery
+from ktrdr_mcp.lab.verification import verify
 from ktrdr_mcp.paths import Workspace
 
 pytestmark = pytest.mark.asyncio
@@ -120,3 +122,39 @@ async def test_checkpoints_of_finished_tasks_are_removed_and_those_of_strangers_
     assert not workspace.checkpoints_directory("mine").exists()
     assert workspace.checkpoints_directory("unknown").exists()
     shutil.rmtree(workspace.checkpoints_directory("unknown"))
+
+
+async def test_a_running_task_of_another_release_stops_no_start_and_fails_with_a_reason(
+    workspace: Workspace,
+) -> None:
+    async with open_lab(workspace) as opened:
+        bench = Bench(opened.lab, workspace)
+        await bench.trained(task_id="sound", config=SHORT)
+        await bench.trained(task_id="mine", config=SHORT)
+    execute(workspace, "DROP TRIGGER terminal_is_final")
+    execute(
+        workspace,
+        "UPDATE training_tasks SET status = 'training', progress = 0, result = NULL,"
+        " completed_at = NULL, spec = json_set(spec, '$.config.of_another_release', 1)"
+        " WHERE task_id = 'mine'",
+    )
+    wrong = [each for each in verify(workspace) if each.state == "wrong"]
+    assert ["mine" in each.text and "of_another_release" in each.text for each in wrong] == [True]
+    async with open_lab(workspace) as opened:
+        bench = Bench(opened.lab, workspace)
+        ended = await bench.finish("mine")
+        assert (ended.status, ended.error_code) == ("failed", "training_failed")
+        assert "of_another_release" in ended.error
+        assert (await bench.performance("sound")).task_id == "sound"
+
+
+async def test_whatever_stops_putting_in_order_stops_no_start(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def defect(*_: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(recovery, "sweep", defect)
+    async with open_lab(workspace) as opened:
+        await Bench(opened.lab, workspace).trained(config=SHORT)
+    assert "could not be put in order" in caplog.text

@@ -67,6 +67,8 @@ def admit(
         spec={
             **spec.to_dict(),
             "accepted": accepted(prepared, duration_s, too_short(prepared, config, len(folds))),
+            # The bundle keeps it, so that a rebuilt task still knows its request.
+            "request": {"hash": request_hash(request), "key": request.idempotency_key},
         },
         spec_version=SPEC_VERSION,
         test_start=test_start,

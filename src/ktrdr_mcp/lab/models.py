@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ktrdr_mcp.contract.requests import SaveModel
-from ktrdr_mcp.lab import ktrdr_models
+from ktrdr_mcp.lab import agreement, ktrdr_models
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.learn.ktrdr import conventions
 from ktrdr_mcp.paths import Workspace
@@ -44,6 +44,8 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         StorageError: the disk failed; saving again goes on from there.
     """
     ktrdr_models.refuse_shared_folder(workspace, request.model_name)
+    source = workspace.bundle_directory(task.task_id)
+    agreement.require(bundle.read_document(source), task)
     name, identifier = request.model_name, publishing.model_id(task.task_id, request.model_name)
     card = {
         "model_id": identifier,
@@ -55,7 +57,7 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         "created_at": utc_now_text(),
     }
     published = publishing.publish(
-        workspace.bundle_directory(task.task_id),
+        source,
         lambda number: workspace.model_directory(name, task.symbol, task.timeframe, number),
         version,
         card,

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import anyio.to_thread
 
-from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted
+from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted, shown
 from ktrdr_mcp.jobs.executor import Ended
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.outcome import Columns, outcome_of
 from ktrdr_mcp.lab.admission import similarity_hash
 from ktrdr_mcp.lab.diagnosis import Finding
+from ktrdr_mcp.lab.recovery import checkpoint_folders
 from ktrdr_mcp.lab.registering import published, row_of
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace, task_id
@@ -23,10 +24,10 @@ from ktrdr_mcp.store import restoring, setting_aside
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.mending import drop_unreadable_tasks
 from ktrdr_mcp.store.registry import ModelRow
+from ktrdr_mcp.store.repetition import REBUILT_HASH
 from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.store.task_row import NewTask
 
-REBUILT_HASH: Final = "rebuilt"  # of a request whose body is not known any more
 ONLY_LOG: Final = "only the database's log knew of them"
 ONLY_DATABASE: Final = "only the lost database knew of them"
 
@@ -67,6 +68,7 @@ async def rebuild(workspace: Workspace) -> Rebuilt:
             await stores.tasks.insert_completed(new, columns)
     restored = {new.task_id for new, _ in lost}
     left_out += [unreadable(task_id) for task_id in dropped if task_id not in restored]
+    left_out += [unfinished(name) for name in checkpointed(workspace) - known - restored]
     if lost or unknown:
         left_out.append(incomplete(unknown or ONLY_DATABASE))
     return Rebuilt(len(rows), len(lost), aside, left_out)
@@ -109,6 +111,21 @@ def unreadable(identifier: str) -> Finding:
     return Finding("tasks", "wrong", text, "Start the same training again.")
 
 
+def checkpointed(workspace: Workspace) -> set[str]:
+    """The ids of all tasks that have checkpoints."""
+    return {folder.parent.name for folder in checkpoint_folders(workspace)}
+
+
+def unfinished(identifier: str) -> Finding:
+    """A task of which only checkpoints are left."""
+    return Finding(
+        "tasks",
+        "note",
+        f"Task {shown(identifier)} has checkpoints, but neither row nor result.",
+        "Start the same training with this task_id: it goes on from its newest checkpoint.",
+    )
+
+
 def sorted_rows(workspace: Workspace, left_out: list[Finding]) -> list[ModelRow]:
     """The row of every whole version, in the order of saving."""
     rows = []
@@ -118,7 +135,21 @@ def sorted_rows(workspace: Workspace, left_out: list[Finding]) -> list[ModelRow]
         except KtrdrError as error:
             text = f"{workspace.relative(directory)}: {error.message}"
             left_out.append(Finding("models", "wrong", text, error.hint))
-    return sorted(rows, key=lambda row: (row.created_at, row.model_name, row.version))
+    rows.sort(key=lambda row: (row.created_at, row.model_name, row.version))
+    return list(without_copies(rows, left_out))
+
+
+def without_copies(rows: list[ModelRow], left_out: list[Finding]) -> Iterator[ModelRow]:
+    """The first row of each model and of each version; the registry can hold no second one."""
+    seen: set[tuple[str, int] | str] = set()
+    for row in rows:
+        keys: set[tuple[str, int] | str] = {row.model_id, (row.model_name, row.version)}
+        if keys & seen:
+            text = f"{row.path} is a copy of a version that is registered."
+            left_out.append(Finding("models", "wrong", text, "Move it out of the workspace."))
+            continue
+        seen |= keys
+        yield row
 
 
 def lost_tasks(
@@ -152,6 +183,7 @@ def finished_task(identifier: str, document: dict[str, Any]) -> tuple[NewTask, C
     metrics = document["metrics"]
     tested = metrics["walk_forward"]["tested"] or metrics["test_period"]
     first, last = document.get("tested_window") or tested
+    request = request_of(document)
     accepted = {"data": metrics["data"], "warnings": [], "duration_s": 0.0}
     new = NewTask(
         task_id=identifier,
@@ -159,12 +191,21 @@ def finished_task(identifier: str, document: dict[str, Any]) -> tuple[NewTask, C
         timeframe=series.timeframe,
         strategy=spec.strategy.name,
         config=spec.config.model_dump(),
-        spec={**spec.to_dict(), "accepted": accepted},
+        spec={**spec.to_dict(), "accepted": accepted, "request": request},
         spec_version=SPEC_VERSION,
-        request_hash=REBUILT_HASH,
+        request_hash=request["hash"] or REBUILT_HASH,
+        idempotency_key=request["key"],
         similarity_hash=similarity_hash(spec),
         total_epochs=spec.config.epochs,
         test_start=first,
         test_end=last,
     )
     return new, outcome.columns
+
+
+def request_of(document: dict[str, Any]) -> dict[str, str | None]:
+    """The hash and the idempotency key of the request, as far as the bundle knows them."""
+    kept = document.get("request")
+    values = kept if isinstance(kept, dict) else {}
+    known = {name: value for name, value in values.items() if isinstance(value, str)}
+    return {"hash": known.get("hash"), "key": known.get("key")}

@@ -44,7 +44,7 @@ async def recover(workspace: Workspace, stores: Stores) -> None:
         await adopt_models(workspace, stores.registry)
         await report_orphans(workspace, stores.registry)
         await drop_checkpoints(workspace, stores.tasks)
-    except (KtrdrError, OSError):
+    except Exception:
         log.exception("the workspace could not be put in order; the next start tries again")
 
 
@@ -76,7 +76,11 @@ def checkpoint_folders(workspace: Workspace) -> list[Path]:
 async def adopt_results(workspace: Workspace, tasks: TaskStore) -> None:
     """Completes the tasks whose bundle was published just before their process died."""
     for row in await tasks.left_running(""):
-        result = await anyio.to_thread.run_sync(published_result, workspace, row)
+        try:
+            result = await anyio.to_thread.run_sync(published_result, workspace, row)
+        except KtrdrError as error:
+            log.warning("task %s: %s", row.task_id, error.message)
+            continue
         if result is None:
             continue
         outcome = outcome_of(row.task_id, result, Live(0.0), stop_requested=False)
@@ -100,10 +104,12 @@ async def adopt_models(workspace: Workspace, registry: ModelRegistry) -> None:
         if workspace.relative(directory) in known:
             continue
         try:
-            row, _ = await registry.insert(
-                await anyio.to_thread.run_sync(row_of, workspace, directory)
-            )
-            log.warning("model %s version %d is registered now", row.model_name, row.version)
+            row = await anyio.to_thread.run_sync(row_of, workspace, directory)
+            _, created = await registry.insert(row)
+            if created:
+                log.warning("model %s version %d is registered now", row.model_name, row.version)
+            else:
+                log.warning("%s is a copy of a registered model", workspace.relative(directory))
         except KtrdrError as error:
             log.warning("%s is not registered: %s", workspace.relative(directory), error.message)
 

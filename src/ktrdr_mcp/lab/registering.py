@@ -12,6 +12,7 @@ from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.lab.ktrdr_models import folders
 from ktrdr_mcp.lab.models import KTRDR_DETAILS
 from ktrdr_mcp.learn import bundle
+from ktrdr_mcp.learn.ktrdr import conventions
 from ktrdr_mcp.learn.ktrdr.documents import Identity
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.research import ktrdr_copy
@@ -78,11 +79,12 @@ def card_of(directory: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads(path.read_bytes())
         named = model_id(card["task_id"], card["model_name"])
         texts = isinstance(card["description"], str) and isinstance(card["created_at"], str)
-        place = (directory.parent.name, directory.name.rpartition("_v")[2])
-        here = place == (card["model_name"], str(card["version"]))
-        if texts and here and card["model_id"] == named:
+        series = f"{card['symbol']}_{card['timeframe']}_v{card['version']}"
+        here = (directory.parent.name, directory.name) == (card["model_name"], series)
+        known = card.get("sha256", {}).keys() <= set(conventions.FILES)
+        if texts and here and known and card["model_id"] == named:
             return card
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ModelCorrupted(
         f"The model's file {CARD} is not what was written.",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from ktrdr_mcp.errors import KtrdrError, ModelCorrupted
+from ktrdr_mcp.jobs.model import TERMINAL
+from ktrdr_mcp.lab import agreement
 from ktrdr_mcp.lab.diagnosis import Finding
 from ktrdr_mcp.lab.recovery import places_of_staging
 from ktrdr_mcp.lab.registering import card_of, published
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.research.spec import TrainingSpec
 from ktrdr_mcp.store import reading
 from ktrdr_mcp.store.registry import ModelRow
 from ktrdr_mcp.store.task_row import TaskRow
 
+COPY: Final = "The model itself is whole; save its task under another model_name for KTRDR."
 REBUILD: Final = "'ktrdr-mcp doctor --rebuild' makes the registry anew from the folders."
 
 
@@ -46,7 +51,8 @@ def verify(workspace: Workspace) -> Iterator[Finding]:
 def findings(workspace: Workspace, content: reading.Content) -> Iterator[Finding]:
     """Everything that is not as it should be."""
     for row in content.tasks:
-        yield from result(workspace, row)
+        yield from specification(row)
+        yield from result(workspace, row, content.scores[row.task_id])
     for model in content.models:
         yield from version(workspace, model)
     yield from unregistered(workspace, {row.path for row in content.models})
@@ -57,7 +63,16 @@ def findings(workspace: Workspace, content: reading.Content) -> Iterator[Finding
             yield Finding("staging", "note", f"{name} is unfinished", remedy)
 
 
-def result(workspace: Workspace, row: TaskRow) -> Iterator[Finding]:
+def specification(row: TaskRow) -> Iterator[Finding]:
+    """What a task is to train, which only this version's own form can be run from."""
+    try:
+        TrainingSpec.from_dict(row.spec)
+    except KtrdrError as error:
+        text = f"Task {row.task_id}: {error.message}"
+        yield Finding("tasks", "note" if row.status in TERMINAL else "wrong", text, error.hint)
+
+
+def result(workspace: Workspace, row: TaskRow, scores: str | None) -> Iterator[Finding]:
     """A completed task's bundle."""
     directory = workspace.bundle_directory(row.task_id)
     if row.status != "completed":
@@ -66,7 +81,7 @@ def result(workspace: Workspace, row: TaskRow) -> Iterator[Finding]:
         yield Finding("tasks", "note", f"The bundle of task {row.task_id} is not kept any more.")
         return
     try:
-        bundle.read(directory)
+        agreement.require(bundle.read(directory).document, row, scores)
     except ModelCorrupted as error:
         text = f"The bundle of task {row.task_id}: {error.message}"
         yield Finding("tasks", "wrong", text, "Start the same training again to have its result.")
@@ -80,14 +95,33 @@ def version(workspace: Workspace, row: ModelRow) -> Iterator[Finding]:
             yield Finding("models", "wrong", f"{row.path} is missing.", REBUILD)
             return
         bundle.read(directory, row.bundle_sha256)
-        card_of(directory)
+        card = card_of(directory)
     except KtrdrError as error:
         yield Finding("models", "wrong", f"{row.path}: {error.message}", error.hint)
+        return
+    yield from copy(directory, row, card.get("sha256", {}))
+
+
+def copy(directory: Path, row: ModelRow, hashes: Mapping[str, str]) -> Iterator[Finding]:
+    """KTRDR's files of a version; those of versions saved before they were hashed pass."""
+    for name, expected in hashes.items():
+        try:
+            bundle.verify(directory, name, expected)
+        except ModelCorrupted as error:
+            text = f"{row.path}, KTRDR's copy: {error.message}"
+            yield Finding("models", "wrong", text, COPY)
 
 
 def unregistered(workspace: Workspace, known: set[str]) -> Iterator[Finding]:
     """Published versions that the registry does not have."""
     for directory in published(workspace):
-        if workspace.relative(directory) not in known:
-            text = f"{workspace.relative(directory)} is not registered."
-            yield Finding("models", "note", text, f"The next start registers it, or {REBUILD}")
+        name = workspace.relative(directory)
+        if name in known:
+            continue
+        try:
+            card_of(directory)
+        except ModelCorrupted as error:
+            yield Finding("models", "wrong", f"{name}: {error.message}", error.hint)
+        else:
+            remedy = f"The next start registers it, or {REBUILD}"
+            yield Finding("models", "note", f"{name} is not registered.", remedy)

@@ -7,6 +7,7 @@ its backtester does not start.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ class Copy:
     files: dict[str, bytes]  # by name, for the version's folder
     strategy: bytes | None  # None where KTRDR's backtester could not run it
     incompatibilities: list[str]  # why not
+
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file."""
+        return {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
 
 
 def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: Identity) -> Copy:

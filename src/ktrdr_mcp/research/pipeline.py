@@ -64,11 +64,13 @@ def run(
     minutes = keeper.training_s / 60
     outcome = measure(shape, spec.config, prepared, members, networks, minutes)
     metrics = report.performance(spec, prepared, outcome)
-    found = {
+    found: dict[str, Any] = {
         "metrics": metrics,
         "scores": outcome.judgement.scores(),
         "tested_window": window_of(prepared, members),
     }
+    if "request" in raw_spec:
+        found["request"] = raw_spec["request"]
     publish(directory, spec, prepared, outcome, found)
     return result(bundle.read(directory).document)
 
@@ -139,7 +141,8 @@ def adopted(directory: Path, spec: TrainingSpec) -> dict[str, Any] | None:
 
 def earlier_result(directory: Path, spec: TrainingSpec) -> dict[str, Any] | None:
     """The result that a folder holds, if it is whole and of this specification."""
-    with contextlib.suppress(ModelCorrupted):
+    # Nothing has hashed the document itself.
+    with contextlib.suppress(ModelCorrupted, KeyError, TypeError, ValueError):
         document = bundle.read(directory).document
         if durable.json_bytes(document["spec"]) == durable.json_bytes(spec.to_dict()):
             return result(document)

@@ -72,7 +72,8 @@ def publish(
             durable.write_new(staged / name, (source / name).read_bytes())
         for name, content in made.copy.files.items():
             durable.write_new(staged / name, content)
-        durable.write_new(staged / CARD, durable.json_bytes({**card, "version": version}))
+        written = {**card, "version": version, "sha256": made.copy.hashes()}
+        durable.write_new(staged / CARD, durable.json_bytes(written))
         bundle.read(staged)
         durable.publish(staged, made.directory)
     return made

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from ktrdr_mcp.contract.config import EffectiveConfig
+from ktrdr_mcp.errors import TrainingFailed, shown
 from ktrdr_mcp.strategy import Strategy
 
 SPEC_VERSION: Final = 1
@@ -43,10 +46,25 @@ class TrainingSpec:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> TrainingSpec:
-        """From what `to_dict` made."""
-        return cls(
-            task_id=raw["task_id"],
-            series=tuple(SeriesSpec(**one) for one in raw["series"]),
-            strategy=Strategy.from_dict(raw["strategy"]),
-            config=EffectiveConfig.model_validate(raw["config"]),
-        )
+        """From what `to_dict` made. Raises TrainingFailed if another version made it."""
+        try:
+            return cls(
+                task_id=raw["task_id"],
+                series=tuple(SeriesSpec(**one) for one in raw["series"]),
+                strategy=Strategy.from_dict(raw["strategy"]),
+                config=EffectiveConfig.model_validate(raw["config"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingFailed(
+                f"The task's stored specification is not one of this version ({reason(error)}).",
+                hint="Start the same training again under another task_id, or run it with the"
+                " ktrdr-mcp that accepted it.",
+            ) from error
+
+
+def reason(error: Exception) -> str:
+    """What does not fit, without the values."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return shown(".".join(["config", *map(str, first["loc"])])).strip("'\"")
+    return type(error).__name__

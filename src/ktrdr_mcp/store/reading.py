@@ -17,6 +17,7 @@ from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
 from ktrdr_mcp.store.task_row import TaskRow
 
 TASKS: Final = "SELECT * FROM training_tasks ORDER BY seq"
+SCORES: Final = "SELECT task_id, scores FROM training_tasks"
 MODELS: Final = "SELECT * FROM models ORDER BY seq"
 
 
@@ -26,6 +27,7 @@ class Content:
 
     tasks: list[TaskRow]
     models: list[ModelRow]
+    scores: dict[str, str | None]  # what the ledger keeps of each task, as JSON
 
 
 def read(path: Path) -> Content:
@@ -55,6 +57,7 @@ def read(path: Path) -> Content:
         return Content(
             [TaskRow.from_row(row) for row in connection.execute(TASKS)],
             [ModelRow.from_row(row) for row in connection.execute(MODELS)],
+            dict(connection.execute(SCORES).fetchall()),
         )
 
 

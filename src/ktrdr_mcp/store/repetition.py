@@ -10,6 +10,8 @@ from ktrdr_mcp.errors import TaskConflict, shown
 from ktrdr_mcp.store.db import SqlValue
 from ktrdr_mcp.store.task_row import TaskRow
 
+REBUILT_HASH: Final = "rebuilt"  # of a request whose body is not known any more
+WITH_KEY: Final = "SELECT 1 FROM training_tasks WHERE idempotency_key = ?"
 SAME_NAME: Final = """
 SELECT * FROM training_tasks
 WHERE task_id = :task_id OR idempotency_key = :idempotency_key
@@ -34,7 +36,8 @@ def same_request(
     found = [TaskRow.from_row(row) for row in rows]
     for row in found:
         by_id = row.task_id == names.task_id
-        if row.request_hash != request_hash or (not by_id and row is not found[0]):
+        same = row.request_hash in {request_hash, REBUILT_HASH}
+        if not same or (not by_id and row is not found[0]):
             name = "task_id" if by_id else "idempotency_key"
             raise TaskConflict(
                 f"The {name} {shown(getattr(names, name))} belongs to another request, "

@@ -12,7 +12,7 @@ from ktrdr_mcp.errors import CrashLoop, QueueFull, TaskNotFound, did_you_mean, s
 from ktrdr_mcp.store import task_statements as sql
 from ktrdr_mcp.store.clock import utc_now_text
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.repetition import SAME_NAME, RequestNames, same_request
+from ktrdr_mcp.store.repetition import SAME_NAME, WITH_KEY, RequestNames, same_request
 from ktrdr_mcp.store.task_row import Fence, NewTask, TaskPage, TaskRow
 
 NEWEST_SHOWN: Final = 5
@@ -60,12 +60,14 @@ class TaskStore:
         """Stores a task whose result is already there.
 
         Args:
-            new: the task.
+            new: the task; it loses an idempotency key that another task has.
             changes: the columns that a completed run sets.
         """
         statement, values = sql.status_change("completed", changes)
         async with self._database.transaction() as connection:
             created = {**new.parameters(), "created_at": utc_now_text()}
+            if await rows_of(connection, WITH_KEY, (new.idempotency_key,)):
+                created["idempotency_key"] = None
             await rows_of(connection, sql.INSERT, created)
             await rows_of(connection, statement, [*values, new.task_id])
 
