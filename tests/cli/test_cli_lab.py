@@ -69,6 +69,11 @@ def test_ctrl_c_ends_the_waiting_and_not_the_training(tmp_path) -> None:
     assert "The laboratory runs" in logs.stdout
 
 
+def test_a_log_that_there_is_not_is_said_to_be_missing(run) -> None:
+    told = run("lab", "logs")
+    assert (told.exit_code, "There is no log" in told.stdout) == (0, True)
+
+
 def test_a_laboratory_gives_way_to_cleaning_unless_it_has_work(tmp_path) -> None:
     quick = ("--epochs", "1", "--set", "walk_forward=null")
     old = reply(tmp_path, "train", "AAPL", "1h", *quick)["task_id"]

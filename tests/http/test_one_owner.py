@@ -15,11 +15,12 @@ import pytest
 from asgi_caller import TOKEN
 from serve_process import ServeProcess
 
+from background_labs import wait_until
 from ktrdr_mcp import app
 from ktrdr_mcp.app import reaching
 from ktrdr_mcp.cli.serve import read_token
 from ktrdr_mcp.contract import parse, requests
-from ktrdr_mcp.errors import InvalidRequest, LabUnavailable, WorkspaceLocked
+from ktrdr_mcp.errors import InvalidRequest, LabUnavailable, StorageError, WorkspaceLocked
 from ktrdr_mcp.faces.http_server import is_loopback, listen, url_of
 from ktrdr_mcp.lab import address
 from ktrdr_mcp.lab.address import LabAddress
@@ -117,6 +118,35 @@ async def test_the_owner_in_this_process_is_reached_by_others_with_its_token(tmp
     async with RemoteLab(lambda: place) as orphan:
         with pytest.raises(LabUnavailable):
             await orphan.health()
+
+
+async def test_an_address_that_cannot_be_taken_back_keeps_nobody_from_the_end(
+    tmp_path, monkeypatch
+) -> None:
+    def fail(workspace: Workspace) -> None:
+        raise StorageError("The disk failed.", hint="")
+
+    workspace = Workspace(tmp_path)
+    async with app.announced(workspace) as opened, RemoteLab(lambda: opened.place) as lab:
+        staying = asyncio.create_task(lab.stay(opened.place))
+        while not opened.presence.anybody:
+            await lab.health()
+        monkeypatch.setattr(address, "remove", fail)
+    await asyncio.wait_for(staying, 5)
+    assert address.read(workspace) == opened.place
+    assert await reaching.usable(workspace) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+async def test_a_signal_while_the_server_starts_ends_it_before_it_works(tmp_path) -> None:
+    options = ("--workspace", str(tmp_path), "serve", "--port", "0")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ktrdr_mcp", *options, stderr=asyncio.subprocess.PIPE
+    )
+    await asyncio.to_thread(wait_until, Workspace(tmp_path).database.exists)
+    process.terminate()
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, errors) == (0, b"")
 
 
 async def test_an_address_that_a_crash_left_misleads_nobody(tmp_path) -> None:

@@ -106,6 +106,7 @@ async def idle(workspace: Workspace, opened: Announced, idle_s: float) -> None:
         bound_log(workspace)
         if opened.manager.running or opened.presence.anybody:
             needed_at = time.monotonic()
+            continue
         alone_s = min(opened.presence.alone_s, time.monotonic() - needed_at)
         if alone_s >= max(idle_s, COMES_S) and not await opened.has_work():
             return

@@ -1,0 +1,167 @@
+"""A request reaches the laboratory that it is meant for, or none; one that is stuck is named."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from asgi_caller import LOCAL, ask
+from fake_lab import FakeLab
+
+from ktrdr_mcp import app
+from ktrdr_mcp.app import reaching, stopping
+from ktrdr_mcp.contract import headers, parse, requests
+from ktrdr_mcp.errors import LabUnavailable, Unauthorized, WorkspaceLocked
+from ktrdr_mcp.faces.guard import Rules
+from ktrdr_mcp.faces.http import build_face
+from ktrdr_mcp.faces.http_server import listen, serving, url_of
+from ktrdr_mcp.lab import address, remote
+from ktrdr_mcp.lab.address import LabAddress
+from ktrdr_mcp.lab.remote import RemoteLab
+from ktrdr_mcp.paths import Workspace
+
+pytestmark = pytest.mark.asyncio
+
+START = parse(requests.StartTraining, {"symbol": "AAPL", "timeframe": "1h"})
+ALL_TASKS = parse(requests.ListTasks, {})
+
+
+@asynccontextmanager
+async def served(lab: FakeLab, instance: str, port: int = 0) -> AsyncIterator[LabAddress]:
+    """A laboratory without a token."""
+    listener = listen("127.0.0.1", port)
+    async with serving(build_face(lab, Rules(instance=instance)).guard, listener):
+        yield LabAddress(url_of(listener), None, instance=instance)
+
+
+@asynccontextmanager
+async def mute(answer: bytes = b"") -> AsyncIterator[tuple[str, list[str]]]:
+    """Somebody who takes every request and never says more than this: where, and what came."""
+    came: list[str] = []
+    visits: list[asyncio.Task[None]] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(asyncio.current_task())
+        came.append((await reader.readline()).decode().split(" HTTP")[0])
+        if answer:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+        else:
+            await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", came
+    await asyncio.gather(*visits, return_exceptions=True)
+
+
+@pytest.fixture
+def ended_process() -> int:
+    """The number of a process that there is no more."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "SIGN_S", 0.05)
+    monkeypatch.setattr(remote, "LOOK_S", 0.05)
+
+
+async def test_a_training_never_begins_in_the_laboratory_that_took_over_a_port() -> None:
+    ours, theirs, next_of_ours = FakeLab(), FakeLab(), FakeLab()
+    places: list[LabAddress] = []
+
+    async def find() -> LabAddress:
+        return places[-1]
+
+    async with RemoteLab(lambda: None, find) as lab, served(next_of_ours, "c") as third:
+        async with served(ours, "a") as first:
+            places.append(first)
+            await lab.list_training_tasks(ALL_TASKS)
+        port = int(first.url.rsplit(":", 1)[1])
+        async with served(theirs, "b", port):
+            with pytest.raises(Unauthorized, match="another laboratory"):
+                await lab.start_training(START)
+            places.append(third)
+            assert await lab.start_training(START)
+    assert theirs.calls == []
+    assert [name for name, _ in ours.calls] == ["list_training_tasks"]
+    assert [name for name, _ in next_of_ours.calls] == ["start_training"]
+
+
+async def test_only_clients_that_mean_another_laboratory_are_sent_away() -> None:
+    door = build_face(FakeLab(), Rules(instance="a")).guard
+    for said, status in {(): 200, ("a",): 200, ("b",): 401, ("a", "a"): 401, ("",): 401}.items():
+        head = [LOCAL, *((headers.INSTANCE, each) for each in said)]
+        assert (await ask(door, "GET", "/health", head)).status == status
+
+
+async def test_a_stuck_laboratory_is_named_and_one_that_died_is_not_called_alive(
+    ended_process,
+) -> None:
+    async with mute() as (url, _):
+        for pid, words in ((os.getpid(), "alive but does not answer"), (ended_process, "Timeout")):
+            place = LabAddress(url, None, pid=pid)
+            async with RemoteLab(lambda place=place: place) as lab:
+                with pytest.raises(LabUnavailable, match=words) as told:
+                    await lab.health()
+                assert (f"end process {pid}" in told.value.hint) == (pid == os.getpid())
+                waiting = {"task_id": "t", "wait_s": 0.05}
+                with pytest.raises(LabUnavailable, match=words):
+                    await lab.get_training_status(parse(requests.GetTrainingStatus, waiting))
+
+
+async def test_the_address_of_a_workspace_that_nobody_owns_is_not_asked(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    async with mute() as (url, came):
+        address.write(workspace, LabAddress(url, None, kind="detached"))
+        assert await reaching.usable(workspace) is None
+        assert came == []
+
+
+async def test_an_owner_that_gives_no_sign_is_given_up_and_can_not_be_ended(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(stopping, "ENDS_S", 0.2)
+    workspace = Workspace(tmp_path)
+    async with mute() as (url, came):
+        with app.ownership(workspace):
+            address.write(workspace, LabAddress(url, None, kind="detached"))
+            with pytest.raises(LabUnavailable, match="alive but does not answer"):
+                await reaching.reach(workspace)
+            assert came == ["GET /health"] * reaching.MOST_SILENCES
+            with pytest.raises(LabUnavailable, match="alive but does not answer"):
+                await app.stop_lab(workspace)
+            assert came.count("POST /lab/stop") > 1
+            with (
+                pytest.raises(WorkspaceLocked, match=str(os.getpid())) as locked,
+                app.ownership(workspace),
+            ):
+                pass
+            assert "ktrdr-mcp lab stop" in locked.value.hint
+
+
+@pytest.mark.parametrize("answer", [b"\r\n", b"HTTP/1.1 404 no\r\ncontent-length: 2\r\n\r\nno"])
+async def test_after_a_call_that_broke_the_next_one_looks_first(answer) -> None:
+    lab = FakeLab()
+    async with mute(answer) as (url, came), served(lab, "a") as second:
+        places = [LabAddress(url, None), second]
+
+        async def find() -> LabAddress:
+            return places.pop(0)
+
+        async with RemoteLab(lambda: None, find) as line:
+            with pytest.raises(LabUnavailable):
+                await line.start_training(START)
+            assert lab.calls == []
+            assert await line.start_training(START)
+    assert came == ["POST /training/start"]
+    assert len(lab.calls) == 1

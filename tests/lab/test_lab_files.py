@@ -1,0 +1,163 @@
+"""What a laboratory and its starters tell each other in files, and what damaged files say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ktrdr_mcp.app import ending, launching, process, room
+from ktrdr_mcp.errors import LabUnavailable, StorageError, StorageFull
+from ktrdr_mcp.lab import address, refusal
+from ktrdr_mcp.lab.address import LabAddress
+from ktrdr_mcp.lab.ownership import lock_file, ownership
+from ktrdr_mcp.paths import Workspace
+
+PLACE = LabAddress("http://127.0.0.1:1", "token", kind="detached", instance="a")
+
+DAMAGES: list[dict[str, Any]] = [
+    {"url": "http://127.0.0.1:3q"},
+    {"url": "http://127.0.0.1:99999"},
+    {"url": "http://127.0.0.1:0"},
+    {"url": "http://127.0.0.1:1\n"},
+    {"url": "http://127.0.0.1:1/path"},
+    {"url": "https://127.0.0.1:1"},
+    {"url": 1},
+    {"token": "\u20ac" * 10},
+    {"token": "a\r\nb"},
+    {"token": ""},
+    {"token": 1},
+    {"instance": "a b"},
+    {"pid": 0},
+    {"pid": True},
+    {"pid": "1"},
+    {"pid": 10**30},
+    {"version": None},
+    {"kind": "\x1b[31m"},
+]
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    workspace = Workspace(tmp_path)
+    workspace.internal.mkdir()
+    return workspace
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=str)
+def test_an_address_of_which_no_request_can_be_made_is_none(workspace, damage) -> None:
+    address.write(workspace, PLACE)
+    assert address.read(workspace) == PLACE
+    document = json.loads(address.file_of(workspace).read_bytes())
+    address.file_of(workspace).write_text(json.dumps(document | damage), encoding="utf-8")
+    assert address.read(workspace) is None
+
+
+def test_nesting_without_an_end_is_no_address_and_no_refusal(workspace) -> None:
+    for file in (address.file_of(workspace), refusal.file_of(workspace)):
+        file.write_bytes(b"[" * address.MAX_BYTES)
+    assert address.read(workspace) is None
+    assert refusal.read(workspace) is None
+
+
+def test_an_address_as_older_versions_write_it_can_be_used(workspace) -> None:
+    address.write(workspace, PLACE)
+    document = json.loads(address.file_of(workspace).read_bytes())
+    del document["instance"]
+    address.file_of(workspace).write_text(json.dumps(document), encoding="utf-8")
+    assert address.read(workspace).instance is None
+
+
+def test_a_running_laboratory_puts_its_address_right_and_ends_without_its_lock(
+    workspace, monkeypatch
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(process, "end_process", codes.append)
+    with ownership(workspace) as held:
+        opened = SimpleNamespace(ownership=held, place=PLACE)
+        address.write(workspace, LabAddress("http://127.0.0.1:2", "token"))
+        process.look_after(workspace, opened)
+        assert address.read(workspace) == PLACE
+        address.file_of(workspace).write_bytes(b"{")
+        process.look_after(workspace, opened)
+        assert address.read(workspace) == PLACE
+        assert codes == []
+        lock_file(workspace).unlink()
+        process.look_after(workspace, opened)
+        assert codes == [1]
+
+
+def test_what_the_log_said_before_a_start_and_hints_are_no_reason(workspace) -> None:
+    log = launching.log_file(workspace)
+    log.write_text("2026-01-01 00:00:00,0 ERROR a: An old error\nold\n", encoding="utf-8")
+    logged = launching.log_size(workspace)
+    said = [
+        "2026-01-01 00:00:01,0 INFO a: Begins",
+        "2026-01-01 00:00:02,0 ERROR a: The reason",
+        "Error: The reason again",
+        "A hint.",
+    ]
+    for lines, complaint in ((said, said[1]), (said[:1], said[0]), ([], "nothing")):
+        with log.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        told = launching.reason_of(workspace, 1, logged)
+        assert isinstance(told, LabUnavailable)
+        assert told.hint.endswith(f"It says: {complaint}")
+        logged = launching.log_size(workspace)
+    log.write_text("ValueError: in a log begun anew\n", encoding="utf-8")
+    assert "begun anew" in launching.reason_of(workspace, 1, logged).hint
+
+
+def test_a_full_disk_and_a_read_only_folder_are_the_reason_where_none_was_left(
+    workspace, monkeypatch
+) -> None:
+    assert room.trouble_of(workspace) is None
+    workspace.database.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != workspace.database)
+    told = launching.reason_of(workspace, 1)
+    assert type(told) is StorageError
+    assert "ktrdr.db" in told.message
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    told = launching.reason_of(workspace, 1)
+    assert type(told) is StorageFull
+    assert "Free disk space" in told.hint
+
+
+@pytest.mark.asyncio
+async def test_a_signal_ends_a_start_at_once_and_not_what_has_begun(monkeypatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(ending, "end_process", codes.append)
+    for signalled, has_begun, ends in ((True, False, [0]), (False, False, []), (True, True, [])):
+        codes.clear()
+        stopped = asyncio.get_running_loop().create_future()
+        begun = ending.ends_at_once(stopped)
+        if has_begun:
+            begun()
+        if signalled:
+            stopped.set_result(None)
+        else:
+            stopped.cancel()  # as at the end of a start that failed
+        await asyncio.wait({stopped})
+        assert codes == ends
+
+
+@pytest.mark.asyncio
+async def test_with_no_idle_time_a_laboratory_waits_for_those_who_are_there(
+    workspace, monkeypatch
+) -> None:
+    monkeypatch.setattr(process, "COMES_S", 0.0)
+
+    async def has_work() -> bool:
+        return False
+
+    visit = SimpleNamespace(anybody=True, alone_s=0.0)
+    opened = SimpleNamespace(manager=SimpleNamespace(running=0), presence=visit, has_work=has_work)
+    waiting = asyncio.create_task(process.idle(workspace, opened, 0.0))
+    done, _ = await asyncio.wait({waiting}, timeout=0.3)
+    assert not done
+    visit.anybody = False
+    await asyncio.wait_for(waiting, 5)
