@@ -35,7 +35,7 @@ class Context(Protocol):
 
         Args:
             epoch: epochs that an earlier run had finished.
-            reason: why it does not begin further on, if there is one.
+            reason: why it does not begin further on, or with what the checkpoint was made.
         """
 
     def report(self, progress: Progress) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import numpy as np
 import pytest
 from lab_bench import SHORT
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp.errors import StorageFull
 
 pytestmark = pytest.mark.asyncio
 
@@ -104,3 +109,28 @@ async def test_a_list_of_tasks_shows_no_test_result(bench) -> None:
     (task,) = (await bench.lab.list_training_tasks(parse(requests.ListTasks, {}))).tasks
     assert task.val_accuracy is not None
     assert not any("test" in name for name in task.model_dump())
+
+
+async def test_a_disk_that_takes_nothing_keeps_no_results_back_and_no_reading_uncounted(
+    bench, monkeypatch
+) -> None:
+    task_id = await bench.trained()
+    await bench.save(task_id, "kept")
+
+    @asynccontextmanager
+    async def refused() -> AsyncIterator[None]:
+        raise StorageFull("The disk is full.", hint="Free space.")
+        yield
+
+    with monkeypatch.context() as full:
+        full.setattr(bench.lab._judge._ledger._database, "transaction", refused)
+        await bench.load("kept")
+        assert (await bench.performance(task_id)).test_readings == 2
+    assert (await bench.performance(task_id)).test_readings == 3
+
+
+async def test_readings_at_the_same_moment_are_each_counted_once(bench) -> None:
+    task_id = await bench.trained()
+    told = await asyncio.gather(*(bench.performance(task_id) for _ in range(20)))
+    assert max(reply.test_readings for reply in told) == 20
+    assert (await bench.performance(task_id)).test_readings == 21

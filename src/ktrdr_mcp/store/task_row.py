@@ -88,7 +88,7 @@ class TaskRow:
     attempt: int  # how often it was claimed
     generation: str | None  # the process that claimed it last
     executor: str
-    current_epoch: int  # at the last transition
+    current_epoch: int  # at the last transition, or where the newest attempt began
     total_epochs: int
     error_code: str | None
     error_hint: str | None
@@ -99,7 +99,7 @@ class TaskRow:
     test_start: str | None
     test_end: str | None
     cancel_requested: bool
-    crashes: int  # how often the process died that ran it
+    crashes: int  # deaths of its process in a row without progress
     resumed_from: str | None  # where the newest attempt began, if not the first
 
     @classmethod

@@ -260,7 +260,7 @@ class TaskStore:
 def crash_loop(crashes: int) -> CrashLoop:
     """The error of a task whose process died too often."""
     return CrashLoop(
-        f"The process died {crashes} times while it ran this task.",
+        f"The process died {crashes} times in a row while it ran this task, getting no further.",
         hint="The cause is probably memory: use smaller hidden_layers or a smaller batch_size, then"
         " start a new training; the program's log has the times.",
     )

@@ -68,7 +68,7 @@ class TrainingStatus(Success):
     queue_position: int | None = None  # tasks ahead, while pending
     alarm: str | None = None  # what the epochs so far warn of, while training
     attempt: int = 0  # how often it began to run
-    resumed_from: str | None = None  # "epoch 40" of an earlier attempt; "epoch 0: ..." says why
+    resumed_from: str | None = None  # "epoch 40" of an earlier attempt; ": ..." says why or how
 
 
 class TrainingMetrics(Reply):
