@@ -15,7 +15,7 @@ ASK = "Call get_training_status with wait_s=50 until it is completed."
 
 
 async def test_a_new_training_is_queued(bench: Bench) -> None:
-    assert (await bench.start(task_id="new")).message.endswith(f" is queued. {ASK}")
+    assert (await bench.start(task_id="new")).message.endswith(f" is under way. {ASK}")
 
 
 async def test_a_repeated_start_of_a_running_training_says_that_it_runs(bench: Bench) -> None:
@@ -23,7 +23,7 @@ async def test_a_repeated_start_of_a_running_training_says_that_it_runs(bench: B
     while (await bench.status("long")).status != "training":  # noqa: ASYNC110
         await asyncio.sleep(0)
     again = await bench.start(task_id="long", config=FOREVER)
-    assert again.message.endswith(f" is running. {ASK}")
+    assert again.message.endswith(f" is under way. {ASK}")
 
 
 async def test_a_repeated_start_of_a_completed_training_leads_to_its_figures(bench: Bench) -> None:

@@ -45,8 +45,8 @@ def started(
 def state_in_words(row: TaskRow) -> str:
     """What a start, which may be a repeated one, has come to, and what to do next."""
     if row.status in {"pending", "training"}:
-        now = "is queued" if row.status == "pending" else "is running"
-        return f"{now}. Call get_training_status with wait_s=50 until it is completed."
+        # One word for both: whether a new task has begun is a race that no reply should depend on.
+        return "is under way. Call get_training_status with wait_s=50 until it is completed."
     if row.status == "completed":
         return "is already completed. Call get_model_performance; do not wait."
     names = "task_id" if row.idempotency_key is None else "task_id and idempotency_key"
