@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fault_table import FaultTable
+from launches import Launches
 from made_workspace import make_workspace
+
+from background_labs import IDLE
+from ktrdr_mcp.app import launching
 
 LONG = os.environ.get("KTRDR_FAULTS") == "long"
 TABLE = FaultTable()
@@ -64,6 +68,17 @@ def crashed(template: Path, tmp_path: Path) -> Path:
 def copy_of(template: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Makes as many copies of a workspace as a test needs, one at a time."""
     return lambda name: copied(template / name, tmp_path / "copy")
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
+    """What the fronts of this process start in the background; none is left."""
+    for name, value in IDLE.items():
+        monkeypatch.setenv(name, value)
+    started = Launches()
+    monkeypatch.setattr(launching, "subprocess", started)
+    yield started
+    started.kill()
 
 
 def copied(source: Path, destination: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import scenario
+from calls import FOREVER
 from made_workspace import train
 from nothing_lost import assert_nothing_lost, tasks_of
 from real_server import RealServer
@@ -21,7 +22,6 @@ from ktrdr_mcp.paths import Workspace
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 
 TASK = "interrupted"
-FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
 
 
 @pytest.fixture(scope="module")

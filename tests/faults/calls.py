@@ -1,0 +1,42 @@
+"""What tests ask of a laboratory, in this process or in another."""
+
+from __future__ import annotations
+
+import asyncio
+
+from made_workspace import SHORT
+
+from ktrdr_mcp.contract import Lab, parse, requests, responses
+
+FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
+ALL_TASKS = parse(requests.ListTasks, {})
+
+
+def start_of(**raw: object) -> requests.StartTraining:
+    body = {"symbol": "AAPL", "timeframe": "1h", "config": SHORT, **raw}
+    return parse(requests.StartTraining, body)
+
+
+async def status_of(lab: Lab, task_id: str, wait_s: float = 0.0) -> str:
+    raw = {"task_id": task_id, "wait_s": wait_s}
+    return str((await lab.get_training_status(parse(requests.GetTrainingStatus, raw))).status)
+
+
+async def cancel(lab: Lab, task_id: str) -> str:
+    cancelled = await lab.cancel_training(parse(requests.TaskOnly, {"task_id": task_id}))
+    return str(cancelled.status)
+
+
+async def until_it_trains(lab: Lab, task_id: str) -> None:
+    """Returns once the laboratory that there is now has reported an epoch."""
+    begun = asyncio.Event()
+
+    async def told(status: responses.TrainingStatus) -> None:
+        if status.current_metrics.train_loss is not None:  # else it tells what an earlier one did
+            begun.set()
+
+    raw = parse(requests.GetTrainingStatus, {"task_id": task_id, "wait_s": 50.0})
+    waiting = asyncio.create_task(lab.get_training_status(raw, told))
+    await asyncio.wait_for(begun.wait(), 30)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)

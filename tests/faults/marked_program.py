@@ -1,0 +1,19 @@
+"""The program `ktrdr-mcp` as a script for fault tests: a checkpoint after every epoch, and marks.
+
+Writes a line to standard error at each stage in `marks`. Its first argument is the stage that is
+held, or another word; the rest is the program's command line.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+if __name__ == "__main__":
+    import marks
+
+    from ktrdr_mcp import limits
+
+    limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
+    marks.install(held=sys.argv.pop(1))
+    runpy.run_module("ktrdr_mcp", run_name="__main__", alter_sys=True)

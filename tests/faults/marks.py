@@ -1,0 +1,63 @@
+"""Marks on standard error when the laboratory in this process comes to a stage of its life."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ktrdr_mcp.jobs import executor
+from ktrdr_mcp.jobs.manager import JobManager
+from ktrdr_mcp.lab import address
+from ktrdr_mcp.store import db
+
+HELD_S = 5.0  # most stages are over in milliseconds, before a signal could come
+
+
+def install(held: str | None = None) -> None:
+    """Puts in the marks.
+
+    They are opening, connecting, importing, recovering, announcing, claiming and draining.
+
+    Args:
+        held: a stage that lasts for seconds, so that a signal meets it.
+    """
+    load_torch = executor.load_torch
+
+    def load() -> None:
+        load_torch()
+        from ktrdr_mcp.lab import recovery  # imports torch, so that it would end that stage early
+
+        recovery.recover = marked("recovering", recovery.recover, held)
+
+    db.prepare = marked("opening", db.prepare, held)
+    db._connect = marked("connecting", db._connect, held)
+    executor.load_torch = marked("importing", load, held)
+    address.write = marked("announcing", address.write, held)
+    JobManager._start = marked("claiming", JobManager._start, held)  # type: ignore[method-assign]
+    JobManager._drain = marked("draining", JobManager._drain, held)  # type: ignore[method-assign]
+
+
+def mark(word: str) -> None:
+    sys.stderr.write(f"MARK {word}\n")
+    sys.stderr.flush()
+
+
+def marked(word: str, function: Callable[..., Any], held: str | None) -> Callable[..., Any]:
+    """The function, which says so when it is called."""
+    held_s = HELD_S if word == held else 0.0
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        mark(word)
+        time.sleep(held_s)
+        return function(*arguments, **options)
+
+    async def call_later(*arguments: Any, **options: Any) -> Any:
+        mark(word)
+        await asyncio.sleep(held_s)
+        return await function(*arguments, **options)
+
+    return call_later if inspect.iscoroutinefunction(function) else call

@@ -1,0 +1,262 @@
+"""A laboratory in the background that is told to stop at any stage of its life."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from calls import ALL_TASKS, FOREVER, cancel, start_of, status_of, until_it_trains
+from launches import Launches, exit_code, has_mark, log_of
+from nothing_lost import Row, assert_nothing_lost, fingerprint, tasks_of
+
+from background_labs import wait_until
+from ktrdr_mcp import app
+from ktrdr_mcp.app import launching, reaching
+from ktrdr_mcp.contract import Lab, parse, requests, responses
+from ktrdr_mcp.errors import LabUnavailable
+from ktrdr_mcp.lab import address
+from ktrdr_mcp.lab.ownership import is_owned
+from ktrdr_mcp.paths import Workspace
+
+pytestmark = [
+    pytest.mark.asyncio,
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals"),
+]
+long_only = pytest.mark.skipif(
+    os.environ.get("KTRDR_FAULTS") != "long",
+    reason="two laboratories for each stage: make test-faults",
+)
+
+TASK = "stopped"
+NOTHING = "nothing"  # is held, but there are marks
+# stage, what is held, exit code; until it has opened anything, the signal itself ends the process
+STARTING = [
+    ("launched", None, -15),
+    ("opening", "opening", 0),
+    ("importing", NOTHING, 0),
+    ("recovering", "recovering", 0),
+]
+# a task must not be claimed before the laboratory is ready to put it back
+BEGINNING = [("announcing", "announcing"), ("claiming", NOTHING)]
+TURNS = 10  # of the event loop; a front's first look takes four
+STEP_S = 0.1  # from try to try, later in the start
+TRIES_THAT_RUN = 5  # at the end; those before were told to stop earlier
+
+
+@pytest.fixture(scope="module")
+def drained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a training that was interrupted and waits to be resumed."""
+    folder = tmp_path_factory.mktemp("drained")
+
+    async def drain() -> None:
+        async with app.open_lab(Workspace(folder)) as opened:
+            await opened.lab.start_training(start_of(task_id=TASK, config=FOREVER))
+            await until_it_trains(opened.lab, TASK)
+
+    asyncio.run(drain())
+    return folder
+
+
+@pytest.fixture
+def workspace(drained: Path, tmp_path: Path) -> Workspace:
+    """A copy of it."""
+    return Workspace(Path(shutil.copytree(drained, tmp_path / "workspace")))
+
+
+async def first_call(workspace: Workspace) -> responses.TaskList:
+    """What a front gets that comes, calls once and goes."""
+    async with app.connect(workspace) as lab:
+        return await lab.list_training_tasks(ALL_TASKS)
+
+
+async def until_mark(workspace: Workspace, stage: str) -> None:
+    await asyncio.to_thread(wait_until, lambda: has_mark(workspace, stage))
+
+
+async def stopped_at(workspace: Workspace, launches: Launches, stage: str) -> int:
+    """The exit code of a laboratory that is told to stop at a stage, with no front."""
+    launches.held, logged = stage, len(log_of(workspace))
+    process = launching.launch(workspace)
+    await asyncio.to_thread(wait_until, lambda: f"MARK {stage}" in log_of(workspace)[logged:])
+    process.terminate()
+    return await exit_code(process)
+
+
+async def status_of_task(lab: Lab) -> responses.TrainingStatus:
+    return await lab.get_training_status(parse(requests.GetTrainingStatus, {"task_id": TASK}))
+
+
+def put_back(workspace: Workspace, **more: Any) -> Row:
+    """The task's row, once it is stated that it waits and that no process died with it."""
+    assert not is_owned(workspace)
+    assert "Traceback" not in log_of(workspace)
+    assert_nothing_lost(workspace.root, {TASK}, **more)
+    row = tasks_of(workspace.root)[TASK]
+    assert (row["status"], row["crashes"]) == ("pending", 0)
+    return row
+
+
+async def assert_next_resumes(workspace: Workspace, row: Row) -> None:
+    """States that another laboratory starts at once and goes on where the last one was."""
+    async with app.connect(workspace) as lab:
+        await until_it_trains(lab, TASK)
+        status = await status_of_task(lab)
+        assert status.attempt == row["attempt"] + 1
+        assert status.resumed_from == f"epoch {row['current_epoch']}"
+        await app.stop_lab(workspace)
+    put_back(workspace, reported={TASK: row["current_epoch"]})
+
+
+async def test_a_front_that_waits_for_a_laboratory_that_is_told_to_stop_gets_a_new_one(
+    tmp_path: Path, launches: Launches, fault_table
+) -> None:
+    began, workspace = time.monotonic(), Workspace(tmp_path)
+    launches.held = "opening"
+    async with reaching.Reaching(workspace) as starter:
+        starting = asyncio.create_task(starter.lab.list_training_tasks(ALL_TASKS))
+        await until_mark(workspace, "opening")
+        waiting = asyncio.create_task(first_call(workspace))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)  # until it has seen that another process owns the workspace
+        launches.processes[0].terminate()
+        with pytest.raises(
+            LabUnavailable, match="ended while it started, with exit code 0"
+        ) as told:
+            await starting
+        assert "lab logs" in told.value.hint
+        assert (await waiting).tasks == (await starter.lab.list_training_tasks(ALL_TASKS)).tasks
+    assert len(launches.processes) == 2
+    await app.stop_lab(workspace)
+    assert [await exit_code(process) for process in launches.processes] == [0, 0]
+    assert "Traceback" not in log_of(workspace)
+    assert_nothing_lost(workspace.root, set())
+    fault_table.add("SIGTERM to a laboratory that two wait for", 1, time.monotonic() - began)
+
+
+@long_only
+@pytest.mark.parametrize(("stage", "held", "code"), STARTING)
+async def test_a_laboratory_told_to_stop_while_it_starts_loses_nothing_and_its_front_hears_of_it(
+    workspace: Workspace, launches: Launches, fault_table, stage: str, held: str | None, code: int
+) -> None:
+    began = time.monotonic()
+    launches.held = held
+    calling = asyncio.create_task(first_call(workspace))
+    await asyncio.to_thread(wait_until, lambda: launches.processes)
+    if stage != "launched":
+        await until_mark(workspace, stage)
+    launches.processes[0].terminate()
+    with pytest.raises(LabUnavailable, match=f"ended while it started, with exit code {code}"):
+        await calling
+    assert await exit_code(launches.processes[0]) == code
+    await assert_next_resumes(workspace, put_back(workspace))
+    assert len(launches.processes) == 2
+    fault_table.add(f"SIGTERM to a laboratory, {stage}", 1, time.monotonic() - began, resumed=1)
+
+
+@long_only
+async def test_a_laboratory_told_to_stop_while_it_opens_what_a_stopped_one_left_loses_nothing(
+    workspace: Workspace, launches: Launches, fault_table
+) -> None:
+    began = time.monotonic()
+    assert await stopped_at(workspace, launches, "recovering") == 0  # the database has a log
+    assert await stopped_at(workspace, launches, "connecting") == 0  # moved into it and not yet new
+    await assert_next_resumes(workspace, put_back(workspace))
+    fault_table.add("SIGTERM to two laboratories", 2, time.monotonic() - began, resumed=1)
+
+
+@long_only
+@pytest.mark.parametrize(("stage", "held"), BEGINNING)
+async def test_a_laboratory_told_to_stop_as_it_begins_to_work_puts_back_what_it_began(
+    workspace: Workspace, launches: Launches, fault_table, stage: str, held: str
+) -> None:
+    began = time.monotonic()
+    launches.held = held
+    calling = asyncio.create_task(first_call(workspace))
+    await until_mark(workspace, stage)
+    launches.processes[0].terminate()
+    [outcome] = await asyncio.gather(calling, return_exceptions=True)
+    assert isinstance(outcome, LabUnavailable | responses.TaskList)
+    assert await exit_code(launches.processes[0]) == 0
+    await app.stop_lab(workspace)  # the front may have started the next one
+    await assert_next_resumes(workspace, put_back(workspace))
+    fault_table.add(f"SIGTERM to a laboratory, {stage}", 1, time.monotonic() - began, resumed=1)
+
+
+@long_only
+async def test_a_laboratory_told_to_stop_while_it_trains_puts_the_training_back(
+    workspace: Workspace, launches: Launches, fault_table
+) -> None:
+    began = time.monotonic()
+    async with app.connect(workspace) as lab:
+        await until_it_trains(lab, TASK)
+        reported = (await status_of_task(lab)).current_epoch
+        launches.processes[0].terminate()
+        assert await exit_code(launches.processes[0]) == 0
+    row = put_back(workspace)
+    assert row["current_epoch"] >= reported
+    await assert_next_resumes(workspace, row)
+    fault_table.add("SIGTERM to a laboratory, training", 1, time.monotonic() - began, resumed=1)
+
+
+@long_only
+async def test_a_second_signal_ends_a_drain_and_the_training_resumes_from_its_checkpoint(
+    workspace: Workspace, launches: Launches, fault_table
+) -> None:
+    began = time.monotonic()
+    launches.held = "draining"
+    async with app.connect(workspace) as lab:
+        await until_it_trains(lab, TASK)
+        reported = (await status_of_task(lab)).current_epoch
+        launches.processes[0].terminate()
+        await until_mark(workspace, "draining")
+        launches.processes[0].terminate()
+        assert await exit_code(launches.processes[0]) == -signal.SIGTERM
+        await until_it_trains(lab, TASK)  # the same front, with the next laboratory
+        await app.stop_lab(workspace)
+    assert "Traceback" not in log_of(workspace)
+    assert_nothing_lost(workspace.root, {TASK}, reported={TASK: reported})
+    row = tasks_of(workspace.root)[TASK]
+    assert (row["status"], row["crashes"]) == ("pending", 1)
+    fault_table.add("SIGTERM to a laboratory, draining", 1, time.monotonic() - began, resumed=1)
+
+
+@long_only
+async def test_an_idle_laboratory_told_to_stop_ends_and_another_starts_at_once(
+    workspace: Workspace, launches: Launches, fault_table
+) -> None:
+    began = time.monotonic()
+    async with app.connect(workspace) as lab:
+        await cancel(lab, TASK)
+        assert await status_of(lab, TASK, wait_s=50.0) == "cancelled"
+        launches.processes[0].terminate()
+        assert await exit_code(launches.processes[0]) == 0
+        ended = fingerprint(tasks_of(workspace.root)[TASK])
+        assert await status_of(lab, TASK) == "cancelled"
+        await app.stop_lab(workspace)
+    assert "Traceback" not in log_of(workspace)
+    assert_nothing_lost(workspace.root, {TASK}, finished={TASK: ended})
+    fault_table.add("SIGTERM to a laboratory, idle", 1, time.monotonic() - began)
+
+
+@long_only
+async def test_a_laboratory_told_to_stop_at_any_moment_of_its_start_loses_nothing(
+    workspace: Workspace, launches: Launches, fault_table
+) -> None:
+    began = time.monotonic()
+    tries, came_to_run = 0, 0
+    while came_to_run < TRIES_THAT_RUN:  # however long a start takes here today
+        process = launching.launch(workspace)
+        await asyncio.sleep(tries * STEP_S)
+        came_to_run += address.read(workspace) is not None
+        process.terminate()
+        assert await exit_code(process) in (0, -signal.SIGTERM), tries
+        row = put_back(workspace)
+        tries += 1
+    await assert_next_resumes(workspace, row)
+    fault_table.add("SIGTERM while a laboratory starts", tries, time.monotonic() - began, resumed=1)
