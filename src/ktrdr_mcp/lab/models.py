@@ -46,16 +46,7 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
     ktrdr_models.refuse_shared_folder(workspace, request.model_name)
     source = workspace.bundle_directory(task.task_id)
     agreement.require(bundle.read_document(source), task)
-    name, identifier = request.model_name, publishing.model_id(task.task_id, request.model_name)
-    card = {
-        "model_id": identifier,
-        "model_name": name,
-        "task_id": task.task_id,
-        "symbol": task.symbol,
-        "timeframe": task.timeframe,
-        "description": request.description,
-        "created_at": utc_now_text(),
-    }
+    name, card = request.model_name, card_of(request, task)
     published = publishing.publish(
         source,
         lambda number: workspace.model_directory(name, task.symbol, task.timeframe, number),
@@ -65,7 +56,7 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
     reasons = ktrdr_copy.place(workspace, published.directory, name, published.copy)
     metrics = published.document["metrics"]
     return ModelRow(
-        model_id=identifier,
+        model_id=card["model_id"],
         model_name=name,
         version=published.version,
         task_id=task.task_id,
@@ -82,6 +73,19 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         bundle_sha256=published.sha256,
         details={KTRDR_DETAILS: {"incompatibilities": reasons}},
     )
+
+
+def card_of(request: SaveModel, task: TaskRow) -> dict[str, str]:
+    """What is said of a version beside its bundle."""
+    return {
+        "model_id": publishing.model_id(task.task_id, request.model_name),
+        "model_name": request.model_name,
+        "task_id": task.task_id,
+        "symbol": task.symbol,
+        "timeframe": task.timeframe,
+        "description": request.description,
+        "created_at": utc_now_text(),
+    }
 
 
 def ktrdr_incompatibilities(row: ModelRow) -> list[str]:
