@@ -221,8 +221,7 @@ async def test_a_second_signal_ends_a_drain_and_the_training_resumes_from_its_ch
         await app.stop_lab(workspace)
     assert "Traceback" not in log_of(workspace)
     assert_nothing_lost(workspace.root, {TASK}, reported={TASK: reported})
-    row = tasks_of(workspace.root)[TASK]
-    assert (row["status"], row["crashes"]) == ("pending", 1)
+    assert tasks_of(workspace.root)[TASK]["status"] == "pending"
     fault_table.add("SIGTERM to a laboratory, draining", 1, time.monotonic() - began, resumed=1)
 
 
