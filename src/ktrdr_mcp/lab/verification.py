@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from ktrdr_mcp.errors import KtrdrError, ModelCorrupted
+from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted
 from ktrdr_mcp.jobs.model import TERMINAL
 from ktrdr_mcp.lab import agreement
 from ktrdr_mcp.lab.diagnosis import Finding
@@ -85,6 +85,8 @@ def result(workspace: Workspace, row: TaskRow, scores: str | None) -> Iterator[F
     except ModelCorrupted as error:
         text = f"The bundle of task {row.task_id}: {error.message}"
         yield Finding("tasks", "wrong", text, "Start the same training again to have its result.")
+    except DatabaseError as error:
+        yield Finding("tasks", "wrong", f"Task {row.task_id}: {error.message}", REBUILD)
 
 
 def version(workspace: Workspace, row: ModelRow) -> Iterator[Finding]:

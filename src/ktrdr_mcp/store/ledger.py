@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import Counter
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
+from ktrdr_mcp.store.task_row import parsed
 
 # Times are text of one form, so their order is the order of text.
 FAMILY: Final = """
@@ -34,8 +34,15 @@ class Trial:
     stored_scores: str | None  # JSON; None for a task that has not completed
 
     def scores(self) -> dict[str, Any] | None:
-        """What the trial came to; takes a while, so it is not for the event loop."""
-        return None if self.stored_scores is None else json.loads(self.stored_scores)
+        """What the trial came to; takes a while, so it is not for the event loop.
+
+        Raises:
+            DatabaseError: it is not what was written.
+        """
+        if self.stored_scores is None:
+            return None
+        scores: dict[str, Any] = parsed(self.stored_scores)
+        return scores
 
 
 class Ledger:

@@ -13,6 +13,7 @@ COLUMNS: Final = "SELECT name FROM pragma_table_info('training_tasks') WHERE typ
 DROP_READINGS: Final = """
 DELETE FROM test_readings
 WHERE task_id = (SELECT task_id FROM training_tasks WHERE seq = ?)"""
+SCORES: Final = "scores"  # JSON too, which a task's row leaves unread
 DROP_TASK: Final = "DELETE FROM training_tasks WHERE seq = ?"
 
 
@@ -41,7 +42,7 @@ def _is_readable(row: sqlite3.Row, names: list[str]) -> bool:
     try:
         for name in names:
             text = None if row[name] is None else row[name].decode()
-            if text is not None and name in JSON_COLUMNS:
+            if text is not None and name in (*JSON_COLUMNS, SCORES):
                 parsed(text)
     except (UnicodeDecodeError, DatabaseError):
         return False
