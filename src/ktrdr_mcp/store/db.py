@@ -167,6 +167,8 @@ class Database:
                 await self._reader.close()
             finally:
                 await self._writer.close()
+        # What refused both may be over by now; with the log gone, nobody else can tell.
+        await asyncio.to_thread(marker.say_closed, self._path)
 
     def _check_open(self) -> None:
         """Raises DatabaseError after close."""

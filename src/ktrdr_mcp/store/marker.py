@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from ktrdr_mcp import durable
+from ktrdr_mcp.errors import StorageError
 
 NAME: Final = "workspace.json"
 
@@ -41,6 +42,22 @@ def write(database: Path, marker: Marker) -> None:
     """Writes the marker beside a database. Raises StorageError."""
     content = durable.json_bytes({"format": 1, **asdict(marker)})
     durable.replace(database.with_name(NAME), content, 0o600)
+
+
+def say_closed(database: Path) -> None:
+    """Sees to it that no marker speaks of a log that is not there any more.
+
+    Args:
+        database: the database file, which has been closed.
+    """
+    known: Marker | None = None
+    with contextlib.suppress(OSError):
+        known = read(database)
+    if known is not None and known.running:
+        try:
+            write(database, replace(known, running=False))
+        except StorageError:
+            remove(database)
 
 
 def remove(database: Path) -> None:
