@@ -45,7 +45,7 @@ STARTING = [
 # a task must not be claimed before the laboratory is ready to put it back
 BEGINNING = [("announcing", "announcing"), ("claiming", NOTHING)]
 TURNS = 10  # of the event loop; a front's first look takes four
-STEP_S = 0.1  # from try to try, later in the start
+STEP_S = 0.25  # from try to try, later in the start
 TRIES_THAT_RUN = 5  # at the end; those before were told to stop earlier
 
 
