@@ -46,7 +46,9 @@ async def forget_crashes(tasks: TaskStore, row: TaskRow, context: JobContext) ->
     if epoch <= row.current_epoch:  # the attempt that died had saved nothing new
         return
     percent = min(UNFINISHED_PERCENT_MAX, epoch * 100 // max(1, row.total_epochs))
-    changes = {"crashes": 0, "current_epoch": epoch, "progress": percent}
+    # A run that dies once it has published is not followed by another, which would say it anew.
+    began = {"resumed_from": context.live.resumed_from, "current_epoch": epoch}
+    changes = {**began, "crashes": 0, "progress": percent}
     running = Status.TRAINING
     try:
         await uninterrupted(tasks.move(row.task_id, {running}, running, row.fence, changes))

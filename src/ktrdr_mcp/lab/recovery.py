@@ -86,7 +86,8 @@ async def adopt_results(workspace: Workspace, tasks: TaskStore) -> None:
         outcome = outcome_of(row.task_id, result, Live(0.0), stop_requested=False)
         if outcome is not None:
             allowed = sources_of(outcome.status)
-            await tasks.move(row.task_id, allowed, outcome.status, row.fence, outcome.columns)
+            columns = {**outcome.columns, "resumed_from": row.resumed_from}
+            await tasks.move(row.task_id, allowed, outcome.status, row.fence, columns)
             log.warning("task %s had finished; now it is %s", row.task_id, outcome.status)
 
 
