@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.durable import STAGING_PREFIX, make_folder, storage_errors, sync_directory
+from ktrdr_mcp.durable import make_folder, storage_errors
 from ktrdr_mcp.errors import DatabaseError, StorageError
 from ktrdr_mcp.store import marker
+from ktrdr_mcp.store.copying import copy_whole
 from ktrdr_mcp.store.inspection import BACKUP_INFIX, IDENTITY_VERSION, inspect
 from ktrdr_mcp.store.sqlite_errors import sqlite_errors
 
@@ -125,19 +126,6 @@ def _back_up_at_start(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _back_up(connection: sqlite3.Connection, path: Path, name: str) -> None:
-    """Copies the database to its name plus ".bak-<name>", whole or not at all.
-
-    The copy keeps no log, which says that it needs none: it may be put in the place of a database
-    whose process died.
-    """
+    """Copies the database to its name plus ".bak-<name>", whole or not at all."""
     final = path.with_name(f"{path.name}{BACKUP_INFIX}{name}")
-    staged = path.with_name(f"{STAGING_PREFIX}{final.name}")
-    with storage_errors("backing up the database"):
-        staged.unlink(missing_ok=True)
-        os.close(os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        # SQLite syncs the copy when the backup's transaction ends.
-        with closing(sqlite3.connect(staged)) as copy:
-            connection.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")
-        staged.replace(final)
-        sync_directory(path.parent)
+    copy_whole(connection, final, "backing up the database")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from ktrdr_mcp.durable import STAGING_PREFIX, storage_errors, sync_directory
 from ktrdr_mcp.errors import DatabaseError, StorageError
+from ktrdr_mcp.store.copying import copy_whole
 from ktrdr_mcp.store.inspection import backups, inspect
 from ktrdr_mcp.store.migrate import MIGRATION_FILES
 from ktrdr_mcp.store.sqlite_errors import sqlite_errors
@@ -37,12 +36,9 @@ def newest_backup(path: Path) -> str | None:
 
 def _copy(backup: Path, path: Path) -> None:
     """Copies a database, whole or not at all."""
-    staged = path.with_name(f"{STAGING_PREFIX}{path.name}")
-    with storage_errors("restoring the database"), sqlite_errors("restoring the database"):
-        staged.unlink(missing_ok=True)
-        os.close(os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        source = sqlite3.connect(f"{backup.absolute().as_uri()}?mode=ro", uri=True)
-        with closing(source), closing(sqlite3.connect(staged)) as copy:
-            source.backup(copy)
-        staged.replace(path)
-        sync_directory(path.parent)
+    uri = f"{backup.absolute().as_uri()}?mode=ro"
+    with (
+        sqlite_errors("restoring the database"),
+        closing(sqlite3.connect(uri, uri=True)) as source,
+    ):
+        copy_whole(source, path, "restoring the database")
