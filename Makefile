@@ -27,9 +27,9 @@ layers: $(READY)
 unit: $(READY)
 	$(BIN)/pytest -n auto --dist worksteal --reruns 1
 
-# Every step killed and refused once, 20 killed servers, 200 cycles: about half an hour, and a table.
+# Every step killed and refused once, 20 killed servers, 200 cycles: half an hour, and a table.
 test-faults: $(READY)
-	KTRDR_FAULTS=long $(BIN)/pytest tests/faults
+	KTRDR_FAULTS=long $(BIN)/pytest -n auto --dist worksteal -v tests/faults
 
 # Thousands of generated requests against a real server.
 test-api: $(READY)

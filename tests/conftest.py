@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fault_table import FaultTable
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.jobs.executor import load_torch
 
@@ -27,6 +28,11 @@ SECTIONS = {
     "6. Test Model Prediction": "predict",
     "7. List Trained Models": "list",
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fault tests say what they tried."""
+    config.pluginmanager.register(FaultTable())
 
 
 @dataclass(frozen=True)

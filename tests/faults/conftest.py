@@ -1,4 +1,4 @@
-"""Short by default; KTRDR_FAULTS=long tries every step. A table is printed at the end."""
+"""Short by default; KTRDR_FAULTS=long tries every step."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fault_table import FaultTable
 from launches import Launches
 from made_workspace import make_workspace
 
 from background_labs import IDLE
+from fault_table import FAULTS, Fault
 from ktrdr_mcp.app import launching
 
 LONG = os.environ.get("KTRDR_FAULTS") == "long"
-TABLE = FaultTable()
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +23,16 @@ def long_form() -> bool:
     return LONG
 
 
-@pytest.fixture(scope="session")
-def fault_table() -> FaultTable:
-    return TABLE
+@pytest.fixture
+def new_fault(request: pytest.FixtureRequest) -> Callable[..., Fault]:
+    """Makes a line of the table, in which the test then counts."""
+    faults = request.node.stash.setdefault(FAULTS, [])
+
+    def make(name: str, tries: int = 0) -> Fault:
+        faults.append(Fault(name, tries))
+        return faults[-1]
+
+    return make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,12 +41,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if LONG and item.path.is_relative_to(here):
             item.add_marker(pytest.mark.timeout(3_600))
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Prints the table."""
-    for line in TABLE.lines():
-        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,10 @@ class Notes:
         self._descriptor = os.open(self.path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         self._write = os.write
 
+    def close(self) -> None:
+        """Nothing more is added by this process."""
+        os.close(self._descriptor)
+
     def add(self, **note: Any) -> None:
         """Remembers something."""
         self._write(self._descriptor, json.dumps(note).encode() + b"\n")

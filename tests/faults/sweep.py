@@ -1,7 +1,7 @@
 """Spoils the Nth step of a client's day, for every N until there is no Nth step any more.
 
 A script: each try is a forked child that does the day and is killed or refused at its step, then
-another child that comes back. Prints one JSON object for each try.
+another child that comes back. Prints one JSON object for each try; "lost" says what went wrong.
 
 Its arguments are plans, "mode:spoilt:first:every". Modes: kill; again for a kill of the start
 after a day that was killed while it trained; full, failing and readonly for
@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ TASK = "swept"
 LIMIT_BYTES = 8 * 1024  # by which the largest file size grows from try to try
 WHILE_TRAINING = 90  # the step of a day that is killed before the next one is
 PATIENCE_S = 3.0  # with a task whose end cannot be stored
+ENOUGH_LOSSES = 3
 DIED, FAULTY = -9, 70  # of a child: killed; ended by an exception that is none of ours
 
 
@@ -59,8 +61,14 @@ def in_child(work: Callable[[], Any]) -> tuple[int, Any]:
 
 def one_try(root: Path, number: int, spoilt: int, mode: str) -> dict[str, Any]:
     """Spoils one step and comes back. Raises AssertionError if anything was lost."""
-    workspace, notes = root / "workspace", scenario.Notes(root / "notes")
+    with closing(scenario.Notes(root / "notes")) as notes:
+        return spoilt_and_seen(root / "workspace", notes, number, spoilt, mode)
 
+
+def spoilt_and_seen(
+    workspace: Path, notes: scenario.Notes, number: int, spoilt: int, mode: str
+) -> dict[str, Any]:
+    """A spoilt day, the day after it, and what came of both."""
     reported = {}
     if mode == "again":
         code, _ = in_child(lambda: spoilt_day(workspace, notes, WHILE_TRAINING, 1, "kill"))
@@ -127,7 +135,7 @@ def come_back(workspace: Path, notes: scenario.Notes, number: int) -> None:
 
 def crash_loop(root: Path, times: int) -> dict[str, Any]:
     """Kills the process again and again in the same task."""
-    workspace, notes = root / "workspace", scenario.Notes(root / "notes")
+    workspace = root / "workspace"
 
     def poisoned_day() -> str:
         def die(*_: Any) -> None:
@@ -136,10 +144,11 @@ def crash_loop(root: Path, times: int) -> dict[str, Any]:
         JobContext.report = die  # type: ignore[method-assign]
         return scenario.run(scenario.whole_day, workspace, notes, TASK)
 
-    for _ in range(times):
-        code, _ = in_child(poisoned_day)
-        assert code == DIED
-    come_back(workspace, notes, times)
+    with closing(scenario.Notes(root / "notes")) as notes:
+        for _ in range(times):
+            code, _ = in_child(poisoned_day)
+            assert code == DIED
+        come_back(workspace, notes, times)
     row = nothing_lost.tasks_of(workspace)[TASK]
     nothing_lost.assert_nothing_lost(workspace, {TASK, "later"})
     return {"reached": False, "status": row["status"], "code": row["error_code"],
@@ -148,10 +157,11 @@ def crash_loop(root: Path, times: int) -> dict[str, Any]:
 
 def full_disk_day(root: Path) -> dict[str, Any]:
     """A laboratory whose disk is full from some moment on, until space is freed."""
-    workspace, notes = root / "workspace", scenario.Notes(root / "notes")
-    code, answer = in_child(lambda: asyncio.run(scenario.full_disk(workspace, notes)))
-    assert code == 0, answer
-    nothing_lost.assert_nothing_lost(workspace, notes.acknowledged(), finished=notes.finished())
+    workspace = root / "workspace"
+    with closing(scenario.Notes(root / "notes")) as notes:
+        code, answer = in_child(lambda: asyncio.run(scenario.full_disk(workspace, notes)))
+        assert code == 0, answer
+        nothing_lost.assert_nothing_lost(workspace, notes.acknowledged(), finished=notes.finished())
     return {"reached": False, "resumed": False, **answer}
 
 
@@ -164,20 +174,23 @@ def attempt(mode: str, number: int, spoilt: int) -> dict[str, Any]:
         if mode == "persistent":
             return full_disk_day(root)
         return one_try(root, number, spoilt, mode)
+    except AssertionError:
+        return {"step": number, "reached": True, "resumed": False, "lost": traceback.format_exc()}
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
 def sweep(mode: str, spoilt: int, first: int, every: int) -> None:
-    """Tries every Nth step until there is none."""
-    number, reached = first, True
-    while reached:
+    """Tries every Nth step until there is none, or until enough was lost to look into it."""
+    number, reached, losses = first, True, 0
+    while reached and losses < ENOUGH_LOSSES:
         began = time.monotonic()
         outcome = attempt(mode, number, spoilt)
         seconds = time.monotonic() - began
         sys.stdout.write(json.dumps({"mode": mode, "seconds": seconds, **outcome}) + "\n")
         sys.stdout.flush()
         number, reached = number + every, outcome["reached"]
+        losses += "lost" in outcome
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +113,10 @@ async def assert_next_resumes(workspace: Workspace, row: Row) -> None:
 
 
 async def test_a_front_that_waits_for_a_laboratory_that_is_told_to_stop_gets_a_new_one(
-    tmp_path: Path, launches: Launches, fault_table
+    tmp_path: Path, launches: Launches, new_fault
 ) -> None:
-    began, workspace = time.monotonic(), Workspace(tmp_path)
+    new_fault("SIGTERM to a laboratory that two wait for", tries=1)
+    workspace = Workspace(tmp_path)
     launches.held = "opening"
     async with reaching.Reaching(workspace) as starter:
         starting = asyncio.create_task(starter.lab.list_training_tasks(ALL_TASKS))
@@ -136,15 +136,14 @@ async def test_a_front_that_waits_for_a_laboratory_that_is_told_to_stop_gets_a_n
     assert [await exit_code(process) for process in launches.processes] == [0, 0]
     assert "Traceback" not in log_of(workspace)
     assert_nothing_lost(workspace.root, set())
-    fault_table.add("SIGTERM to a laboratory that two wait for", 1, time.monotonic() - began)
 
 
 @long_only
 @pytest.mark.parametrize(("stage", "held", "code"), STARTING)
 async def test_a_laboratory_told_to_stop_while_it_starts_loses_nothing_and_its_front_hears_of_it(
-    workspace: Workspace, launches: Launches, fault_table, stage: str, held: str | None, code: int
+    workspace: Workspace, launches: Launches, new_fault, stage: str, held: str | None, code: int
 ) -> None:
-    began = time.monotonic()
+    fault = new_fault(f"SIGTERM to a laboratory, {stage}", tries=1)
     launches.held = held
     calling = asyncio.create_task(first_call(workspace))
     await asyncio.to_thread(wait_until, lambda: launches.processes)
@@ -156,26 +155,26 @@ async def test_a_laboratory_told_to_stop_while_it_starts_loses_nothing_and_its_f
     assert await exit_code(launches.processes[0]) == code
     await assert_next_resumes(workspace, put_back(workspace))
     assert len(launches.processes) == 2
-    fault_table.add(f"SIGTERM to a laboratory, {stage}", 1, time.monotonic() - began, resumed=1)
+    fault.resumed = 1
 
 
 @long_only
 async def test_a_laboratory_told_to_stop_while_it_opens_what_a_stopped_one_left_loses_nothing(
-    workspace: Workspace, launches: Launches, fault_table
+    workspace: Workspace, launches: Launches, new_fault
 ) -> None:
-    began = time.monotonic()
+    fault = new_fault("SIGTERM to two laboratories", tries=2)
     assert await stopped_at(workspace, launches, "recovering") == 0  # the database has a log
     assert await stopped_at(workspace, launches, "connecting") == 0  # moved into it and not yet new
     await assert_next_resumes(workspace, put_back(workspace))
-    fault_table.add("SIGTERM to two laboratories", 2, time.monotonic() - began, resumed=1)
+    fault.resumed = 1
 
 
 @long_only
 @pytest.mark.parametrize(("stage", "held"), BEGINNING)
 async def test_a_laboratory_told_to_stop_as_it_begins_to_work_puts_back_what_it_began(
-    workspace: Workspace, launches: Launches, fault_table, stage: str, held: str
+    workspace: Workspace, launches: Launches, new_fault, stage: str, held: str
 ) -> None:
-    began = time.monotonic()
+    fault = new_fault(f"SIGTERM to a laboratory, {stage}", tries=1)
     launches.held = held
     calling = asyncio.create_task(first_call(workspace))
     await until_mark(workspace, stage)
@@ -185,14 +184,14 @@ async def test_a_laboratory_told_to_stop_as_it_begins_to_work_puts_back_what_it_
     assert await exit_code(launches.processes[0]) == 0
     await app.stop_lab(workspace)  # the front may have started the next one
     await assert_next_resumes(workspace, put_back(workspace))
-    fault_table.add(f"SIGTERM to a laboratory, {stage}", 1, time.monotonic() - began, resumed=1)
+    fault.resumed = 1
 
 
 @long_only
 async def test_a_laboratory_told_to_stop_while_it_trains_puts_the_training_back(
-    workspace: Workspace, launches: Launches, fault_table
+    workspace: Workspace, launches: Launches, new_fault
 ) -> None:
-    began = time.monotonic()
+    fault = new_fault("SIGTERM to a laboratory, training", tries=1)
     async with app.connect(workspace) as lab:
         await until_it_trains(lab, TASK)
         reported = (await status_of_task(lab)).current_epoch
@@ -201,14 +200,14 @@ async def test_a_laboratory_told_to_stop_while_it_trains_puts_the_training_back(
     row = put_back(workspace)
     assert row["current_epoch"] >= reported
     await assert_next_resumes(workspace, row)
-    fault_table.add("SIGTERM to a laboratory, training", 1, time.monotonic() - began, resumed=1)
+    fault.resumed = 1
 
 
 @long_only
 async def test_a_second_signal_ends_a_drain_and_the_training_resumes_from_its_checkpoint(
-    workspace: Workspace, launches: Launches, fault_table
+    workspace: Workspace, launches: Launches, new_fault
 ) -> None:
-    began = time.monotonic()
+    fault = new_fault("SIGTERM to a laboratory, draining", tries=1)
     launches.held = "draining"
     async with app.connect(workspace) as lab:
         await until_it_trains(lab, TASK)
@@ -222,14 +221,14 @@ async def test_a_second_signal_ends_a_drain_and_the_training_resumes_from_its_ch
     assert "Traceback" not in log_of(workspace)
     assert_nothing_lost(workspace.root, {TASK}, reported={TASK: reported})
     assert tasks_of(workspace.root)[TASK]["status"] == "pending"
-    fault_table.add("SIGTERM to a laboratory, draining", 1, time.monotonic() - began, resumed=1)
+    fault.resumed = 1
 
 
 @long_only
 async def test_an_idle_laboratory_told_to_stop_ends_and_another_starts_at_once(
-    workspace: Workspace, launches: Launches, fault_table
+    workspace: Workspace, launches: Launches, new_fault
 ) -> None:
-    began = time.monotonic()
+    new_fault("SIGTERM to a laboratory, idle", tries=1)
     async with app.connect(workspace) as lab:
         await cancel(lab, TASK)
         assert await status_of(lab, TASK, wait_s=50.0) == "cancelled"
@@ -240,22 +239,21 @@ async def test_an_idle_laboratory_told_to_stop_ends_and_another_starts_at_once(
         await app.stop_lab(workspace)
     assert "Traceback" not in log_of(workspace)
     assert_nothing_lost(workspace.root, {TASK}, finished={TASK: ended})
-    fault_table.add("SIGTERM to a laboratory, idle", 1, time.monotonic() - began)
 
 
 @long_only
 async def test_a_laboratory_told_to_stop_at_any_moment_of_its_start_loses_nothing(
-    workspace: Workspace, launches: Launches, fault_table
+    workspace: Workspace, launches: Launches, new_fault
 ) -> None:
-    began = time.monotonic()
-    tries, came_to_run = 0, 0
+    fault = new_fault("SIGTERM while a laboratory starts")
+    came_to_run = 0
     while came_to_run < TRIES_THAT_RUN:  # however long a start takes here today
         process = launching.launch(workspace)
-        await asyncio.sleep(tries * STEP_S)
+        await asyncio.sleep(fault.tries * STEP_S)
         came_to_run += address.read(workspace) is not None
         process.terminate()
-        assert await exit_code(process) in (0, -signal.SIGTERM), tries
+        assert await exit_code(process) in (0, -signal.SIGTERM), fault.tries
         row = put_back(workspace)
-        tries += 1
+        fault.tries += 1
     await assert_next_resumes(workspace, row)
-    fault_table.add("SIGTERM while a laboratory starts", tries, time.monotonic() - began, resumed=1)
+    fault.resumed = 1

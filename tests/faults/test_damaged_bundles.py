@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
-import time
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def model_folder(workspace: Path) -> Path:
     return folder
 
 
+@contextmanager
+def put_back(folder: Path) -> Iterator[None]:
+    """Whatever is done to a folder meanwhile is undone, so that all the rest can be looked at."""
+    with tempfile.TemporaryDirectory() as aside:
+        shutil.copytree(folder, aside, dirs_exist_ok=True)
+        yield
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(aside, folder)
+
+
 def damages(content: bytes, bits: int) -> Iterator[tuple[str, bytes | None]]:
     """Every kind of damage of a file; None is a file that is gone."""
     generator = random.Random(3)
@@ -40,8 +51,8 @@ def damages(content: bytes, bits: int) -> Iterator[tuple[str, bytes | None]]:
         yield f"bit {position}", content[:position] + flipped + content[position + 1 :]
 
 
-def test_every_damage_of_a_models_file_is_named(clean: Path, long_form: bool, fault_table) -> None:
-    began, tries = time.monotonic(), 0
+def test_every_damage_of_a_models_file_is_named(clean: Path, long_form: bool, new_fault) -> None:
+    fault = new_fault("model file damaged")
     (row,) = reading.read(clean / ".ktrdr" / "ktrdr.db").models
     for name in FILES:
         path = model_folder(clean) / name
@@ -54,28 +65,28 @@ def test_every_damage_of_a_models_file_is_named(clean: Path, long_form: bool, fa
             with pytest.raises(ModelCorrupted, match=name) as caught:
                 Shelf(Workspace(clean)).load(row)
             assert caught.value.hint, damage
-            tries += 1
+            fault.tries += 1
         path.write_bytes(whole)
     Shelf(Workspace(clean)).load(row)
     assert_nothing_lost(clean, {TASK})
-    fault_table.add("model file damaged", tries, time.monotonic() - began)
 
 
 @pytest.mark.asyncio
 async def test_a_laboratory_with_a_damaged_model_goes_on_with_all_else(clean: Path) -> None:
     path = model_folder(clean) / "weights.safetensors"
-    path.write_bytes(path.read_bytes()[:-1])
-    async with open_lab(Workspace(clean)) as opened:
-        with pytest.raises(ModelCorrupted, match=r"weights\.safetensors"):
-            await predict(opened.lab)
-        listed = await opened.lab.list_trained_models(parse(requests.ListModels, {}))
-        assert [model.model_name for model in listed.models] == [MODEL]
-        assert await train(opened.lab, "later", seed=1) == "completed"
-        raw = {"task_id": TASK, "model_name": "saved_again", "description": ""}
-        await opened.lab.save_trained_model(parse(requests.SaveModel, raw))
-    shutil.rmtree(path.parent)
-    (wrong,) = [each for each in verify(Workspace(clean)) if each.state == "wrong"]
-    assert path.parent.name in wrong.text
+    with put_back(path.parent):
+        path.write_bytes(path.read_bytes()[:-1])
+        async with open_lab(Workspace(clean)) as opened:
+            with pytest.raises(ModelCorrupted, match=r"weights\.safetensors"):
+                await predict(opened.lab)
+            listed = await opened.lab.list_trained_models(parse(requests.ListModels, {}))
+            assert [model.model_name for model in listed.models] == [MODEL]
+            assert await train(opened.lab, "later", seed=1) == "completed"
+            raw = {"task_id": TASK, "model_name": "saved_again", "description": ""}
+            await opened.lab.save_trained_model(parse(requests.SaveModel, raw))
+        (wrong,) = [each for each in verify(Workspace(clean)) if each.state == "wrong"]
+        assert path.parent.name in wrong.text
+    assert_nothing_lost(clean, {TASK, "later"})
 
 
 @pytest.mark.asyncio
@@ -92,24 +103,30 @@ def test_a_sound_workspace_has_one_finding(clean: Path) -> None:
     (finding,) = verify(Workspace(clean))
     assert (finding.name, finding.state) == ("hashes", "ok")
     assert "1 tasks and 1 models" in finding.text
+    assert_nothing_lost(clean, {TASK})
 
 
 def test_damage_of_a_result_and_of_a_model_is_found(clean: Path) -> None:
-    for folder in (model_folder(clean), clean / ".ktrdr" / "tasks" / TASK / "bundle"):
-        (folder / "history.json").write_bytes(b"[]")
-    (model_folder(clean).parent / ".staging-left").mkdir()
-    findings = list(verify(Workspace(clean)))
-    assert [each.name for each in findings] == ["tasks", "models", "staging"]
-    assert [each.state for each in findings] == ["wrong", "wrong", "note"]
+    model, result = model_folder(clean), clean / ".ktrdr" / "tasks" / TASK / "bundle"
+    with put_back(model), put_back(result):
+        for folder in (model, result):
+            (folder / "history.json").write_bytes(b"[]")
+        (model.parent / ".staging-left").mkdir()
+        findings = list(verify(Workspace(clean)))
+        assert [each.name for each in findings] == ["tasks", "models", "staging"]
+        assert [each.state for each in findings] == ["wrong", "wrong", "note"]
+    assert_nothing_lost(clean, {TASK})
 
 
 @pytest.mark.asyncio
 async def test_a_rebuild_leaves_out_what_is_damaged_and_says_so(clean: Path) -> None:
-    (model_folder(clean) / "history.json").write_bytes(b"[]")
-    made = await rebuild(Workspace(clean))
-    assert (made.models, made.tasks, made.set_aside) == (0, 0, [])
-    (left_out,) = made.left_out
-    assert "history.json" in left_out.text
+    with put_back(model_folder(clean)):
+        (model_folder(clean) / "history.json").write_bytes(b"[]")
+        made = await rebuild(Workspace(clean))
+        assert (made.models, made.tasks, made.set_aside) == (0, 0, [])
+        (left_out,) = made.left_out
+        assert "history.json" in left_out.text
+    assert_nothing_lost(clean, {TASK})
 
 
 @pytest.mark.asyncio
@@ -118,16 +135,19 @@ async def test_a_rebuild_of_a_sound_workspace_changes_nothing_a_client_sees(clea
     made = await rebuild(Workspace(clean))
     assert (made.models, made.tasks, made.set_aside, made.left_out) == (1, 0, [], [])
     assert reading.read(clean / ".ktrdr" / "ktrdr.db") == before
+    assert_nothing_lost(clean, {TASK})
 
 
 @pytest.mark.asyncio
 async def test_a_row_without_its_folder_is_reported(
     clean: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.rmtree(model_folder(clean))
-    async with open_lab(Workspace(clean)):
-        pass
-    assert "has lost its folder" in caplog.text
+    with put_back(model_folder(clean)):
+        shutil.rmtree(model_folder(clean))
+        async with open_lab(Workspace(clean)):
+            pass
+        assert "has lost its folder" in caplog.text
+    assert_nothing_lost(clean, {TASK})
 
 
 @pytest.mark.asyncio
@@ -143,8 +163,10 @@ async def test_a_version_without_its_row_is_adopted_if_it_is_whole(
     # Version 2 takes the place of version 1, whose row and folder are gone.
     (copied / "model.json").write_text(card.replace('"version": 1', '"version": 2'), "utf-8")
     shutil.rmtree(folder)
-    if damage is not None:
-        name = {"card": "model.json", "bundle": "history.json"}[damage]
-        (copied / name).write_bytes(b"{}")
-    made = await rebuild(Workspace(workspace))
-    assert made.models == (1 if damage is None else 0)
+    with put_back(copied):
+        if damage is not None:
+            name = {"card": "model.json", "bundle": "history.json"}[damage]
+            (copied / name).write_bytes(b"{}")
+        made = await rebuild(Workspace(workspace))
+        assert made.models == (1 if damage is None else 0)
+    assert_nothing_lost(workspace, {TASK})

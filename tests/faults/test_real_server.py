@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -59,16 +58,16 @@ def kill_and_resume(workspace: Path, config: dict[str, object], epoch: int) -> b
 
 
 def test_a_server_killed_at_any_moment_resumes_to_the_same_bits(
-    tmp_path: Path, config, whole, long_form: bool, fault_table
+    tmp_path: Path, config, whole, long_form: bool, new_fault
 ) -> None:
-    began, generator = time.monotonic(), random.Random(11)
-    tries, resumed = (20 if long_form else 1), 0
-    for number in range(tries):
+    fault, generator = new_fault("kill -9 of the server"), random.Random(11)
+    for number in range(20 if long_form else 1):
+        fault.tries += 1
         workspace = tmp_path / str(number)
-        resumed += kill_and_resume(workspace, config, generator.randrange(1, config["epochs"]))
+        epoch = generator.randrange(1, config["epochs"])
+        fault.resumed += kill_and_resume(workspace, config, epoch)
         assert scenario.result_of(workspace, TASK) == whole
-    assert resumed >= tries * 3 // 4
-    fault_table.add("kill -9 of the server", tries, time.monotonic() - began, resumed)
+    assert fault.resumed >= fault.tries * 3 // 4
 
 
 def stop_at(workspace: Path, stage: str) -> tuple[int, str]:
@@ -88,13 +87,14 @@ def stop_at(workspace: Path, stage: str) -> tuple[int, str]:
 
 
 def test_a_server_told_to_stop_at_any_stage_ends_and_loses_nothing(
-    tmp_path: Path, long_form: bool, fault_table
+    tmp_path: Path, long_form: bool, new_fault
 ) -> None:
     if not long_form:
         pytest.skip("two processes for each stage: make test-faults")
-    began = time.monotonic()
+    fault = new_fault("SIGTERM at each stage")
     stages = ["importing", "opening", "recovering", "idle", "training", "draining"]
     for stage in stages:
+        fault.tries += 1
         workspace = tmp_path / stage
         code, errors = stop_at(workspace, stage)
         assert code in ((0, -signal.SIGTERM) if stage == "draining" else (0,)), (stage, errors)
@@ -109,4 +109,3 @@ def test_a_server_told_to_stop_at_any_stage_ends_and_loses_nothing(
             server.process.send_signal(signal.SIGTERM)
             assert server.wait()[0] == 0
         assert_nothing_lost(workspace, {"stopped"} if trained else set())
-    fault_table.add("SIGTERM at each stage", len(stages), time.monotonic() - began)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,22 +39,21 @@ async def come_back(workspace: Path) -> None:
 
 @pytest.mark.skipif(STRACE is None, reason="strace counts the calls")
 def test_a_kill_at_any_call_of_sqlite_loses_nothing(
-    tmp_path: Path, long_form: bool, fault_table
+    tmp_path: Path, long_form: bool, new_fault
 ) -> None:
     if not long_form:
         pytest.skip("one process for each call: make test-faults")
-    began, tries = time.monotonic(), 0
+    fault = new_fault("kill -9 at each call of SQLite")
     for call in CALLS:
         for number in itertools.count(1):
             workspace = tmp_path / f"{call}-{number}"
             reached, acknowledged = killed_at(workspace, call, number)
             asyncio.run(come_back(workspace))
             assert_nothing_lost(workspace, acknowledged)
-            tries += reached
+            fault.tries += reached
             if not reached:
                 break
-    assert tries > len(CALLS)
-    fault_table.add("kill -9 at each call of SQLite", tries, time.monotonic() - began)
+    assert fault.tries > len(CALLS)
 
 
 @pytest.fixture
@@ -74,9 +72,9 @@ def crashed(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(STRACE is None, reason="strace counts the calls")
 def test_a_second_kill_at_any_call_of_the_start_after_a_crash_loses_nothing(
-    crashed: Path, tmp_path: Path, long_form: bool, fault_table
+    crashed: Path, tmp_path: Path, long_form: bool, new_fault
 ) -> None:
-    began, tries = time.monotonic(), 0
+    fault = new_fault("kill -9 in SQLite after a crash")
     for call in CALLS if long_form else ("unlink",):
         for number in itertools.count(1):
             workspace = tmp_path / f"{call}-{number}"
@@ -84,8 +82,7 @@ def test_a_second_kill_at_any_call_of_the_start_after_a_crash_loses_nothing(
             reached, acknowledged = killed_at(workspace, call, number)
             asyncio.run(come_back(workspace))
             assert_nothing_lost(workspace, acknowledged | {"kept"})
-            tries += reached
+            fault.tries += reached
             if not reached:
                 break
-    assert tries > 1
-    fault_table.add("kill -9 in SQLite after a crash", tries, time.monotonic() - began)
+    assert fault.tries > 1

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fault_table import Fault
+
 SWEEP = Path(__file__).with_name("sweep.py")
 NAMES = {
     "kill": "kill -9 at each step",
+    "again": "kill -9 at each step after a crash",
     "full": "disk full at each step",
     "failing": "write error at each step",
     "readonly": "read-only at each step",
@@ -20,62 +25,90 @@ NAMES = {
     "loop": "kill -9 thrice in one task",
     "persistent": "disk full until freed",
 }
-# mode, how many steps in a row are spoilt, the first step, every how many steps
-SHORT = ["kill:1:75:65", "full:1:160:70", "loop:0:3:1", "persistent:0:0:1"]
+REFUSALS = {"full", "failing", "readonly"}
+# mode, how many steps in a row are spoilt, the first step, every how many steps; those of a line
+# share a process, and lines run side by side
+SHORT = ["kill:1:75:65 full:1:160:70 again:1:12:120"]
 LONG = [
-    "kill:1:1:1",
-    "full:1:1:1",
+    *(f"kill:1:{first}:4" for first in range(1, 5)),
+    *(f"again:1:{first}:6" for first in range(1, 7)),
+    *(f"full:1:{first}:4" for first in range(1, 5)),
+    *(f"failing:1:{first}:4" for first in range(1, 5)),
     "full:5:1:6",
-    "failing:1:1:1",
     "readonly:1:1:6",
     "limit:0:1:1",
-    "loop:0:3:1",
-    "persistent:0:0:1",
 ]
+PLANS = LONG if os.environ.get("KTRDR_FAULTS") == "long" else SHORT
 ENOUGH_STEPS = 150  # a day with fewer was not watched
 
-
-@pytest.fixture(scope="module")
-def tries(long_form: bool) -> list[dict[str, Any]]:
-    """Every try of every plan; one process imports the program once for all."""
-    command = [sys.executable, str(SWEEP), *(LONG if long_form else SHORT)]
-    child = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert child.returncode == 0, child.stderr[-4_000:]
-    return [json.loads(line) for line in child.stdout.splitlines()]
+Swept = Callable[[str], list[dict[str, Any]]]
 
 
-def test_no_spoilt_step_loses_anything(tries, fault_table) -> None:
-    for mode, name in NAMES.items():
+@pytest.fixture
+def swept(new_fault: Callable[..., Fault]) -> Swept:
+    """Sweeps by some plans, with a line of the table for each mode; gives every try."""
+
+    def sweep(plans: str) -> list[dict[str, Any]]:
+        faults = {mode: new_fault(NAMES[mode]) for mode in modes_of(plans)}
+        command = [sys.executable, str(SWEEP), *plans.split()]
+        child = subprocess.run(command, capture_output=True, text=True, check=False)
+        tries = [json.loads(line) for line in child.stdout.splitlines()]
+        for each in tries:
+            fault = faults[each["mode"]]
+            fault.tries += 1
+            fault.lost += "lost" in each
+            fault.resumed += each["resumed"]
+            fault.seconds += each["seconds"]
+        assert child.returncode == 0, child.stderr[-4_000:]
+        assert [each["lost"] for each in tries if "lost" in each] == []
+        return tries
+
+    return sweep
+
+
+def modes_of(plans: str) -> list[str]:
+    return [plan.partition(":")[0] for plan in plans.split()]
+
+
+@pytest.mark.parametrize("plans", PLANS)
+def test_no_spoilt_step_loses_anything_or_changes_a_result(swept: Swept, plans: str) -> None:
+    tries = swept(plans)
+    for mode in modes_of(plans):
         of_mode = [each for each in tries if each["mode"] == mode]
-        if of_mode:
-            seconds = sum(each["seconds"] for each in of_mode)
-            resumed = sum(each["resumed"] for each in of_mode)
-            fault_table.add(name, len(of_mode), seconds, resumed)
-    swept = [each for each in tries if each["mode"] == "kill"]
-    assert swept[-1]["step"] > ENOUGH_STEPS
-    assert not swept[-1]["reached"]
+        assert not of_mode[-1]["reached"]  # so that the last one is a whole day
+        assert of_mode[-1]["step"] > ENOUGH_STEPS or mode == "limit"
+        results_agree(of_mode)
+        ended_as_they_may(of_mode, mode)
 
 
-def test_a_killed_and_resumed_training_has_the_result_of_a_whole_one(tries) -> None:
-    results = [each["result"] for each in tries if each.get("result")]
-    resumed = [each["result"] for each in tries if each["resumed"]]
-    assert resumed
-    assert all(result == results[0] for result in results)
+def results_agree(tries: list[dict[str, Any]]) -> None:
+    """However often it was interrupted, a completed training has one result."""
+    results = [each["result"] for each in tries if each["result"]]
+    assert results
+    assert all(result == tries[-1]["result"] for result in results)
 
 
-def test_a_refused_step_has_a_named_error_or_none_at_all(tries) -> None:
-    refused = {each["ended"] for each in tries if each["mode"] in {"full", "failing", "readonly"}}
-    assert refused <= {"done", "storage_full", "storage_error", "database_error"}
-    assert "storage_full" in refused
+def ended_as_they_may(tries: list[dict[str, Any]], mode: str) -> None:
+    """A refused step has a named error or none at all; a killed training has resumed."""
+    if mode in REFUSALS:
+        code = "storage_full" if mode == "full" else "storage_error"
+        ended = {each["ended"] for each in tries}
+        assert ended <= {"done", code, "database_error"}
+        assert code in ended
+    elif mode == "again":
+        assert {each["status"] for each in tries} == {"completed"}
+        assert all(each["resumed"] for each in tries)
+    elif mode == "kill":
+        assert any(each["resumed"] for each in tries)
 
 
-def test_a_task_that_kills_its_process_three_times_is_given_up(tries) -> None:
-    (loop,) = [each for each in tries if each["mode"] == "loop"]
+def test_a_task_that_kills_its_process_three_times_is_given_up(swept: Swept) -> None:
+    (loop,) = swept("loop:0:3:1")
     assert (loop["status"], loop["code"], loop["attempt"]) == ("failed", "crash_loop", 3)
 
 
-def test_on_a_full_disk_the_laboratory_answers_and_later_trains_again(tries) -> None:
-    (full,) = [each for each in tries if each["mode"] == "persistent"]
+def test_on_a_full_disk_the_laboratory_answers_and_later_trains_again(swept: Swept) -> None:
+    (full,) = swept("persistent:0:0:1")
     assert full["refused"] == ["storage_full", "storage_full"]
     assert set(full["answered"]) == {"answered"}
     assert full["status"] == "completed"
