@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ktrdr_mcp.app import ending, launching, process, room
+from ktrdr_mcp.app import ending, launching, process, room, watching
 from ktrdr_mcp.errors import LabUnavailable, StorageError, StorageFull
 from ktrdr_mcp.lab import address, refusal
 from ktrdr_mcp.lab.address import LabAddress
@@ -72,23 +73,52 @@ def test_an_address_as_older_versions_write_it_can_be_used(workspace) -> None:
     assert address.read(workspace).instance is None
 
 
-def test_a_running_laboratory_puts_its_address_right_and_ends_without_its_lock(
-    workspace, monkeypatch
-) -> None:
+@pytest.fixture
+def exit_codes(monkeypatch) -> list[int]:
     codes: list[int] = []
-    monkeypatch.setattr(process, "end_process", codes.append)
+    monkeypatch.setattr(watching, "end_process", codes.append)
+    return codes
+
+
+@pytest.mark.parametrize("kind", ["detached", "serve", "in_process"])
+def test_a_running_laboratory_puts_its_address_right(workspace, exit_codes, kind) -> None:
+    place = replace(PLACE, kind=kind)
     with ownership(workspace) as held:
-        opened = SimpleNamespace(ownership=held, place=PLACE)
         address.write(workspace, LabAddress("http://127.0.0.1:2", "token"))
-        process.look_after(workspace, opened)
-        assert address.read(workspace) == PLACE
+        watching.look_after(workspace, held, place)
+        assert address.read(workspace) == place
         address.file_of(workspace).write_bytes(b"{")
-        process.look_after(workspace, opened)
-        assert address.read(workspace) == PLACE
-        assert codes == []
-        lock_file(workspace).unlink()
-        process.look_after(workspace, opened)
-        assert codes == [1]
+        watching.look_after(workspace, held, place)
+        assert address.read(workspace) == place
+    assert exit_codes == []
+
+
+@pytest.mark.parametrize("kind", ["serve", "in_process"])
+def test_a_laboratory_that_its_user_ends_puts_back_an_address_that_is_gone(
+    workspace, exit_codes, kind
+) -> None:
+    place = replace(PLACE, kind=kind)
+    with ownership(workspace) as held:
+        watching.look_after(workspace, held, place)
+        assert address.read(workspace) == place
+        address.remove(workspace)
+        lock_file(workspace).unlink()  # another process may own the workspace by now
+        watching.look_after(workspace, held, place)
+        assert not address.file_of(workspace).exists()
+    assert exit_codes == []
+
+
+@pytest.mark.parametrize("gone", [lock_file, address.file_of])
+def test_a_detached_laboratory_ends_without_its_lock_or_its_address(
+    workspace, exit_codes, gone
+) -> None:
+    with ownership(workspace) as held:
+        address.write(workspace, replace(PLACE, kind="detached"))
+        watching.look_after(workspace, held, replace(PLACE, kind="detached"))
+        assert exit_codes == []
+        gone(workspace).unlink()
+        watching.look_after(workspace, held, replace(PLACE, kind="detached"))
+        assert exit_codes == [1]
 
 
 def test_what_the_log_said_before_a_start_and_hints_are_no_reason(workspace) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ktrdr_mcp.app.opening import OpenLab, open_lab
+from ktrdr_mcp.app.watching import watched
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.lab import address
 from ktrdr_mcp.paths import Workspace
@@ -76,7 +77,8 @@ async def announced(
         async with http_server.serving(door, listener), server.session_manager.run():
             address.write(workspace, place)
             try:
-                yield Announced(**vars(opened), presence=presence, place=place)
+                with watched(workspace, opened.ownership, place):
+                    yield Announced(**vars(opened), presence=presence, place=place)
             finally:
                 # Who comes now waits for the next one. The next owner removes what cannot be
                 # removed now, and nobody goes by the address of one that owns nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import anyio
+
+log = logging.getLogger(__name__)
 
 
 def end_process(code: int) -> NoReturn:
@@ -41,6 +44,7 @@ def ends_at_once(stopped: asyncio.Future[None]) -> Callable[[], None]:
 
     def end(future: asyncio.Future[None]) -> None:
         if not future.cancelled():
+            log.info("Told to end before any work began; everything is as it was")
             end_process(0)
 
     stopped.add_done_callback(end)

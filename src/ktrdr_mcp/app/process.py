@@ -7,9 +7,8 @@ import contextlib
 import logging
 import math
 import os
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, NoReturn
 
 import anyio
@@ -19,14 +18,14 @@ from ktrdr_mcp.app.ending import end_process, ends_at_once, termination
 from ktrdr_mcp.app.launching import bound_log
 from ktrdr_mcp.app.settling import settle
 from ktrdr_mcp.errors import InvalidRequest, KtrdrError, WorkspaceLocked, shown
-from ktrdr_mcp.lab import address, refusal
+from ktrdr_mcp.lab import refusal
 from ktrdr_mcp.paths import Workspace
 
 IDLE_VARIABLE: Final = "KTRDR_LAB_IDLE_S"
 IDLE_S: Final = 900.0
 COMES_S: Final = 2.0  # for whoever has just found the laboratory, and is on the way
 TICK_S: Final = 1.0
-WATCH_S: Final = 0.5
+SHORTEST_TICK_S: Final = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +52,7 @@ async def run_lab(workspace: Workspace) -> NoReturn:
         announcing = announced(workspace, kind="detached", stop=stop.set, begun=begun)
         async with announcing as opened:
             settle()
-            with watched(workspace, opened):
-                await until_the_end(workspace, opened, stop, idle_s)
+            await until_the_end(workspace, opened, stop, idle_s)
     except WorkspaceLocked:
         raise
     except KtrdrError as error:
@@ -102,7 +100,7 @@ async def idle(workspace: Workspace, opened: Announced, idle_s: float) -> None:
     """Returns when there has been neither work nor a client for so long."""
     needed_at = time.monotonic()
     while True:
-        await anyio.sleep(min(TICK_S, max(WATCH_S / 10, idle_s / 4)))
+        await anyio.sleep(min(TICK_S, max(SHORTEST_TICK_S, idle_s / 4)))
         bound_log(workspace)
         if opened.manager.running or opened.presence.anybody:
             needed_at = time.monotonic()
@@ -110,38 +108,3 @@ async def idle(workspace: Workspace, opened: Announced, idle_s: float) -> None:
         alone_s = min(opened.presence.alone_s, time.monotonic() - needed_at)
         if alone_s >= max(idle_s, COMES_S) and not await opened.has_work():
             return
-
-
-@contextlib.contextmanager
-def watched(workspace: Workspace, opened: Announced) -> Iterator[None]:
-    """Ends this process within two seconds once its lock, its address or the workspace is gone.
-
-    In a thread, so that a busy event loop does not delay it. At once and without a drain, because
-    another process may own the workspace by now. An address that was changed is written anew, so
-    that others find the laboratory.
-    """
-    leaving, looking = threading.Event(), threading.Lock()
-
-    def watch() -> None:
-        while not leaving.wait(WATCH_S):
-            with looking:
-                if not leaving.is_set():
-                    look_after(workspace, opened)
-
-    threading.Thread(target=watch, name="lock-watch", daemon=True).start()
-    try:
-        yield
-    finally:
-        with looking:  # nothing writes the address once it has been taken back
-            leaving.set()
-
-
-def look_after(workspace: Workspace, opened: Announced) -> None:
-    """Ends this process without its lock or address; puts an address right that was changed."""
-    if not (opened.ownership.lasts() and address.file_of(workspace).exists()):
-        log.error("The laboratory's lock or address is gone, and so it ends at once")
-        end_process(1)
-    if address.read(workspace) != opened.place:
-        with contextlib.suppress(KtrdrError):  # at the next look, then
-            address.write(workspace, opened.place)
-            log.warning("The laboratory's address was changed, and is written anew")
