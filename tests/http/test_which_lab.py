@@ -15,13 +15,14 @@ from fake_lab import FakeLab
 
 from ktrdr_mcp import app
 from ktrdr_mcp.app import reaching, stopping
-from ktrdr_mcp.contract import headers, parse, requests
+from ktrdr_mcp.contract import headers, parse, requests, responses
 from ktrdr_mcp.errors import LabUnavailable, Unauthorized, WorkspaceLocked
 from ktrdr_mcp.faces.guard import Rules
 from ktrdr_mcp.faces.http import build_face
 from ktrdr_mcp.faces.http_server import listen, serving, url_of
 from ktrdr_mcp.lab import address, remote
 from ktrdr_mcp.lab.address import LabAddress
+from ktrdr_mcp.lab.connection import MOST_SILENCES, Connection
 from ktrdr_mcp.lab.remote import RemoteLab
 from ktrdr_mcp.paths import Workspace
 
@@ -119,6 +120,56 @@ async def test_a_stuck_laboratory_is_named_and_one_that_died_is_not_called_alive
                     await lab.get_training_status(parse(requests.GetTrainingStatus, waiting))
 
 
+async def test_a_training_is_not_awaited_from_a_laboratory_that_got_stuck() -> None:
+    async with mute() as (url, came), RemoteLab(lambda: LabAddress(url, None)) as lab:
+        with pytest.raises(LabUnavailable, match="alive but does not answer") as told:
+            await lab.start_training(START)
+        assert "list_training_tasks" in told.value.hint
+    assert came == ["POST /training/start", *["GET /health"] * MOST_SILENCES]
+
+
+class SlowLab(FakeLab):
+    """Starts a training when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_start = asyncio.Event(), asyncio.Event()
+
+    async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
+        self.asked.set()
+        await self.may_start.wait()
+        return await super().start_training(request)
+
+
+async def test_a_slow_answer_is_awaited_while_the_laboratory_gives_signs_of_life(
+    monkeypatch,
+) -> None:
+    lab, signs, look = SlowLab(), [], Connection._gives_sign
+
+    async def looked(connection: Connection, sign_s: float) -> bool:
+        signs.append(await look(connection, 5.0))
+        if len(signs) > MOST_SILENCES:
+            lab.may_start.set()
+        return signs[-1]
+
+    monkeypatch.setattr(Connection, "_gives_sign", looked)
+    async with served(lab, "a") as place, RemoteLab(lambda: place) as line:
+        assert (await line.start_training(START)).success
+    assert signs[: MOST_SILENCES + 1] == [True] * (MOST_SILENCES + 1)
+
+
+async def test_a_call_that_is_given_up_is_withdrawn() -> None:
+    lab = SlowLab()
+    async with served(lab, "a") as place, RemoteLab(lambda: place) as line:
+        starting = asyncio.create_task(line.start_training(START))
+        await lab.asked.wait()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert [task.get_name() for task in asyncio.all_tasks() if "post" in repr(task)] == []
+        lab.may_start.set()
+
+
 async def test_the_address_of_a_workspace_that_nobody_owns_is_not_asked(tmp_path) -> None:
     workspace = Workspace(tmp_path)
     async with mute() as (url, came):
@@ -137,7 +188,7 @@ async def test_an_owner_that_gives_no_sign_is_given_up_and_can_not_be_ended(
             address.write(workspace, LabAddress(url, None, kind="detached"))
             with pytest.raises(LabUnavailable, match="alive but does not answer"):
                 await reaching.reach(workspace)
-            assert came == ["GET /health"] * reaching.MOST_SILENCES
+            assert came == ["GET /health"] * MOST_SILENCES
             with pytest.raises(LabUnavailable, match="alive but does not answer"):
                 await app.stop_lab(workspace)
             assert came.count("POST /lab/stop") > 1

@@ -21,7 +21,7 @@ from ktrdr_mcp.contract import CONTRACT_VERSION, Lab
 from ktrdr_mcp.errors import KtrdrError, LabUnavailable, WorkspaceLocked
 from ktrdr_mcp.lab import address
 from ktrdr_mcp.lab.address import LabAddress
-from ktrdr_mcp.lab.connection import Silent
+from ktrdr_mcp.lab.connection import MOST_SILENCES, Silent
 from ktrdr_mcp.lab.ownership import is_owned, locked
 from ktrdr_mcp.lab.remote import RemoteLab
 from ktrdr_mcp.paths import Workspace
@@ -31,7 +31,6 @@ STARTS_S: Final = (
 )
 POLL_S: Final = 0.05
 MOST_LAUNCHES: Final = 5  # of processes that found another one first, which then ended
-MOST_SILENCES: Final = 4  # of five seconds each, in which an owner gave no sign of life
 
 
 @asynccontextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx2
 
@@ -20,6 +21,7 @@ from ktrdr_mcp.errors import (
 )
 from ktrdr_mcp.lab.address import LabAddress
 
+Answer = TypeVar("Answer")
 Locate = Callable[[], LabAddress | None]
 Find = Callable[[], Awaitable[LabAddress]]  # waits for it, or starts it
 
@@ -27,6 +29,8 @@ CONNECT_S: Final = 5.0
 ANSWER_S: Final = 120.0  # the first bars of a large file take their time
 LOOK_S: Final = 30.0  # whatever only reads what is known; a busy machine may take seconds
 SIGN_S: Final = 5.0  # health and stop, which are asked again
+MOST_SILENCES: Final = 4  # of so long each, in which a laboratory gave no sign of life
+MOST_RETIRED: Final = 4  # sets of connections on which other calls may still wait
 NOTHING_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout)
 # answers of a process that did nothing: it listens at a place that was the laboratory's, or ends
 NOTHING_DONE: Final = frozenset({Unauthorized.http_status, Draining.http_status})
@@ -118,7 +122,7 @@ class Connection:
             finally:
                 await response.aclose()
         except httpx2.TransportError as error:
-            raise self._broken(error) from error
+            raise await self._broken(error) from error
         except LabUnavailable:
             self._forget()
             raise
@@ -128,18 +132,56 @@ class Connection:
         if self._find is not None:
             self.address = None
 
-    def _broken(self, error: httpx2.TransportError) -> LabUnavailable:
+    async def while_it_lives(self, call: Coroutine[Any, Any, Answer], sign_s: float) -> Answer:
+        """The result of a call that may take long, unless the laboratory is stuck meanwhile.
+
+        Args:
+            call: the call, made over this connection.
+            sign_s: how long the laboratory has to give a sign of life.
+        Raises:
+            Silent: it gave none several times.
+            KtrdrError: as the call.
+        """
+        answer, silences = asyncio.create_task(call), 0
+        try:
+            while not (await asyncio.wait({answer}, timeout=sign_s))[0]:
+                silences = 0 if await self._gives_sign(sign_s) else silences + 1
+                if silences == MOST_SILENCES and self._last is not None:
+                    await self._renew()
+                    self._forget()
+                    raise silent(self._last)
+            return answer.result()
+        finally:
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
+
+    async def _gives_sign(self, sign_s: float) -> bool:
+        """Whether the laboratory that was asked last says anything in time, or has ended."""
+        if self._last is None:
+            return True
+        try:
+            sign = await self.sent_to(self._last, "GET", "/health", timeout=timeout(sign_s))
+            await sign.aread()
+        except httpx2.TimeoutException:
+            return False
+        except httpx2.TransportError:
+            return True  # the call breaks too, and tells of it
+        return True
+
+    async def _broken(self, error: httpx2.TransportError) -> LabUnavailable:
         """What a broken connection means."""
-        self._renew()
+        await self._renew()
         self._forget()
         if isinstance(error, httpx2.TimeoutException) and self._last and is_alive(self._last.pid):
             return silent(self._last)
         return unavailable(type(error).__name__, CALL_AGAIN if self._find else START_ANEW)
 
-    def _renew(self) -> None:
+    async def _renew(self) -> None:
         """Begins with fresh connections; those of a laboratory that died break at later calls."""
         self._retired.append(self._client)
         self._client = loopback_client()
+        if len(self._retired) > MOST_RETIRED:
+            await self._retired.pop(0).aclose()
 
     async def _sent(self, method: str, path: str, **content: Any) -> httpx2.Response:
         """The response, from the laboratory's new place if it has moved."""
@@ -155,7 +197,7 @@ class Connection:
             repeatable = method == "GET" or isinstance(error, NOTHING_SENT)
             if not repeatable or not await self._has_moved(tried):
                 raise
-            self._renew()
+            await self._renew()
         else:
             if response.status_code not in NOTHING_DONE:
                 return response

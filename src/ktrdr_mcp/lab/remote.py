@@ -194,8 +194,12 @@ class RemoteLab:
         # What the caller left out stays out: the strategy may say otherwise than the defaults.
         body = None if request is None else request.model_dump(mode="json", exclude_unset=True)
         content = {"json": body, "timeout": timeout(answer_s)}
-        async with self._connection.asked("POST", path, **content) as response:
-            return read(reply, await response.aread())
+
+        async def post() -> Answer:
+            async with self._connection.asked("POST", path, **content) as response:
+                return read(reply, await response.aread())
+
+        return await self._connection.while_it_lives(post(), SIGN_S)
 
     async def _events(self, path: str) -> AsyncGenerator[responses.TrainingStatus]:
         """A task's statuses as they are told. Raises KtrdrError."""
