@@ -1,4 +1,4 @@
-"""The specification's examples for the OpenAPI document, with the fields that we add."""
+"""The specification's examples for the OpenAPI document, with what we add."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
         "description": DESCRIPTION,
     },
     "test_model_prediction": {"model_name": MODEL_NAME, **SERIES, "test_date": "2025-06-09"},
+    "compare_trainings": {"task_ids": [TASK_ID, "training_20250611_091500"]},
 }
 DATA_USED: Final = {
     "first_bar": "2024-08-06T13:30:00Z",

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,7 +24,7 @@ from ktrdr_mcp.errors import (
     did_you_mean,
     shown,
 )
-from ktrdr_mcp.faces import openapi
+from ktrdr_mcp.faces import docs_page, openapi
 from ktrdr_mcp.faces.arguments import raw_arguments
 from ktrdr_mcp.faces.defects import internal_error
 from ktrdr_mcp.faces.events import END, TERMINAL, event_stream
@@ -69,14 +69,15 @@ def build_face(lab: Lab, rules: Rules, more: Sequence[BaseRoute] = ()) -> HttpFa
         title="ktrdr-mcp",
         version=__version__,
         description=openapi.DESCRIPTION,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         redirect_slashes=False,
         exception_handlers={HTTPException: refuse_route, Exception: refuse_defect},
     )
     for route in lab_routes(lab):
         add_route(app, route)
     add_events(app, lab)
+    add_documentation(app)
     app.router.routes.extend(more)
     return HttpFace(Guard(SamePaths(app), rules), app.routes)
 
@@ -143,6 +144,16 @@ def add_events(app: FastAPI, lab: Lab) -> None:
         responses=openapi.EVENTS_REPLIES,
         openapi_extra={"parameters": openapi.parameters(requests.TaskOnly, EVENTS_PATH)},
     )
+
+
+def add_documentation(app: FastAPI) -> None:
+    """Registers the page for people."""
+
+    async def documentation(request: Request) -> Response:
+        address = f"{request.url.scheme}://{request.url.netloc}"
+        return HTMLResponse(docs_page.page(app.openapi(), address), headers=docs_page.SECURITY)
+
+    app.add_route("/docs", documentation, include_in_schema=False)
 
 
 def answering(name: str, answer: Answer) -> Answer:

@@ -1,0 +1,143 @@
+"""The documentation page, which must work without a network and run nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from asgi_caller import LOCAL, ask
+
+from ktrdr_mcp.contract.config import EarlyStopping, TrainingConfig
+from ktrdr_mcp.faces import docs_page
+from ktrdr_mcp.faces.examples import REQUESTS
+from ktrdr_mcp.faces.openapi import body_schema
+from ktrdr_mcp.faces.routes import lab_routes
+from ktrdr_mcp.faces.schema_words import words
+
+pytestmark = pytest.mark.asyncio
+
+EXAMPLES = {
+    "start_training": "/training/start",
+    "save_trained_model": "/models/save",
+    "test_model_prediction": "/models/predict",
+    "compare_trainings": "/training/compare",
+}
+VOID = {"meta"}
+OPTIONAL_END = {"p", "html"}
+
+
+class Elements(HTMLParser):
+    """Which elements there are, what they link to, and whether they are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.links: list[str] = []
+        self.targets: set[str] = set()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.links += [value or "" for name, value in attrs if name in {"href", "src"}]
+        self.targets |= {value or "" for name, value in attrs if name == "id"}
+        if tag not in VOID | OPTIONAL_END:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in OPTIONAL_END:
+            assert self.open.pop() == tag
+
+
+@pytest_asyncio.fixture
+async def page(face) -> str:
+    response = await ask(face.guard, "GET", "/docs", [LOCAL])
+    assert response.status == 200
+    assert response.headers["content-security-policy"].startswith("default-src 'none'")
+    return response.body.decode()
+
+
+@pytest_asyncio.fixture
+async def document(face) -> dict[str, Any]:
+    return dict(json.loads((await ask(face.guard, "GET", "/openapi.json")).body))
+
+
+async def test_the_page_loads_and_runs_nothing(page) -> None:
+    elements = Elements()
+    elements.feed(page)
+    assert elements.open == []
+    assert not elements.names & {"script", "link", "img", "iframe", "form"}
+    assert {link for link in elements.links if not link.startswith("#")} == {"/openapi.json"}
+    assert {link[1:] for link in elements.links if link.startswith("#")} == elements.targets
+
+
+async def test_every_route_and_every_field_is_on_the_page(page, lab) -> None:
+    for route in lab_routes(lab):
+        assert f"<code>{route.method} {route.path}</code></h2>" in page
+        for name in route.request.model_fields:
+            assert f"<code>{name}</code>" in page
+    for name in [*TrainingConfig.model_fields, *EarlyStopping.model_fields]:
+        assert f"<code>{name}</code>" in page
+
+
+async def test_the_commands_on_the_page_send_the_examples(page) -> None:
+    commands = [unescape(text) for text in re.findall(r"<pre>(curl .*?)</pre>", page, re.DOTALL)]
+    sent = {}
+    for command in commands:
+        _, url, *rest = shlex.split(command)
+        assert re.fullmatch(r"http://localhost:8000(/[A-Z_a-z]+)+", url)
+        if rest:
+            header, body = rest[1], rest[3]
+            assert header == "Content-Type: application/json"
+            sent[url] = json.loads(body)
+    for name, path in EXAMPLES.items():
+        assert sent[f"http://localhost:8000{path}"] == REQUESTS[name]
+
+
+async def test_a_route_that_needs_a_body_has_an_example_of_it(lab) -> None:
+    for route in lab_routes(lab):
+        body = body_schema(route.request, route.path) if route.method == "POST" else None
+        assert body is None or not body["required"] or route.name in EXAMPLES
+
+
+async def test_what_a_document_says_is_text(document) -> None:
+    document["info"]["description"] = "<script>alert(1)</script>"
+    document["paths"]["/training"]["get"]["summary"] = "a < b & c"
+    page = docs_page.page(document, "http://<host>")
+    assert "<script" not in page
+    assert "a &lt; b &amp; c" in page
+    assert "<host>" not in page
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (
+            {"type": "integer", "minimum": 1, "maximum": 64, "default": 1},
+            "integer, at least 1, at most 64, default 1",
+        ),
+        (
+            {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.9},
+            "number, above 0, below 0.9",
+        ),
+        ({"enum": ["adam", "sgd"], "default": "adam"}, 'adam | sgd, default "adam"'),
+        ({"const": "mlp"}, "mlp"),
+        (
+            {"anyOf": [{"type": "string", "maxLength": 9}, {"type": "null"}]},
+            "string, 9 characters at most or null",
+        ),
+        (
+            {"type": "array", "items": {"type": "integer"}, "minItems": 1},
+            "array of integer, 1 items at least",
+        ),
+        ({"type": "string", "pattern": "^a$", "description": "a name"}, "string, form ^a$: a name"),
+        ({}, "any value"),
+    ],
+)
+async def test_a_schema_is_said_in_words(schema, text) -> None:
+    assert words(schema) == text
