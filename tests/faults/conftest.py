@@ -26,7 +26,7 @@ def long_form() -> bool:
 @pytest.fixture
 def new_fault(request: pytest.FixtureRequest) -> Callable[..., Fault]:
     """Makes a line of the table, in which the test then counts."""
-    faults = request.node.stash.setdefault(FAULTS, [])
+    faults = request.node.stash[FAULTS] = []  # a second try of the test begins anew
 
     def make(name: str, tries: int = 0) -> Fault:
         faults.append(Fault(name, tries))
