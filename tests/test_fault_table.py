@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from fault_table import FAULTS, PROPERTY, Fault, FaultTable
 
 
