@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from lab_bench import SHORT, Bench
 
+from ktrdr_mcp import durable
 from ktrdr_mcp.app import open_lab
 from ktrdr_mcp.errors import TaskConflict
 from ktrdr_mcp.lab.rebuilding import Rebuilt, rebuild
+from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace
 
 pytestmark = pytest.mark.asyncio
@@ -103,7 +105,7 @@ async def test_a_task_whose_bundle_does_not_know_its_request_is_found_by_its_id(
     path = workspace.bundle_directory("mine") / "bundle.json"
     document = json.loads(path.read_bytes())
     del document["request"]
-    path.write_text(json.dumps(document), encoding="utf-8")
+    path.write_bytes(durable.json_bytes(bundle.sealed(document)))
     await from_bundles_alone(workspace)
     async with open_lab(workspace) as opened:
         again = await Bench(opened.lab, workspace).start(task_id="mine", config=SHORT)

@@ -14,6 +14,7 @@ from lab_bench import SHORT, Bench
 from ktrdr_mcp.app import open_lab
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.lab.verification import verify
+from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace
 
 pytestmark = pytest.mark.asyncio
@@ -32,9 +33,11 @@ async def workspace(tmp_path: Path) -> Workspace:
 
 
 def alter(path: Path, change: Callable[[Any], None]) -> None:
-    """Changes a JSON file."""
+    """Changes a JSON file as somebody does who knows of its seal."""
     document = json.loads(path.read_bytes())
     change(document)
+    if bundle.SEAL in document:
+        document = bundle.sealed(document)
     path.write_text(json.dumps(document), encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ from ktrdr_mcp.lab import address
 from ktrdr_mcp.lab.file_checks import check_strategy, series_of
 from ktrdr_mcp.lab.ownership import is_owned
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.store import health
+from ktrdr_mcp.store import health, reading
 from ktrdr_mcp.strategy import StrategyLibrary
 from ktrdr_mcp.strategy.library import is_strategy
 
@@ -162,12 +162,9 @@ def owner(workspace: Workspace) -> Iterator[Finding]:
 
 
 def database(workspace: Workspace) -> Iterator[Finding]:
-    """Whether the database is whole and of a known version."""
-    if workspace.database.exists():
-        health.check_database(workspace.database)
-        yield Finding("database", "ok", "whole")
-    else:
-        yield Finding("database", "ok", "none yet")
+    """Whether a start would take the database."""
+    reading.check(workspace.database)
+    yield Finding("database", "ok", "whole" if workspace.database.exists() else "none yet")
 
 
 def disk(workspace: Workspace) -> Iterator[Finding]:

@@ -165,7 +165,10 @@ def lost_tasks(
         if identifier in known:
             continue
         try:
-            yield finished_task(task_id(identifier), bundle.read(directory).document)
+            document = bundle.read(directory).document
+            with bundle.understood():
+                finished = finished_task(task_id(identifier), document)
+            yield finished
         except KtrdrError as error:
             text = f"{workspace.relative(directory)}: {error.message}"
             left_out.append(Finding("tasks", "wrong", text, error.hint))

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from ktrdr_mcp import durable
-from ktrdr_mcp.errors import InvalidName, KtrdrError
+from ktrdr_mcp.errors import InvalidName, KtrdrError, shown
 from ktrdr_mcp.jobs.executor import Ended
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import TERMINAL, sources_of
@@ -36,16 +36,25 @@ async def recover(workspace: Workspace, stores: Stores) -> None:
         workspace: the folder.
         stores: its database.
     """
-    try:
-        swept = await anyio.to_thread.run_sync(sweep, workspace)
-        if swept:
-            log.warning("%d unfinished files or folders were removed", swept)
-        await adopt_results(workspace, stores.tasks)
-        await adopt_models(workspace, stores.registry)
-        await report_orphans(workspace, stores.registry)
-        await drop_checkpoints(workspace, stores.tasks)
-    except Exception:
-        log.exception("the workspace could not be put in order; the next start tries again")
+    steps = (
+        sweep_staging(workspace),
+        adopt_results(workspace, stores.tasks),
+        adopt_models(workspace, stores.registry),
+        report_orphans(workspace, stores.registry),
+        report_strangers(workspace, stores.tasks),
+        drop_checkpoints(workspace, stores.tasks),
+    )
+    for step in steps:
+        try:
+            await step
+        except Exception:
+            log.exception("the workspace could not be put in order; the next start tries again")
+
+
+async def sweep_staging(workspace: Workspace) -> None:
+    """Removes what interrupted writers left, and says so."""
+    if count := await anyio.to_thread.run_sync(sweep, workspace):
+        log.warning("%d unfinished files or folders were removed", count)
 
 
 def sweep(workspace: Workspace) -> int:
@@ -120,6 +129,23 @@ async def report_orphans(workspace: Workspace, registry: ModelRegistry) -> None:
     for row in await registry.everything():
         if not workspace.inside(row.path).is_dir():
             log.error("model %s version %d has lost its folder", row.model_name, row.version)
+
+
+async def report_strangers(workspace: Workspace, tasks: TaskStore) -> None:
+    """Names the results of tasks that the database does not know, as after an older backup."""
+    known = set(await tasks.ids_with_prefix("", -1))
+    if strangers := sorted(set(tasks_with_bundles(workspace)) - known):
+        log.error(
+            "the database does not know %d results, that of task %s for one;"
+            " 'ktrdr-mcp doctor --rebuild' takes them in",
+            len(strangers),
+            shown(strangers[0]),
+        )
+
+
+def tasks_with_bundles(workspace: Workspace) -> list[str]:
+    """The names of all folders of tasks that hold a result."""
+    return [path.parent.name for path in (workspace.internal / "tasks").glob("*/bundle")]
 
 
 async def drop_checkpoints(workspace: Workspace, tasks: TaskStore) -> None:

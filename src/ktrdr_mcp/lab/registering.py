@@ -39,6 +39,14 @@ def row_of(workspace: Workspace, directory: Path) -> ModelRow:
         StorageError: the disk failed.
     """
     verified, card = bundle.read(directory), card_of(directory)
+    with bundle.understood():
+        return described(workspace, directory, verified, card)
+
+
+def described(
+    workspace: Workspace, directory: Path, verified: bundle.Bundle, card: dict[str, Any]
+) -> ModelRow:
+    """The row of a version that was read, once KTRDR can reach it. Raises StorageError."""
     document = verified.document
     series = document["spec"]["series"][0]
     identity = Identity(

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted
+from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted, shown
 from ktrdr_mcp.jobs.model import TERMINAL
 from ktrdr_mcp.lab import agreement
 from ktrdr_mcp.lab.diagnosis import Finding
-from ktrdr_mcp.lab.recovery import places_of_staging
+from ktrdr_mcp.lab.recovery import places_of_staging, tasks_with_bundles
 from ktrdr_mcp.lab.registering import card_of, published
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace
@@ -31,11 +31,8 @@ def verify(workspace: Workspace) -> Iterator[Finding]:
     Yields:
         what is wrong or worth knowing, then one finding that counts what is whole.
     """
-    if not workspace.database.exists():
-        yield Finding("database", "ok", "none yet")
-        return
     try:
-        content = reading.read(workspace.database)
+        content = content_of(workspace)
     except KtrdrError as error:
         yield Finding("database", "wrong", error.message, error.hint)
         return
@@ -48,6 +45,14 @@ def verify(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("hashes", "ok", f"{counts}, every file is what was written")
 
 
+def content_of(workspace: Workspace) -> reading.Content:
+    """What the database holds; nothing where there has been none yet. Raises KtrdrError."""
+    if workspace.database.exists():
+        return reading.read(workspace.database)
+    reading.check(workspace.database)
+    return reading.Content([], [], {})
+
+
 def findings(workspace: Workspace, content: reading.Content) -> Iterator[Finding]:
     """Everything that is not as it should be."""
     for row in content.tasks:
@@ -56,6 +61,7 @@ def findings(workspace: Workspace, content: reading.Content) -> Iterator[Finding
     for model in content.models:
         yield from version(workspace, model)
     yield from unregistered(workspace, {row.path for row in content.models})
+    yield from unknown_results(workspace, {row.task_id for row in content.tasks})
     for folder in places_of_staging(workspace):
         for leftover in folder.glob(".staging-*"):
             name = workspace.relative(leftover)
@@ -122,8 +128,16 @@ def unregistered(workspace: Workspace, known: set[str]) -> Iterator[Finding]:
             continue
         try:
             card_of(directory)
+            bundle.read(directory)
         except ModelCorrupted as error:
             yield Finding("models", "wrong", f"{name}: {error.message}", error.hint)
         else:
-            remedy = f"The next start registers it, or {REBUILD}"
+            remedy = "The next start registers it, or its log says why it cannot."
             yield Finding("models", "note", f"{name} is not registered.", remedy)
+
+
+def unknown_results(workspace: Workspace, known: set[str]) -> Iterator[Finding]:
+    """Results of tasks that the database does not have."""
+    for name in sorted(set(tasks_with_bundles(workspace)) - known):
+        text = f"The database does not know the result of task {shown(name)}."
+        yield Finding("tasks", "wrong", text, "'ktrdr-mcp doctor --rebuild' takes it in.")

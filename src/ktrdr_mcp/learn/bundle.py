@@ -2,13 +2,16 @@
 
 weights.safetensors   layers.{i}.weight (out, in) and layers.{i}.bias (out,), float32
 history.json          every epoch's figures
-bundle.json           what rebuilds the model, and the SHA-256 of the other files; written last
+bundle.json           what rebuilds the model, and the SHA-256 of the other files and of its own
+                      content; written last
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +27,7 @@ FORMAT: Final = "ktrdr-mcp-bundle/1"
 WEIGHTS: Final = "weights.safetensors"
 HISTORY: Final = "history.json"
 DOCUMENT: Final = "bundle.json"
+SEAL: Final = "content_sha256"  # in the document, of all else in it
 MAX_WEIGHTS_BYTES: Final = 8 * 1024**3
 
 Weights = Mapping[str, torch.Tensor]
@@ -65,7 +69,7 @@ def write(
             "format": FORMAT,
             "sha256": {name: durable.sha256_of_file(staged / name) for name in (WEIGHTS, HISTORY)},
         }
-        durable.write_new(staged / DOCUMENT, durable.json_bytes(document))
+        durable.write_new(staged / DOCUMENT, durable.json_bytes(sealed(document)))
         digest = durable.sha256_of_file(staged / DOCUMENT)
         durable.publish(staged, destination)
     return digest
@@ -97,10 +101,37 @@ def read_document(directory: Path, expected_sha256: str | None = None) -> dict[s
         raise corrupted(DOCUMENT, "is not valid JSON") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise corrupted(DOCUMENT, f"does not have the format {FORMAT}")
+    if SEAL in document and not is_as_sealed(document):  # older bundles have none
+        raise corrupted(DOCUMENT, "does not have the content that was written")
     hashes = document.get("sha256")
     if not isinstance(hashes, dict) or set(hashes) != {WEIGHTS, HISTORY}:
         raise corrupted(DOCUMENT, "does not list the bundle's files")
     return document
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with the SHA-256 of its content, so that damage shows without any registry."""
+    content = {name: value for name, value in document.items() if name != SEAL}
+    # as it is read back: pairs become lists, and every name a text
+    content = json.loads(durable.json_bytes(content))
+    return {**content, SEAL: hashlib.sha256(durable.json_bytes(content)).hexdigest()}
+
+
+def is_as_sealed(document: dict[str, Any]) -> bool:
+    """Whether a document that was read has the content of which its seal tells."""
+    try:
+        return document == sealed(document)
+    except ValueError:  # half a character, or no number: what was never written
+        return False
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Turns the errors of code that looks into a document without a seal into ModelCorrupted."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise corrupted(DOCUMENT, "does not say what a bundle's does") from None
 
 
 def read_history(directory: Path, document: Mapping[str, Any]) -> list[dict[str, Any]]:

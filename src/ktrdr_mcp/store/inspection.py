@@ -125,9 +125,8 @@ def _age(path: Path) -> int:
 def way_back(path: Path) -> str:
     """What to do about a damaged database."""
     names = backups(path)
-    found = f"Remove {path.name}{LOG_SUFFIX}, put" if _has_log(path) else "Put"
-    copies = f"{found} the backup {' or '.join(names)} in its place, or run" if names else "Run"
+    backup = f"begins with the newest whole backup ({', '.join(names)})"
     return (
-        f"{copies} 'ktrdr-mcp doctor --rebuild', which makes a new database from the bundles;"
-        " models and results on disk are unharmed."
+        f"Run 'ktrdr-mcp doctor --rebuild': it {backup if names else 'makes a new database'} and"
+        " takes in every result and model on disk, which are unharmed."
     )

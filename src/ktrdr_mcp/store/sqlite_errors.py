@@ -25,8 +25,8 @@ def damaged(reason: str) -> DatabaseError:
     """The error of a database whose content is not what was written."""
     return DatabaseError(
         f"The workspace's database is damaged: {reason}.",
-        hint="Stop the program and put a backup (ktrdr.db.bak-*) in its place, or run "
-        "'ktrdr-mcp doctor --rebuild'; models and results on disk are unharmed.",
+        hint="Stop the program and run 'ktrdr-mcp doctor --rebuild': it begins with the newest"
+        " whole backup and takes in every result and model on disk, which are unharmed.",
     )
 
 
