@@ -7,6 +7,8 @@ import asyncio
 import pytest
 from lab_bench import SHORT, Bench
 
+from ktrdr_mcp.errors import TaskConflict, TaskNotFound
+
 pytestmark = pytest.mark.asyncio
 
 FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
@@ -30,6 +32,19 @@ async def test_a_repeated_start_of_a_completed_training_leads_to_its_figures(ben
     await bench.trained(task_id="done")
     message = (await bench.start(task_id="done")).message
     assert message.endswith(" is already completed. Call get_model_performance; do not wait.")
+
+
+async def test_a_start_whose_id_differs_from_a_known_one_in_case_alone_is_refused(
+    bench: Bench,
+) -> None:
+    await bench.trained(task_id="done")
+    before = bench.snapshot()
+    for config in (SHORT, {**SHORT, "seed": 2}):
+        with pytest.raises(TaskConflict, match="that of task done but for upper and lower case"):
+            await bench.start(task_id="Done", config=config)
+    with pytest.raises(TaskNotFound, match="no task 'Done'"):
+        await bench.status("Done")
+    assert bench.snapshot() == before
 
 
 async def test_a_repeated_start_of_a_cancelled_training_asks_for_another_id(bench: Bench) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from ktrdr_mcp.errors import QueueFull, TaskConflict, TaskNotFound
 from ktrdr_mcp.store.db import Database, rows_of
+from ktrdr_mcp.store.repetition import SAME_FOLDER
 from ktrdr_mcp.store.task_row import Fence, NewTask, TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
 
@@ -57,6 +58,60 @@ async def test_the_same_id_with_another_request_is_a_conflict(
     with pytest.raises(TaskConflict) as caught:
         await tasks.insert(new_task("t1", request_hash="other"), 10)
     assert caught.value.field == "task_id"
+
+
+@pytest.mark.parametrize("known", ["run-1.A", "RUN-1.A", "Run-1.a", "rUN-1.a"])
+@pytest.mark.parametrize("new", ["run-1.a", "RUN-1.a", "rUn-1.A"])
+async def test_an_id_that_only_its_case_tells_from_a_known_one_is_a_conflict(
+    tasks: TaskStore, new_task: Make, known: str, new: str
+) -> None:
+    await tasks.insert(new_task(known), 10)
+    with pytest.raises(TaskConflict, match="upper and lower case") as caught:
+        await tasks.insert(new_task(new), 10)
+    assert (caught.value.field, known in caught.value.message) == ("task_id", True)
+    assert known in caught.value.hint
+    assert await tasks.ids_with_prefix("", 10) == [known]
+    with pytest.raises(TaskNotFound):
+        await tasks.get(new)
+
+
+async def test_ids_that_differ_in_more_than_case_do_not_collide(
+    tasks: TaskStore, new_task: Make
+) -> None:
+    for task_id in ("run_a", "Run-a", "run", "Run_", "RUN_A1", "sun_a", "qun_a"):
+        _, created = await tasks.insert(new_task(task_id), 10)
+        assert created
+
+
+async def test_of_starts_in_parallel_whose_ids_differ_in_case_one_is_taken(
+    tasks: TaskStore, new_task: Make
+) -> None:
+    cases = ("run", "Run", "RUN", "rUn")
+    answers = await asyncio.gather(
+        *(tasks.insert(new_task(each), 10) for each in cases), return_exceptions=True
+    )
+    assert [isinstance(answer, TaskConflict) for answer in answers].count(False) == 1
+    assert len(await tasks.ids_with_prefix("", 10)) == 1
+
+
+async def test_the_ids_in_other_cases_are_looked_up_in_the_index(database: Database) -> None:
+    plan = await database.read(f"EXPLAIN QUERY PLAN {SAME_FOLDER}", {"task_id": "Run"})
+    assert [row["detail"].split(" (")[0] for row in plan] == [
+        "SEARCH training_tasks USING COVERING INDEX sqlite_autoindex_training_tasks_1"
+    ]
+
+
+async def test_tasks_of_a_database_that_holds_an_id_in_two_cases_are_told_apart(
+    tasks: TaskStore, new_task: Make
+) -> None:
+    for task_id in ("run", "Run"):  # as a database from before the refusal holds them
+        await tasks.insert_completed(new_task(task_id), COMPLETED)
+    for task_id in ("run", "Run"):
+        row, created = await tasks.insert(new_task(task_id), 10)
+        assert (row.task_id, created) == (task_id, False)
+        assert (await tasks.get(task_id)).task_id == task_id
+    with pytest.raises(TaskConflict):
+        await tasks.insert(new_task("RUN"), 10)
 
 
 async def test_the_same_key_with_another_request_is_a_conflict(

@@ -109,7 +109,8 @@ class JobManager:
 
         Raises:
             Draining: the laboratory is shutting down.
-            TaskConflict: its id or idempotency key belongs to another request.
+            TaskConflict: its id, in whatever case, or its idempotency key belongs to another
+                request.
             QueueFull: as many tasks as allowed are waiting.
         """
         if self._draining:

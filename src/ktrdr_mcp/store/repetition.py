@@ -16,6 +16,12 @@ SAME_NAME: Final = """
 SELECT * FROM training_tasks
 WHERE task_id = :task_id OR idempotency_key = :idempotency_key
 ORDER BY task_id = :task_id DESC"""
+# An id is ASCII, so whatever its cases, it sorts between its upper and its lower case: the range
+# lets the index of the ids answer, which alone cannot compare without case.
+SAME_FOLDER: Final = """
+SELECT task_id FROM training_tasks
+WHERE task_id BETWEEN upper(:task_id) AND lower(:task_id) AND task_id = :task_id COLLATE NOCASE
+LIMIT 1"""
 
 
 class RequestNames(NamedTuple):
@@ -46,3 +52,24 @@ def same_request(
                 field=name,
             )
     return found[0] if found else None
+
+
+def require_own_folder(rows: Sequence[sqlite3.Row], task_id: str) -> None:
+    """Refuses an id that some file systems take for another's, whose result it would replace.
+
+    On every system alike, since a workspace may be moved to one of those.
+
+    Args:
+        rows: what SAME_FOLDER found; the id itself belongs to no task.
+        task_id: the id of a task that is about to be stored.
+    Raises:
+        TaskConflict: a task has this id in other cases.
+    """
+    if rows:
+        other = rows[0]["task_id"]
+        raise TaskConflict(
+            f"The task_id {shown(task_id)} is that of task {other} but for upper and lower case, "
+            "which not every file system tells apart.",
+            hint=f"Use another task_id, or read task {other} with get_training_status.",
+            field="task_id",
+        )

@@ -12,7 +12,14 @@ from ktrdr_mcp.errors import CrashLoop, QueueFull, TaskNotFound, did_you_mean, s
 from ktrdr_mcp.store import task_statements as sql
 from ktrdr_mcp.store.clock import utc_now_text
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.repetition import SAME_NAME, WITH_KEY, RequestNames, same_request
+from ktrdr_mcp.store.repetition import (
+    SAME_FOLDER,
+    SAME_NAME,
+    WITH_KEY,
+    RequestNames,
+    require_own_folder,
+    same_request,
+)
 from ktrdr_mcp.store.task_row import Fence, NewTask, TaskPage, TaskRow
 
 NEWEST_SHOWN: Final = 5
@@ -37,7 +44,8 @@ class TaskStore:
         Returns:
             the row, and whether it is new; the same request again gives the row it had made.
         Raises:
-            TaskConflict: its id or idempotency key belongs to another request.
+            TaskConflict: its id, in whatever case, or its idempotency key belongs to another
+                request.
             QueueFull: as many tasks as allowed are waiting.
         """
         async with self._database.transaction() as connection:
@@ -45,6 +53,8 @@ class TaskStore:
             rows = await rows_of(connection, SAME_NAME, names.parameters())
             if (known := same_request(rows, names, new.request_hash)) is not None:
                 return known, False
+            rows = await rows_of(connection, SAME_FOLDER, {"task_id": new.task_id})
+            require_own_folder(rows, new.task_id)
             pending = (await rows_of(connection, sql.COUNT_PENDING))[0][0]
             if pending >= max_pending:
                 raise QueueFull(
