@@ -88,6 +88,25 @@ def test_discarding_frees_the_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_set_aside_keeps_its_content_under_the_first_free_name(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    (tmp_path / "bundle.earlier-2").symlink_to("nowhere")
+    for content in (b"first", b"second"):
+        folder.mkdir()
+        (folder / "file").write_bytes(content)
+        durable.set_aside(folder)
+    aside = durable.folders_set_aside(folder)
+    assert [path.name for path in aside] == ["bundle.earlier-1", "bundle.earlier-3"]
+    assert [(path / "file").read_bytes() for path in aside] == [b"first", b"second"]
+    assert not folder.exists()
+
+
+def test_what_cannot_be_set_aside_stays(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="setting bundle aside"):
+        durable.set_aside(tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_is_strict_and_stable() -> None:
     assert durable.json_bytes({"b": 1, "a": 0.1}) == b'{\n "a": 0.1,\n "b": 1\n}\n'
     with pytest.raises(ValueError, match="not JSON compliant"):

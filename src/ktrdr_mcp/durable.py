@@ -17,6 +17,7 @@ from typing import Any, Final
 from ktrdr_mcp.errors import StorageError, StorageFull
 
 STAGING_PREFIX: Final = ".staging-"
+EARLIER_INFIX: Final = ".earlier-"  # between the name and the number of what was set aside
 FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CHUNK_BYTES: Final = 1024 * 1024
 NO_FULL_SYNC: Final = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL}
@@ -206,6 +207,29 @@ def discard(path: Path) -> None:
         doomed = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(4)}")
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Frees a name without losing what has it.
+
+    Args:
+        path: a folder or file.
+    Returns:
+        its new path, the first free one beside the old.
+    """
+    with storage_errors(f"setting {path.name} aside"):
+        number = 1
+        while os.path.lexists(aside := path.with_name(f"{path.name}{EARLIER_INFIX}{number}")):
+            number += 1
+        path.rename(aside)
+        sync_directory(path.parent)
+    return aside
+
+
+def folders_set_aside(path: Path) -> list[Path]:
+    """The folders that were set aside from this name."""
+    found = sorted(path.parent.glob(f"{path.name}{EARLIER_INFIX}*"))
+    return [each for each in found if each.is_dir() and not each.is_symlink()]
 
 
 def sweep(parent: Path) -> int:

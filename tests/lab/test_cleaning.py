@@ -173,6 +173,24 @@ def test_what_is_no_result_of_a_task_is_left_alone(workspace: Workspace, tmp_pat
     assert bundle.read(elsewhere)
 
 
+@pytest.mark.parametrize("task_id", ["unsaved", "cancelled"])
+def test_what_was_set_aside_from_a_results_place_is_counted_and_removed_with_it(
+    workspace: Workspace, task_id: str
+) -> None:
+    sizes = {one.task.task_id: one.size_bytes for one in cleaning.removable(workspace, 0)}
+    for number in (1, 2):
+        aside = workspace.task_directory(task_id) / f"bundle.earlier-{number}"
+        shutil.copytree(workspace.bundle_directory("saved"), aside)
+        sizes[task_id] = sizes.get(task_id, 0) + cleaning.bytes_in(aside)
+    kept = shutil.copytree(aside, workspace.task_directory("saved") / "bundle.earlier-1")
+    found = cleaning.removable(workspace, 0)
+    assert {one.task.task_id: one.size_bytes for one in found} == sizes
+    with ownership(workspace):
+        assert cleaning.clean(workspace, 0) == found
+    assert not workspace.task_directory(task_id).exists()
+    assert bundle.read(kept)
+
+
 KILLED = f"""
 import os, sys
 from pathlib import Path

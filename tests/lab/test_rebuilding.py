@@ -13,6 +13,7 @@ from ktrdr_mcp import durable
 from ktrdr_mcp.app import open_lab
 from ktrdr_mcp.errors import TaskConflict
 from ktrdr_mcp.lab.rebuilding import Rebuilt, rebuild
+from ktrdr_mcp.lab.verification import verify
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace
 
@@ -138,3 +139,43 @@ async def test_a_copy_of_a_models_folder_is_left_out_and_named(
     assert (done.models, [name in each.text for each in done.left_out]) == (1, [True])
     async with open_lab(workspace) as opened:
         assert (await Bench(opened.lab, workspace).load("model")).model_info.version == 1
+
+
+async def test_a_result_that_an_older_database_does_not_know_outlives_a_start_under_its_id(
+    tmp_path: Path,
+) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    async with open_lab(workspace):
+        pass
+    async with open_lab(workspace) as opened:  # copies the database at its start
+        bench = Bench(opened.lab, workspace)
+        await bench.trained(task_id="mine", config=SHORT)
+        before = await bench.performance("mine")
+    shutil.copy(workspace.database.with_name("ktrdr.db.bak-start"), workspace.database)
+    async with open_lab(workspace) as opened:
+        await Bench(opened.lab, workspace).trained(task_id="mine", config={**SHORT, "seed": 2})
+    (note,) = (finding for finding in verify(workspace) if finding.state == "note")
+    aside = workspace.task_directory("mine") / "bundle.earlier-1"
+    assert workspace.relative(aside) in note.text
+    assert workspace.relative(workspace.bundle_directory("mine")) in note.remedy
+    assert [each.state for each in verify(workspace)] == ["note", "ok"]
+
+    other = Workspace(tmp_path / "other")
+    shutil.copytree(aside, other.bundle_directory("mine"))
+    assert (await rebuild(other)).tasks == 1
+    async with open_lab(other) as opened:
+        after = await Bench(opened.lab, other).performance("mine")
+    assert after.test_metrics == before.test_metrics
+
+
+async def test_results_that_were_set_aside_do_not_hinder_a_rebuild(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    async with open_lab(workspace) as opened:
+        await Bench(opened.lab, workspace).trained(task_id="mine", config=SHORT)
+    aside = workspace.task_directory("mine") / "bundle.earlier-1"
+    shutil.copytree(workspace.bundle_directory("mine"), aside)
+    done = await from_bundles_alone(workspace)
+    assert (done.tasks, [finding.name for finding in done.left_out]) == (1, ["ledger"])
+    async with open_lab(workspace) as opened:
+        assert (await Bench(opened.lab, workspace).status("mine")).status == "completed"
+    assert bundle.read(aside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import safetensors.numpy
 from sklearn import metrics as sklearn_metrics
 
 from ktrdr_mcp.context import Cancelled, NullContext
-from ktrdr_mcp.errors import Diverged, ModelCorrupted
+from ktrdr_mcp.errors import Diverged, ModelCorrupted, StorageError
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.research.predictor import model_of, predict
 
@@ -214,11 +215,40 @@ def test_a_bundle_of_an_earlier_attempt_is_adopted(trial, noise) -> None:
     assert context.reports == []
 
 
-def test_a_damaged_bundle_of_an_earlier_attempt_is_replaced(trial, noise) -> None:
+def test_a_damaged_bundle_of_an_earlier_attempt_is_replaced_and_kept(trial, noise) -> None:
     trial.run(noise, SHORT)
     (trial.root / "bundle" / "weights.safetensors").write_bytes(b"damaged")
     trial.run(noise, SHORT)
     assert bundle.read(trial.root / "bundle").document["task_id"] == "trial"
+    kept = trial.root / "bundle.earlier-1" / "weights.safetensors"
+    assert kept.read_bytes() == b"damaged"
+
+
+def test_whole_bundles_of_other_settings_are_set_aside_and_named(trial, noise, caplog) -> None:
+    for seed in (1, 2, 3):
+        trial.run(noise, {**SHORT, "seed": seed})
+    seeds = {
+        path.name: bundle.read(path).document["spec"]["config"]["seed"]
+        for path in trial.root.iterdir()
+    }
+    assert seeds == {"bundle.earlier-1": 1, "bundle.earlier-2": 2, "bundle": 3}
+    assert [record.args for record in caplog.records if record.levelname == "WARNING"] == [
+        ("trial", "bundle.earlier-1"),
+        ("trial", "bundle.earlier-2"),
+    ]
+
+
+def test_a_bundle_that_cannot_be_set_aside_is_not_touched(trial, noise, monkeypatch) -> None:
+    trial.run(noise, {**SHORT, "seed": 1})
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(StorageError, match="setting bundle aside"):
+        trial.run(noise, {**SHORT, "seed": 2})
+    monkeypatch.undo()
+    assert bundle.read(trial.root / "bundle").document["spec"]["config"]["seed"] == 1
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "history.json", "bundle.json"])

@@ -19,7 +19,7 @@ from ktrdr_mcp.store.task_row import TaskRow
 
 @dataclass(frozen=True)
 class Unsaved:
-    """The result of a finished task that nobody saved."""
+    """The result of a finished task that nobody saved, with what was set aside from its place."""
 
     task: TaskRow
     size_bytes: int
@@ -70,14 +70,15 @@ def clean(workspace: Workspace, older_than_days: int) -> list[Unsaved]:
 
 
 def remove(workspace: Workspace, task: TaskRow) -> int:
-    """Removes a task's result. Raises StorageError, and then it is whole.
+    """Removes a task's result, and earlier ones. Raises StorageError, and what is left is whole.
 
     Returns:
         the bytes of its files, but for those that the system did not let go.
     """
     folder = workspace.task_directory(task.task_id)
     before = bytes_in(folder)
-    durable.discard(workspace.bundle_directory(task.task_id))
+    for result in results(workspace, task):
+        durable.discard(result)
     return before - bytes_in(folder)
 
 
@@ -103,12 +104,17 @@ def not_needed(workspace: Workspace, older_than_days: int) -> list[TaskRow]:
 
 def unsaved(workspace: Workspace, tasks: Sequence[TaskRow]) -> list[Unsaved]:
     """The results that are there of these tasks."""
-    found = []
-    for task in tasks:
-        directory = workspace.bundle_directory(task.task_id)
-        if directory.is_dir() and not directory.is_symlink():
-            found.append(Unsaved(task, bytes_in(directory)))
-    return found
+    found = [(task, results(workspace, task)) for task in tasks]
+    return [Unsaved(task, sum(map(bytes_in, folders))) for task, folders in found if folders]
+
+
+def results(workspace: Workspace, task: TaskRow) -> list[Path]:
+    """The folder of a task's result, after those that were set aside from its place."""
+    directory = workspace.bundle_directory(task.task_id)
+    folders = durable.folders_set_aside(directory)
+    if directory.is_dir() and not directory.is_symlink():
+        folders.append(directory)
+    return folders
 
 
 def bytes_in(folder: Path) -> int:

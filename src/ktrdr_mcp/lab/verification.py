@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from ktrdr_mcp import durable
 from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted, shown
 from ktrdr_mcp.jobs.model import TERMINAL
 from ktrdr_mcp.lab import agreement
@@ -58,6 +59,7 @@ def findings(workspace: Workspace, content: reading.Content) -> Iterator[Finding
     for row in content.tasks:
         yield from specification(row)
         yield from result(workspace, row, content.scores[row.task_id])
+        yield from earlier_results(workspace, row.task_id)
     for model in content.models:
         yield from version(workspace, model)
     yield from unregistered(workspace, {row.path for row in content.models})
@@ -93,6 +95,18 @@ def result(workspace: Workspace, row: TaskRow, scores: str | None) -> Iterator[F
         yield Finding("tasks", "wrong", text, "Start the same training again to have its result.")
     except DatabaseError as error:
         yield Finding("tasks", "wrong", f"Task {row.task_id}: {error.message}", REBUILD)
+
+
+def earlier_results(workspace: Workspace, task_id: str) -> Iterator[Finding]:
+    """What lay in the place of a task's result before, of a training that had the same id."""
+    directory = workspace.bundle_directory(task_id)
+    for folder in durable.folders_set_aside(directory):
+        text = f"{workspace.relative(folder)} is another training's result, or a damaged one."
+        remedy = (
+            f"As {workspace.relative(directory)} of another workspace, 'ktrdr-mcp doctor --rebuild'"
+            " there brings it back; 'ktrdr-mcp clean' here removes it."
+        )
+        yield Finding("tasks", "note", text, remedy)
 
 
 def version(workspace: Workspace, row: ModelRow) -> Iterator[Finding]:

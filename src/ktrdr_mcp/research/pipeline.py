@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from ktrdr_mcp.research.spec import TrainingSpec
 from ktrdr_mcp.research.window import tested_window
 
 PARITY_ROWS = 64  # the newest bars, whose probabilities prove that loading changes nothing
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -129,13 +132,20 @@ def best_of(seeds: Sequence[train.TrainedNetwork], config: EffectiveConfig) -> i
 def adopted(directory: Path, spec: TrainingSpec) -> dict[str, Any] | None:
     """The result of an earlier attempt that published and died before it could say so.
 
+    Anything else is set aside: an older database that was put back does not know every result.
+
     Args:
-        directory: what that attempt left; removed unless it is whole and of this specification.
+        directory: what lies there; it stays if it is whole and of this specification.
         spec: what is to be trained.
     """
     earlier = earlier_result(directory, spec)
     if earlier is None:
-        durable.discard(directory)
+        aside = durable.set_aside(directory)
+        log.warning(
+            "task %s: another training's result, or a damaged one, had its place and is kept as %s",
+            spec.task_id,
+            aside.name,
+        )
     return earlier
 
 
