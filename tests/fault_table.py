@@ -55,7 +55,7 @@ class FaultTable:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Adds up what the tests tried."""
-        if report.when == "call":
+        if report.when == "call" and report.outcome != "rerun":
             for name, value in report.user_properties:
                 if name == PROPERTY:
                     self.add(Fault(**value))

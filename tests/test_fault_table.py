@@ -11,10 +11,11 @@ import pytest
 from fault_table import FAULTS, PROPERTY, Fault, FaultTable
 
 
-def report(*faults: Fault, failed: bool = False, when: str = "call") -> Any:
+def report(*faults: Fault, failed: bool = False, when: str = "call", outcome: str = "") -> Any:
     """A test's report as it comes from another process."""
     return SimpleNamespace(
         when=when,
+        outcome=outcome,
         failed=failed,
         skipped=False,
         duration=2.0,
@@ -36,6 +37,7 @@ def test_lines_of_one_name_are_added_up() -> None:
     table.pytest_runtest_logreport(report(Fault("kill", 3, 0, 2, 1.0)))
     table.pytest_runtest_logreport(report(Fault("kill", 4, 1, 0, 0.5), Fault("full", 1)))
     table.pytest_runtest_logreport(report(Fault("kill", 9), when="teardown"))
+    table.pytest_runtest_logreport(report(Fault("kill", 9), outcome="rerun"))
     header, *lines = [line.split() for line in table.lines()]
     assert header == ["fault", "tries", "lost", "resumed", "seconds"]
     assert lines == [["full", "1", "0", "0", "0.0"], ["kill", "7", "1", "2", "1.5"]]

@@ -119,9 +119,10 @@ async def whole_day(workspace: Path, notes: Notes, task_id: str, wait_s: float =
 async def day_after(workspace: Path, notes: Notes, task_id: str) -> None:
     """Comes back, sees everything to its end, and starts a further training."""
     async with open_lab(Workspace(workspace)) as opened:
-        for known in sorted(notes.acknowledged() | {task_id}):
-            if known == task_id:  # the client may not know whether its start arrived
-                await start(opened.lab, notes, known)
+        acknowledged = notes.acknowledged()  # these are there, and are never started again
+        if task_id not in acknowledged:  # whether its start arrived, the client does not know
+            await start(opened.lab, notes, task_id)
+        for known in sorted(acknowledged | {task_id}):
             if await end_of(opened.lab, notes, known) == "completed":
                 await save(opened.lab, known)
         await start(opened.lab, notes, "later", seed=7)

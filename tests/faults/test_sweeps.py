@@ -26,6 +26,7 @@ NAMES = {
     "persistent": "disk full until freed",
 }
 REFUSALS = {"full", "failing", "readonly"}
+KILLS = {"kill", "again"}
 # mode, how many steps in a row are spoilt, the first step, every how many steps; those of a line
 # share a process, and lines run side by side
 SHORT = ["kill:1:75:65 full:1:160:70 again:1:12:120"]
@@ -34,8 +35,8 @@ LONG = [
     *(f"again:1:{first}:6" for first in range(1, 7)),
     *(f"full:1:{first}:4" for first in range(1, 5)),
     *(f"failing:1:{first}:4" for first in range(1, 5)),
-    "full:5:1:6",
-    "readonly:1:1:6",
+    *(f"readonly:1:{first}:4" for first in range(1, 5)),
+    *(f"full:5:{first}:6" for first in (1, 4)),
     "limit:0:1:1",
 ]
 PLANS = LONG if os.environ.get("KTRDR_FAULTS") == "long" else SHORT
@@ -49,7 +50,7 @@ def swept(new_fault: Callable[..., Fault]) -> Swept:
     """Sweeps by some plans, with a line of the table for each mode; gives every try."""
 
     def sweep(plans: str) -> list[dict[str, Any]]:
-        faults = {mode: new_fault(NAMES[mode]) for mode in modes_of(plans)}
+        faults = {plan.partition(":")[0]: new_fault(name_of(plan)) for plan in plans.split()}
         command = [sys.executable, str(SWEEP), *plans.split()]
         child = subprocess.run(command, capture_output=True, text=True, check=False)
         tries = [json.loads(line) for line in child.stdout.splitlines()]
@@ -68,6 +69,13 @@ def swept(new_fault: Callable[..., Fault]) -> Swept:
 
 def modes_of(plans: str) -> list[str]:
     return [plan.partition(":")[0] for plan in plans.split()]
+
+
+def name_of(plan: str) -> str:
+    """What the table calls the faults of a plan."""
+    mode, spoilt, *_ = plan.split(":")
+    several = f", {spoilt} in a row" if int(spoilt) > 1 else ""
+    return NAMES[mode] + several
 
 
 @pytest.mark.parametrize("plans", PLANS)
@@ -95,11 +103,10 @@ def ended_as_they_may(tries: list[dict[str, Any]], mode: str) -> None:
         ended = {each["ended"] for each in tries}
         assert ended <= {"done", code, "database_error"}
         assert code in ended
-    elif mode == "again":
+    elif mode in KILLS:
         assert {each["status"] for each in tries} == {"completed"}
-        assert all(each["resumed"] for each in tries)
-    elif mode == "kill":
-        assert any(each["resumed"] for each in tries)
+        resumed = [each["resumed"] for each in tries]
+        assert all(resumed) if mode == "again" else any(resumed)
 
 
 def test_a_task_that_kills_its_process_three_times_is_given_up(swept: Swept) -> None:
