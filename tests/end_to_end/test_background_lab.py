@@ -126,6 +126,25 @@ async def test_it_ends_when_idle_and_not_while_a_front_is_open(workspace, monkey
     assert not is_owned(workspace)
 
 
+async def test_a_front_that_would_have_worked_in_its_own_process_counts_and_is_not_left_alone(
+    workspace, monkeypatch
+) -> None:
+    monkeypatch.setenv("KTRDR_LAB_IDLE_S", "0")
+    async with app.connect(workspace) as starter:
+        await starter.list_training_tasks(ALL_TASKS)
+        front = app.connect(workspace, in_process=True)
+        lab = await front.__aenter__()
+    pid = lab_pid(workspace.root)
+    await asyncio.sleep(process.COMES_S + 1.0)  # longer than it waits for anyone
+    assert is_alive(pid)
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(wait_until, lambda: not is_alive(pid))
+    assert (await lab.list_training_tasks(ALL_TASKS)).tasks == []
+    assert lab_pid(workspace.root) not in {pid, os.getpid()}
+    await front.__aexit__(None, None, None)
+    await asyncio.to_thread(wait_until, lambda: not is_owned(workspace))
+
+
 async def test_why_it_cannot_start_reaches_the_agent(workspace) -> None:
     workspace.internal.mkdir(parents=True)
     newer = sqlite3.connect(workspace.database)

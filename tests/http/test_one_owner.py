@@ -21,6 +21,7 @@ from ktrdr_mcp.app import reaching
 from ktrdr_mcp.cli.serve import read_token
 from ktrdr_mcp.contract import parse, requests
 from ktrdr_mcp.errors import InvalidRequest, LabUnavailable, StorageError, WorkspaceLocked
+from ktrdr_mcp.faces.guard import Rules
 from ktrdr_mcp.faces.http_server import is_loopback, listen, url_of
 from ktrdr_mcp.lab import address
 from ktrdr_mcp.lab.address import LabAddress
@@ -118,6 +119,19 @@ async def test_the_owner_in_this_process_is_reached_by_others_with_its_token(tmp
     async with RemoteLab(lambda: place) as orphan:
         with pytest.raises(LabUnavailable):
             await orphan.health()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have one loopback address only")
+async def test_an_owner_that_listens_at_another_address_is_reached_there(tmp_path) -> None:
+    workspace, rules = Workspace(tmp_path), Rules(token=TOKEN)
+    listener = listen("127.0.0.2", 0)
+    async with (
+        app.announced(workspace, rules, listener, kind="serve"),
+        app.connect(workspace, in_process=True) as other,
+    ):
+        assert isinstance(other, RemoteLab)
+        assert "127.0.0.2" in address.read(workspace).url
+        assert (await other.list_training_tasks(ALL_TASKS)).tasks == []
 
 
 async def test_an_owner_whose_address_was_damaged_is_found_again(tmp_path) -> None:

@@ -141,6 +141,41 @@ class SlowLab(FakeLab):
         return await super().start_training(request)
 
 
+async def test_a_long_wait_ends_when_the_laboratory_got_stuck() -> None:
+    waiting = parse(requests.GetTrainingStatus, {"task_id": "t", "wait_s": 50})
+    async with mute() as (url, came), RemoteLab(lambda: LabAddress(url, None)) as lab:
+        with pytest.raises(LabUnavailable, match="alive but does not answer"):
+            await asyncio.wait_for(lab.get_training_status(waiting), 20)
+        with pytest.raises(LabUnavailable, match="alive but does not answer"):
+            await asyncio.wait_for(
+                lab.get_market_data_summary(parse(requests.SummarizeData, {})), 20
+            )
+    assert came.count("GET /health") == 2 * MOST_SILENCES
+
+
+async def test_a_call_that_breaks_leaves_those_that_wait_on_the_same_connections(
+    monkeypatch,
+) -> None:
+    lab = SlowLab()
+    async with served(lab, "a") as place, mute() as (url, _):
+        places = [place, *[LabAddress(url, None)] * 8]
+
+        async def find() -> LabAddress:
+            return places.pop(0)
+
+        async with RemoteLab(lambda: None, find) as line:
+            monkeypatch.setattr(remote, "SIGN_S", 60)
+            starting = asyncio.create_task(line.start_training(START))
+            await lab.asked.wait()
+            monkeypatch.setattr(remote, "SIGN_S", 0.05)
+            line._connection.address = None
+            while places:
+                with pytest.raises(LabUnavailable):
+                    await line.health()
+            lab.may_start.set()
+            assert (await starting).success
+
+
 async def test_a_slow_answer_is_awaited_while_the_laboratory_gives_signs_of_life(
     monkeypatch,
 ) -> None:

@@ -64,15 +64,17 @@ async def announced(
         from ktrdr_mcp.faces.tools import build_server
 
         rules = rules or guard.Rules(token=secrets.token_urlsafe(32))
-        rules = replace(rules, instance=address.new_instance())
         listener = listener or http_server.listen("127.0.0.1", 0)
+        url = http_server.url_of(listener)
+        # a number is no name that a page could point elsewhere, and fronts come by it
+        hosts = rules.hosts | {url.removeprefix("http://")}
+        rules = replace(rules, instance=address.new_instance(), hosts=hosts)
         closing = asyncio.Event()
         server = build_server(opened.lab)
         ours = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
         mcp = server.streamable_http_app(transport_security=ours).routes
         door = http.build_face(opened.lab, rules, [*mcp, *owner_routes(closing, stop)]).guard
         door.app = presence = Presence(door.app)
-        url = http_server.url_of(listener)
         place = address.LabAddress(url, rules.token, kind=kind, instance=rules.instance)
         async with http_server.serving(door, listener), server.session_manager.run():
             address.write(workspace, place)

@@ -65,8 +65,9 @@ async def here(workspace: Workspace, stack: AsyncExitStack, begun: Callable[[], 
             return (await stack.enter_async_context(announced(workspace, begun=begun))).lab
         except WorkspaceLocked:
             if await usable(workspace) is not None:
-                remote = RemoteLab(lambda: address.read(workspace))
-                return await stack.enter_async_context(remote)
+                reaching = await stack.enter_async_context(Reaching(workspace))
+                await reaching.find()  # and stays: it must not end for want of clients
+                return reaching.lab
             if time.monotonic() > deadline:
                 raise
         await anyio.sleep(POLL_S)

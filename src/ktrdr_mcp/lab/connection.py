@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -30,7 +31,8 @@ ANSWER_S: Final = 120.0  # the first bars of a large file take their time
 LOOK_S: Final = 30.0  # whatever only reads what is known; a busy machine may take seconds
 SIGN_S: Final = 5.0  # health and stop, which are asked again
 MOST_SILENCES: Final = 4  # of so long each, in which a laboratory gave no sign of life
-MOST_RETIRED: Final = 4  # sets of connections on which other calls may still wait
+OVER_S: Final = ANSWER_S + LOOK_S  # no call waits for longer than this
+SENT_ON: Final = "ktrdr_mcp_client"  # where a request keeps what it was sent on
 NOTHING_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout)
 # answers of a process that did nothing: it listens at a place that was the laboratory's, or ends
 NOTHING_DONE: Final = frozenset({Unauthorized.http_status, Draining.http_status})
@@ -103,11 +105,11 @@ class Connection:
         self.address = None if find else locate()  # None: to be looked for
         self._last = self.address
         self._client = loopback_client()
-        self._retired: list[httpx2.AsyncClient] = []  # whose connections broke
+        self._retired: list[tuple[float, httpx2.AsyncClient]] = []  # when, because one broke
 
     async def close(self) -> None:
         """Closes the connections."""
-        for client in (self._client, *self._retired):
+        for client in (self._client, *(client for _, client in self._retired)):
             await client.aclose()
 
     @asynccontextmanager
@@ -147,7 +149,6 @@ class Connection:
             while not (await asyncio.wait({answer}, timeout=sign_s))[0]:
                 silences = 0 if await self._gives_sign(sign_s) else silences + 1
                 if silences == MOST_SILENCES and self._last is not None:
-                    await self._renew()
                     self._forget()
                     raise silent(self._last)
             return answer.result()
@@ -170,18 +171,27 @@ class Connection:
 
     async def _broken(self, error: httpx2.TransportError) -> LabUnavailable:
         """What a broken connection means."""
-        await self._renew()
+        await self._renew(error)
         self._forget()
         if isinstance(error, httpx2.TimeoutException) and self._last and is_alive(self._last.pid):
             return silent(self._last)
         return unavailable(type(error).__name__, CALL_AGAIN if self._find else START_ANEW)
 
-    async def _renew(self) -> None:
-        """Begins with fresh connections; those of a laboratory that died break at later calls."""
-        self._retired.append(self._client)
+    async def _renew(self, error: httpx2.TransportError) -> None:
+        """Begins with fresh connections, unless another call has; the old may still be waited on.
+
+        Args:
+            error: what broke a connection; those of a laboratory that died break at later calls.
+        """
+        if error.request.extensions.get(SENT_ON) is not self._client:
+            return
+        now = time.monotonic()
+        over = [client for since, client in self._retired if now - since > OVER_S]
+        self._retired = [each for each in self._retired if each[1] not in over]
+        self._retired.append((now, self._client))
         self._client = loopback_client()
-        if len(self._retired) > MOST_RETIRED:
-            await self._retired.pop(0).aclose()
+        for client in over:
+            await client.aclose()
 
     async def _sent(self, method: str, path: str, **content: Any) -> httpx2.Response:
         """The response, from the laboratory's new place if it has moved."""
@@ -197,7 +207,7 @@ class Connection:
             repeatable = method == "GET" or isinstance(error, NOTHING_SENT)
             if not repeatable or not await self._has_moved(tried):
                 raise
-            await self._renew()
+            await self._renew(error)
         else:
             if response.status_code not in NOTHING_DONE:
                 return response
@@ -207,16 +217,26 @@ class Connection:
         return await self.sent_to(self.address or tried, method, path, **content)
 
     async def sent_to(
-        self, address: LabAddress, method: str, path: str, **content: Any
+        self,
+        address: LabAddress,
+        method: str,
+        path: str,
+        on: httpx2.AsyncClient | None = None,
+        **content: Any,
     ) -> httpx2.Response:
         """The response of the laboratory at an address, its body still to be read."""
         head = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
         if address.instance is not None:
             head[headers.INSTANCE] = address.instance
-        request = self._client.build_request(
-            method, f"{address.url}{path}", headers=head, **content
+        client = on or self._client
+        request = client.build_request(
+            method,
+            f"{address.url}{path}",
+            headers=head,
+            extensions={SENT_ON: client},
+            **content,
         )
-        return await self._client.send(request, stream=True)
+        return await client.send(request, stream=True)
 
     async def _has_moved(self, tried: LabAddress | None) -> bool:
         """Looks for the laboratory again, unless another call has found it meanwhile.

@@ -22,6 +22,7 @@ from ktrdr_mcp.lab.connection import (
     Connection,
     Find,
     Locate,
+    loopback_client,
     timeout,
     unavailable,
 )
@@ -66,11 +67,15 @@ class RemoteLab:
 
     async def stay(self, address: LabAddress) -> None:
         """Keeps a laboratory that ends when idle from ending; returns once it has ended."""
-        with contextlib.suppress(httpx2.TransportError):
-            response = await self._connection.sent_to(address, "GET", "/presence", timeout=PRESENCE)
-            async with aclosing(response):
-                async for _ in response.aiter_raw():
-                    pass
+        # On connections of its own, which last longer than those of calls.
+        async with loopback_client() as client:
+            with contextlib.suppress(httpx2.TransportError):
+                response = await self._connection.sent_to(
+                    address, "GET", "/presence", on=client, timeout=PRESENCE
+                )
+                async with aclosing(response):
+                    async for _ in response.aiter_raw():
+                        pass
 
     async def stop(self) -> None:
         """Asks a detached laboratory to end. Raises KtrdrError."""
@@ -180,8 +185,14 @@ class RemoteLab:
     ) -> Answer:
         """Reads. Raises KtrdrError."""
         content = {"params": query, "timeout": timeout(answer_s)}
-        async with self._connection.asked("GET", path, **content) as response:
-            return read(reply, await response.aread())
+
+        async def get() -> Answer:
+            async with self._connection.asked("GET", path, **content) as response:
+                return read(reply, await response.aread())
+
+        if answer_s <= LOOK_S:
+            return await get()
+        return await self._connection.while_it_lives(get(), SIGN_S)
 
     async def _post(
         self,
