@@ -104,8 +104,28 @@ def test_a_log_that_has_grown_large_is_begun_anew_and_one_is_kept(tmp_path) -> N
     with path.open("ab") as log:
         line = [sys.executable, "-c", BOUNDED, str(tmp_path)]
         subprocess.run(line, stdout=log, stderr=log, check=True)
-    assert sorted(launching.log_lines(workspace, 5)) == ["after", "too"]
+    assert sorted(path.read_text(encoding="utf-8").splitlines()) == ["after", "too"]
     assert path.with_name("lab.log.1").stat().st_size == len(b"before\n" * 200_000)
+    assert sorted(launching.log_lines(workspace, 4)) == ["after", "before", "before", "too"]
+
+
+def test_as_many_lines_of_the_log_are_shown_as_were_asked_for_and_exist(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.internal.mkdir()
+    path = launching.log_file(workspace)
+    older = [f"older {number} {'x' * 90}" for number in range(5_000)]  # 0.5 MB
+    newer = [f"newer {number} {'x' * 90}" for number in range(5_000)]
+    path.write_text("".join(f"{line}\n" for line in newer), encoding="utf-8")
+    assert launching.log_lines(workspace, 10_000) == newer
+    path.with_name("lab.log.1").write_text("\n".join(older), encoding="utf-8")
+    for count in (1, 4_999, 5_000, 5_001, 9_999, 10_000):
+        assert launching.log_lines(workspace, count) == [*older, *newer][-count:]
+    assert launching.log_lines(workspace, 10_001) == [*older, *newer]
+    path.write_bytes(b"no \xff text\n\nunfinished")
+    assert launching.log_lines(workspace, 3) == ["no \ufffd text", "", "unfinished"]
+    assert launching.log_lines(workspace, 4)[0] == older[-1]
+    path.unlink()
+    assert launching.log_lines(workspace, 2) == older[-2:]
 
 
 def new_threads(known: set[threading.Thread]) -> list[str]:

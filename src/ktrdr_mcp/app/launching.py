@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,11 @@ LOG_HINT: Final = "See `ktrdr-mcp lab logs`, or .ktrdr/lab.log in the workspace.
 def log_file(workspace: Workspace) -> Path:
     """Where a detached laboratory writes what happens."""
     return workspace.internal / LOG
+
+
+def older_log_file(workspace: Workspace) -> Path:
+    """Where its log is kept from before the present file was begun."""
+    return workspace.internal / f"{LOG}.1"
 
 
 def launch(workspace: Workspace) -> subprocess.Popen[bytes]:
@@ -119,8 +125,20 @@ def log_text(workspace: Workspace, begin: int = 0) -> str:
 
 
 def log_lines(workspace: Workspace, count: int) -> list[str]:
-    """The last lines of the log, oldest first; none if there is no log."""
-    return log_text(workspace).splitlines()[-count:]
+    """The last lines of the log, oldest first, with those of the older file if it has fewer."""
+    lines: list[str] = []
+    for path in (log_file(workspace), older_log_file(workspace)):
+        lines = [*last_lines(path, count - len(lines)), *lines]
+    return lines
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a file, oldest first; none if it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return [line.removesuffix("\n") for line in deque(file, maxlen=count)]
+    except OSError:
+        return []
 
 
 def bound_log(workspace: Workspace) -> None:
@@ -130,7 +148,7 @@ def bound_log(workspace: Workspace) -> None:
         ours = os.fstat(sys.stderr.fileno())
         if ours.st_size <= MAX_LOG_BYTES or (ours.st_dev, ours.st_ino) != ownership.identity(path):
             return
-        path.replace(path.with_name(f"{LOG}.1"))
+        path.replace(older_log_file(workspace))
         fresh = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for stream in (1, 2):
             os.dup2(fresh, stream)
