@@ -17,7 +17,7 @@ from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import Draining
 from ktrdr_mcp.jobs.executor import Work
 from ktrdr_mcp.jobs.manager import JobManager
-from ktrdr_mcp.store.task_row import NewTask
+from ktrdr_mcp.store.task_row import Fence, NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 
 pytestmark = pytest.mark.asyncio
@@ -110,6 +110,39 @@ async def test_a_run_stuck_inside_a_step_is_left_behind_and_said(
             await asyncio.to_thread(thread.join, BOUND_S)
     row = await tasks.get("ok")
     assert (row.status, row.result) == ("training", None)
+
+
+async def test_runs_that_end_while_others_are_left_behind_end_as_usual(
+    make_manager: Make,
+    runner: GatedRunner,
+    new_task: New,
+    tasks: TaskStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("ok-left", "ok", "obey")
+    abandon, abandoned = tasks.abandon, []
+
+    async def slowly(task_id: str, fence: Fence) -> None:
+        await abandon(task_id, fence)
+        abandoned.append(task_id)
+        for name in names:  # all end now, before the second is left behind
+            runner.gate(name).opened.set()
+            await until_gone(manager, name)
+
+    monkeypatch.setattr(tasks, "abandon", slowly)
+    async with make_manager(runner, concurrency=len(names), drain_s=0.0) as manager:
+        for name in names:
+            await manager.submit(new_task(name))
+            await runner.gate(name).until_entered()
+    assert (manager.stuck, abandoned[0]) == (False, "ok-left")
+    rows = [await tasks.get(name) for name in names]
+    assert [(row.status, row.result is None) for row in rows] == [
+        ("training", True),  # its result came when it was no longer its task's run
+        ("completed", False),
+        ("pending", True),
+    ]
+    (again,) = await tasks.requeue_running("next")
+    assert (again.task_id, again.status, again.crashes) == ("ok-left", "pending", 0)
 
 
 async def test_leaving_is_whole_even_if_the_caller_is_cancelled_meanwhile(

@@ -8,10 +8,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import anyio
+
+from ktrdr_mcp.errors import KtrdrError, shown, single
 
 log = logging.getLogger(__name__)
 
@@ -53,3 +55,25 @@ def ends_at_once(stopped: asyncio.Future[None]) -> Callable[[], None]:
         stopped.remove_done_callback(end)
 
     return begun
+
+
+@contextlib.contextmanager
+def defects_end_it() -> Iterator[None]:
+    """Ends this process, which has a laboratory, at an error that nobody foresaw.
+
+    A training may be left inside a step of torch then, and would abort the interpreter's own exit:
+    the process would seem to have crashed, and its code would say nothing of the error.
+
+    Raises:
+        KtrdrError: as the block raised it, also in a group.
+        OSError: likewise; the command line can say what it means.
+    """
+    try:
+        yield
+    except Exception as group:
+        error = single(group)
+        if isinstance(error, (KtrdrError, OSError)):
+            raise
+        told = f"{type(error).__name__}: {shown(str(error), 200)}"
+        log.exception("A defect of ktrdr-mcp ends this process: %s", told)
+        end_process(1)

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 import anyio
 
 from ktrdr_mcp.app.announcing import Announced, announced
-from ktrdr_mcp.app.ending import end_process, ends_at_once, termination
+from ktrdr_mcp.app.ending import defects_end_it, end_process, ends_at_once, termination
 from ktrdr_mcp.app.launching import bound_log
 from ktrdr_mcp.app.settling import settle
 from ktrdr_mcp.errors import InvalidRequest, KtrdrError, WorkspaceLocked, shown
@@ -50,9 +50,10 @@ async def run_lab(workspace: Workspace) -> NoReturn:
     try:
         idle_s = idle_limit_s(os.environ)
         announcing = announced(workspace, kind="detached", stop=stop.set, begun=begun)
-        async with announcing as opened:
-            settle()
-            await until_the_end(workspace, opened, stop, idle_s)
+        with defects_end_it():
+            async with announcing as opened:
+                settle()
+                await until_the_end(workspace, opened, stop, idle_s)
     except WorkspaceLocked:
         raise
     except KtrdrError as error:

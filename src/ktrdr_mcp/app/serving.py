@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import NoReturn
 
 from ktrdr_mcp.app.announcing import announced
-from ktrdr_mcp.app.ending import end_process, ends_at_once, termination
+from ktrdr_mcp.app.ending import defects_end_it, end_process, ends_at_once, termination
 from ktrdr_mcp.app.reaching import Reaching, connect
 from ktrdr_mcp.app.settling import settle
 from ktrdr_mcp.app.stopping import stop_lab
@@ -41,11 +40,10 @@ async def serve_stdio(workspace: Workspace, *, in_process: bool = False) -> NoRe
         await asyncio.sleep(0)  # so that the laboratory starts while this process imports
         end_process(await speak(reaching.lab, stopped))
     begun = ends_at_once(stopped)
-    async with AsyncExitStack() as stack:
-        opening = connect(workspace, in_process=True, begun=begun)
-        lab = await stack.enter_async_context(opening)
-        begun()  # also where another process has the laboratory
-        code = await speak(lab, stopped)
+    with defects_end_it():
+        async with connect(workspace, in_process=True, begun=begun) as lab:
+            begun()  # also where another process has the laboratory
+            code = await speak(lab, stopped)
     end_process(code)
 
 
@@ -102,8 +100,9 @@ async def serve_http(
     begun = ends_at_once(stopped)
     if (owner := await stop_lab(workspace)) is not None:
         log.info("Takes over from the laboratory in the background, process %d", owner.pid)
-    async with announced(workspace, rules, listener, kind="serve", begun=begun):
-        settle()
-        log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
-        await stopped
+    with defects_end_it():
+        async with announced(workspace, rules, listener, kind="serve", begun=begun):
+            settle()
+            log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
+            await stopped
     end_process(0)

@@ -24,7 +24,7 @@ from ktrdr_mcp.cli.serve import serve
 from ktrdr_mcp.cli.session import in_process, in_process_option, json_option
 from ktrdr_mcp.cli.strategies import strategies
 from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
-from ktrdr_mcp.errors import InvalidRequest
+from ktrdr_mcp.errors import InvalidRequest, single
 from ktrdr_mcp.paths import Workspace, find_workspace
 
 
@@ -52,7 +52,7 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except BaseExceptionGroup as group:
-            raise endings.single(group) from None
+            raise single(group) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which one meets them."""

@@ -133,13 +133,6 @@ def meaning_of(error: Exception) -> KtrdrError:
     )
 
 
-def single(error: BaseException) -> BaseException:
-    """What a task group wrapped, if it is one exception alone."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
 def discard_output() -> None:
     """Lets the interpreter flush into nothing at its exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -38,7 +38,7 @@ from ktrdr_mcp.errors.asking import (
     TaskNotCompleted,
     TaskNotFound,
 )
-from ktrdr_mcp.errors.base import KtrdrError, kinds_by_code
+from ktrdr_mcp.errors.base import KtrdrError, kinds_by_code, single
 from ktrdr_mcp.errors.refusals import (
     BodyTooLarge,
     HostRefused,
@@ -102,4 +102,5 @@ __all__ = [
     "did_you_mean",
     "kinds_by_code",
     "shown",
+    "single",
 ]

@@ -37,3 +37,10 @@ def kinds_by_code() -> dict[str, type[KtrdrError]]:
         kinds.setdefault(kind.code, kind)
         waiting.extend(kind.__subclasses__())
     return kinds
+
+
+def single(error: BaseException) -> BaseException:
+    """What a task group wrapped, if it is one exception alone."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -256,7 +256,7 @@ class JobManager:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._all_ended()
-        for running in self._running.values():
+        for running in list(self._running.values()):  # some may end meanwhile
             await self._endings.abandon(running.row)
         left = [running.carrier for running in self._running.values()]
         if self._dispatcher is not None:

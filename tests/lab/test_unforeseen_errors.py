@@ -1,0 +1,91 @@
+"""What an error that nobody foresaw does to a process that has a laboratory in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+
+from ktrdr_mcp.app import ending, process, reaching, serving
+from ktrdr_mcp.errors import StorageError
+from ktrdr_mcp.faces import logs
+from ktrdr_mcp.paths import Workspace
+
+pytestmark = pytest.mark.asyncio
+
+PROCESSES = {
+    "detached": process.run_lab,
+    "over HTTP": partial(serving.serve_http, port=0),
+    "over stdio": partial(serving.serve_stdio, in_process=True),
+}
+DEFECT = RuntimeError("of the drain")
+FORESEEN = [StorageError("It is full.", hint=""), PermissionError(13, "Permission denied")]
+
+
+class ProcessEnded(BaseException):
+    """Instead of the end of the process."""
+
+
+def ended(code: int) -> None:
+    """For end_process."""
+    raise ProcessEnded(code)
+
+
+@pytest.fixture
+def lab_that_raises(monkeypatch):
+    """Lets the laboratory raise an error, in a task group, when it is left after a signal."""
+
+    def prepare(error: Exception) -> None:
+        signal = asyncio.Event()
+
+        @asynccontextmanager
+        async def announced(workspace, rules=None, listener=None, *, begun, **options):
+            begun()
+            yield SimpleNamespace(lab=None)
+            if listener is not None:
+                listener.close()
+            raise ExceptionGroup("of the session manager", [error])
+
+        async def speak(lab, stopped) -> int:
+            signal.set()
+            return 0
+
+        monkeypatch.setattr(logs, "configure_logging", lambda: None)  # it is for a whole process
+        monkeypatch.setattr(ending, "end_process", ended)
+        monkeypatch.setattr(serving, "speak", speak)
+        for module in (process, serving, reaching):
+            monkeypatch.setattr(module, "announced", announced)
+        for module in (process, serving):
+            monkeypatch.setattr(module, "termination", signal.wait)
+            monkeypatch.setattr(module, "settle", signal.set)
+
+    return prepare
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+async def test_a_defect_is_logged_and_ends_the_process_at_once(
+    tmp_path, lab_that_raises, caplog, kind
+) -> None:
+    lab_that_raises(DEFECT)
+    with pytest.raises(ProcessEnded) as told:
+        await PROCESSES[kind](Workspace(tmp_path))
+    assert told.value.args == (1,)
+    (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert "defect of ktrdr-mcp" in record.getMessage()
+    assert "RuntimeError: 'of the drain'" in record.getMessage()
+    assert record.exc_info[1].exceptions == (DEFECT,)
+
+
+@pytest.mark.parametrize("error", FORESEEN, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("kind", PROCESSES)
+async def test_an_error_that_has_a_meaning_is_left_to_the_command_line(
+    tmp_path, lab_that_raises, kind, error
+) -> None:
+    lab_that_raises(error)
+    with pytest.raises(ExceptionGroup) as told:
+        await PROCESSES[kind](Workspace(tmp_path))
+    assert told.value.exceptions == (error,)
