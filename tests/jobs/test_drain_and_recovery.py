@@ -14,13 +14,15 @@ import pytest
 from gated_runner import BOUND_S, RESULT, GatedRunner
 
 from ktrdr_mcp.context import Context
-from ktrdr_mcp.errors import Draining
+from ktrdr_mcp.errors import Draining, StorageFull
 from ktrdr_mcp.jobs.executor import Work
 from ktrdr_mcp.jobs.manager import JobManager
 from ktrdr_mcp.store.task_row import Fence, NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 
 pytestmark = pytest.mark.asyncio
+
+MANY = 1_000  # more refusals than a manager that leaves can wait for
 
 Make = Callable[..., JobManager]
 New = Callable[..., NewTask]
@@ -143,6 +145,31 @@ async def test_runs_that_end_while_others_are_left_behind_end_as_usual(
     ]
     (again,) = await tasks.requeue_running("next")
     assert (again.task_id, again.status, again.crashes) == ("ok-left", "pending", 0)
+
+
+async def test_leaving_does_not_wait_for_a_disk_that_takes_no_outcome(
+    make_manager: Make, runner: GatedRunner, new_task: New, tasks: TaskStore, monkeypatch
+) -> None:
+    refusals = 0
+
+    async def refused(*_: Any) -> bool:
+        nonlocal refusals
+        refusals += 1
+        if refusals > MANY:
+            return True  # so that a manager that never gives up ends too
+        for _ in range(3):
+            await asyncio.sleep(0)  # in which a manager that leaves cancels it
+        raise StorageFull("No space left.", hint="Free disk space.")
+
+    monkeypatch.setattr(tasks, "move", refused)
+    runner.gate("ok").opened.set()
+    async with make_manager(runner, drain_s=0.0) as manager:
+        await manager.submit(new_task("ok"))
+        while not refusals:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert refusals < MANY
+    monkeypatch.undo()
+    assert [row.status for row in await tasks.requeue_running("the next one")] == ["pending"]
 
 
 async def test_leaving_is_whole_even_if_the_caller_is_cancelled_meanwhile(

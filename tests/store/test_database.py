@@ -22,6 +22,7 @@ from ktrdr_mcp.store.migrate import read_migrations
 from ktrdr_mcp.store.registry import ModelRegistry
 from ktrdr_mcp.store.sqlite_errors import sqlite_errors
 from ktrdr_mcp.store.tasks import TaskStore
+from ktrdr_mcp.store.uninterrupted import uninterrupted
 
 pytestmark = pytest.mark.asyncio
 
@@ -349,3 +350,27 @@ async def test_a_disk_that_is_full_at_the_end_does_not_look_like_damage_at_the_n
     monkeypatch.undo()
     again = await Database.open(path)
     await again.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_caller_that_is_cancelled_hears_of_it_whether_the_work_succeeds_or_fails(
+    fails: bool,
+) -> None:
+    inside, ends = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        inside.set()
+        await ends.wait()
+        if fails:
+            raise StorageFull("No space left.", hint="Free disk space.")
+
+    caller = asyncio.create_task(uninterrupted(work()))
+    await inside.wait()
+    caller.cancel()
+    await asyncio.sleep(0)
+    assert not caller.done()
+    ends.set()
+    with pytest.raises(asyncio.CancelledError) as told:
+        await caller
+    assert isinstance(told.value.__cause__, StorageFull) == fails

@@ -17,7 +17,9 @@ async def uninterrupted(work: Coroutine[Any, Any, Value]) -> Value:
     Returns:
         what the work returned.
     Raises:
-        CancelledError: the caller was cancelled; the work has ended nevertheless.
+        CancelledError: the caller was cancelled; the work has ended nevertheless, or failed, which
+            is the error's cause. A caller that tries again would else never hear that it must end.
+        BaseException: the work's own failure.
     """
     task = asyncio.ensure_future(work)
     interruption: asyncio.CancelledError | None = None
@@ -30,6 +32,4 @@ async def uninterrupted(work: Coroutine[Any, Any, Value]) -> Value:
             break  # the work's own failure, raised again below
     if interruption is None or task.cancelled():
         return task.result()
-    if (failure := task.exception()) is not None:
-        raise failure
-    raise interruption
+    raise interruption from task.exception()
