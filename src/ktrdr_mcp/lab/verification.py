@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -32,13 +33,14 @@ def verify(workspace: Workspace) -> Iterator[Finding]:
     Yields:
         what is wrong or worth knowing, then one finding that counts what is whole.
     """
+    results = set(tasks_with_bundles(workspace))  # first: what ends meanwhile has a row by then
     try:
         content = content_of(workspace)
     except KtrdrError as error:
         yield Finding("database", "wrong", error.message, error.hint)
         return
     wrong = 0
-    for finding in findings(workspace, content):
+    for finding in chain(findings(workspace, content), unknown_results(content, results)):
         wrong += finding.state == "wrong"
         yield finding
     if not wrong:
@@ -63,7 +65,6 @@ def findings(workspace: Workspace, content: reading.Content) -> Iterator[Finding
     for model in content.models:
         yield from version(workspace, model)
     yield from unregistered(workspace, {row.path for row in content.models})
-    yield from unknown_results(workspace, {row.task_id for row in content.tasks})
     for folder in places_of_staging(workspace):
         for leftover in folder.glob(".staging-*"):
             name = workspace.relative(leftover)
@@ -150,8 +151,13 @@ def unregistered(workspace: Workspace, known: set[str]) -> Iterator[Finding]:
             yield Finding("models", "note", f"{name} is not registered.", remedy)
 
 
-def unknown_results(workspace: Workspace, known: set[str]) -> Iterator[Finding]:
-    """Results of tasks that the database does not have."""
-    for name in sorted(set(tasks_with_bundles(workspace)) - known):
+def unknown_results(content: reading.Content, results: set[str]) -> Iterator[Finding]:
+    """Results of tasks that the database does not have.
+
+    Args:
+        content: of the database.
+        results: the ids of all tasks with a result.
+    """
+    for name in sorted(results - {row.task_id for row in content.tasks}):
         text = f"The database does not know the result of task {shown(name)}."
         yield Finding("tasks", "wrong", text, "'ktrdr-mcp doctor --rebuild' takes it in.")
