@@ -176,3 +176,56 @@ class TestEffectiveConfiguration:
         (strategies / "broken.yaml").write_text(text, encoding="utf-8")
         with pytest.raises(InvalidStrategy, match="epochs"):
             trial.spec(strategy="broken")
+
+
+def with_sets(trial, name: str, **sets: str) -> str:
+    """A strategy over two indicators, in the trial's own folder."""
+    lines = [f"  {each}: {text}" for each, text in sets.items()]
+    text = (
+        "indicators: [{name: rsi_14, type: rsi}, {name: sma_20, type: sma, period: 20}]\n"
+        "fuzzy_sets:\n" + "\n".join(lines) + "\n"
+    )
+    folder = trial.root / "strategies"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return name
+
+
+def test_a_strategy_of_which_no_feature_varies_is_refused_with_the_range_of_its_values(
+    trial, noise
+) -> None:
+    dead = with_sets(
+        trial,
+        "dead",
+        rsi_14="{low: [-9, -5, -1]}",
+        sma_20="{low: [50, 100, 150], high: [200, 300, 400]}",
+    )
+    with pytest.raises(InvalidStrategy, match="No feature of strategy 'dead' varies") as told:
+        trial.prepare(noise, strategy=dead)
+    assert "rsi_14 runs from" in told.value.message
+    assert "sma_20 runs from" in told.value.message
+    assert "auto" in told.value.hint
+
+
+def test_features_that_never_vary_are_named_with_the_range_of_their_indicator(trial, noise) -> None:
+    half = with_sets(
+        trial,
+        "half",
+        rsi_14="auto",
+        sma_20="{low: [50, 100, 150], near: [0.5, 1, 1.5], high: [200, 300, 400]}",
+    )
+    prepared = trial.prepare(noise, strategy=half)
+    (warning,) = [text for text in prepared.warnings if "never var" in text]
+    train = prepared.split.train
+    average = np.convolve(noise.close, np.ones(20) / 20, "valid")
+    ratio = (noise.close[19:] / average)[train - 19]
+    ratio = ratio if f"{ratio.min():.4g}" in warning else 1 / ratio
+    assert warning == (
+        "Features sma_20_low, sma_20_high never vary on the training rows: sma_20 runs from"
+        f" {ratio.min():.4g} to {ratio.max():.4g} there."
+    )
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_features_of_our_strategies_vary(trial, noise, strategy) -> None:
+    assert not [text for text in trial.prepare(noise, strategy=strategy).warnings if "var" in text]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ktrdr_mcp.errors import DataInvalid
 from ktrdr_mcp.features.indicator import Floats
@@ -68,5 +69,9 @@ def fit(values: Floats, kind: Scaling) -> Scaler:
             "A feature is too large to be scaled.",
             hint="Leave out raw: true and crisp for indicators with huge values.",
         )
-    constant = np.ptp(values, axis=0) <= ROUNDING * np.abs(values).max(axis=0)
-    return Scaler(kind, shift, np.where(constant, 1.0, scale))
+    return Scaler(kind, shift, np.where(constant(values), 1.0, scale))
+
+
+def constant(values: Floats) -> NDArray[np.bool_]:
+    """Which columns of float64[n, f] do not vary but by rounding."""
+    return np.asarray(np.ptp(values, axis=0) <= ROUNDING * np.abs(values).max(axis=0))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.features import build
-from ktrdr_mcp.features.scaling import Scaler, fit
+from ktrdr_mcp.features.scaling import Scaler, constant, fit
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.strategy import Strategy
 
@@ -46,6 +46,7 @@ class View:
 
     strategy: Strategy  # every fuzzy set explicit
     feature_names: tuple[str, ...]
+    constant: frozenset[str]  # the features that do not vary on these rows
     scaler: Scaler
     features: npt.NDArray[np.float64]  # (bars, features), scaled; NaN in the warm-up
 
@@ -91,4 +92,5 @@ def view_of(dataset: Dataset, train_rows: Integers) -> View:
     fitted = build.fit_fuzzy(dataset.table, dataset.strategy, train_rows)
     names, values = build.feature_matrix(dataset.table, fitted)
     scaler = fit(values[train_rows], fitted.features.scaling)
-    return View(fitted, names, scaler, scaler.transform(values))
+    still = frozenset(np.array(names)[constant(values[train_rows])].tolist())
+    return View(fitted, names, still, scaler, scaler.transform(values))

@@ -15,6 +15,7 @@ from ktrdr_mcp.data.moments import moment_text, parse_moment
 from ktrdr_mcp.errors import NotEnoughData
 from ktrdr_mcp.learn.evaluate import CLASSES, class_shares
 from ktrdr_mcp.learn.split import Split, chronological
+from ktrdr_mcp.research import still_features
 from ktrdr_mcp.research.dataset import Dataset, Rows, View, dataset_of, view_of
 from ktrdr_mcp.research.spec import SeriesSpec, TrainingSpec
 
@@ -58,10 +59,12 @@ def prepare(spec: TrainingSpec, bar_sources: sources.BarSources) -> Prepared:
     split = chronological(rows.usable, dataset.end, config.validation_split, config.test_split)
     require_rows(rows, split)
     require_classes(dataset.label[split.train])
+    view = view_of(dataset, split.train)
+    warnings += still_features.still(dataset, view, split.train)
     return Prepared(
         dataset=dataset,
         split=split,
-        view=view_of(dataset, split.train),
+        view=view,
         used=data_used(bars, rows, split, dataset.label, loaded.source),
         warnings=[*warnings, *loaded.notes],
     )
