@@ -161,3 +161,25 @@ def backtest_probabilities(root: Path, name: str, series: str, bars: pd.DataFram
     built = load_network(root / "models" / strategy["name"] / f"{series}_latest")
     with torch.no_grad():
         return built(torch.from_numpy(features(strategy, bars)[1])).numpy()
+
+
+def passed_signals(
+    strategy: dict[str, Any], probabilities: np.ndarray, time: np.ndarray
+) -> np.ndarray:
+    """+1, 0, -1 as its decision engine passes them on, each one counting as traded.
+
+    Its defaults hold where the strategy file is silent; a backtest's own threshold comes on top.
+    """
+    decisions = strategy.get("decisions", {})
+    modes = strategy.get("orchestrator", {}).get("modes", {})
+    least = decisions.get("confidence_threshold", 0.5)
+    second = modes.get("backtest", {}).get("confidence_threshold") or 0.0
+    hours = decisions.get("filters", {}).get("min_signal_separation", 4)
+    passed, last = [], None
+    for row, moment in zip(probabilities, time.tolist(), strict=True):
+        signal = 1 - int(row.argmax())
+        sure = row.max() >= max(least, second)
+        soon = last is not None and (moment - last) / 3.6e12 < hours
+        passed.append(signal if sure and not soon else 0)
+        last = moment if passed[-1] else last
+    return np.array(passed)

@@ -261,5 +261,5 @@ def test_ktrdrs_own_decision_settings_are_kept(saver) -> None:
     saver.saved("model", "decided", text)
     written = yaml.safe_load(saver.workspace.strategy_file("model").read_text(encoding="utf-8"))
     assert written["decisions"]["confidence_threshold"] == 0.4
-    assert written["decisions"]["filters"] == {"min_signal_separation": 4}
+    assert written["decisions"]["position_awareness"] is True
     assert written["orchestrator"] == {"max_position_size": 0.5}

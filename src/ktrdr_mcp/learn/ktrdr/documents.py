@@ -25,10 +25,11 @@ TRAINING_FIELDS: Final = (
     "early_stopping",
     "class_weights",
 )
-KTRDR_DECISIONS: Final = {  # its own defaults, written out
-    "confidence_threshold": 0.5,
+# What a strategy does not set was measured without; left out, KTRDR would take 0.5 and 4 hours.
+MEASURED_DECISIONS: Final = {
+    "confidence_threshold": 0.0,
     "position_awareness": True,
-    "filters": {"min_signal_separation": 4},
+    "filters": {"min_signal_separation": 0.0},
 }
 HISTORY_FIELDS: Final = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -103,11 +104,25 @@ def strategy_document(
                 "test": test,
             },
         },
-        "decisions": {**KTRDR_DECISIONS, **strategy.decisions},
+        "decisions": {**MEASURED_DECISIONS, **strategy.decisions},
     }
     if strategy.orchestrator:
-        document["orchestrator"] = dict(strategy.orchestrator)
+        document["orchestrator"] = orchestrator(strategy.orchestrator)
     return document
+
+
+def orchestrator(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The section orchestrator, without a second threshold that only KTRDR's backtest would heed.
+
+    Args:
+        settings: the strategy's own.
+    """
+    modes = dict(settings.get("modes", {}))
+    if "backtest" in modes:
+        modes["backtest"] = {
+            key: value for key, value in modes["backtest"].items() if key != "confidence_threshold"
+        }
+    return {**settings, **({"modes": modes} if modes else {})}
 
 
 def ktrdr_names(strategy: Strategy) -> dict[str, str]:
