@@ -41,7 +41,7 @@ METRICS = {
         "best_epoch": 1,
     },
     "test_metrics": {"test_loss": 1.2, "test_accuracy": 0.35},
-    "model_info": {"architecture": "mlp"},
+    "model_info": {"architecture": "mlp", "model_size_mb": 0.01},
 }
 
 

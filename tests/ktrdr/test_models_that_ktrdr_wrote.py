@@ -179,6 +179,8 @@ def test_a_list_shows_them_newest_first_with_their_figures(tmp_path) -> None:
     assert (rows[0].training_accuracy, rows[0].test_accuracy) == (0.61, 0.43)
     assert rows[0].description == "Momentum beside two averages."
     assert rows[0].architecture == "mlp_12_6"
+    parameters = (len(ktrdr_writer.NAMES) + 1) * 12 + 13 * 6 + 7 * 3
+    assert rows[0].model_size_mb == parameters * 4 / 1e6
     assert len({row.model_id for row in rows}) == 3
     assert [row.symbol for row in ktrdr_models.rows(workspace, "MSFT")] == ["MSFT"]
     assert ktrdr_models.names(workspace, "th") == ["theirs"]

@@ -8,10 +8,12 @@ import json
 import numpy as np
 import pytest
 from lab_bench import SHORT, Bench
+from safetensors.numpy import load_file
 
 from ktrdr_mcp.app import open_lab
 from ktrdr_mcp.contract import parse, requests
 from ktrdr_mcp.errors import InvalidRequest, WorkspaceLocked
+from ktrdr_mcp.lab.registering import row_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -67,6 +69,22 @@ async def test_the_same_task_under_the_same_name_is_one_version(bench) -> None:
     assert (await bench.load("model")).model_info.version == 2
     listed = await bench.lab.list_trained_models(parse(requests.ListModels, {}))
     assert [row.version for row in listed.models] == [2, 1]
+
+
+async def test_every_account_of_a_model_gives_the_size_of_its_weights(bench) -> None:
+    task_id = await bench.trained()
+    saved = await bench.save(task_id, "model")
+    directory = bench.workspace.inside(saved.model_path)
+    weights = load_file(directory / "weights.safetensors")
+    size_mb = sum(tensor.nbytes for tensor in weights.values()) / 1e6
+    told = [
+        saved.model_size_mb,
+        (await bench.save(task_id, "model")).model_size_mb,
+        (await bench.performance(task_id)).model_info.model_size_mb,
+        (await bench.lab.model_card("model"))["metrics"]["model_info"]["model_size_mb"],
+        row_of(bench.workspace, directory).model_size_mb,
+    ]
+    assert told == [pytest.approx(size_mb, abs=1e-9)] * len(told)
 
 
 async def test_simultaneous_saves_of_two_tasks_get_two_versions(bench) -> None:

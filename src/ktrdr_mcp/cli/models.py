@@ -125,7 +125,7 @@ def save(workspace: Workspace, task_id: str, name: str, description: str, as_jso
     def show(to: Console, reply: responses.ModelSaved) -> None:
         done = "Saved" if reply.created else "Saved before"
         to.print(Text.assemble((done, "bold green"), f"  {reply.model_name} v{reply.version}"))
-        output.facts(to, {"folder": reply.model_path, "size": f"{reply.model_size_mb:.3f} MB"})
+        output.facts(to, {"folder": reply.model_path, "weights": f"{reply.model_size_mb:.3f} MB"})
 
     reply = with_lab(workspace, lambda lab: lab.save_trained_model(request), quiet=as_json)
     output.answer(reply, as_json, show)

@@ -131,7 +131,7 @@ def row_of(workspace: Workspace, directory: Path) -> ModelRow:
         path=path,
         training_accuracy=about.training_accuracy,
         test_accuracy=about.test_accuracy,
-        model_size_mb=round(bundle.size_megabytes(directory), 6),
+        model_size_mb=round(about.size_mb, 6),
         architecture=about.architecture,
         bundle_sha256="",
         details={ORIGIN: KTRDR},

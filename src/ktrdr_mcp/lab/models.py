@@ -68,7 +68,7 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         path=workspace.relative(published.directory),
         training_accuracy=metrics["training_metrics"]["final_train_accuracy"],
         test_accuracy=metrics["test_metrics"]["test_accuracy"],
-        model_size_mb=round(published.size_mb, 6),
+        model_size_mb=round(metrics["model_info"]["model_size_mb"], 6),
         architecture=metrics["model_info"]["architecture"],
         bundle_sha256=published.sha256,
         details={KTRDR_DETAILS: {"incompatibilities": reasons}},

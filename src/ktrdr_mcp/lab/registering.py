@@ -59,7 +59,6 @@ def described(
     copy = ktrdr_copy.render(verified, bundle.read_history(directory, document), identity)
     reasons = ktrdr_copy.place(workspace, directory, identity.model_name, copy)
     metrics = document["metrics"]
-    size_mb = bundle.size_megabytes(directory) - (directory / CARD).stat().st_size / 1e6
     return ModelRow(
         model_id=card["model_id"],
         model_name=identity.model_name,
@@ -73,7 +72,7 @@ def described(
         path=workspace.relative(directory),
         training_accuracy=metrics["training_metrics"]["final_train_accuracy"],
         test_accuracy=metrics["test_metrics"]["test_accuracy"],
-        model_size_mb=round(size_mb, 6),
+        model_size_mb=round(metrics["model_info"]["model_size_mb"], 6),
         architecture=metrics["model_info"]["architecture"],
         bundle_sha256=durable.sha256_of_file(directory / bundle.DOCUMENT),
         details={KTRDR_DETAILS: {"incompatibilities": reasons}},

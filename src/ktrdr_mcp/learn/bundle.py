@@ -150,11 +150,6 @@ def read_weights(directory: Path) -> dict[str, torch.Tensor]:
         raise corrupted(WEIGHTS, "is not a valid safetensors file") from None
 
 
-def size_megabytes(directory: Path) -> float:
-    """The bytes of all files, in units of 10^6."""
-    return sum(path.stat().st_size for path in directory.iterdir() if path.is_file()) / 1e6
-
-
 def verify(directory: Path, name: str, expected_sha256: str) -> None:
     """Compares a file with its hash. Raises ModelCorrupted."""
     path = regular_file(directory, name, MAX_WEIGHTS_BYTES)

@@ -28,6 +28,15 @@ def parameters_count(widths: Sequence[int]) -> int:
     return sum((before + 1) * after for before, after in itertools.pairwise(widths))
 
 
+def weights_megabytes(parameters: int) -> float:
+    """The size of a network's weights and biases, in units of 10^6 bytes.
+
+    Args:
+        parameters: how many there are.
+    """
+    return parameters * FLOAT_BYTES / 1e6
+
+
 def training_bytes(widths: Sequence[int], batch_rows: int, rows: int, networks: int = 1) -> int:
     """An upper estimate of a training's memory in bytes.
 

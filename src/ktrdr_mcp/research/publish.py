@@ -21,11 +21,10 @@ BUNDLE = (bundle.WEIGHTS, bundle.HISTORY, bundle.DOCUMENT)
 
 @dataclass(frozen=True)
 class Published:
-    """Where a model lies and what it weighs."""
+    """Where a model lies and what it is."""
 
     directory: Path
     version: int
-    size_mb: float  # of 10^6 bytes: the bundle and KTRDR's files
     sha256: str  # of bundle.json
     document: dict[str, Any]
     copy: Copy  # KTRDR's
@@ -108,7 +107,6 @@ def published(
     return Published(
         directory,
         version,
-        bundle.size_megabytes(source) + sum(map(len, copy.files.values())) / 1e6,
         durable.sha256_of_file(source / bundle.DOCUMENT),
         verified.document,
         copy,

@@ -12,7 +12,7 @@ import numpy as np
 from ktrdr_mcp.data.moments import moment_text
 from ktrdr_mcp.learn.evaluate import CLASSES, Evaluation, class_shares
 from ktrdr_mcp.learn.judge.baselines import Baselines, baselines
-from ktrdr_mcp.learn.memory import FLOAT_BYTES
+from ktrdr_mcp.learn.memory import weights_megabytes
 from ktrdr_mcp.learn.nets import NetworkShape
 from ktrdr_mcp.learn.train import TrainedNetwork
 from ktrdr_mcp.research.judgement import Judgement, equity_curve
@@ -98,7 +98,7 @@ def training_metrics(outcome: Outcome) -> dict[str, Any]:
 def model_info(shape: NetworkShape) -> dict[str, Any]:
     """The network's size."""
     return {
-        "model_size_mb": shape.parameters_count * FLOAT_BYTES / 1e6,
+        "model_size_mb": weights_megabytes(shape.parameters_count),
         "parameters_count": shape.parameters_count,
         "architecture": shape.architecture,
     }

@@ -62,7 +62,7 @@ class ModelRow:
     path: str  # relative to the workspace
     training_accuracy: float | None
     test_accuracy: float | None
-    model_size_mb: float  # of 10^6 bytes
+    model_size_mb: float  # the weights, in units of 10^6 bytes
     architecture: str
     bundle_sha256: str
     details: dict[str, Any]

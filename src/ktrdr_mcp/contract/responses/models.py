@@ -15,7 +15,7 @@ class ModelSaved(Success):
     model_path: str  # relative to the workspace
     task_id: str
     saved_at: str
-    model_size_mb: float
+    model_size_mb: float  # the weights
     version: int
     created: bool  # false: this task was saved under this name before
     ktrdr_backtest_compatible: bool  # as of the save

@@ -97,7 +97,7 @@ class HeldOutMetrics(Reply):
 class ModelInfo(Reply):
     """The network's size. Megabytes of 10^6 bytes."""
 
-    model_size_mb: float
+    model_size_mb: float  # the weights
     parameters_count: int
     architecture: str
 

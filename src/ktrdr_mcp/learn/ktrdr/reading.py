@@ -18,9 +18,11 @@ from ktrdr_mcp import limits
 from ktrdr_mcp.errors import InvalidStrategy
 from ktrdr_mcp.features.build import feature_names
 from ktrdr_mcp.learn.bundle import Weights, corrupted, regular_file
+from ktrdr_mcp.learn.evaluate import CLASSES
 from ktrdr_mcp.learn.ktrdr import state_dict
 from ktrdr_mcp.learn.ktrdr.conventions import CONFIG, FEATURES, METADATA, METRICS
 from ktrdr_mcp.learn.ktrdr.strategy_rules import refused, strategy_of
+from ktrdr_mcp.learn.memory import parameters_count, weights_megabytes
 from ktrdr_mcp.learn.nets import ACTIVATIONS, NetworkShape
 from ktrdr_mcp.strategy import Strategy
 
@@ -32,6 +34,7 @@ class Summary:
     created_at: str  # ISO 8601 UTC with Z
     description: str
     architecture: str
+    size_mb: float  # the weights, in units of 10^6 bytes; 0 if the files do not say their shape
     training_accuracy: float | None
     test_accuracy: float | None
 
@@ -58,9 +61,17 @@ def summary(directory: Path) -> Summary:
         created_at=moment(metadata.get("created_at")),
         description=text[: limits.MAX_DESCRIPTION_CHARACTERS] if isinstance(text, str) else "",
         architecture="_".join(["mlp", *(f"{units}" for units in layers if type(units) is int)]),
+        size_mb=size_megabytes(metadata.get("input_size"), hidden),
         training_accuracy=share(metrics.get("final_train_accuracy")),
         test_accuracy=share(metrics.get("test_accuracy")),
     )
+
+
+def size_megabytes(inputs: Any, hidden: Any) -> float:
+    """The size of a network's weights; 0 if its shape is not one."""
+    if type(inputs) is not int or inputs < 1 or not is_layers(hidden):
+        return 0.0
+    return weights_megabytes(parameters_count((inputs, *hidden, len(CLASSES))))
 
 
 def read(directory: Path, name: str) -> KtrdrModel:
