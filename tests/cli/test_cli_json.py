@@ -106,6 +106,10 @@ def test_strategies_are_listed_shown_and_checked(shop, tmp_path) -> None:
         "sma_20",
         "ema_20",
     ]
+    copy.write_text("indicators: [{name: macd, raw: true}]\nfuzzy_sets: {macd: auto}\n", "utf-8")
+    checked = shop.reply("strategies", "check", str(copy))
+    assert checked["ignored"] == ["indicators.macd.raw"]
+    assert ["price units" in sentence for sentence in checked["warnings"]] == [True]
 
 
 def test_an_error_is_the_one_shape_on_standard_output(shop) -> None:

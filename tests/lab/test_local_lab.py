@@ -112,6 +112,17 @@ async def test_a_start_says_what_the_request_reaches_beyond(bench) -> None:
     assert 0 < started.estimated_duration_minutes < 5
 
 
+async def test_a_start_says_what_its_strategy_computes_otherwise_than_it_seems(bench) -> None:
+    bench.workspace.strategies.mkdir()
+    text = "indicators: [{name: line, type: macd, raw: true}]\nfuzzy_sets: {line: auto}\n"
+    (bench.workspace.strategies / "units.yaml").write_text(text, encoding="utf-8")
+    usual = (await bench.start()).warnings
+    told = (await bench.start(strategy="units")).warnings
+    ignored, units = [warning for warning in told if warning not in usual]
+    assert ignored == "These parts of strategy 'units' have no effect: indicators.line.raw."
+    assert "price units" in units
+
+
 async def test_a_running_training_can_be_watched_and_cancelled(bench) -> None:
     started = await bench.start(config=FOREVER)
     seen = []

@@ -70,6 +70,7 @@ def show_list(to: Console, reply: Mapping[str, Any]) -> None:
 @json_option
 def check(file: Path, as_json: bool) -> None:
     """Check a strategy file as a training would, wherever it lies."""
+    from ktrdr_mcp.features.remarks import remarks, without_effect
     from ktrdr_mcp.lab.file_checks import check_strategy_file
 
     strategy = check_strategy_file(file)
@@ -78,13 +79,15 @@ def check(file: Path, as_json: bool) -> None:
         "name": strategy.name,
         **summary(strategy),
         "training": dict(strategy.training),
-        "ignored": list(strategy.ignored),
+        "ignored": without_effect(strategy),
+        "warnings": remarks(strategy),
     }
 
     def show(to: Console, reply: Mapping[str, Any]) -> None:
         to.print(Text.assemble(("Sound", "bold green"), f"  {reply['name']}"))
         output.facts(to, {name: reply[name] for name in ("description", "indicators", "training")})
-        output.warn(to, [f"{place} has no effect here." for place in reply["ignored"]])
+        ignored = [f"{place} has no effect here." for place in reply["ignored"]]
+        output.warn(to, [*ignored, *reply["warnings"]])
 
     output.answer(reply, as_json, show)
 

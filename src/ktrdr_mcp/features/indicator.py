@@ -58,6 +58,7 @@ class Indicator:
         warm_up: parameters to the number of bars before the first value.
         takes_source: whether it is computed from one price that the strategy may choose.
         problem: parameters to what is wrong with them together, or None.
+        rescaled: whether a feature is something else than the value, so that raw means something.
     """
 
     type: str
@@ -67,6 +68,7 @@ class Indicator:
     warm_up: Callable[[Parameters], int]
     takes_source: bool = True
     problem: Callable[[Parameters], str | None] = lambda _: None
+    rescaled: bool = False
 
 
 INDICATORS: Final[dict[str, Indicator]] = {}
@@ -78,6 +80,7 @@ def indicator(
     *,
     warm_up: Callable[[Parameters], int],
     problem: Callable[[Parameters], str | None] = lambda _: None,
+    rescaled: bool = False,
     **parameters: Parameter,
 ) -> Callable[[SingleOutput], SingleOutput]:
     """Makes a function of (bars, source prices, parameters) known as an indicator.
@@ -86,6 +89,7 @@ def indicator(
         name: the word in a strategy.
         warm_up: parameters to the number of bars before the first value.
         problem: parameters to what is wrong with them together, or None.
+        rescaled: as Indicator describes it.
         parameters: what it takes.
     """
 
@@ -94,7 +98,13 @@ def indicator(
             return (function(bars, source, params),)
 
         INDICATORS[name] = Indicator(
-            name, parameters, (name,), compute, warm_up=warm_up, problem=problem
+            name,
+            parameters,
+            (name,),
+            compute,
+            warm_up=warm_up,
+            problem=problem,
+            rescaled=rescaled,
         )
         return function
 

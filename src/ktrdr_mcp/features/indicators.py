@@ -44,14 +44,24 @@ def rsi(bars: Bars, source: Floats, params: Parameters) -> Output:
     return Output(value, value)
 
 
-@indicator("sma", warm_up=lambda params: int(params["period"]) - 1, period=period_bars(20))
+@indicator(
+    "sma",
+    warm_up=lambda params: int(params["period"]) - 1,
+    rescaled=True,
+    period=period_bars(20),
+)
 def sma(bars: Bars, source: Floats, params: Parameters) -> Output:
     """Simple moving average, in price units; fuzzified as close / average."""
     average = pd.Series(source).rolling(params["period"]).mean().to_numpy()
     return ratio_to(average, bars)
 
 
-@indicator("ema", warm_up=lambda params: int(params["period"]) - 1, period=period_bars(20))
+@indicator(
+    "ema",
+    warm_up=lambda params: int(params["period"]) - 1,
+    rescaled=True,
+    period=period_bars(20),
+)
 def ema(bars: Bars, source: Floats, params: Parameters) -> Output:
     """Exponential moving average, in price units; fuzzified as close / average.
 

@@ -145,6 +145,12 @@ def check(strategy: Strategy) -> tuple[Resolved, ...]:
     return resolved
 
 
+def used_indicators(strategy: Strategy) -> list[Resolved]:
+    """The indicators that features are made of."""
+    named = {each.indicator_output for each in strategy.fuzzy_inputs}
+    return [each for each in check(strategy) if named.intersection(each.outputs)]
+
+
 def features_of(each: FuzzyInput) -> tuple[str, ...]:
     """The names of the features that one fuzzy input makes."""
     if each.sets == "crisp":

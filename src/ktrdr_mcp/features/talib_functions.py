@@ -64,11 +64,11 @@ def function(name: str) -> Indicator:
     info = Function(name).info
     inputs = input_columns(info["input_names"])
     parameters = {key: parameter(key, default) for key, default in info["parameters"].items()}
+    exponents = [price_exponent(name, output, info) for output in info["output_names"]]
 
     def compute(bars: Bars, source: Floats, params: Parameters) -> tuple[Output, ...]:
         arrays = [source if column == "price" else getattr(bars, column) for column in inputs]
         values = called(name, [contiguous(array) for array in arrays], params)
-        exponents = [price_exponent(name, output, info) for output in info["output_names"]]
         return tuple(
             Output(value, value / bars.close**exponent if exponent else value)
             for value, exponent in zip(values, exponents, strict=True)
@@ -82,6 +82,7 @@ def function(name: str) -> Indicator:
         warm_up=lambda params: lookback(name, params),
         takes_source="price" in inputs,
         problem=lambda params: refused_parameters(name, len(inputs), params),
+        rescaled=any(exponents),
     )
 
 

@@ -12,6 +12,7 @@ from ktrdr_mcp import durable
 from ktrdr_mcp.contract.config import EffectiveConfig
 from ktrdr_mcp.contract.requests import StartTraining
 from ktrdr_mcp.data.sources import BarSources
+from ktrdr_mcp.features.remarks import remarks, without_effect
 from ktrdr_mcp.learn import memory
 from ktrdr_mcp.learn.devices import device_named
 from ktrdr_mcp.learn.evaluate import CLASSES
@@ -84,7 +85,7 @@ def accepted(prepared: Prepared, duration_s: float, warnings: Sequence[str]) -> 
     """What the acknowledgement says; stored, so that repeating a start repeats the answer."""
     return {
         "data": prepared.used.model_dump(),
-        "warnings": [*prepared.warnings, *ignored(prepared.view.strategy), *warnings],
+        "warnings": [*prepared.warnings, *of_strategy(prepared.view.strategy), *warnings],
         "duration_s": duration_s,
     }
 
@@ -109,12 +110,11 @@ def too_short(prepared: Prepared, config: EffectiveConfig, folds: int) -> list[s
     return warnings
 
 
-def ignored(strategy: Strategy) -> list[str]:
-    """A warning that names the parts of a strategy without an effect, if there are any."""
-    places = ", ".join(strategy.ignored)
-    return (
-        [f"These parts of strategy '{strategy.name}' have no effect: {places}."] if places else []
-    )
+def of_strategy(strategy: Strategy) -> list[str]:
+    """A warning of the parts of a strategy without an effect, and what it computes."""
+    places = ", ".join(without_effect(strategy))
+    ignored = f"These parts of strategy '{strategy.name}' have no effect: {places}."
+    return [*([ignored] if places else []), *remarks(strategy)]
 
 
 def new_task_id() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ktrdr_mcp.features.registry import Resolved, check
+from ktrdr_mcp.features.registry import Resolved, used_indicators
 from ktrdr_mcp.learn.ktrdr.conventions import LARGEST_PERIODS, RATIOS
 from ktrdr_mcp.strategy import FuzzyInput, Strategy
 
@@ -27,12 +27,6 @@ def incompatibilities(strategy: Strategy) -> list[str]:
         left = len(found) - MAX_SENTENCES + 1
         return [*found[: MAX_SENTENCES - 1], f"There are {left} more reasons of these kinds."]
     return found
-
-
-def used_indicators(strategy: Strategy) -> list[Resolved]:
-    """The indicators that features are made of; KTRDR has no use for the others."""
-    named = {each.indicator_output for each in strategy.fuzzy_inputs}
-    return [each for each in check(strategy) if named.intersection(each.outputs)]
 
 
 def of_indicator(each: Resolved) -> list[str]:

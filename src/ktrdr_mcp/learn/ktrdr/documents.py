@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from ktrdr_mcp.learn.ktrdr.compatibility import used_indicators
+from ktrdr_mcp.features.registry import used_indicators
 from ktrdr_mcp.learn.ktrdr.conventions import LARGEST_PERIODS
 from ktrdr_mcp.strategy import FuzzyInput, IndicatorSpec, Strategy
 
