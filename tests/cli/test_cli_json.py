@@ -106,10 +106,13 @@ def test_strategies_are_listed_shown_and_checked(shop, tmp_path) -> None:
         "sma_20",
         "ema_20",
     ]
-    copy.write_text("indicators: [{name: macd, raw: true}]\nfuzzy_sets: {macd: auto}\n", "utf-8")
+    text = "version: 1\nindicators: [{name: macd, raw: true}]\nfuzzy_sets: {macd: auto}\n"
+    copy.write_text(text, encoding="utf-8")
     checked = shop.reply("strategies", "check", str(copy))
-    assert checked["ignored"] == ["indicators.macd.raw"]
-    assert ["price units" in sentence for sentence in checked["warnings"]] == [True]
+    assert checked["ignored"] == ["version", "indicators.macd.raw"]
+    default, units = checked["warnings"]
+    assert "KTRDR takes model.features.include_price_context" in default
+    assert "price units" in units
 
 
 def test_an_error_is_the_one_shape_on_standard_output(shop) -> None:

@@ -115,11 +115,15 @@ async def test_a_start_says_what_the_request_reaches_beyond(bench) -> None:
 async def test_a_start_says_what_its_strategy_computes_otherwise_than_it_seems(bench) -> None:
     bench.workspace.strategies.mkdir()
     text = "indicators: [{name: line, type: macd, raw: true}]\nfuzzy_sets: {line: auto}\n"
-    (bench.workspace.strategies / "units.yaml").write_text(text, encoding="utf-8")
+    written = f"version: 1\n{text}"
+    (bench.workspace.strategies / "units.yaml").write_text(written, encoding="utf-8")
     usual = (await bench.start()).warnings
     told = (await bench.start(strategy="units")).warnings
-    ignored, units = [warning for warning in told if warning not in usual]
-    assert ignored == "These parts of strategy 'units' have no effect: indicators.line.raw."
+    ignored, default, units = [warning for warning in told if warning not in usual]
+    assert (
+        ignored == "These parts of strategy 'units' have no effect: version, indicators.line.raw."
+    )
+    assert "KTRDR takes model.features.include_price_context" in default
     assert "price units" in units
 
 

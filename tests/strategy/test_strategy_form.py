@@ -121,6 +121,66 @@ def test_settings_without_effect_are_listed():
     }
 
 
+@pytest.mark.parametrize(
+    ("indicators", "named", "unused"),
+    [
+        ("{name: rsi}, {name: rsi_7, type: rsi}", "rsi_7", ("indicators.rsi",)),
+        ("{name: rsi}, {name: rsi_7, type: rsi}", "rsi", ("indicators.rsi_7",)),
+        (
+            "{name: b, type: talib.BBANDS}, {name: b_up, type: rsi}",
+            "b_upperband",
+            ("indicators.b_up",),
+        ),
+        ("{name: b, type: talib.BBANDS}", "b_upperband", ()),
+    ],
+)
+def test_an_indicator_is_unused_whatever_another_ones_name_begins_with(indicators, named, unused):
+    text = f"indicators: [{indicators}]\nfuzzy_sets: {{{named}: auto}}"
+    assert parse_strategy(text, "s").ignored == unused
+
+
+PRICE, VOLUME = "include_price_context", "include_volume_context"
+KTRDR_WORDS = {
+    "version": 'version: "1.0"',
+    "labels": "training: {labels: {zigzag_threshold: 0.03, label_lookahead: 20}}",
+    "method": "training: {method: supervised}",
+}
+
+
+@pytest.mark.parametrize("word", KTRDR_WORDS)
+@pytest.mark.parametrize(
+    ("features", "named"),
+    [
+        ("{}", [PRICE, VOLUME]),
+        (f"{{{PRICE}: false}}", [VOLUME]),
+        ("{scale_features: true}", [PRICE, VOLUME]),
+    ],
+)
+def test_features_that_ktrdr_makes_unasked_are_noted_in_its_files(word, features, named):
+    text = f"{MINIMAL}{KTRDR_WORDS[word]}\nmodel: {{features: {features}}}"
+    (note,) = parse_strategy(text, "s").notes
+    assert [key for key in (PRICE, VOLUME) if key in note] == named
+    assert "write false" in note
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MINIMAL,
+        f"{MINIMAL}model: {{features: {{scale_features: false}}}}",
+        f'{MINIMAL}version: "1.0"\nmodel: {{features: {{{PRICE}: false, {VOLUME}: false}}}}',
+    ],
+)
+def test_a_file_that_leaves_nothing_to_ktrdrs_defaults_has_no_note(text):
+    assert parse_strategy(text, "s").notes == ()
+
+
+def test_notes_are_no_part_of_what_is_stored():
+    noted = parse_strategy(f'{MINIMAL}version: "1.0"', "s")
+    assert noted.notes
+    assert "notes" not in noted.to_dict()
+
+
 def test_a_minimal_file_sets_nothing_of_the_training():
     strategy = parse_strategy(MINIMAL, "small")
     assert (strategy.training, strategy.features.scaling, strategy.ignored) == ({}, "standard", ())

@@ -102,6 +102,21 @@ REFUSED = {
         "sum to 1",
         "training.data_split",
     ),
+    "nothing left to test": (
+        f"{MINIMAL}training: {{data_split: {{train: 0.8, validation: 0.2}}}}",
+        "training.data_split leaves no rows for test",
+        "training.data_split",
+    ),
+    "nothing left to validate": (
+        f"{MINIMAL}training: {{data_split: {{train: 0.8, test: 0.3}}}}",
+        "training.data_split leaves no rows for validation",
+        "training.data_split",
+    ),
+    "nearly everything left": (
+        f"{MINIMAL}training: {{data_split: {{train: 0.05, validation: 0.05}}}}",
+        "leaves 0.9 of the rows for test",
+        "training.data_split",
+    ),
     "share too large": (
         f"{MINIMAL}training: {{data_split: {{validation: 0.95}}}}",
         "below 0.9",
@@ -121,6 +136,11 @@ REFUSED = {
         f"{MINIMAL}decisions: {{confidence_threshold: 5}}",
         "is 5",
         "decisions.confidence_threshold",
+    ),
+    "part of a bar": (
+        f"{MINIMAL}decisions: {{max_holding_bars: 2.7}}",
+        "decisions.max_holding_bars is 2.7",
+        "decisions.max_holding_bars",
     ),
     "output sets": (
         f"{MINIMAL}decisions: {{fuzzy_outputs: {{bearish: [-2, -1, 0]}}}}",

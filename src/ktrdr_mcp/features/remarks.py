@@ -21,7 +21,7 @@ def without_effect(strategy: Strategy) -> list[str]:
 
 
 def remarks(strategy: Strategy) -> list[str]:
-    """Sentences on what a strategy computes.
+    """Sentences on what a strategy computes, its notes before them.
 
     Args:
         strategy: one that `registry.check` has passed.
@@ -31,4 +31,4 @@ def remarks(strategy: Strategy) -> list[str]:
         f"The type macd (here {', '.join(lines)}) is in price units, as in KTRDR; where prices"
         " change much over the range, use talib.MACD, which is divided by the close."
     )
-    return [in_price_units] if lines else []
+    return [*strategy.notes, *([in_price_units] if lines else [])]

@@ -99,10 +99,14 @@ class Strategy:
     orchestrator: Mapping[str, Any] = field(default_factory=dict)  # likewise
     output_sets: tuple[FuzzySetSpec, ...] = OUTPUT_SETS  # of p(buy) - p(sell)
     ignored: tuple[str, ...] = ()  # dotted places that were read and have no effect
+    # sentences for whoever uses the file, no part of what it says
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The strategy in JSON's types; `from_dict` gives an equal one back."""
-        return cast(dict[str, Any], plain(self))
+        """The strategy in JSON's types, without notes; `from_dict` gives an equal one back."""
+        values = cast(dict[str, Any], plain(self))
+        del values["notes"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -11,7 +11,7 @@ from ktrdr_mcp.limits import (
     MAX_INDICATORS,
 )
 from ktrdr_mcp.paths import strategy_name
-from ktrdr_mcp.strategy import settings, yaml_text
+from ktrdr_mcp.strategy import ktrdr_files, settings, yaml_text
 from ktrdr_mcp.strategy.form import (
     FUZZY_KINDS,
     OUTPUT_SETS,
@@ -35,14 +35,6 @@ SECTIONS: Final = (
     "training",
     "decisions",
     "orchestrator",
-)
-KTRDR_ONLY: Final = (
-    "version",
-    "data",
-    "fitness_metrics",
-    "walk_forward",
-    "risk_management",
-    "backtesting",
 )
 
 
@@ -74,7 +66,8 @@ def parsed(values: object, name: str) -> Strategy:
     ignored: list[str] = []
     root = Section(values, "", ignored)
     refuse_other_forms(root)
-    root.ignore(*KTRDR_ONLY)
+    notes = ktrdr_files.notes(root.left)
+    root.ignore(*ktrdr_files.ROOT_WORDS)
     root.only(*SECTIONS)
     declared = root.text("name", name)
     if declared != name:
@@ -88,7 +81,7 @@ def parsed(values: object, name: str) -> Strategy:
         )
     indicators = all_indicators(root.take("indicators"), ignored)
     inputs = all_fuzzy_inputs(root.section("fuzzy_sets"))
-    ignored += [f"indicators.{each.name}" for each in indicators if not is_used(each, inputs)]
+    ignored += unused_places(indicators, inputs)
     model, features = settings.model_settings(root.section("model"))
     settings.check_fields(model)
     training = settings.training_settings(root.section("training"))
@@ -106,6 +99,7 @@ def parsed(values: object, name: str) -> Strategy:
         orchestrator=settings.orchestrator_settings(root.section("orchestrator")),
         output_sets=output_sets,
         ignored=tuple(ignored),
+        notes=notes,
     )
 
 
@@ -247,7 +241,17 @@ def all_output_sets(decisions: Section) -> tuple[FuzzySetSpec, ...]:
     return sets
 
 
-def is_used(spec: IndicatorSpec, inputs: tuple[FuzzyInput, ...]) -> bool:
-    """Whether a fuzzy input may mean this indicator or one of its outputs."""
-    named = (each.indicator_output for each in inputs)
-    return any(name == spec.name or name.startswith(f"{spec.name}_") for name in named)
+def unused_places(
+    indicators: tuple[IndicatorSpec, ...], inputs: tuple[FuzzyInput, ...]
+) -> list[str]:
+    """The places of indicators that no fuzzy input means.
+
+    An input means the indicator of its name, else that of the longest name which it continues
+    with an underscore and an output.
+    """
+    names = sorted((each.name for each in indicators), key=len, reverse=True)
+    meant = {
+        next((name for name in names if f"{each.indicator_output}_".startswith(f"{name}_")), "")
+        for each in inputs
+    }
+    return [f"indicators.{each.name}" for each in indicators if each.name not in meant]

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from ktrdr_mcp.contract.config import TrainingConfig
 from ktrdr_mcp.contract.parsing import explained
 from ktrdr_mcp.errors import InvalidStrategy, shown
-from ktrdr_mcp.limits import MAX_INDICATOR_PERIOD_BARS
+from ktrdr_mcp.limits import MAX_INDICATOR_PERIOD_BARS, MAX_SPLIT_SHARE
 from ktrdr_mcp.strategy.form import FeatureSettings
+from ktrdr_mcp.strategy.ktrdr_files import TRAINING_WORDS, TRUE_THERE
 from ktrdr_mcp.strategy.section import Section, joined, number, wrong
 
 ARCHITECTURE: Final = {
@@ -40,8 +41,7 @@ PLACES: Final = {  # of the contract's names, where they are not in model.traini
     "test_split": "training.data_split.test",
 }
 NOT_BUILT: Final = {
-    "include_price_context": "the indicators talib.ROC and talib.STDDEV",
-    "include_volume_context": "the indicators talib.CMF and talib.MFI",
+    **{key: f"the indicators {instead}" for key, instead in TRUE_THERE.items()},
     "include_raw_indicators": "the indicator",
 }
 SHARE_SUM_TOLERANCE: Final = 1e-6
@@ -116,7 +116,7 @@ def training_settings(training: Section) -> dict[str, Any]:
         InvalidStrategy: a key is not known, or the shares do not fit together.
     """
     config: dict[str, Any] = {}
-    training.ignore("method", "fitness_metrics", "walk_forward")
+    training.ignore(*TRAINING_WORDS)
     labels = training.section("labels")
     if labels.has("zigzag_threshold"):
         config["labels"] = ktrdr_labels(labels)
@@ -151,16 +151,28 @@ def shares(split: Section) -> dict[str, float]:
     split.end()
     train, validation, test = given.values()
     if train is not None and validation is not None:
-        rest = round(1 - train - validation, 9)
-        if test is not None and abs(test - rest) > SHARE_SUM_TOLERANCE:
+        if test is not None and abs(1 - train - validation - test) > SHARE_SUM_TOLERANCE:
             raise wrong(split.place, "does not sum to 1", "Make the three shares sum to 1.")
-        test = rest
+        test = left_over(split.place, "test", train + validation)
     elif train is not None and test is not None:
-        validation = round(1 - train - test, 9)
+        validation = left_over(split.place, "validation", train + test)
     elif train is not None:
         raise wrong(split.place, "has only train", "Say validation and test.")
     named = {"validation_split": validation, "test_split": test}
     return {name: share for name, share in named.items() if share is not None}
+
+
+def left_over(place: str, name: str, others: float) -> float:
+    """The share that two others leave. Raises InvalidStrategy if it is none."""
+    share = round(1 - others, 9)
+    if 0 < share < MAX_SPLIT_SHARE:
+        return share
+    amount = f"{share:g} of the rows" if share > 0 else "no rows"
+    raise wrong(
+        place,
+        f"leaves {amount} for {name}",
+        f"Make the shares sum to 1, with {name} above 0 and below {MAX_SPLIT_SHARE:g}.",
+    )
 
 
 def check_fields(config: dict[str, Any]) -> None:
@@ -208,10 +220,16 @@ def trading_settings(section: Section) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if section.has("long_only"):
         settings["long_only"] = section.flag("long_only", False)
-    for name, most in (("cost_bps", 1_000), ("max_holding_bars", MAX_INDICATOR_PERIOD_BARS)):
-        value = section.number(name, 1 if name == "max_holding_bars" else 0, most)
-        if value is not None:
-            settings[name] = value
+    cost_bps = section.number("cost_bps", 0, 1_000)
+    if cost_bps is not None:
+        settings["cost_bps"] = cost_bps
+    bars = section.number("max_holding_bars", 1, MAX_INDICATOR_PERIOD_BARS)
+    if bars is not None:
+        if not bars.is_integer():
+            raise wrong(
+                section.at("max_holding_bars"), f"is {bars:g}", "Write a whole number of bars."
+            )
+        settings["max_holding_bars"] = bars
     return settings
 
 
