@@ -213,3 +213,26 @@ def test_a_strategy_file_is_checked_as_a_training_would(run, bars_file) -> None:
     result = run("strategies", "check", str(bad))
     assert result.exit_code == 4
     assert result.stderr.startswith("Error: ")
+
+
+def test_files_of_bars_that_are_passed_over_are_named_with_what_to_do(run, bars_file) -> None:
+    names = ("aapl_1h.csv", "AAPL_1D.csv", "IBM_1h.CSV", "MSFT_1h.csv")
+    for name in names:
+        bars_file(name, folder="workspace/data")
+    link = bars_file("GE_1h.csv", folder="workspace/data")
+    link.symlink_to(link.rename(link.parents[2] / "GE_1h.csv"))
+    told = findings(run("doctor", "--json"))["data"]
+    found = {one["text"].split("'")[1]: one["remedy"] for one in told if one["state"] == "note"}
+    assert found == {
+        "AAPL_1D.csv": "Rename it to AAPL_1d.csv.",
+        "GE_1h.csv": "Put a copy of the file there instead of the link.",
+        "IBM_1h.CSV": "Rename it to IBM_1h.csv.",
+        "aapl_1h.csv": "Rename it to AAPL_1h.csv.",
+    }
+    listed = run("data", "list")
+    assert "'AAPL_1D.csv', which is not read" in " ".join(listed.stdout.split())
+    assert "Rename it to IBM_1h.csv" in run("data", "list", "--symbol", "IBM").stdout
+
+
+def test_a_misnamed_file_is_checked_and_told_its_right_name(run, bars_file) -> None:
+    assert "be called AAPL_1h.csv" in run("data", "check", str(bars_file("aapl_1h.csv"))).stdout

@@ -49,12 +49,14 @@ def list_data(workspace: Workspace, /, as_json: bool, offset: int, **given: Any)
     def show(to: Console, reply: responses.DataSummary) -> None:
         if not reply.series:
             to.print("There are no such bars. Put SYMBOL_TIMEFRAME.csv into data/.")
+            output.warn(to, reply.not_read)
             return
         output.listing(to, SERIES_COLUMNS, [series_cells(one) for one in reply.series])
         show_notes(to, reply.series)
+        output.warn(to, reply.not_read)
         output.more(to, reply.has_more, reply.returned, offset)
 
-    output.answer(data_summary(BarSources(workspace).available(), request), as_json, show)
+    output.answer(data_summary(BarSources(workspace), request), as_json, show)
 
 
 def series_cells(series: responses.SeriesSummary) -> list[object]:

@@ -14,13 +14,20 @@ import numpy as np
 from ktrdr_mcp import limits, paths
 from ktrdr_mcp.data.bars import Bars, LoadedBars, width_ns
 from ktrdr_mcp.data.cache import BarCache, FileState
+from ktrdr_mcp.data.names import (
+    SUFFIXES,
+    NotRead,
+    SeriesName,
+    leads_outside,
+    misspelt,
+    series_name,
+)
 from ktrdr_mcp.data.parquet import read_parquet
 from ktrdr_mcp.data.tables import BarTable, read_csv, unusable
 from ktrdr_mcp.data.validation import checked_bars
 from ktrdr_mcp.durable import storage_errors
-from ktrdr_mcp.errors import DataNotFound, InvalidName, LimitExceeded
+from ktrdr_mcp.errors import DataNotFound, LimitExceeded
 
-SUFFIXES: Final = (".csv", ".parquet")  # where both exist, the first is read
 MEGABYTE_BYTES: Final = 1024**2
 
 
@@ -36,24 +43,36 @@ class WorkspaceFiles:
 
     def series(self) -> set[tuple[str, str]]:
         """The symbol and timeframe of each file whose name says both; no file is opened."""
-        if not self._workspace.data.is_dir():
-            return set()
-        with storage_errors("listing data"):
-            names = sorted(path.name for path in self._workspace.data.iterdir())
-        return {named for name in names if (named := self._named(name)) is not None}
+        return {
+            meant.series
+            for entry, meant in self._listed()
+            if entry.name == meant.file and not self._leads_outside(entry, meant)
+        }
 
-    def _named(self, name: str) -> tuple[str, str] | None:
-        """The series that a file name stands for."""
-        stem, suffix = Path(name).stem, Path(name).suffix
-        symbol, _, timeframe = stem.rpartition("_")
-        if suffix not in SUFFIXES or timeframe not in paths.TIMEFRAME_MINUTES:
-            return None
-        try:
-            exact = paths.symbol(symbol) == symbol
-        except InvalidName:
-            return None
-        inside = exact and self._resolved(symbol, timeframe, suffix) is not None
-        return (symbol, timeframe) if inside else None
+    def not_read(self) -> list[NotRead]:
+        """The files that are meant to be series and are not read, by name; none is opened."""
+        listed = self._listed()
+        names = {entry.name for entry, _ in listed}
+        found = []
+        for entry, meant in listed:
+            if entry.name != meant.file:
+                found.append(misspelt(entry.name, meant, meant.file in names))
+            elif self._leads_outside(entry, meant):
+                found.append(leads_outside(entry.name, meant))
+        return sorted(found, key=lambda one: one.name)
+
+    def _listed(self) -> list[tuple[os.DirEntry[str], SeriesName]]:
+        """Each file whose name means a series."""
+        if not self._workspace.data.is_dir():
+            return []
+        with storage_errors("listing data"), os.scandir(self._workspace.data) as entries:
+            named = [(entry, series_name(entry.name)) for entry in entries]
+        return [(entry, meant) for entry, meant in named if meant is not None]
+
+    def _leads_outside(self, entry: os.DirEntry[str], meant: SeriesName) -> bool:
+        """Whether it is a link that is not followed."""
+        # Only links are resolved: the listing tells them from other files at no cost.
+        return entry.is_symlink() and self._resolved(*meant.series, meant.suffix) is None
 
     def _resolved(self, symbol: str, timeframe: str, suffix: str) -> Path | None:
         """The file itself, symbolic links followed; nothing if it is absent or lies outside."""

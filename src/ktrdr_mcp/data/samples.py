@@ -9,6 +9,7 @@ from typing import Final
 
 from ktrdr_mcp.data.bars import Bars, LoadedBars
 from ktrdr_mcp.data.cache import BarCache, FileState
+from ktrdr_mcp.data.names import NotRead
 from ktrdr_mcp.data.tables import read_csv
 from ktrdr_mcp.data.validation import checked_bars
 from ktrdr_mcp.errors import DataNotFound, StorageError
@@ -45,6 +46,10 @@ class Samples:
     def series(self) -> set[tuple[str, str]]:
         """The symbol and timeframe of each sample."""
         return {(SYMBOL, timeframe) for timeframe in FILES}
+
+    def not_read(self) -> list[NotRead]:
+        """None: what comes with the program is rightly named."""
+        return []
 
     def load(self, symbol: str, timeframe: str) -> LoadedBars:
         """The checked bars of one sample.

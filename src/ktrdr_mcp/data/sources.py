@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -14,6 +14,7 @@ from ktrdr_mcp.data.bars import Bars, LoadedBars, aggregate, is_whole_multiple
 from ktrdr_mcp.data.cache import BarCache
 from ktrdr_mcp.data.files import WorkspaceFiles
 from ktrdr_mcp.data.moments import DAY_NS, moment_text, nanoseconds
+from ktrdr_mcp.data.names import NotRead
 from ktrdr_mcp.data.samples import Samples
 from ktrdr_mcp.errors import (
     DataNotFound,
@@ -26,6 +27,7 @@ from ktrdr_mcp.errors import (
 __all__ = ["BarSources", "LoadedBars", "SeriesSummary", "Source", "select_range"]
 
 SERIES_NAMED: Final = 12
+NOT_READ_NAMED: Final = 3
 
 
 class Source(Protocol):
@@ -37,6 +39,9 @@ class Source(Protocol):
 
     def series(self) -> set[tuple[str, str]]:
         """The symbol and timeframe of each series, without reading any."""
+
+    def not_read(self) -> list[NotRead]:
+        """The files that are meant to be series and are not read, without reading any."""
 
     def load(self, symbol: str, timeframe: str) -> LoadedBars:
         """The checked bars of one of these series. Raises KtrdrError."""
@@ -82,7 +87,9 @@ class BarSources:
         self._sources: tuple[Source, ...] = default if sources is None else tuple(sources)
 
     def load(self, symbol: str, timeframe: str) -> LoadedBars:
-        """A series as stored, else aggregated from the widest narrower one.
+        """A series of the first source that has it: as stored, else from narrower bars.
+
+        One source gives all timeframes that it can, so that those of a symbol fit together.
 
         Args:
             symbol: a symbol, in any case.
@@ -94,25 +101,37 @@ class BarSources:
         """
         symbol, timeframe = paths.symbol(symbol), paths.timeframe(timeframe)
         for source in self._sources:
-            if (symbol, timeframe) in source.series():
-                return own_notes(source.load(symbol, timeframe))
-        for source in self._sources:
-            stored = [found for name, found in source.series() if name == symbol]
-            narrower = [found for found in stored if is_whole_multiple(timeframe, found)]
-            if narrower:
-                widest = max(narrower, key=paths.TIMEFRAME_MINUTES.__getitem__)
-                return aggregated(source.load(symbol, widest), timeframe)
+            origin = origin_of(symbol, timeframe, source.series())
+            if origin is not None:
+                loaded = source.load(symbol, origin)
+                bars = loaded if origin == timeframe else aggregated(loaded, timeframe)
+                passed_over = [one for one in self.not_read(symbol) if serves(one, timeframe)]
+                return with_notes(bars, [str(one) for one in passed_over[:NOT_READ_NAMED]])
         raise self._not_found(symbol, timeframe)
 
+    def not_read(self, symbol: str | None = None) -> list[NotRead]:
+        """The files that are meant to be series and are not read.
+
+        Args:
+            symbol: only those of this symbol.
+        """
+        found = [one for source in self._sources for one in source.not_read()]
+        return [one for one in found if symbol in {None, one.meant.symbol}]
+
     def available(self) -> list[SeriesSummary]:
-        """Every stored series, by symbol and then by timeframe; each is read and checked."""
+        """Every stored series, by symbol and then by timeframe; each is read and checked.
+
+        Those of a later source that `load` would take from an earlier one are left out.
+        """
         return [summary(source, *series) for series, source in self._stored()]
 
     def _stored(self) -> Iterator[tuple[tuple[str, str], Source]]:
         """Each series with the source that it is read from, in the order of `available`."""
         owners: dict[tuple[str, str], Source] = {}
         for source in self._sources:
-            owners = dict.fromkeys(source.series(), source) | owners
+            earlier = set(owners)
+            found = [one for one in source.series() if origin_of(*one, earlier) is None]
+            owners |= dict.fromkeys(found, source)
         yield from sorted(owners.items(), key=lambda item: sorting_key(*item[0]))
 
     def _not_found(self, symbol: str, timeframe: str) -> DataNotFound:
@@ -123,9 +142,11 @@ class BarSources:
         listed = ", ".join(" ".join(series) for series in (same or stored)[:SERIES_NAMED])
         more = len(same or stored) - SERIES_NAMED
         there_is = f"{listed}{f' and {more} more' if more > 0 else ''}" if listed else "no data"
+        not_read = [str(one) for one in self.not_read(symbol)[:NOT_READ_NAMED]]
+        other = [f"Or put data/{symbol}_{timeframe}.csv into the workspace."]
         return DataNotFound(
             f"There are no bars of {symbol} {timeframe}.{suggestion}",
-            hint=f"There is {there_is}. Or put data/{symbol}_{timeframe}.csv into the workspace.",
+            hint=" ".join([*not_read, f"There is {there_is}.", *([] if not_read else other)]),
             field="timeframe" if same else "symbol",
         )
 
@@ -135,9 +156,29 @@ def sorting_key(symbol: str, timeframe: str) -> tuple[str, int]:
     return symbol, paths.TIMEFRAME_MINUTES[timeframe]
 
 
-def own_notes(loaded: LoadedBars) -> LoadedBars:
-    """The same bars with a list of notes that the caller may add to."""
-    return LoadedBars(loaded.bars, loaded.source, list(loaded.notes))
+def origin_of(symbol: str, timeframe: str, stored: Set[tuple[str, str]]) -> str | None:
+    """The stored timeframe that a series is read or aggregated from: the widest that will do.
+
+    Args:
+        symbol: of the series.
+        timeframe: of the series.
+        stored: symbol and timeframe of each stored series.
+    """
+    if (symbol, timeframe) in stored:
+        return timeframe
+    of_symbol = [found for name, found in stored if name == symbol]
+    narrower = [found for found in of_symbol if is_whole_multiple(timeframe, found)]
+    return max(narrower, key=paths.TIMEFRAME_MINUTES.__getitem__, default=None)
+
+
+def serves(one: NotRead, timeframe: str) -> bool:
+    """Whether bars of a timeframe could be read or made from a file, if it were read."""
+    return origin_of(one.meant.symbol, timeframe, {one.meant.series}) is not None
+
+
+def with_notes(loaded: LoadedBars, notes: list[str]) -> LoadedBars:
+    """The same bars with more notes, in a list that the caller may add to."""
+    return LoadedBars(loaded.bars, loaded.source, [*loaded.notes, *notes])
 
 
 def aggregated(loaded: LoadedBars, timeframe: str) -> LoadedBars:

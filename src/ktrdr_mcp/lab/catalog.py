@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ktrdr_mcp.contract import requests, responses
 from ktrdr_mcp.data import sources as data
 from ktrdr_mcp.data.moments import moment_text
@@ -12,18 +10,31 @@ from ktrdr_mcp.strategy import StrategyLibrary
 
 
 def data_summary(
-    available: Sequence[data.SeriesSummary], request: requests.SummarizeData
+    sources: data.BarSources, request: requests.SummarizeData
 ) -> responses.DataSummary:
-    """A page of the series that there are.
+    """A page of the series that there are, and the first files that are passed over.
 
     Args:
-        available: every series.
+        sources: where bars come from.
         request: which symbol and which page.
     """
-    chosen = [one for one in available if request.symbol in {None, one.symbol}]
+    chosen = [one for one in sources.available() if request.symbol in {None, one.symbol}]
     stop = request.offset + request.limit
     page = [series_summary(one) for one in chosen[request.offset : stop]]
-    return responses.DataSummary(series=page, returned=len(page), has_more=len(chosen) > stop)
+    return responses.DataSummary(
+        series=page,
+        returned=len(page),
+        has_more=len(chosen) > stop,
+        not_read=not_read(sources, request.symbol),
+    )
+
+
+def not_read(sources: data.BarSources, symbol: str | None) -> list[str]:
+    """A sentence or two on each of the first files that are passed over, and how many follow."""
+    found = [str(one) for one in sources.not_read(symbol)]
+    others = len(found) - data.NOT_READ_NAMED
+    more = [f"{others} more of data/ not read; ktrdr-mcp doctor names them all."]
+    return [*found[: data.NOT_READ_NAMED], *(more if others > 0 else [])]
 
 
 def series_summary(series: data.SeriesSummary) -> responses.SeriesSummary:

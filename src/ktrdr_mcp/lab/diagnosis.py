@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from ktrdr_mcp.data.names import series_name
 from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.durable import storage_errors
 from ktrdr_mcp.errors import KtrdrError, shown
 from ktrdr_mcp.lab import address
-from ktrdr_mcp.lab.file_checks import check_strategy, series_of
+from ktrdr_mcp.lab.file_checks import check_strategy
 from ktrdr_mcp.lab.ownership import is_owned
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.store import health, reading
@@ -179,9 +180,9 @@ def disk(workspace: Workspace) -> Iterator[Finding]:
 
 
 def data(workspace: Workspace) -> Iterator[Finding]:
-    """Every series, defects included, and files that are none."""
-    sound = 0
-    for series in BarSources(workspace).available():
+    """Every series, defects included, and files that are not read."""
+    sources, sound = BarSources(workspace), 0
+    for series in sources.available():
         if series.defects is None:
             sound += 1
             continue
@@ -192,9 +193,11 @@ def data(workspace: Workspace) -> Iterator[Finding]:
             "Correct the file, or move it out of data/.",
         )
     yield Finding("data", "ok", f"{sound} series can be used")
+    for one in sources.not_read():
+        yield Finding("data", "note", f"{shown(one.name)} is not read: {one.why}.", one.remedy)
     if workspace.data.is_dir():
         names = [each.name for each in workspace.data.iterdir() if each.is_file()]
-        strangers = [name for name in names if not series_of(Path(name).stem)[0]]
+        strangers = [name for name in names if series_name(name) is None]
         yield from not_read("data", strangers, "Bars are read from SYMBOL_TIMEFRAME.csv, .parquet.")
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from ktrdr_mcp import paths
 from ktrdr_mcp.contract import TrainingConfig, responses
-from ktrdr_mcp.data.files import SUFFIXES, opened, read_table, spacing_notes
+from ktrdr_mcp.data.files import opened, read_table, spacing_notes
+from ktrdr_mcp.data.names import SUFFIXES, series_name
 from ktrdr_mcp.data.validation import checked_bars
 from ktrdr_mcp.durable import storage_errors
-from ktrdr_mcp.errors import InvalidName, InvalidRequest, NotFound, shown
+from ktrdr_mcp.errors import InvalidRequest, NotFound, shown
 from ktrdr_mcp.features import registry
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.research.config import effective
@@ -35,12 +36,11 @@ def check_bars(path: Path) -> responses.SeriesSummary:
             f"{name} is no file of bars by its name.",
             hint=f"Bars are read from files that end in {' or '.join(SUFFIXES)}.",
         )
-    symbol, timeframe = series_of(path.stem)
+    symbol, timeframe = series_of(path.name)
     # The decoder of Parquet is a process that gets the name as an argument.
     said = name if name[0].isalnum() else f"File {name}"
     with storage_errors(f"reading {name}"), opened(Path(os.path.realpath(path)), said) as (file, _):
         bars = checked_bars(read_table(file, said), symbol, timeframe or "1m")
-    misnamed = f"To be found, it must lie in data/ and be called SYMBOL_TIMEFRAME{path.suffix}."
     return responses.SeriesSummary(
         symbol=symbol,
         timeframe=timeframe,
@@ -48,19 +48,22 @@ def check_bars(path: Path) -> responses.SeriesSummary:
         first_bar=bars.moment(0),
         last_bar=bars.moment(len(bars) - 1),
         source=name,
-        notes=spacing_notes(bars) if symbol else [misnamed],
+        notes=spacing_notes(bars) if symbol else [misnamed(path)],
         defects=None,
     )
 
 
-def series_of(stem: str) -> tuple[str, str]:
+def series_of(name: str) -> tuple[str, str]:
     """The symbol and timeframe that a file's name says, or two empty texts."""
-    symbol, _, timeframe = stem.rpartition("_")
-    try:
-        exact = paths.symbol(symbol) == symbol and paths.timeframe(timeframe) == timeframe
-    except InvalidName:
-        exact = False
-    return (symbol, timeframe) if exact else ("", "")
+    meant = series_name(name)
+    return meant.series if meant is not None and meant.file == name else ("", "")
+
+
+def misnamed(path: Path) -> str:
+    """What a file must be called to be found."""
+    meant = series_name(path.name)
+    called = f"SYMBOL_TIMEFRAME{path.suffix}" if meant is None else meant.file
+    return f"To be found, it must lie in data/ and be called {called}."
 
 
 def check_strategy_file(path: Path) -> Strategy:

@@ -158,7 +158,7 @@ class LocalLab:
         self, request: requests.SummarizeData
     ) -> responses.DataSummary:
         """See `contract.Lab`."""
-        return data_summary(await in_thread(self._sources.available), request)
+        return await in_thread(data_summary, self._sources, request)
 
     async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
         """See `contract.Lab`."""

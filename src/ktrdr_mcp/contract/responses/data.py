@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from ktrdr_mcp.contract.responses.base import Reply, Success
 
 
@@ -24,3 +26,5 @@ class DataSummary(Success):
     series: list[SeriesSummary]
     returned: int
     has_more: bool
+    # Files that are meant to be series, and what to do with them.
+    not_read: list[str] = Field(default_factory=list)
