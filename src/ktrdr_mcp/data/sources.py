@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Container, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -118,15 +118,24 @@ class BarSources:
         found = [one for source in self._sources for one in source.not_read()]
         return [one for one in found if symbol in {None, one.meant.symbol}]
 
-    def available(self) -> list[SeriesSummary]:
-        """Every stored series, by symbol and then by timeframe; each is read and checked.
+    def series(self) -> list[tuple[str, str]]:
+        """Every stored series, by symbol and then by timeframe; no file is opened.
 
         Those of a later source that `load` would take from an earlier one are left out.
         """
-        return [summary(source, *series) for series, source in self._stored()]
+        return [series for series, _ in self._stored()]
+
+    def available(self, of: Container[tuple[str, str]] | None = None) -> list[SeriesSummary]:
+        """The stored series, in the order of `series`; each is read and checked.
+
+        Args:
+            of: only these; every one by default.
+        """
+        chosen = [one for one in self._stored() if of is None or one[0] in of]
+        return [summary(source, *series) for series, source in chosen]
 
     def _stored(self) -> Iterator[tuple[tuple[str, str], Source]]:
-        """Each series with the source that it is read from, in the order of `available`."""
+        """Each series with the source that it is read from, in the order of `series`."""
         owners: dict[tuple[str, str], Source] = {}
         for source in self._sources:
             earlier = set(owners)
@@ -136,7 +145,7 @@ class BarSources:
 
     def _not_found(self, symbol: str, timeframe: str) -> DataNotFound:
         """The error for a series that is not there."""
-        stored = [series for series, _ in self._stored()]
+        stored = self.series()
         same = [series for series in stored if series[0] == symbol]
         suggestion = "" if same else did_you_mean(symbol, sorted({name for name, _ in stored}))
         listed = ", ".join(" ".join(series) for series in (same or stored)[:SERIES_NAMED])

@@ -14,13 +14,15 @@ def data_summary(
 ) -> responses.DataSummary:
     """A page of the series that there are, and the first files that are passed over.
 
+    Only the files of the page are read: each Parquet file costs the start of a process.
+
     Args:
         sources: where bars come from.
         request: which symbol and which page.
     """
-    chosen = [one for one in sources.available() if request.symbol in {None, one.symbol}]
+    chosen = [one for one in sources.series() if request.symbol in {None, one[0]}]
     stop = request.offset + request.limit
-    page = [series_summary(one) for one in chosen[request.offset : stop]]
+    page = [series_summary(one) for one in sources.available(chosen[request.offset : stop])]
     return responses.DataSummary(
         series=page,
         returned=len(page),
@@ -63,7 +65,7 @@ def completions(
         strategies: where strategies come from.
     """
     if kind == "symbol":
-        names = {one.symbol for one in sources.available()}
+        names = {symbol for symbol, _ in sources.series()}
         prefix = prefix.upper()
     elif kind == "strategy":
         names = set(strategies.names())
