@@ -81,6 +81,22 @@ def test_numbers_are_no_times(tmp_path: Path) -> None:
         checked_bars(table, "P", "1h")
 
 
+def test_the_first_unreadable_time_is_told_by_the_process_that_reads(workspace: Workspace) -> None:
+    fastparquet.write(str(workspace.data / NAME), frame([1735689600]), write_index=False)
+    with pytest.raises(DataInvalid) as caught:
+        load(workspace)
+    assert "the first unreadable one is '1735689600'" in caught.value.hint
+    assert "the index of a Parquet file" in caught.value.hint
+
+
+def test_a_time_that_is_not_first_is_told_in_words_of_parquet(tmp_path: Path) -> None:
+    table = frame(list(pd.to_datetime(["2024-01-02"])))
+    with pytest.raises(DataInvalid, match="no column open") as caught:
+        decoded(tmp_path, table[["Open", "High", "Low", "Close", "Time"]])
+    assert "the time is its first column, or its index" in caught.value.hint
+    assert "text" not in caught.value.hint
+
+
 def test_times_beyond_64_bits_of_nanoseconds_are_unreadable(tmp_path: Path) -> None:
     times = np.array(["1500-01-01", "2024-01-01", "9999-01-01"], dtype="datetime64[us]")
     table = decoded(tmp_path, frame(list(pd.Series(times))))

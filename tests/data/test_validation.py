@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.data.tables import read_csv
+from ktrdr_mcp.data.tables import read_csv, times_of
 from ktrdr_mcp.data.validation import checked_bars
 from ktrdr_mcp.errors import DataInvalid, KtrdrError
 
@@ -83,6 +84,56 @@ def test_all_kinds_are_named_together_with_counts_and_three_places() -> None:
 def test_the_rarer_of_naive_and_aware_times_is_pointed_at() -> None:
     naive = [line.replace("+00:00", "") for line in GOOD]
     assert "line 5 (" in refusal(*naive[:3], GOOD[3], *naive[4:])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1704153600", "'1704153600'"),
+        ("01/02/2025", "'01/02/2025'"),
+        ("2024-01-02 00:00 UTC", "'2024-01-02 00:00 UTC'"),
+        ("0", "'0'"),  # the index that pandas writes
+        ("", "empty"),
+        ("x" * 5_000, "xxx..."),
+    ],
+)
+def test_the_first_unreadable_time_is_shown_with_the_format_expected(text: str, told: str) -> None:
+    with pytest.raises(DataInvalid) as caught:
+        parsed(*GOOD, f"{text},10,12,9,11,5", "later,10,12,9,11,5")
+    assert "2024-12-31 or 2024-12-31T15:30:00Z" in caught.value.hint
+    assert f"{told}. Correct these bars" in caught.value.hint
+    assert len(caught.value.hint) < 400
+
+
+def test_no_format_is_told_when_every_time_is_readable() -> None:
+    with pytest.raises(DataInvalid) as caught:
+        parsed(*GOOD, GOOD[-1])
+    assert caught.value.hint == "Correct these bars in the file; nothing is repaired silently."
+
+
+@pytest.mark.parametrize("offset", ["Z", "+05", "-0530", "+05:30", " +01:00", "+5", "-00:00"])
+@pytest.mark.parametrize(
+    "clock", ["T10", "T1000", "T10:00", " 10:00:00", "T100000", "T10:00:00.25", " 100000.25"]
+)
+@pytest.mark.parametrize("day", ["2025-01-01", "20250101", "2025/01/01"])
+def test_an_offset_is_seen_wherever_pandas_sees_one(day: str, clock: str, offset: str) -> None:
+    """pandas, which reads the times, tells by itself whether one is aware."""
+    for text in (f"{day}{clock}{offset}", f"{day}{clock}", day):
+        [moment] = pd.to_datetime([text], format="ISO8601")
+        _, names_offset = times_of(pd.Series([text]))
+        assert bool(names_offset[0]) == (moment.tzinfo is not None), text
+
+
+@pytest.mark.parametrize(
+    ("aware", "naive"),
+    [
+        ("2025-01-01T10+05", "2025-01-01T10:00:00"),
+        ("20250101T100000Z", "20250102T100000"),
+        ("2025-01-01 10-0500", "2025-01-02"),
+    ],
+)
+def test_an_offset_without_a_colon_is_not_mixed_with_naive_times(aware: str, naive: str) -> None:
+    assert "mixed with times without one" in refusal(*(f"{t},10,12,9,11,5" for t in (aware, naive)))
 
 
 def test_daylight_saving_offsets_are_one_order_in_utc() -> None:

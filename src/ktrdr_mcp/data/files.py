@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from ktrdr_mcp import limits, paths
-from ktrdr_mcp.data.bars import Bars, LoadedBars, width_ns
+from ktrdr_mcp.data.bars import Bars, Integers, LoadedBars, width_ns
 from ktrdr_mcp.data.cache import BarCache, FileState
 from ktrdr_mcp.data.names import (
     SUFFIXES,
@@ -29,6 +29,8 @@ from ktrdr_mcp.durable import storage_errors
 from ktrdr_mcp.errors import DataNotFound, LimitExceeded
 
 MEGABYTE_BYTES: Final = 1024**2
+FEWEST_GAPS: Final = 4  # fewer may all be weekends
+LARGEST_SHARE_AT_ONCE: Final = 0.1
 
 
 class WorkspaceFiles:
@@ -165,11 +167,23 @@ def read_table(file: BinaryIO, name: str) -> BarTable:
 
 
 def spacing_notes(bars: Bars) -> list[str]:
-    """A note if the bars lie closer together than their file's name says."""
+    """A note if the bars lie closer together or further apart than their file's name says."""
     if len(bars) < 2:
         return []
-    usual_ns = int(np.median(np.diff(bars.time)))
-    if usual_ns >= width_ns(bars.timeframe):
+    gaps, width = np.diff(bars.time), width_ns(bars.timeframe)
+    usual_ns = int(np.median(gaps))
+    apart = f"The bars are usually {usual_ns / width_ns('1m'):g} minutes apart, which"
+    if usual_ns < width:
+        return [f"{apart} is less than {bars.timeframe}."]
+    if usual_ns == width or usual_ns % width or not is_wider(gaps, width):
         return []
-    minutes = usual_ns / width_ns("1m")
-    return [f"The bars are usually {minutes:g} minutes apart, which is less than {bars.timeframe}."]
+    alike = next((name for name in paths.TIMEFRAME_MINUTES if width_ns(name) == usual_ns), None)
+    if alike is None:
+        return [f"{apart} is more than {bars.timeframe}."]
+    rename = f"if so, rename the file to {bars.symbol}_{alike}"
+    return [f"{apart} looks like {alike}, not {bars.timeframe}: {rename}."]
+
+
+def is_wider(gaps: Integers, width: int) -> bool:
+    """Whether hardly any two bars follow one another at once, as they do within a trading day."""
+    return len(gaps) >= FEWEST_GAPS and bool(np.mean(gaps <= width) < LARGEST_SHARE_AT_ONCE)

@@ -65,4 +65,5 @@ def table_of(answer: bytes, name: str) -> BarTable:
         column: np.frombuffer(data, np.float64, rows, begin + place * time.nbytes).copy()
         for place, column in enumerate(COLUMNS)
     }
-    return BarTable(name, time.copy(), names_offset, columns, "row", 1)
+    unreadable = str(header["first_unreadable"])
+    return BarTable(name, time.copy(), names_offset, columns, "row", 1, unreadable)

@@ -18,14 +18,22 @@ import fastparquet
 import pandas as pd
 
 from ktrdr_mcp.data.bars import COLUMNS
-from ktrdr_mcp.data.tables import BarTable, column_places, numbers, times_of, unusable
+from ktrdr_mcp.data.tables import (
+    BarTable,
+    column_places,
+    first_unreadable,
+    numbers,
+    times_of,
+    unusable,
+)
 from ktrdr_mcp.errors import DataInvalid, LimitExceeded
 
 MAX_ROWS: Final = 20_000_000  # a small file can claim any number of rows
 DECODING_LIMIT_S: Final = 60
 MAX_MEMORY_BYTES: Final = 8 * 1024**3
 LAYOUT: Final = (
-    "Use a Parquet file with columns or index timestamp, open, high, low, close, volume."
+    "Use a Parquet file with columns timestamp, open, high, low, close, volume: the time is its"
+    " first column, or its index."
 )
 
 
@@ -55,9 +63,11 @@ def decode(file: BinaryIO, name: str) -> BarTable:
     frame = time_first(frame_of(file, name))
     if not len(frame):
         raise unusable(name, "has columns and no bars", "Add bars, or remove the file.")
-    places = column_places([str(column).strip().lower() for column in frame.columns], name)
+    names = [str(column).strip().lower() for column in frame.columns]
+    places = column_places(names, name, LAYOUT)
     time, names_offset = times_of(frame.iloc[:, 0])
-    return BarTable(name, time, names_offset, numbers(frame, places), "row", 1)
+    unreadable = first_unreadable(frame.iloc[:, 0], time)
+    return BarTable(name, time, names_offset, numbers(frame, places), "row", 1, unreadable)
 
 
 def frame_of(file: BinaryIO, name: str) -> pd.DataFrame:
@@ -112,7 +122,8 @@ def answer(file: BinaryIO, name: str, output: BinaryIO) -> None:
         header = {"message": error.message, "hint": error.hint, "limit": limit}
         output.write(f"{json.dumps(header)}\n".encode())
         return
-    output.write(f"{json.dumps({'rows': len(table.time)})}\n".encode())
+    header = {"rows": len(table.time), "first_unreadable": table.first_unreadable}
+    output.write(f"{json.dumps(header)}\n".encode())
     for array in (table.time, table.names_offset, *(table.columns[name] for name in COLUMNS)):
         output.write(array.tobytes())
 

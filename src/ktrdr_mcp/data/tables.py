@@ -19,7 +19,8 @@ from ktrdr_mcp.errors import DataInvalid, shown
 NO_TIME: Final = -(2**63)  # numpy's "not a time"
 MAX_LINE_BYTES: Final = 64 * 1024
 SHORTEST_TIME_CHARACTERS: Final = 8  # YYYYMMDD; pandas would read "2024" as a year
-NAMES_ITS_OFFSET: Final = r":\d\d(?:[.,]\d+)?\s*(?:Z|[+-]\d\d(?::?\d\d)?)$"
+# An hour after a day, with or without colons, and then Z or a signed offset of any length.
+NAMES_ITS_OFFSET: Final = r"\d[T ]\d\d[\d:]*(?:[.,]\d+)?\s*(?:Z|[+-]\d[\d:]*)\s*$"
 BYTE_ORDER_MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 LAYOUT: Final = (
     "Use comma-separated UTF-8 text whose first line is timestamp,open,high,low,close,volume."
@@ -38,6 +39,7 @@ class BarTable:
         columns: float64[n] each, of open, high, low, close, volume; NaN where unreadable.
         place_word: what the file's places are called, "line" or "row".
         first_place: the place of the first bar.
+        first_unreadable: the first unreadable time, as a message shows it, if there is one.
     """
 
     name: str
@@ -46,6 +48,7 @@ class BarTable:
     columns: dict[str, Floats]
     place_word: str
     first_place: int
+    first_unreadable: str = ""
 
 
 def unusable(name: str, what: str, hint: str = LAYOUT) -> DataInvalid:
@@ -69,7 +72,8 @@ def read_csv(file: BinaryIO, name: str) -> BarTable:
     except ValueError:  # a word where a number belongs; which one is for the validation to say
         frame = text_frame(file, len(names), set(), name)
     time, names_offset = times_of(frame[0])
-    return BarTable(name, time, names_offset, numbers(frame, places), "line", 2)
+    unreadable = first_unreadable(frame[0], time)
+    return BarTable(name, time, names_offset, numbers(frame, places), "line", 2, unreadable)
 
 
 def column_names(file: BinaryIO, name: str) -> list[str]:
@@ -104,12 +108,13 @@ def fields(line: str) -> list[str]:
     return next(csv.reader([line.rstrip("\r\n")]), [])
 
 
-def column_places(names: Sequence[str], name: str) -> dict[str, int]:
+def column_places(names: Sequence[str], name: str, hint: str = LAYOUT) -> dict[str, int]:
     """Where open, high, low, close and, if there is one, volume stand.
 
     Args:
         names: lower-cased column names; the first is the time's, whatever it is.
         name: the file, as messages call it.
+        hint: how such a file must be laid out.
     Raises:
         DataInvalid: one is missing or stands there twice.
     """
@@ -117,10 +122,11 @@ def column_places(names: Sequence[str], name: str) -> dict[str, int]:
     missing = [column for column in PRICES if column not in after_time]
     if missing:
         listed = ", ".join(missing)
-        raise unusable(name, f"has no column {listed} after its first column {shown(names[0])}")
+        what = f"has no column {listed} after its first column {shown(names[0])}"
+        raise unusable(name, what, hint)
     twice = [column for column in COLUMNS if after_time.count(column) > 1]
     if twice:
-        raise unusable(name, f"has more than one column {', '.join(twice)}")
+        raise unusable(name, f"has more than one column {', '.join(twice)}", hint)
     return {column: 1 + after_time.index(column) for column in COLUMNS if column in after_time}
 
 
@@ -182,6 +188,20 @@ def times_of(series: pd.Series) -> tuple[Integers, NDArray[np.bool_]]:
     parsed = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
     names_offset = text.str.contains(NAMES_ITS_OFFSET, regex=True, na=False)
     return np.where(readable, in_nanoseconds(parsed), NO_TIME), names_offset.to_numpy(np.bool_)
+
+
+def first_unreadable(series: pd.Series, time: Integers) -> str:
+    """The first time that cannot be read, as a message shows it; no text if there is none.
+
+    Args:
+        series: the times as the file has them.
+        time: int64[n], what was read of them.
+    """
+    rows = np.flatnonzero(time == NO_TIME)
+    if not len(rows):
+        return ""
+    value = series.iloc[int(rows[0])]
+    return "empty" if pd.isna(value) else shown(str(value))
 
 
 def in_nanoseconds(series: pd.Series) -> Integers:

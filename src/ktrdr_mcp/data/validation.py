@@ -14,6 +14,7 @@ from ktrdr_mcp.data.tables import NO_TIME, BarTable
 from ktrdr_mcp.errors import DataInvalid
 
 PLACES_SHOWN: Final = 3
+CORRECT: Final = "Correct these bars in the file; nothing is repaired silently."
 # Adjusting prices for dividends leaves them apart by their last binary digit.
 ROUNDING: Final = 1e-9  # share of the price
 Mask = NDArray[np.bool_]
@@ -49,9 +50,19 @@ def validate(table: BarTable) -> None:
     if defects:
         raise DataInvalid(
             f"{table.name} has {'; '.join(str(defect) for defect in defects)}.",
-            hint="Correct these bars in the file; nothing is repaired silently.",
+            hint=" ".join([*times_wanted(table), CORRECT]),
             field="symbol",
         )
+
+
+def times_wanted(table: BarTable) -> list[str]:
+    """A sentence on how times are written, if the table has one that cannot be read."""
+    if not table.first_unreadable:
+        return []
+    where = "in the first column, or in the index of a Parquet file"
+    written = "as 2024-12-31 or 2024-12-31T15:30:00Z (years 1678 to 2261)"
+    first = f"the first unreadable one is {table.first_unreadable}"
+    return [f"Times belong {where}, {written}; {first}."]
 
 
 def find_defects(table: BarTable) -> list[Defect]:
