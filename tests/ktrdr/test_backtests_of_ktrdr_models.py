@@ -25,6 +25,7 @@ class Series:
     def load(self, symbol: str, timeframe: str) -> Any:
         class Loaded:
             bars = hourly_bars()
+            notes = ()
 
         return Loaded
 

@@ -127,3 +127,4 @@ def show_backtest(to: Console, reply: responses.ModelBacktest) -> None:
         if part is not None:
             output.heading(to, title, f"{part.bars:,} bars")
             output.facts(to, part.model_dump(exclude={"bars"}))
+    output.warn(to, reply.warnings)

@@ -29,6 +29,7 @@ class Traded:
     chosen: backtest.Range
     rule: TradingRule
     run: backtest.Run
+    warnings: list[str]  # of the range and the series
 
     @property
     def parts(self) -> dict[str, Backtest]:
@@ -47,13 +48,15 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarSources) -> Traded
         DataError: the range has no or too few bars.
     """
     symbol = request.symbol or loaded.row.symbol
-    bars = sources.load(symbol, loaded.row.timeframe).bars
-    first, stop, _ = select_range(
+    series = sources.load(symbol, loaded.row.timeframe)
+    bars = series.bars
+    first, stop, beyond = select_range(
         bars, moment(request.start_date, "start_date"), moment(request.end_date, "end_date")
     )
     chosen = backtest.Range(first, stop, seen(loaded, bars))
     rule = rule_of(loaded, request)
-    return Traded(bars, chosen, rule, backtest.run(loaded.model, bars, chosen, rule))
+    run = backtest.run(loaded.model, bars, chosen, rule)
+    return Traded(bars, chosen, rule, run, [*beyond, *series.notes])
 
 
 def moment(text: str | None, field: str) -> int | None:
@@ -104,6 +107,7 @@ def reply(loaded: Loaded, request: BacktestModel, traded: Traded) -> responses.M
         in_sample=part(traded, "in_sample"),
         summary=summary(loaded, traded),
         equity=address(request),
+        warnings=traded.warnings,
     )
 
 

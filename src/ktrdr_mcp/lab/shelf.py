@@ -12,14 +12,21 @@ from ktrdr_mcp import limits
 from ktrdr_mcp.contract import responses
 from ktrdr_mcp.contract.requests import Predict
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.data.moments import moment_text, parse_moment
+from ktrdr_mcp.data.moments import DAY_NS, moment_text, parse_moment
 from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
+from ktrdr_mcp.features.registry import check
 from ktrdr_mcp.lab import ktrdr_models
 from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.learn.evaluate import CLASSES
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.research.predictor import Model, direction_memberships, model_of, predict
+from ktrdr_mcp.research.predictor import (
+    Model,
+    Scores,
+    direction_memberships,
+    model_of,
+    predict,
+)
 from ktrdr_mcp.store.registry import ModelRow
 
 
@@ -98,26 +105,25 @@ def predict_one(loaded: Loaded, request: Predict, sources: BarSources) -> respon
             field="timeframe",
         )
     series = sources.load(request.symbol, request.timeframe)
-    bars = series.bars
-    index = bar_at(bars, request.test_date)
-    scores = predict(loaded.model, bars.slice(0, index + 1), np.array([index]))
-    return reply(
-        loaded,
-        bars,
-        index,
-        scores.probabilities[0].tolist(),
-        {name: float(values[0]) for name, values in scores.indicators.items()},
-    )
+    index = bar_at(series.bars, request.test_date)
+    scores = scores_at(loaded.model, series.bars, index)
+    told = [*beyond_newest(series.bars, request.test_date), *series.notes]
+    return reply(loaded, series.bars, index, scores, told)
 
 
 def reply(
-    loaded: Loaded,
-    bars: Bars,
-    index: int,
-    probability: list[float],
-    indicators: dict[str, float],
+    loaded: Loaded, bars: Bars, index: int, scores: Scores, of_bars: list[str]
 ) -> responses.ModelPrediction:
-    """One bar's prediction as it is told."""
+    """One bar's prediction as it is told.
+
+    Args:
+        loaded: the model.
+        bars: the series.
+        index: of the bar.
+        scores: of this bar alone.
+        of_bars: warnings of the series.
+    """
+    probability = scores.probabilities[0].tolist()
     best = int(np.argmax(probability))
     direction = probability[0] - probability[2]
     as_of = moment_text(int(bars.time[index]))
@@ -133,12 +139,12 @@ def reply(
             fuzzy_outputs=direction_memberships(strategy, direction),
             probabilities=dict(zip(CLASSES, probability, strict=True)),
         ),
-        input_features=indicators,
+        input_features={name: float(values[0]) for name, values in scores.indicators.items()},
         as_of=as_of,
         in_sample=in_sample(loaded, bars.symbol, as_of),
         timeframe=bars.timeframe,
         version=loaded.row.version,
-        warnings=warnings(loaded.row, bars.symbol, as_of),
+        warnings=[*warnings(loaded.row, bars.symbol, as_of), *of_bars],
     )
 
 
@@ -163,6 +169,49 @@ def bar_at(bars: Bars, test_date: str | None) -> int:
             field="test_date",
         )
     return index
+
+
+def scores_at(model: Model, bars: Bars, index: int) -> Scores:
+    """What a model says of one bar. Raises DataError."""
+    try:
+        return predict(model, bars.slice(0, index + 1), np.array([index]))
+    except NotEnoughData:  # in words of a training, which a prediction cannot follow
+        raise too_early(model, bars, index) from None
+
+
+def too_early(model: Model, bars: Bars, index: int) -> NotEnoughData:
+    """The error for a bar before which the model's indicators have too few.
+
+    Args:
+        model: the model.
+        bars: the whole series.
+        index: of the bar.
+    """
+    needed = max(each.warm_up_bars for each in check(model.strategy))
+    series = f"{bars.symbol} {bars.timeframe}"
+    what = f"The model's indicators need {needed} bars before the one that is predicted"
+    if needed >= len(bars):
+        return NotEnoughData(
+            f"{what}; {series} has {len(bars)} in all.",
+            hint=f"Store at least {needed + 1} bars of {series}, or choose another symbol.",
+            field="symbol",
+        )
+    return NotEnoughData(
+        f"{what}; {series} has {index} before {bars.moment(index)}.",
+        hint=f"Use a later test_date: {bars.moment(needed)[:10]} is the earliest.",
+        field="test_date",
+    )
+
+
+def beyond_newest(bars: Bars, test_date: str | None) -> list[str]:
+    """A sentence if the day asked for lies after that of the newest bar."""
+    if test_date is None:
+        return []
+    asked = parse_moment(test_date, "test_date", end_of_day=True)
+    if asked // DAY_NS <= int(bars.time[-1]) // DAY_NS:
+        return []
+    newest = bars.moment(len(bars) - 1)
+    return [f"{test_date} lies after the newest bar, {newest}: the prediction is for that one."]
 
 
 def in_sample(loaded: Loaded, symbol: str, as_of: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from ktrdr_mcp.contract.requests import Status
 from ktrdr_mcp.contract.responses.base import Reply, Success
 from ktrdr_mcp.contract.responses.training import HeldOutMetrics, ModelInfo, TrainingMetrics
@@ -117,6 +119,7 @@ class ModelBacktest(Success):
     in_sample: BacktestFigures | None
     summary: str
     equity: str  # resource with the equity curve of each part
+    warnings: list[str] = Field(default_factory=list)  # of the range and the series
 
 
 class ComparedTask(Reply):
