@@ -32,6 +32,7 @@ async def test_the_prompt_starts_a_session_on_the_series(connect: Connect) -> No
     assert message.role == "user"
     assert "EURUSD=X on 4h bars" in message.content.text
     assert "strategy://{name}" in message.content.text
+    assert "default, mean_reversion, trend_following" in message.content.text
 
 
 @pytest.mark.asyncio

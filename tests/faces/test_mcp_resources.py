@@ -12,9 +12,10 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, TextResourceContents
 from mcp_clients import Connect
 
-from ktrdr_mcp.errors import DatabaseError
+from ktrdr_mcp.errors import DatabaseError, LabUnavailable
 
 UUID = sample_replies.UUID
+BUILT_IN = ("default", "mean_reversion", "trend_following", "volatility_breakout")
 
 
 async def read(connect: Connect, uri: str) -> TextResourceContents:
@@ -45,6 +46,36 @@ async def test_the_templates_are_listed(connect: Connect) -> None:
             "application/json"
         ),
     }
+
+
+@pytest.mark.asyncio
+async def test_every_listed_resource_is_a_strategy_and_the_workspaces_own_are_among_them(
+    connect: Connect,
+) -> None:
+    async with connect() as client:
+        listed = (await client.list_resources()).resources
+    assert [(resource.uri, resource.mime_type) for resource in listed] == [
+        (f"strategy://{name}", "application/yaml") for name in (*BUILT_IN, "trend")
+    ]
+
+
+@pytest.mark.asyncio
+async def test_no_more_than_a_hundred_strategies_are_listed(connect: Connect, lab: FakeLab) -> None:
+    lab.names["strategy"] = [f"a{number}" for number in range(500)]
+    async with connect() as client:
+        listed = (await client.list_resources()).resources
+    assert len(listed) == 100
+    assert {*BUILT_IN} <= {resource.name for resource in listed}
+
+
+@pytest.mark.asyncio
+async def test_without_a_laboratory_the_built_in_strategies_are_listed(
+    connect: Connect, lab: FakeLab
+) -> None:
+    lab.failure = LabUnavailable("The laboratory does not answer.", hint="Try again.")
+    async with connect() as client:
+        listed = (await client.list_resources()).resources
+    assert [resource.name for resource in listed] == [*BUILT_IN]
 
 
 @pytest.mark.asyncio

@@ -23,7 +23,7 @@ from ktrdr_mcp.faces.routes import lab_routes
 
 EXAMPLES = int(os.environ.get("KTRDR_API_EXAMPLES", "4"))
 OPERATIONS = [*(route.name for route in lab_routes(FakeLab())), "training_events"]
-WITHOUT_ARGUMENTS = {"health"}  # nothing can be wrong with them
+WITHOUT_ARGUMENTS = {"health", "list_strategies"}  # nothing can be wrong with them
 KINDS = [
     pytest.param(name, mode, id=f"{name}-{mode}")
     for name in OPERATIONS

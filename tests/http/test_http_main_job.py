@@ -119,7 +119,10 @@ async def test_the_other_routes_say_what_their_tools_and_resources_say(http, con
         assert tasks == await over_mcp(mcp, "list_training_tasks", {})
         assert data == await over_mcp(mcp, "get_market_data_summary", {"symbol": "AAPL"})
         resource = await mcp.read_resource("strategy://default")
+        listed = (await mcp.list_resources()).resources
     assert resource.contents[0].text == strategy["text"]
+    strategies = await in_every_form(http, "GET", "/strategies")
+    assert sorted(resource.name for resource in listed) == strategies["strategies"]
     names = await in_every_form(http, "GET", "/complete?kind=strategy&prefix=d")
     assert "default" in names["names"]
     health = await in_every_form(http, "GET", "/health")

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from ktrdr_mcp.contract.requests import BUILT_IN_STRATEGIES
 from ktrdr_mcp.errors import InvalidName, InvalidStrategy, StrategyNotFound
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import Workspace
@@ -28,7 +29,7 @@ def write(library, name, data):
 def test_an_empty_workspace_has_the_programs_own_strategies(library):
     names = library.names()
     assert DEFAULT_STRATEGY in names
-    assert len(names) >= 4
+    assert names == sorted(BUILT_IN_STRATEGIES)
     assert [library.read(name).name for name in names] == names
 
 

@@ -63,6 +63,12 @@ class EquityCurve(Success):
     equity: dict[str, Any] = Field(description="points of in_sample and out_of_sample")
 
 
+class StrategyNames(Success):
+    """The strategies that there are."""
+
+    strategies: list[str]
+
+
 class StrategyText(Success):
     """A strategy file as it stands."""
 

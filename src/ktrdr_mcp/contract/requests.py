@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -16,6 +16,7 @@ ModelName = Annotated[str, AfterValidator(lambda text: paths.model_name(text))]
 StrategyName = Annotated[str, AfterValidator(lambda text: paths.strategy_name(text))]
 Symbol = Annotated[str, AfterValidator(lambda text: paths.symbol(text))]
 Timeframe = Annotated[str, AfterValidator(lambda text: paths.timeframe(text))]
+BUILT_IN_STRATEGIES: Final = ("default", "mean_reversion", "trend_following", "volatility_breakout")
 Status = Literal["pending", "training", "completed", "failed", "cancelled"]
 
 
@@ -28,7 +29,7 @@ class StartTraining(Strict):
     start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC, inclusive")
     end_date: Text | None = Field(None, description="last day, inclusive")
     strategy: StrategyName | None = Field(
-        None, description="indicators, fuzzy sets and defaults; 'default' if left out"
+        None, description=f"{', '.join(BUILT_IN_STRATEGIES)} or your own; default if left out"
     )
     task_id: TaskId | None = Field(None, description="your own id; repeating it is safe")
     idempotency_key: Text | None = Field(None, min_length=1)

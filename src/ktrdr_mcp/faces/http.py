@@ -29,8 +29,9 @@ from ktrdr_mcp.faces.arguments import raw_arguments
 from ktrdr_mcp.faces.defects import internal_error
 from ktrdr_mcp.faces.events import END, TERMINAL, event_stream
 from ktrdr_mcp.faces.guard import Guard, Rules
+from ktrdr_mcp.faces.lab_route import LabRoute
 from ktrdr_mcp.faces.replies import NOT_STORED, error_response, reply_response
-from ktrdr_mcp.faces.routes import EVENTS_PATH, LabRoute, lab_routes
+from ktrdr_mcp.faces.routes import EVENTS_PATH, lab_routes
 
 PREFIX: Final = "/api/v1"
 

@@ -9,16 +9,32 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
 from mcp.shared.exceptions import MCPError
-from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolResult,
+    GetPromptResult,
+    InputRequiredResult,
+    Resource,
+)
 from pydantic import AnyUrl
 
+from ktrdr_mcp.contract import Lab
 from ktrdr_mcp.errors import NotFound, did_you_mean, shown
 from ktrdr_mcp.faces.mcp_tool import error_result
-from ktrdr_mcp.faces.resources import TEMPLATES, NameNotFound
+from ktrdr_mcp.faces.resources import TEMPLATES, NameNotFound, listed_resources
 
 
 class LabServer(MCPServer[Any]):
-    """An MCP server whose every tool is a LabTool."""
+    """An MCP server whose every tool is a LabTool.
+
+    Args:
+        lab: knows which resources there are.
+        settings: those of the SDK's server.
+    """
+
+    def __init__(self, lab: Lab, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._lab = lab
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -33,6 +49,10 @@ class LabServer(MCPServer[Any]):
                 hint=f"Call one of {', '.join(names)}.",
             )
             return error_result(unknown)
+
+    async def list_resources(self) -> list[Resource]:
+        """The resources that are worth naming, as they are now: the SDK knows no changing ones."""
+        return await listed_resources(self._lab)
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None

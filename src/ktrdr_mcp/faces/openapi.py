@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ktrdr_mcp import paths
 from ktrdr_mcp.contract.documents import ErrorReply
 from ktrdr_mcp.faces.examples import REPLIES, REQUESTS
-from ktrdr_mcp.faces.routes import LabRoute
+from ktrdr_mcp.faces.lab_route import LabRoute
 from ktrdr_mcp.faces.schema_inlining import Schema, inlined, without_null
 
 DESCRIPTION: Final = (

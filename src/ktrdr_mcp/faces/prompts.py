@@ -17,7 +17,7 @@ from mcp.types import (
 )
 
 from ktrdr_mcp import paths
-from ktrdr_mcp.contract import Lab
+from ktrdr_mcp.contract import Lab, requests
 from ktrdr_mcp.errors import KtrdrError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ Find out whether the direction of {symbol} on {timeframe} bars can be predicted.
 
 1. Call get_market_data_summary with symbol {symbol}: note the range and the number of bars.
 2. Write down one hypothesis before you train: which indicators should carry it, and why.
-   The resources strategy://{{name}} show the strategies that exist.
+   Built-in strategies: {built_in}.
+   The list of resources names the workspace's own too; strategy://{{name}} is one's text.
 3. Call start_training with symbol {symbol} and timeframe {timeframe}, then get_training_status
    with wait_s=50 until the task has ended. Do not start it again meanwhile.
 4. Call get_model_performance and begin with its verdict: it counts every training on these bars,
@@ -60,7 +61,8 @@ def add_prompt(server: MCPServer[Any]) -> None:
             series = {"symbol": paths.symbol(symbol), "timeframe": paths.timeframe(timeframe)}
         except KtrdrError as error:
             raise MCPError(INVALID_PARAMS, f"{error.message} {error.hint}") from None
-        return RESEARCH_SESSION.format(**series)
+        built_in = ", ".join(requests.BUILT_IN_STRATEGIES)
+        return RESEARCH_SESSION.format(**series, built_in=built_in)
 
 
 def add_completion(server: MCPServer[Any], lab: Lab) -> None:

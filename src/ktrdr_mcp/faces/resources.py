@@ -10,6 +10,7 @@ from typing import Any, Final
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources import ResourceSecurity
+from mcp.types import Resource
 
 from ktrdr_mcp import paths
 from ktrdr_mcp.contract import Lab, parse, requests
@@ -24,6 +25,8 @@ TEMPLATES: Final = (
     "strategy://{name}",
     "equity://{model_name}/{start_date}/{end_date}/{symbol}/{cost_bps}/{sides}",
 )
+YAML: Final = "application/yaml"
+MAX_LISTED: Final = 100  # of the strategies; clients show the whole list to the model
 LEFT_OUT: Final = "-"  # in the address of an equity curve
 SIDES: Final = {"long": True, "both": False}
 
@@ -70,7 +73,7 @@ def add_resources(server: MCPServer[Any], lab: Lab) -> None:
         strategy,
         name="strategy",
         description="A strategy file: indicators, fuzzy sets and training defaults.",
-        mime_type="application/yaml",
+        mime_type=YAML,
         security=OUR_OWN_CHECKS,
     )
     async def read_strategy(name: str) -> str:
@@ -100,6 +103,24 @@ def add_resources(server: MCPServer[Any], lab: Lab) -> None:
             )
 
         return await content(paths.model_name, model_name, curve, compact_json)
+
+
+async def listed_resources(lab: Lab) -> list[Resource]:
+    """The strategies, those of this program first; the other kinds are listed by tools.
+
+    Args:
+        lab: knows the workspace's own; without it, this program's are listed.
+    """
+    built_in = requests.BUILT_IN_STRATEGIES
+    try:
+        known = await lab.complete("strategy", "")
+    except KtrdrError as error:
+        logger.warning("Listing the strategies failed: %s", error.message)
+        known = []
+    names = [*built_in, *(name for name in known if name not in built_in)]
+    return [
+        Resource(uri=f"strategy://{name}", name=name, mime_type=YAML) for name in names[:MAX_LISTED]
+    ]
 
 
 def number(text: str) -> float | str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from ktrdr_mcp import __version__, limits
-from ktrdr_mcp.contract import CONTRACT_VERSION, Lab, documents, requests, responses
-
-Call = Callable[[Any], Awaitable[responses.Reply]]
+from ktrdr_mcp import limits
+from ktrdr_mcp.contract import Lab, documents, requests, responses
+from ktrdr_mcp.faces.document_routes import document_routes
+from ktrdr_mcp.faces.lab_route import LabRoute
 
 EVENTS_PATH: Final = "/training/{task_id}/events"
 
@@ -32,25 +30,6 @@ class SummarizeData(requests.SummarizeData):
     """A page of the stored series."""
 
     limit: int = Field(limits.MAX_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
-
-
-@dataclass(frozen=True)
-class LabRoute:
-    """One use case over HTTP.
-
-    Attributes:
-        name: the operation's name; the same as the tool's, where there is one.
-        refusals: the statuses, beside those that every route has, that it may answer with.
-    """
-
-    method: str
-    path: str
-    name: str
-    request: type[BaseModel]
-    reply: type[responses.Reply]
-    call: Call
-    summary: str
-    refusals: tuple[int, ...] = ()
 
 
 def lab_routes(lab: Lab) -> list[LabRoute]:
@@ -223,78 +202,5 @@ def model_routes(lab: Lab) -> list[LabRoute]:
             responses.DataSummary,
             lab.get_market_data_summary,
             "Which symbols and timeframes there are, with range, number of bars and defects.",
-        ),
-    ]
-
-
-def document_routes(lab: Lab) -> list[LabRoute]:
-    """The routes of what MCP has as resources and completion, and of the server itself."""
-
-    async def health(request: documents.Empty) -> documents.Health:
-        return documents.Health(version=__version__, contract_version=CONTRACT_VERSION)
-
-    async def history(request: requests.TaskOnly) -> documents.TrainingHistory:
-        told = await lab.training_history(request.task_id)
-        return documents.TrainingHistory(task_id=request.task_id, history=told)
-
-    async def card(request: requests.LoadModel) -> documents.ModelCard:
-        told = await lab.model_card(request.model_name)
-        return documents.ModelCard(model_name=request.model_name, card=told)
-
-    async def strategy(request: documents.ReadStrategy) -> documents.StrategyText:
-        return documents.StrategyText(name=request.name, text=await lab.strategy_text(request.name))
-
-    async def complete(request: documents.CompleteName) -> documents.Names:
-        names = await lab.complete(request.kind, request.prefix)
-        return documents.Names(kind=request.kind, names=names)
-
-    return [
-        LabRoute(
-            "GET",
-            "/health",
-            "health",
-            documents.Empty,
-            documents.Health,
-            health,
-            "Whether the laboratory answers, and its versions.",
-        ),
-        LabRoute(
-            "GET",
-            "/training/{task_id}/history",
-            "training_history",
-            requests.TaskOnly,
-            documents.TrainingHistory,
-            history,
-            "A task's whole story: specification, every epoch, metrics.",
-            (404,),
-        ),
-        LabRoute(
-            "GET",
-            "/models/{model_name}",
-            "model_card",
-            requests.LoadModel,
-            documents.ModelCard,
-            card,
-            "What a model's newest version is, was trained on and measured.",
-            (404,),
-        ),
-        LabRoute(
-            "GET",
-            "/strategies/{name}",
-            "strategy_text",
-            documents.ReadStrategy,
-            documents.StrategyText,
-            strategy,
-            "A strategy file as it stands.",
-            (404,),
-        ),
-        LabRoute(
-            "GET",
-            "/complete",
-            "complete",
-            documents.CompleteName,
-            documents.Names,
-            complete,
-            "Known names that begin with a text.",
         ),
     ]

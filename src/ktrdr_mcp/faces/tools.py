@@ -54,6 +54,7 @@ def build_server(lab: Lab) -> LabServer:
         lab: the laboratory behind every tool.
     """
     server = LabServer(
+        lab,
         name="ktrdr-mcp",
         version=__version__,
         instructions=INSTRUCTIONS,
