@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
 from fake_lab import FakeLab
 from mcp.types import Tool
@@ -77,10 +78,28 @@ async def test_schemas_are_flat(lab: FakeLab) -> None:
 
 
 @pytest.mark.asyncio
-async def test_input_schemas_refuse_unknown_fields_and_offer_no_null(lab: FakeLab) -> None:
+async def test_input_schemas_refuse_unknown_fields_and_offer_no_null_to_leave_one_out(
+    lab: FakeLab,
+) -> None:
     for tool in (await listed(lab)).values():
         assert tool.input_schema["additionalProperties"] is False
-        assert '"null"' not in json.dumps(tool.input_schema)
+        arguments = {**tool.input_schema["properties"], "config": {}}
+        assert '"null"' not in json.dumps(arguments)
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_validates_may_switch_off_what_null_switches_off(lab: FakeLab) -> None:
+    checker = jsonschema.Draft202012Validator((await listed(lab))["start_training"].input_schema)
+    series = {"symbol": "AAPL", "timeframe": "1h"}
+    taking = {
+        name for name in TrainingConfig.model_fields
+        if checker.is_valid({**series, "config": {name: None}})
+    }  # fmt: skip
+    assert taking == {
+        *("early_stopping", "walk_forward"),
+        *("gradient_clip", "lr_scheduler", "class_weights"),
+    }
+    assert all(TrainingConfig.model_validate({name: None}) for name in taking)
 
 
 @pytest.mark.asyncio
@@ -108,7 +127,8 @@ async def test_bounds_are_advertised(lab: FakeLab) -> None:
     assert config["seeds"]["maximum"] == limits.MAX_SEEDS
     assert config["dropout_rate"]["exclusiveMaximum"] == 1
     assert config["hidden_layers"]["maxItems"] == limits.MAX_LAYERS
-    assert config["early_stopping"]["properties"]["patience"]["minimum"] == 1
+    stopping, _ = config["early_stopping"]["anyOf"]
+    assert stopping["properties"]["patience"]["minimum"] == 1
     wait_s = tools["get_training_status"].input_schema["properties"]["wait_s"]
     assert wait_s["maximum"] == limits.MAX_WAIT_S
     for name in ("list_trained_models", "list_training_tasks", "get_market_data_summary"):

@@ -19,6 +19,12 @@ class Inner(BaseModel):
     default: Literal["a", "b"] | None = None
 
 
+class Deep(BaseModel):
+    """Holds settings that null switches off, whose own settings it does not."""
+
+    inner: Inner | None = Inner()
+
+
 class Outer(BaseModel):
     """Uses names that are keywords of JSON schema too."""
 
@@ -28,19 +34,23 @@ class Outer(BaseModel):
     limit: int | None = Field(None, le=9)
     rows: list[Inner] = []
     error: str | None = None
+    deep: Deep = Deep()
 
 
-def test_references_nulls_titles_and_inner_defaults_are_gone() -> None:
+def test_references_titles_and_what_means_the_same_as_leaving_out_are_gone() -> None:
     inner = {
         "type": "object",
         "properties": {
             "title": {"minimum": 1, "type": "integer"},
-            "default": {"enum": ["a", "b"]},
+            "default": {"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]},
         },
     }
     schema = input_schema(Outer)
     assert schema["properties"]["properties"] == inner
     assert schema["properties"]["optional"] == inner | {"description": "may be left out"}
+    deep = schema["properties"]["deep"]["properties"]["inner"]["anyOf"]
+    assert deep[0]["properties"]["default"] == {"enum": ["a", "b"]}
+    assert deep[1] == {"type": "null"}
     assert schema["properties"]["description"] == {"default": "", "type": "string"}
     assert schema["properties"]["limit"] == {"maximum": 9, "type": "integer"}
     assert schema["required"] == ["properties"]
@@ -57,6 +67,7 @@ def test_an_output_schema_has_each_fields_type_and_requires_nothing() -> None:
             "limit": {},
             "rows": {"type": "array"},
             "error": {},
+            "deep": {"type": "object"},
         },
     }
 
@@ -68,6 +79,8 @@ def test_an_output_schema_has_each_fields_type_and_requires_nothing() -> None:
         ({"hidden_layers": [64, 32], "dropout_rate": 0}, True),
         ({"labels": {"method": "triple_barrier", "horizon": 8, "width": 0.85}}, True),
         ({"lr_scheduler": {"type": "step", "gamma": 0.5}}, True),
+        ({"early_stopping": None, "walk_forward": None, "gradient_clip": None}, True),
+        ({"epochs": None}, False),
         ({"epochs": 0}, False),
         ({"dropout_rate": 1}, False),
         ({"hidden_layers": []}, False),

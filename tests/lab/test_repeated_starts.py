@@ -8,11 +8,14 @@ import pytest
 from lab_bench import SHORT, Bench
 
 from ktrdr_mcp.errors import TaskConflict, TaskNotFound
+from ktrdr_mcp.lab import admission
 
 pytestmark = pytest.mark.asyncio
 
 FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
 DIVERGING = {**SHORT, "learning_rate": 1e6, "optimizer": "sgd"}
+# of {"symbol": "AAPL", "timeframe": "1h", "config": SHORT, "strategy": null}
+HASH_WITH_NULL = "0cd2d61ef735ef902bf1b3aa03e93860a9ac0ee520d136cb157f716c3ad12b36"
 ASK = "Call get_training_status with wait_s=50 until it is completed."
 
 
@@ -32,6 +35,28 @@ async def test_a_repeated_start_of_a_completed_training_leads_to_its_figures(ben
     await bench.trained(task_id="done")
     message = (await bench.start(task_id="done")).message
     assert message.endswith(" is already completed. Call get_model_performance; do not wait.")
+
+
+async def test_a_null_means_what_leaving_it_out_means(bench: Bench) -> None:
+    await bench.trained(task_id="done", strategy=None, end_date=None)
+    for arguments in ({}, {"strategy": None}, {"start_date": None}):
+        assert "is already completed" in (await bench.start(task_id="done", **arguments)).message
+
+
+async def test_a_setting_switched_off_is_not_one_left_out(bench: Bench) -> None:
+    await bench.trained(task_id="done")
+    with pytest.raises(TaskConflict, match="belongs to another request"):
+        await bench.start(task_id="done", config={**SHORT, "walk_forward": None})
+
+
+async def test_a_task_whose_stored_hash_is_of_its_nulls_too_is_repeated_as_it_was_sent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(admission, "request_hash", lambda request: HASH_WITH_NULL)
+        await bench.trained(task_id="kept", strategy=None)
+    again = await bench.start(task_id="kept", strategy=None)
+    assert "is already completed" in again.message
 
 
 async def test_a_start_whose_id_differs_from_a_known_one_in_case_alone_is_refused(

@@ -138,12 +138,12 @@ async def test_a_repeated_request_is_recognised_by_what_the_client_sent(
     tasks: TaskStore, new_task: Make
 ) -> None:
     row, _ = await tasks.insert(new_task("t1", request_hash="same", idempotency_key="key"), 10)
-    assert await tasks.repeated("t1", None, "same") == row
-    assert await tasks.repeated(None, "key", "same") == row
-    assert await tasks.repeated(None, None, "same") is None
-    assert await tasks.repeated("t2", "other", "same") is None
+    assert await tasks.repeated("t1", None, ["same"]) == row
+    assert await tasks.repeated(None, "key", ["same"]) == row
+    assert await tasks.repeated(None, None, ["same"]) is None
+    assert await tasks.repeated("t2", "other", ["same"]) is None
     with pytest.raises(TaskConflict):
-        await tasks.repeated(None, "key", "another")
+        await tasks.repeated(None, "key", ["another"])
 
 
 async def test_tasks_without_a_key_do_not_collide(tasks: TaskStore, new_task: Make) -> None:

@@ -25,7 +25,9 @@ class StartTraining(Strict):
 
     symbol: Symbol
     timeframe: Timeframe = Field(description="1m, 5m, 15m, 30m, 1h, 4h, 1d or 1w")
-    config: TrainingConfig = TrainingConfig()
+    config: TrainingConfig = Field(
+        TrainingConfig(), description="left out: the strategy's, else a default; null: off"
+    )
     start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC, inclusive")
     end_date: Text | None = Field(None, description="last day, inclusive")
     strategy: StrategyName | None = Field(

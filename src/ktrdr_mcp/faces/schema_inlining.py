@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 Schema = dict[str, Any]
 
+NULL: Final = {"type": "null"}
 # lengths of texts are checked, and their refusal says more than a schema would
 FAR_BOUND: Final = 65_536  # nobody needs to be told of a bound as far away
 DROPPED: Final = frozenset(
@@ -23,19 +24,28 @@ DROPPED: Final = frozenset(
 def input_schema(model: type[BaseModel]) -> Schema:
     """What a tool's arguments may be.
 
-    An optional value's null is left out, since leaving out the field says the same. So are
-    defaults below the top level: a strategy may set others.
+    An optional argument's null is left out, since leaving out the argument says the same. A
+    setting inside an argument keeps its null, which switches off what else a strategy or a
+    default would switch on; its default is left out, since a strategy may set another.
 
     Args:
         model: the request's model.
     """
-    schema = without_null(inlined(model))
-    for name, child in schema["properties"].items():
-        if "properties" in child:
-            schema["properties"][name] = without_defaults(child)
-        elif child.get("default", False) is None:
-            del child["default"]
-    return schema
+    return mapped(inlined(model), argument)
+
+
+def argument(node: Schema) -> Schema:
+    """The schema of one argument."""
+    given = not_null(node)
+    if "properties" in given:
+        return without_defaults(mapped(given, setting))
+    plain = mapped(given, without_null)
+    return {key: value for key, value in plain.items() if (key, value) != ("default", None)}
+
+
+def setting(node: Schema) -> Schema:
+    """The schema of one setting inside an argument; only its own null has a meaning."""
+    return mapped(node, without_null)
 
 
 def output_schema(model: type[BaseModel]) -> Schema:
@@ -82,15 +92,21 @@ def flattened(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
     kept = {key: value for key, value in node.items() if key not in DROPPED | {"$ref"}}
     if "enum" in kept or "const" in kept:
         kept.pop("type", None)  # the values say it
+    if {"type": "number"} in kept.get("anyOf", []):
+        kept["anyOf"] = [option for option in kept["anyOf"] if option != {"type": "integer"}]
     if kept.get("maximum", 0) >= FAR_BOUND:
         del kept["maximum"]
     return mapped(kept, lambda child: flattened(child, definitions))
 
 
 def without_null(node: Schema) -> Schema:
-    """A schema in which a union of one thing and null is that thing."""
-    node = mapped(node, without_null)
-    options = [option for option in node.get("anyOf", []) if option != {"type": "null"}]
+    """A schema in which every union of one thing and null is that thing."""
+    return not_null(mapped(node, without_null))
+
+
+def not_null(node: Schema) -> Schema:
+    """A schema that is one thing, if it is a union of that and null."""
+    options = [option for option in node.get("anyOf", []) if option != NULL]
     if len(options) != 1:
         return node
     only: Schema = options[0]

@@ -99,8 +99,7 @@ def training_tools(lab: Lab) -> list[LabTool]:
             requests.StartTraining,
             responses.TrainingStarted,
             "Start training a network. Answers at once with a task_id and the effective config; "
-            "then call get_training_status with wait_s=50, and do not send it again meanwhile. "
-            "What config leaves out comes from the strategy, else from defaults.",
+            "then call get_training_status with wait_s=50, and do not send it again meanwhile.",
             annotated(idempotent=False),
         ),
         lab_tool(

@@ -123,9 +123,19 @@ def new_task_id() -> str:
 
 
 def request_hash(request: StartTraining) -> str:
-    """The same for the same body, whatever its ids."""
-    return digest(
-        request.model_dump(mode="json", exclude={"task_id", "idempotency_key"}, exclude_unset=True)
+    """The same for the same body, whatever its ids and whether its nulls are sent or left out."""
+    return digest({name: value for name, value in sent(request).items() if value is not None})
+
+
+def request_hashes(request: StartTraining) -> list[str]:
+    """Each hash that this body may have been stored under: some tasks' hashes are of nulls too."""
+    return [request_hash(request), digest(sent(request))]
+
+
+def sent(request: StartTraining) -> dict[str, Any]:
+    """A body as it was sent, without its ids."""
+    return request.model_dump(
+        mode="json", exclude={"task_id", "idempotency_key"}, exclude_unset=True
     )
 
 

@@ -15,7 +15,7 @@ from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.manager import JobManager
 from ktrdr_mcp.lab import backtesting, comparing, models, replies, reproducing, results
-from ktrdr_mcp.lab.admission import admit, request_hash
+from ktrdr_mcp.lab.admission import admit, request_hashes
 from ktrdr_mcp.lab.catalog import completions, data_summary
 from ktrdr_mcp.lab.judging import Judge
 from ktrdr_mcp.lab.library import Library
@@ -78,7 +78,7 @@ class LocalLab:
     async def _repeated(self, request: requests.StartTraining) -> TaskRow | None:
         """The task that this very request made before, whatever the data look like today."""
         return await self._tasks.repeated(
-            request.task_id, request.idempotency_key, request_hash(request)
+            request.task_id, request.idempotency_key, request_hashes(request)
         )
 
     async def get_training_status(

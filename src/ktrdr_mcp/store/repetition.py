@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from ktrdr_mcp.errors import TaskConflict, shown
@@ -36,13 +36,21 @@ class RequestNames(NamedTuple):
 
 
 def same_request(
-    rows: Sequence[sqlite3.Row], names: RequestNames, request_hash: str
+    rows: Sequence[sqlite3.Row], names: RequestNames, hashes: Collection[str]
 ) -> TaskRow | None:
-    """The task that this request made before. Raises TaskConflict if another request made it."""
+    """The task that this request made before.
+
+    Args:
+        rows: the tasks of the request's names.
+        names: those of the request.
+        hashes: each that the request's body may have been stored under.
+    Raises:
+        TaskConflict: another request made it.
+    """
     found = [TaskRow.from_row(row) for row in rows]
     for row in found:
         by_id = row.task_id == names.task_id
-        same = row.request_hash in {request_hash, REBUILT_HASH}
+        same = row.request_hash in {*hashes, REBUILT_HASH}
         if not same or (not by_id and row is not found[0]):
             name = "task_id" if by_id else "idempotency_key"
             raise TaskConflict(

@@ -51,7 +51,7 @@ class TaskStore:
         async with self._database.transaction() as connection:
             names = RequestNames(new.task_id, new.idempotency_key)
             rows = await rows_of(connection, SAME_NAME, names.parameters())
-            if (known := same_request(rows, names, new.request_hash)) is not None:
+            if (known := same_request(rows, names, [new.request_hash])) is not None:
                 return known, False
             rows = await rows_of(connection, SAME_FOLDER, {"task_id": new.task_id})
             require_own_folder(rows, new.task_id)
@@ -82,20 +82,20 @@ class TaskStore:
             await rows_of(connection, statement, [*values, new.task_id])
 
     async def repeated(
-        self, task_id: str | None, idempotency_key: str | None, request_hash: str
+        self, task_id: str | None, idempotency_key: str | None, hashes: Collection[str]
     ) -> TaskRow | None:
         """The task that this very request made before, if it did.
 
         Args:
             task_id: the id that the client chose, if it did.
             idempotency_key: likewise.
-            request_hash: of the request's body.
+            hashes: each that the request's body may have been stored under.
         Raises:
             TaskConflict: its id or idempotency key belongs to another request.
         """
         names = RequestNames(task_id, idempotency_key)
         rows = await self._database.read(SAME_NAME, names.parameters())
-        return same_request(rows, names, request_hash)
+        return same_request(rows, names, hashes)
 
     async def get(self, task_id: str) -> TaskRow:
         """One task. Raises TaskNotFound, whose hint names the newest ids."""
