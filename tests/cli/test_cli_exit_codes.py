@@ -11,10 +11,13 @@ import pytest
 
 from ktrdr_mcp.app import reaching
 from ktrdr_mcp.cli import endings, training
+from ktrdr_mcp.contract import requests
 from ktrdr_mcp.lab.ownership import ownership
 from ktrdr_mcp.paths import Workspace
 
 TRAIN = ("train", "AAPL", "1h")
+SERIES = {"symbol": "AAPL", "timeframe": "1h"}
+FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
 
 
 def check(result, code: int, error_code: str | None = None) -> None:
@@ -141,6 +144,31 @@ def test_a_workspace_whose_owner_does_not_answer_is_3(run, tmp_path, monkeypatch
 def test_a_training_that_diverges_is_5(shop) -> None:
     wild = ("--set", "optimizer=sgd", "--set", "learning_rate=1000000", "--epochs", "5")
     check(shop.run(*TRAIN, *wild, "--json"), endings.TRAINING_FAILED, "diverged")
+
+
+def test_waiting_for_a_training_that_failed_is_5_and_looking_at_it_is_0(shop) -> None:
+    wild = {"optimizer": "sgd", "learning_rate": 1e6, "epochs": 5}
+    started = shop.ask("start_training", requests.StartTraining, **SERIES, config=wild)
+    line = ("status", started["task_id"])
+    waited = shop.run(*line, "--wait", "50", "--json")
+    assert waited.exit_code == endings.TRAINING_FAILED
+    assert json.loads(waited.stdout)["status"] == "failed"
+    assert shop.run(*line).exit_code == endings.DONE
+
+
+def test_a_cancelled_training_is_waited_for_with_the_command_that_cancelling_prints(shop) -> None:
+    started = shop.ask("start_training", requests.StartTraining, **SERIES, config=FOREVER)
+    line = ("status", started["task_id"])
+    while shop.reply(*line)["status"] != "training":
+        pass
+    assert shop.run(*line, "--wait", "1").exit_code == endings.DONE
+    told = shop.run("cancel", started["task_id"]).stdout
+    _, printed, _ = told.split("`")
+    program, *arguments = printed.split()
+    assert program == "ktrdr-mcp"
+    waited = shop.run(*arguments, "--json")
+    assert json.loads(waited.stdout)["status"] == "cancelled"
+    assert waited.exit_code == endings.TRAINING_FAILED
 
 
 def test_an_interruption_is_130(run, monkeypatch) -> None:

@@ -82,6 +82,13 @@ def test_saving_again_gives_the_version_that_exists(shop, task_id, model) -> Non
     assert not reply.created
 
 
+def test_a_prediction_counts_no_reading_of_the_test_results(shop, task_id, model) -> None:
+    before = shop.reply("performance", task_id)["test_readings"]
+    told = shop.reply("predict", model)
+    assert (told["symbol"], told["timeframe"]) == ("AAPL", "1h")
+    assert shop.reply("performance", task_id)["test_readings"] == before + 1
+
+
 def test_a_model_card_is_the_laboratorys(shop, model) -> None:
     assert shop.reply("models", "show", model) == shop.portal.call(shop.lab.model_card, model)
 

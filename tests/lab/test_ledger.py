@@ -89,6 +89,7 @@ async def test_every_reply_that_shows_test_results_counts_as_a_reading_of_them(b
     ]
     hides = [
         lambda: bench.predict("kept"),
+        lambda: bench.predict("kept", symbol=None, timeframe=None),
         lambda: bench.lab.backtest_model(seen),
         lambda: bench.lab.list_training_tasks(parse(requests.ListTasks, {})),
         lambda: bench.status(task_id),

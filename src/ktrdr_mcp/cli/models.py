@@ -13,7 +13,7 @@ from ktrdr_mcp.cli import output
 from ktrdr_mcp.cli.session import WithDefault, json_option, with_lab
 
 if TYPE_CHECKING:
-    from ktrdr_mcp.contract import Lab, responses
+    from ktrdr_mcp.contract import responses
     from ktrdr_mcp.paths import Workspace
 
 PAGE_ROWS: Final = 20
@@ -155,35 +155,20 @@ def load(workspace: Workspace, name: str, as_json: bool) -> None:
 @click.option("--symbol", help="Another symbol than the model's own.")
 @click.option("--timeframe", help="The model's own, if left out.")
 @click.option(
-    "--date", metavar="DATE", help="The last bar of this day, YYYY-MM-DD; else the newest."
+    "--date",
+    "test_date",
+    metavar="DATE",
+    help="The last bar of this day, YYYY-MM-DD; else the newest.",
 )
 @json_option
 @click.pass_obj
 def predict(workspace: Workspace, /, model: str, as_json: bool, **given: str | None) -> None:
     """Predict one bar with a saved model."""
-    from ktrdr_mcp import paths
-
-    name = paths.model_name(model)
-
-    async def work(lab: Lab) -> responses.ModelPrediction:
-        return await predicted(lab, name, given)
-
-    reply = with_lab(workspace, work, quiet=as_json)
-    output.answer(reply, as_json, show_prediction)
-
-
-async def predicted(
-    lab: Lab, name: str, given: Mapping[str, str | None]
-) -> responses.ModelPrediction:
-    """A prediction of the model's own series, unless another is given."""
     from ktrdr_mcp.contract import parse, requests
 
-    raw = {"model_name": name, **given, "test_date": given["date"]}
-    del raw["date"]
-    if raw["symbol"] is None or raw["timeframe"] is None:
-        card = await lab.model_card(name)
-        raw |= {key: card[key] for key in ("symbol", "timeframe") if raw[key] is None}
-    return await lab.test_model_prediction(parse(requests.Predict, raw))
+    request = parse(requests.Predict, {"model_name": model, **given})
+    reply = with_lab(workspace, lambda lab: lab.test_model_prediction(request), quiet=as_json)
+    output.answer(reply, as_json, show_prediction)
 
 
 def show_prediction(to: Console, reply: responses.ModelPrediction) -> None:

@@ -26,8 +26,8 @@ MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?Z")
 SMALLEST_PLAIN: Final = 0.001  # nearer to zero, four decimals would hide the number
 LARGEST_PLAIN: Final = 1e6
 # Hints are written for agents; people read the command that does the same.
+WAITING: Final = re.compile(r"get_training_status with task_id (\S+) and wait_s=50")
 COMMANDS: Final[Mapping[str, str]] = {
-    "get_training_status with wait_s=50": "ktrdr-mcp status --wait 50",
     "get_training_status": "ktrdr-mcp status",
     "list_training_tasks": "ktrdr-mcp tasks",
     "start_training": "ktrdr-mcp train",
@@ -105,6 +105,7 @@ def print_error(error: KtrdrError, as_json: bool) -> None:
 
 def in_commands(hint: str) -> str:
     """A hint with the commands of this command line in place of the tools' names."""
+    hint = WAITING.sub(r"`ktrdr-mcp status \1 --wait 50`", hint)
     for tool, command in COMMANDS.items():
         hint = hint.replace(tool, f"`{command}`")
     return hint

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from rich.console import Console
 
-from ktrdr_mcp.cli import output, progress
+from ktrdr_mcp.cli import endings, output, progress
 from ktrdr_mcp.cli.session import json_option, with_lab
 from ktrdr_mcp.cli.settings import nested
 
@@ -149,9 +149,12 @@ def task_cells(task: responses.TaskSummary) -> list[object]:
     help="Seconds to wait for its end.",
 )
 @json_option
-@click.pass_obj
-def status(workspace: Workspace, task_id: str, wait_s: int, as_json: bool) -> None:
-    """Show where a task stands, or wait for its end."""
+@click.pass_context
+def status(context: click.Context, task_id: str, wait_s: int, as_json: bool) -> None:
+    """Show where a task stands, or wait for its end.
+
+    With --wait, the exit code is 5 for a training that failed or was cancelled.
+    """
     from ktrdr_mcp.cli import following, report
 
     async def work(lab: Lab) -> responses.TrainingStatus:
@@ -160,7 +163,10 @@ def status(workspace: Workspace, task_id: str, wait_s: int, as_json: bool) -> No
         async with progress.shown(console, f"Task {output.printable(task_id)}", quiet) as told:
             return await following.ended(lab, task_id, told, wait_s)
 
-    output.answer(with_lab(workspace, work, quiet=as_json), as_json, report.status)
+    reply = with_lab(context.obj, work, quiet=as_json)
+    output.answer(reply, as_json, report.status)
+    if wait_s and reply.status in following.ENDINGS:
+        context.exit(endings.TRAINING_FAILED)
 
 
 @click.command()

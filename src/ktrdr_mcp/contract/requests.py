@@ -70,11 +70,10 @@ class Predict(Strict):
     """Predict one bar with a saved model."""
 
     model_name: ModelName
-    symbol: Symbol
-    timeframe: Timeframe
+    symbol: Symbol | None = Field(None, description="else the model's own")
+    timeframe: Timeframe | None = None  # any but the model's own is refused
     test_date: Text | None = Field(
-        None,
-        description="YYYY-MM-DD: the last bar of that day; the newest bar if left out",
+        None, description="YYYY-MM-DD: the last bar of that day, else the newest"
     )
 
 
@@ -107,7 +106,7 @@ class BacktestModel(Strict):
     """Trade a saved model's signals over any range, after costs."""
 
     model_name: ModelName
-    symbol: Symbol | None = Field(None, description="the model's own if left out")
+    symbol: Symbol | None = Field(None, description="else the model's own")
     start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC, inclusive")
     end_date: Text | None = None
     cost_bps: float | None = Field(None, ge=0, le=1_000, description="per unit of position change")

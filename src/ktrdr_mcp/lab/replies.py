@@ -155,7 +155,7 @@ def not_completed(row: TaskRow) -> TaskNotCompleted:
     """The error for a task without a result."""
     waiting = row.status in {"pending", "training"}
     hint = (
-        "Call get_training_status with wait_s=50 until the status is completed."
+        f"Call {waiting_for(row)} until the status is completed."
         if waiting
         else "It has no model; start a new training."
     )
@@ -165,10 +165,15 @@ def not_completed(row: TaskRow) -> TaskNotCompleted:
     )
 
 
+def waiting_for(row: TaskRow) -> str:
+    """The call that waits for a task's end."""
+    return f"get_training_status with task_id {row.task_id} and wait_s=50"
+
+
 def cancel_message(row: TaskRow) -> str:
     """What cancelling did to a task."""
     if row.status == "training":
-        return "The training stops within moments; get_training_status with wait_s=50 shows it."
+        return f"The training stops within moments; {waiting_for(row)} shows it."
     if row.status == "cancelled":
         return "The task is cancelled."
     return f"The task was already {row.status}; nothing changed."

@@ -90,21 +90,21 @@ def predict_one(loaded: Loaded, request: Predict, sources: BarSources) -> respon
 
     Args:
         loaded: the model.
-        request: symbol, timeframe and date.
+        request: symbol and timeframe, or else the model's own, and date.
         sources: where bars come from.
     Raises:
         InvalidRequest: the timeframe is not the model's, or the date is before the first bar.
         DataError: too few bars come before that date.
     """
     row = loaded.row
-    if request.timeframe != row.timeframe:
+    if request.timeframe not in {None, row.timeframe}:
         raise InvalidRequest(
             f"Model {row.model_name} was trained on {row.timeframe} bars, not on"
             f" {request.timeframe}.",
             hint=f"Predict with timeframe {row.timeframe}.",
             field="timeframe",
         )
-    series = sources.load(request.symbol, request.timeframe)
+    series = sources.load(request.symbol or row.symbol, row.timeframe)
     index = bar_at(series.bars, request.test_date)
     scores = scores_at(loaded.model, series.bars, index)
     told = [*beyond_newest(series.bars, request.test_date), *series.notes]
