@@ -28,6 +28,11 @@ SERIES = {"symbol": "AAPL", "timeframe": "1h"}
         ({"batch_size": 65_537}, "config.batch_size", "at most 65,536"),
         ({"hidden_layers": []}, "config.hidden_layers", "at least 1 items"),
         ({"hidden_layers": [8] * 17}, "config.hidden_layers", "at most 16 items"),
+        (
+            {"labels": dict.fromkeys("abcdefghi", 1)},
+            "config.labels",
+            "an object of at most 8 fields",
+        ),
         ({"hidden_layers": [0]}, "config.hidden_layers.0", "at least 1"),
         ({"optimizer": "adma"}, "config.optimizer", "Did you mean 'adam'?"),
         ({"early_stopping": 3}, "config.early_stopping", "an object"),

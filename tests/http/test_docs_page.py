@@ -54,6 +54,11 @@ class Elements(HTMLParser):
             assert self.open.pop() == tag
 
 
+def commands_on(page: str) -> list[str]:
+    """The commands that the page shows."""
+    return [unescape(text) for text in re.findall(r"<pre>(curl .*?)</pre>", page, re.DOTALL)]
+
+
 @pytest_asyncio.fixture
 async def page(face) -> str:
     response = await ask(face.guard, "GET", "/docs", [LOCAL])
@@ -86,17 +91,25 @@ async def test_every_route_and_every_field_is_on_the_page(page, lab) -> None:
 
 
 async def test_the_commands_on_the_page_send_the_examples(page) -> None:
-    commands = [unescape(text) for text in re.findall(r"<pre>(curl .*?)</pre>", page, re.DOTALL)]
     sent = {}
-    for command in commands:
+    for command in commands_on(page):
         _, url, *rest = shlex.split(command)
-        assert re.fullmatch(r"http://localhost:8000(/[A-Z_a-z]+)+", url)
+        assert re.fullmatch(r"http://localhost:8000(/[A-Z_a-z]+)+(\?[a-z_]+=[a-z_]+)*", url)
         if rest:
             header, body = rest[1], rest[3]
             assert header == "Content-Type: application/json"
             sent[url] = json.loads(body)
     for name, path in EXAMPLES.items():
         assert sent[f"http://localhost:8000{path}"] == REQUESTS[name]
+
+
+async def test_a_reading_command_with_nothing_to_put_in_is_answered(page, face) -> None:
+    urls = [shlex.split(command)[1] for command in commands_on(page) if " -d " not in command]
+    paths = [url.removeprefix("http://localhost:8000") for url in urls]
+    whole = [path for path in paths if path.islower()]
+    assert {"/strategies", "/complete?kind=task_id"} <= set(whole)
+    for path in whole:
+        assert (await ask(face.guard, "GET", path, [LOCAL])).status == 200
 
 
 async def test_a_route_that_needs_a_body_has_an_example_of_it(lab) -> None:

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from mcp.client.client import Client
 
+from ktrdr_mcp.faces.examples import REPLIES
 from specification_check import differences
 
 pytestmark = pytest.mark.asyncio
@@ -109,6 +110,9 @@ async def test_the_specifications_example_works_over_http_as_over_mcp(
         for kind, example in specification.items()
     }
     assert found == {kind: [] for kind in specification}
+    documented = REPLIES["get_model_performance"]
+    for reply in (replies["performance"], documented):
+        assert reply["trading"]["max_drawdown"] < 0
 
 
 async def test_the_other_routes_say_what_their_tools_and_resources_say(http, connect) -> None:

@@ -79,7 +79,7 @@ async def serve_http(
         port: 0 takes a free one.
         token: the bearer token to ask for.
         allow_hosts: further host names that requests may be addressed to.
-        allow_origins: further origins of web pages that may send requests.
+        allow_origins: further origins whose requests are let in.
     Raises:
         InvalidRequest: the address cannot be used, or needs a token.
         WorkspaceLocked: another process owns the workspace.

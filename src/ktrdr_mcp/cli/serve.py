@@ -41,7 +41,8 @@ MAX_TOKEN_BYTES = 4096
     "allow_origins",
     multiple=True,
     metavar="ORIGIN",
-    help="Another origin of web pages that may send requests; repeatable.",
+    help="Another origin whose requests are let in, where a reverse proxy or an extension passes "
+    "them on; pages of other origins cannot read replies in a browser. Repeatable.",
 )
 @click.pass_obj
 def serve(

@@ -30,6 +30,7 @@ EXPECTATIONS = {
     "none_required": "null",
     "string_too_short": "text that is not empty",
 }
+COLLECTIONS = {"Dictionary": ("an object", "fields")}  # by pydantic's name; else lists
 # Where pydantic adds to the path: the type within a union, and a mark for a key itself.
 UNION_MARKS = frozenset({"str", "int", "float"})
 KEY_MARK = "[key]"
@@ -109,7 +110,8 @@ def expectation(detail: ErrorDetails) -> str:
         return f"text of at most {context['max_length']} characters"
     if kind in ("too_long", "too_short"):
         bound = context.get("max_length", context.get("min_length"))
-        return f"a list of at {'most' if kind == 'too_long' else 'least'} {bound} items"
+        whole, part = COLLECTIONS.get(context["field_type"], ("a list", "items"))
+        return f"{whole} of at {'most' if kind == 'too_long' else 'least'} {bound} {part}"
     return EXPECTATIONS.get(kind, detail["msg"].lower())
 
 

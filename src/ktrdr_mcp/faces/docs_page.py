@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from html import escape
 from shlex import quote
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from ktrdr_mcp.faces.schema_words import words
 
@@ -80,7 +81,7 @@ def section(
             f'<h2 id="{escape(operation["operationId"])}">{code(f"{method} {path}")}</h2>',
             f"<p>{escape(operation['summary'])}",
             arguments(operation, body),
-            preformatted(command(address, method, path, body.get("example"))),
+            preformatted(command(address + asked(path, operation), method, body.get("example"))),
             reply(document, operation["responses"]),
             refusals(operation["responses"]),
         ]
@@ -124,13 +125,25 @@ def fields_of(schema: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def command(address: str, method: str, path: str, example: object) -> str:
-    """A command that sends the request, with capitals where a name is to be put in."""
-    url = address + re.sub(r"\{(\w+)\}", lambda name: name[1].upper(), path)
+def asked(path: str, operation: dict[str, Any]) -> str:
+    """Path and query of a request, with capitals where a name is to be put in."""
+    query = urlencode(
+        {
+            each["name"]: each["schema"].get("enum", [each["name"].upper()])[0]
+            for each in operation["parameters"]
+            if each["in"] == "query" and each["required"]
+        }
+    )
+    filled = re.sub(r"\{(\w+)\}", lambda name: name[1].upper(), path)
+    return f"{filled}?{query}" if query else filled
+
+
+def command(url: str, method: str, example: object) -> str:
+    """A command that sends the request."""
     if method == "GET":
-        return f"curl {url}"
+        return f"curl {quote(url)}"
     sent = "{}" if example is None else json.dumps(example, indent=2)
-    return f"curl {url} -H {quote(f'Content-Type: {JSON_TYPE}')} -d {quote(sent)}"
+    return f"curl {quote(url)} -H {quote(f'Content-Type: {JSON_TYPE}')} -d {quote(sent)}"
 
 
 def reply(document: dict[str, Any], responses: dict[str, Any]) -> str:

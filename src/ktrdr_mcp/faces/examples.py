@@ -133,7 +133,7 @@ REPLIES: Final[dict[str, dict[str, Any]]] = {
             "net_total_return": 0.021,
             "sharpe": 0.6,
             "sharpe_error": 0.9,
-            "max_drawdown": 0.08,
+            "max_drawdown": -0.08,
             "trades": 41,
             "break_even_cost_bps": 4.5,
             "buy_and_hold_return": 0.034,

@@ -148,7 +148,9 @@ def check_origin(values: list[str], host: str, allowed: frozenset[str]) -> None:
         return
     raise OriginRefused(
         f"Pages of {shown(values[0])} may not use this server.",
-        hint="Start the server with --allow-origin ORIGIN if you trust that page.",
+        hint="Where a reverse proxy or an extension that you trust passes such requests on, start "
+        "the server with --allow-origin ORIGIN; in browsers, no page of another origin can read "
+        "replies.",
     )
 
 
