@@ -28,7 +28,7 @@ class StartTraining(Strict):
     config: TrainingConfig = Field(
         TrainingConfig(), description="left out: the strategy's, else a default; null: off"
     )
-    start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC, inclusive")
+    start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC")
     end_date: Text | None = Field(None, description="last day, inclusive")
     strategy: StrategyName | None = Field(
         None, description=f"{', '.join(BUILT_IN_STRATEGIES)} or your own; default if left out"
@@ -41,9 +41,7 @@ class GetTrainingStatus(Strict):
     """Read one task's state, or wait for its end."""
 
     task_id: TaskId
-    wait_s: float = Field(
-        0, ge=0, le=limits.MAX_WAIT_S, description="seconds to wait for the end; prefer 50"
-    )
+    wait_s: float = Field(0, ge=0, le=limits.MAX_WAIT_S, description="seconds to wait for the end")
 
 
 class TaskOnly(Strict):
@@ -107,7 +105,7 @@ class BacktestModel(Strict):
 
     model_name: ModelName
     symbol: Symbol | None = Field(None, description="else the model's own")
-    start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC, inclusive")
+    start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC")
     end_date: Text | None = None
     cost_bps: float | None = Field(None, ge=0, le=1_000, description="per unit of position change")
     long_only: bool | None = None

@@ -117,7 +117,7 @@ def training_tools(lab: Lab) -> list[LabTool]:
             requests.TaskOnly,
             responses.ModelPerformance,
             "What a completed task is worth: the verdict first, then its figures on bars that it "
-            "was not trained on, beside simple rules. The resource named in details has the rest.",
+            "was not trained on, beside simple rules. The resource in details has the rest.",
             READS,
         ),
         lab_tool(
@@ -125,8 +125,8 @@ def training_tools(lab: Lab) -> list[LabTool]:
             plain(lab.cancel_training),
             requests.TaskOnly,
             responses.TaskCancelled,
-            "Stop a pending or running task for good; what it learned is lost. A task that has "
-            "ended stays as it is.",
+            "Stop a pending or running task for good; what it learned is lost. One that has ended "
+            "stays as it is.",
             annotated(destructive=True, idempotent=True),
         ),
     ]
@@ -191,7 +191,7 @@ def model_tools(lab: Lab) -> list[LabTool]:
             requests.Predict,
             responses.ModelPrediction,
             "Predict one bar with a saved model: signal, probabilities, indicator values. "
-            "in_sample true means that the model has seen that bar.",
+            "in_sample: the model has seen that bar.",
             READS,
         ),
     ]
