@@ -37,10 +37,10 @@ def program(folder: Path, *line: str) -> dict[str, Any]:
     }
 
 
-def reply(folder: Path, *line: str) -> Any:
+def reply(folder: Path, *line: str, code: int = 0) -> Any:
     """What a command prints as JSON."""
     done = subprocess.run(**program(folder, *line, "--json"), timeout=90, check=False)
-    assert done.returncode == 0, done
+    assert done.returncode == code, done
     return json.loads(done.stdout)
 
 
@@ -93,7 +93,8 @@ def test_a_laboratory_gives_way_to_cleaning_unless_it_has_work(tmp_path) -> None
     assert reply(tmp_path, "clean")["removed"] == 0  # with nothing to remove, work is no hindrance
 
     reply(tmp_path, "cancel", working)
-    assert reply(tmp_path, "status", working, "--wait", "30")["status"] == "cancelled"
+    ended = reply(tmp_path, "status", working, "--wait", "30", code=5)
+    assert ended["status"] == "cancelled"
     assert reply(tmp_path, *clean)["tasks"] == [old]
     assert not result.exists()
     assert not is_owned(Workspace(tmp_path))
