@@ -178,14 +178,10 @@ class Walk:
         """Shows the registry."""
         self.heading("list_trained_models", "newest first")
         listed = await self.call("list_trained_models", {})
-        self.table(
-            {
-                f"{one['model_name']} v{one['version']}": (
-                    f"{one['symbol']} {one['timeframe']}, test accuracy {one['test_accuracy']:.4f}"
-                )
-                for one in listed["models"]
-            }
-        )
+        names = ("model_name", "version", "symbol", "timeframe", "test_accuracy")
+        columns = [output.Column(name.replace("_", " ")) for name in names]
+        rows = [[one[name] for name in names] for one in listed["models"]]
+        output.listing(self._console, columns, rows)
 
 
 async def walk(workspace: Workspace, as_json: bool, in_process: bool = False) -> None:

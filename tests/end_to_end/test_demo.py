@@ -1,0 +1,35 @@
+"""The walk through the tools that a new user takes first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from background_labs import IDLE
+from ktrdr_mcp.lab.ownership import is_owned
+from ktrdr_mcp.paths import Workspace
+
+STEPS = (
+    "get_market_data_summary",
+    "start_training",
+    "get_training_status",
+    "get_model_performance",
+    "save_trained_model",
+    "load_trained_model",
+    "test_model_prediction",
+    "list_trained_models",
+)
+
+
+def test_the_demo_goes_through_every_step_and_names_the_model_as_it_is(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ktrdr_mcp", "--workspace", str(tmp_path), "demo"]
+    done = subprocess.run(
+        command, env={**os.environ, **IDLE}, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    places = [done.stdout.index(step) for step in STEPS]
+    assert places == sorted(places)
+    assert done.stdout[places[-1] :].count("aapl_momentum_v1") == 1
+    assert not is_owned(Workspace(tmp_path))
