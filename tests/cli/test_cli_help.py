@@ -90,10 +90,10 @@ assert not loaded, loaded
 
 
 def test_light_commands_import_nothing_heavy(tmp_path, bars_file) -> None:
-    from ktrdr_mcp.strategy.library import built_in_folder
+    from ktrdr_mcp.strategy.library import built_in
 
     strategy = tmp_path / "default.yaml"
-    strategy.write_bytes((built_in_folder() / "default.yaml").read_bytes())
+    strategy.write_bytes(built_in("default").read_bytes())
     arguments = [str(tmp_path / "workspace"), str(bars_file()), str(strategy)]
     command = [sys.executable, "-P", "-c", LIGHT, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

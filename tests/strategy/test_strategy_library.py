@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import resources
 
 import pytest
 
@@ -31,6 +32,19 @@ def test_an_empty_workspace_has_the_programs_own_strategies(library):
     assert DEFAULT_STRATEGY in names
     assert names == sorted(BUILT_IN_STRATEGIES)
     assert [library.read(name).name for name in names] == names
+
+
+def test_a_further_file_beside_the_programs_own_is_none_of_them(library, tmp_path, monkeypatch):
+    beside = StrategyLibrary(Workspace(tmp_path / "repository"))  # which can be a workspace too
+    beside.workspace.strategies.mkdir(parents=True)
+    for name in (DEFAULT_STRATEGY, "further"):
+        write(beside, f"{name}.yaml", OWN)
+    monkeypatch.setattr(resources, "files", lambda _: beside.workspace.root)
+    assert "further" in beside.names()
+    assert "further" not in library.names()
+    assert library.read(DEFAULT_STRATEGY).name == DEFAULT_STRATEGY
+    with pytest.raises(StrategyNotFound):
+        library.read("further")
 
 
 def test_built_in_strategies_say_what_they_are_for_and_ignore_nothing(library):

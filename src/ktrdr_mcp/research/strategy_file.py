@@ -13,7 +13,7 @@ from typing import Final
 from ktrdr_mcp import durable
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.strategy.library import SUFFIX, built_in_folder
+from ktrdr_mcp.strategy.library import built_in
 
 STAMP: Final = re.compile(rb"# Written by ktrdr-mcp [^\n]* sha256:([0-9a-f]{64})\n")
 
@@ -71,7 +71,7 @@ def place(workspace: Workspace, model_name: str, content: bytes | None) -> str |
             f"{shown} was not written by this program, or was edited since, so it was left as it"
             " is; save under another model_name for a strategy file that KTRDR can use."
         )
-    if (built_in_folder() / f"{model_name}{SUFFIX}").is_file():
+    if built_in(model_name) is not None:
         return (
             f"{shown} would hide the built-in strategy of that name, so it was not written; save"
             " under another model_name for a strategy file that KTRDR can use."

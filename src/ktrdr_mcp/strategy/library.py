@@ -8,6 +8,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
+from ktrdr_mcp.contract.requests import BUILT_IN_STRATEGIES
 from ktrdr_mcp.durable import storage_errors
 from ktrdr_mcp.errors import InvalidStrategy, StrategyNotFound, did_you_mean
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
@@ -19,10 +20,16 @@ DEFAULT_STRATEGY: Final = "default"
 SUFFIX: Final = ".yaml"
 
 
-def built_in_folder() -> Traversable:
-    """The folder of the program's own strategies: in the package, or in its repository."""
+def built_in(name: str) -> Traversable | None:
+    """The file of one of the program's own strategies: in the package, or in its repository.
+
+    The repository can be a workspace too, whose further strategies belong to it alone.
+    """
+    if name not in BUILT_IN_STRATEGIES:
+        return None
     packaged = resources.files("ktrdr_mcp") / "strategies"
-    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "strategies"
+    folder = packaged if packaged.is_dir() else Path(__file__).parents[3] / "strategies"
+    return folder / f"{name}{SUFFIX}"
 
 
 class StrategyLibrary:
@@ -37,10 +44,12 @@ class StrategyLibrary:
 
     def names(self) -> list[str]:
         """The names of all strategies, sorted."""
-        folders: list[Traversable] = [built_in_folder(), self.workspace.strategies]
+        folder = self.workspace.strategies
         with storage_errors("listing strategies"):
-            files = [file for folder in folders if folder.is_dir() for file in folder.iterdir()]
-            return sorted({file.name.removesuffix(SUFFIX) for file in files if is_strategy(file)})
+            files = (
+                [file for file in folder.iterdir() if is_strategy(file)] if folder.is_dir() else []
+            )
+        return sorted({*BUILT_IN_STRATEGIES, *(file.name.removesuffix(SUFFIX) for file in files)})
 
     def text(self, name: str) -> str:
         """A strategy file as it stands.
@@ -50,9 +59,9 @@ class StrategyLibrary:
             StrategyNotFound: no file has this name; the hint lists those there are.
             InvalidStrategy: the file is too large or not UTF-8 text.
         """
-        own: Traversable = self.workspace.strategy_file(name)
-        file = own if own.is_file() else built_in_folder() / f"{strategy_name(name)}{SUFFIX}"
-        if not file.is_file():
+        own = self.workspace.strategy_file(name)
+        file = own if own.is_file() else built_in(strategy_name(name))
+        if file is None:
             known = self.names()
             raise StrategyNotFound(
                 f"There is no strategy '{name}'.{did_you_mean(name, known)}",
