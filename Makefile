@@ -29,7 +29,7 @@ unit: $(READY)
 
 # Every step killed and refused once, 20 killed servers, 200 cycles: half an hour, and a table.
 test-faults: $(READY)
-	KTRDR_FAULTS=long $(BIN)/pytest -n auto --dist worksteal -v tests/faults
+	KTRDR_FAULTS=long $(BIN)/pytest -n logical --dist worksteal -v tests/faults
 
 # Thousands of generated requests against a real server.
 test-api: $(READY)

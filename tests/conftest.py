@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,14 @@ SECTIONS = {
 def pytest_configure(config: pytest.Config) -> None:
     """Fault tests say what they tried."""
     config.pluginmanager.register(FaultTable())
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One process more than there are cores: many tests wait for processes of their own."""
+    if config.option.numprocesses != "auto":
+        return None
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    return (cores or 1) + 1
 
 
 @dataclass(frozen=True)
