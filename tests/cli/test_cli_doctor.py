@@ -15,7 +15,7 @@ from ktrdr_mcp.errors import DatabaseError
 from ktrdr_mcp.lab import address, diagnosis
 from ktrdr_mcp.lab.ownership import ownership
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.store import health
+from ktrdr_mcp.store import health, reading
 from ktrdr_mcp.store.migrate import prepare, read_migrations
 
 
@@ -101,7 +101,7 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 1000")
     with pytest.raises(DatabaseError, match="1000"):
-        health.check_database(path)
+        reading.check(path)
 
 
 def test_the_owner_is_named_without_its_token(run, tmp_path) -> None:

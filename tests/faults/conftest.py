@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from launches import Launches
+from long_form import LONG
 from made_workspace import make_workspace
 
 from background_labs import IDLE
 from fault_table import FAULTS, Fault
 from ktrdr_mcp.app import launching
-
-LONG = os.environ.get("KTRDR_FAULTS") == "long"
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from calls import ALL_TASKS, FOREVER, cancel, start_of, status_of, until_it_trains
 from launches import Launches, exit_code, has_mark, log_of
+from long_form import LONG
 from nothing_lost import Row, assert_nothing_lost, fingerprint, tasks_of
 
 from background_labs import wait_until
@@ -28,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals"),
 ]
 long_only = pytest.mark.skipif(
-    os.environ.get("KTRDR_FAULTS") != "long",
+    not LONG,
     reason="two laboratories for each stage: make test-faults",
 )
 

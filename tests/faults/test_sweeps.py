@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from long_form import LONG
 
 from fault_table import Fault
 
@@ -30,7 +30,7 @@ KILLS = {"kill", "again"}
 # mode, how many steps in a row are spoilt, the first step, every how many steps; those of a line
 # share a process, and lines run side by side
 SHORT = ["kill:1:75:65 full:1:160:70 again:1:12:120"]
-LONG = [
+EVERY_STEP = [
     *(f"kill:1:{first}:4" for first in range(1, 5)),
     *(f"again:1:{first}:6" for first in range(1, 7)),
     *(f"full:1:{first}:4" for first in range(1, 5)),
@@ -39,7 +39,7 @@ LONG = [
     *(f"full:5:{first}:6" for first in (1, 4)),
     "limit:0:1:1",
 ]
-PLANS = LONG if os.environ.get("KTRDR_FAULTS") == "long" else SHORT
+PLANS = EVERY_STEP if LONG else SHORT
 ENOUGH_STEPS = 150  # a day with fewer was not watched
 
 Swept = Callable[[str], list[dict[str, Any]]]

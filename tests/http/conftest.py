@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from asgi_caller import TOKEN
+import pytest_asyncio
+from asgi_caller import TOKEN, ask
 from fake_lab import FakeLab
 from serve_process import ServeProcess
 
@@ -33,6 +36,12 @@ def lab(built: tuple[FakeLab, HttpFace]) -> FakeLab:
 def face(lab: FakeLab, built: tuple[FakeLab, HttpFace]) -> HttpFace:
     """The HTTP face over the laboratory, without a token."""
     return built[1]
+
+
+@pytest_asyncio.fixture
+async def document(face: HttpFace) -> dict[str, Any]:
+    """The OpenAPI document as a client gets it."""
+    return dict(json.loads((await ask(face.guard, "GET", "/openapi.json")).body))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import re
 import shlex
 from html import unescape
 from html.parser import HTMLParser
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -65,11 +64,6 @@ async def page(face) -> str:
     assert response.status == 200
     assert response.headers["content-security-policy"].startswith("default-src 'none'")
     return response.body.decode()
-
-
-@pytest_asyncio.fixture
-async def document(face) -> dict[str, Any]:
-    return dict(json.loads((await ask(face.guard, "GET", "/openapi.json")).body))
 
 
 async def test_the_page_loads_and_runs_nothing(page) -> None:

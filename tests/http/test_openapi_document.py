@@ -7,8 +7,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-import pytest_asyncio
-from asgi_caller import ask
 
 from ktrdr_mcp.contract import parse
 from ktrdr_mcp.faces.examples import REPLIES, REQUESTS
@@ -27,11 +25,6 @@ OPERATIONS = {
 }
 # what the specification leaves open or says wrongly: no such time exists, paths are relative
 OURS = {"created_at", "saved_at", "model_path", "config"}
-
-
-@pytest_asyncio.fixture
-async def document(face) -> dict[str, Any]:
-    return dict(json.loads((await ask(face.guard, "GET", "/openapi.json")).body))
 
 
 def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

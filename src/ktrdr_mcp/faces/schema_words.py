@@ -6,14 +6,15 @@ import json
 from typing import Any, Final
 
 BOUNDS: Final = {
-    "minimum": "at least",
-    "exclusiveMinimum": "above",
-    "maximum": "at most",
-    "exclusiveMaximum": "below",
-    "minLength": "characters at least",
-    "maxLength": "characters at most",
-    "minItems": "items at least",
-    "maxItems": "items at most",
+    "minimum": "at least {:g}",
+    "exclusiveMinimum": "above {:g}",
+    "maximum": "at most {:g}",
+    "exclusiveMaximum": "below {:g}",
+    "minLength": "{} characters at least",
+    "maxLength": "{} characters at most",
+    "minItems": "{} items at least",
+    "maxItems": "{} items at most",
+    "pattern": "form {}",
 }
 
 
@@ -47,10 +48,4 @@ def kind(schema: dict[str, Any]) -> str:
 
 def bounds(schema: dict[str, Any]) -> list[str]:
     """The limits of a value, and the form of a text."""
-    found = [
-        f"{text} {schema[name]:g}" if "Length" not in name and "Items" not in name
-        else f"{schema[name]} {text}"
-        for name, text in BOUNDS.items()
-        if name in schema
-    ]  # fmt: skip
-    return [*found, f"form {schema['pattern']}"] if "pattern" in schema else found
+    return [text.format(schema[name]) for name, text in BOUNDS.items() if name in schema]

@@ -134,7 +134,7 @@ async def report_orphans(workspace: Workspace, registry: ModelRegistry) -> None:
 async def report_strangers(workspace: Workspace, tasks: TaskStore) -> None:
     """Names the results of tasks that the database does not know, as after an older backup."""
     known = set(await tasks.ids_with_prefix("", -1))
-    if strangers := sorted(set(tasks_with_bundles(workspace)) - known):
+    if strangers := sorted(tasks_with_bundles(workspace) - known):
         log.error(
             "the database does not know %d results, that of task %s for one;"
             " 'ktrdr-mcp doctor --rebuild' takes them in",
@@ -143,9 +143,9 @@ async def report_strangers(workspace: Workspace, tasks: TaskStore) -> None:
         )
 
 
-def tasks_with_bundles(workspace: Workspace) -> list[str]:
+def tasks_with_bundles(workspace: Workspace) -> set[str]:
     """The names of all folders of tasks that hold a result."""
-    return [path.parent.name for path in (workspace.internal / "tasks").glob("*/bundle")]
+    return {path.parent.name for path in (workspace.internal / "tasks").glob("*/bundle")}
 
 
 async def drop_checkpoints(workspace: Workspace, tasks: TaskStore) -> None:

@@ -184,15 +184,10 @@ class RemoteLab:
         self, path: str, query: Mapping[str, Any], reply: type[Answer], answer_s: float = LOOK_S
     ) -> Answer:
         """Reads. Raises KtrdrError."""
-        content = {"params": query, "timeout": timeout(answer_s)}
-
-        async def get() -> Answer:
-            async with self._connection.asked("GET", path, **content) as response:
-                return read(reply, await response.aread())
-
+        call = self._answer("GET", path, reply, params=query, timeout=timeout(answer_s))
         if answer_s <= LOOK_S:
-            return await get()
-        return await self._connection.while_it_lives(get(), SIGN_S)
+            return await call
+        return await self._connection.while_it_lives(call, SIGN_S)
 
     async def _post(
         self,
@@ -204,13 +199,13 @@ class RemoteLab:
         """Changes something. Raises KtrdrError."""
         # What the caller left out stays out: the strategy may say otherwise than the defaults.
         body = None if request is None else request.model_dump(mode="json", exclude_unset=True)
-        content = {"json": body, "timeout": timeout(answer_s)}
+        call = self._answer("POST", path, reply, json=body, timeout=timeout(answer_s))
+        return await self._connection.while_it_lives(call, SIGN_S)
 
-        async def post() -> Answer:
-            async with self._connection.asked("POST", path, **content) as response:
-                return read(reply, await response.aread())
-
-        return await self._connection.while_it_lives(post(), SIGN_S)
+    async def _answer(self, method: str, path: str, reply: type[Answer], **content: Any) -> Answer:
+        """The reply to one request. Raises KtrdrError."""
+        async with self._connection.asked(method, path, **content) as response:
+            return read(reply, await response.aread())
 
     async def _events(self, path: str) -> AsyncGenerator[responses.TrainingStatus]:
         """A task's statuses as they are told. Raises KtrdrError."""

@@ -33,7 +33,7 @@ def verify(workspace: Workspace) -> Iterator[Finding]:
     Yields:
         what is wrong or worth knowing, then one finding that counts what is whole.
     """
-    results = set(tasks_with_bundles(workspace))  # first: what ends meanwhile has a row by then
+    results = tasks_with_bundles(workspace)  # first: what ends meanwhile has a row by then
     try:
         content = content_of(workspace)
     except KtrdrError as error:

@@ -91,6 +91,7 @@ def view_of(dataset: Dataset, train_rows: Integers) -> View:
     """
     fitted = build.fit_fuzzy(dataset.table, dataset.strategy, train_rows)
     names, values = build.feature_matrix(dataset.table, fitted)
-    scaler = fit(values[train_rows], fitted.features.scaling)
-    still = frozenset(np.array(names)[constant(values[train_rows])].tolist())
+    fitted_on = values[train_rows]
+    scaler = fit(fitted_on, fitted.features.scaling)
+    still = frozenset(np.array(names)[constant(fitted_on)].tolist())
     return View(fitted, names, still, scaler, scaler.transform(values))

@@ -46,10 +46,9 @@ class StrategyLibrary:
         """The names of all strategies, sorted."""
         folder = self.workspace.strategies
         with storage_errors("listing strategies"):
-            files = (
-                [file for file in folder.iterdir() if is_strategy(file)] if folder.is_dir() else []
-            )
-        return sorted({*BUILT_IN_STRATEGIES, *(file.name.removesuffix(SUFFIX) for file in files)})
+            files = folder.iterdir() if folder.is_dir() else ()
+            own = {file.name.removesuffix(SUFFIX) for file in files if is_strategy(file)}
+        return sorted({*BUILT_IN_STRATEGIES, *own})
 
     def text(self, name: str) -> str:
         """A strategy file as it stands.
