@@ -16,8 +16,8 @@ from ktrdr_mcp.features import build
 from ktrdr_mcp.features.scaling import fit
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.research.dataset import dataset_of, view_of
-from ktrdr_mcp.strategy import DEFAULT_STRATEGY, StrategyLibrary
+from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
+from ktrdr_mcp.training.dataset import dataset_of, view_of
 
 BARS = 1_000_000
 TRAIN_SHARE = 0.65
@@ -65,7 +65,7 @@ def random_walk(count: int) -> Bars:
 def stages(bars: Bars) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
     with tempfile.TemporaryDirectory() as folder:  # nothing in it: the built-in strategies
-        library = StrategyLibrary(Workspace(Path(folder)))
+        library = StrategyCatalog(Workspace(Path(folder)))
         strategies = {name: library.read(name) for name in library.names()}
     train = np.arange(len(bars) // 20, int(TRAIN_SHARE * len(bars)))
     default = strategies[DEFAULT_STRATEGY]

@@ -11,9 +11,11 @@ from typing import Any
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 
-from ktrdr_mcp.app import open_lab
-from ktrdr_mcp.contract import Lab, parse, requests
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import ServiceProtocol
 
 SERIES = {"symbol": "AAPL", "timeframe": "1h"}
 MODEL = "benchmark"
@@ -21,9 +23,9 @@ WAIT_S = 50.0
 
 
 @asynccontextmanager
-async def laboratory(folder: Path) -> AsyncIterator[Lab]:
+async def laboratory(folder: Path) -> AsyncIterator[ServiceProtocol]:
     """A laboratory in this process."""
-    async with open_lab(Workspace(folder)) as opened:
+    async with open_workspace(Workspace(folder)) as opened:
         yield opened.lab
 
 
@@ -49,7 +51,9 @@ async def called(client: Client, tool: str, arguments: Mapping[str, Any]) -> dic
     return content
 
 
-async def trained(lab: Lab, config: Mapping[str, Any], what: Mapping[str, Any] = SERIES) -> str:
+async def trained(
+    lab: ServiceProtocol, config: Mapping[str, Any], what: Mapping[str, Any] = SERIES
+) -> str:
     """The id of a task that has been trained. Raises RuntimeError if it was not.
 
     Args:
@@ -68,7 +72,7 @@ async def trained(lab: Lab, config: Mapping[str, Any], what: Mapping[str, Any] =
     return task_id
 
 
-async def saved_model(lab: Lab, epochs: int) -> None:
+async def saved_model(lab: ServiceProtocol, epochs: int) -> None:
     """Trains a default model for some epochs and saves it as MODEL."""
     task_id = await trained(lab, {"epochs": epochs, "early_stopping": None})
     save = {"task_id": task_id, "model_name": MODEL}

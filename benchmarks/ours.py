@@ -7,8 +7,8 @@ import numpy as np
 from benchmarks.problem import DROPOUT, HIDDEN, LEARNING_RATE, Problem
 from benchmarks.timing import Cost, Watch
 from ktrdr_mcp.context import NullContext
-from ktrdr_mcp.learn.nets import NetworkShape
-from ktrdr_mcp.learn.train import NetworkSettings, Trainer, TrainerSettings, TrainingRows
+from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, TrainingRows
+from ktrdr_mcp.nn.network import NetworkShape
 
 ENDLESS_EPOCHS = 10**9
 

@@ -17,8 +17,8 @@ from mcp.client.stdio import StdioServerParameters
 from benchmarks.plain_http import PlainHttp
 from benchmarks.report import Report, Table, Target
 from benchmarks.timing import Latencies
-from ktrdr_mcp.app import stop_lab
-from ktrdr_mcp.lab import address
+from ktrdr_mcp.daemon.connection import stop_daemon
+from ktrdr_mcp.ownership import address
 from ktrdr_mcp.paths import Workspace
 
 TITLE = "Concurrent status polls"
@@ -64,7 +64,7 @@ def measure(short: bool) -> Report:
         try:
             found = asyncio.run(polled(workspace, polls))
         finally:
-            asyncio.run(stop_lab(workspace))
+            asyncio.run(stop_daemon(workspace))
     rows, targets = [], []
     for way, each in found.items():
         every = [seconds for client in each.seconds.values() for seconds in client]

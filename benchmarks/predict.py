@@ -12,9 +12,11 @@ import anyio
 from benchmarks import labs
 from benchmarks.report import Report, Table, under
 from benchmarks.timing import Latencies
-from ktrdr_mcp.app import stop_lab
-from ktrdr_mcp.contract import Lab, parse, requests
+from ktrdr_mcp.daemon.connection import stop_daemon
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import ServiceProtocol
 
 WARM_UP_CALLS = 5
 MOST_MS = 5.0
@@ -55,7 +57,7 @@ def cells(seconds: list[float]) -> list[str]:
     return [f"{Latencies.of(seconds).p50:.1f}", "", f"{1e3 * max(seconds):.1f} (worst)"]
 
 
-async def in_process(lab: Lab, calls: int) -> list[float]:
+async def in_process(lab: ServiceProtocol, calls: int) -> list[float]:
     """Seconds of each warm prediction."""
     request = parse(requests.Predict, REQUEST)
     seconds = []
@@ -80,10 +82,10 @@ async def over_mcp(folder: Path, calls: int, openings: int) -> list[list[str]]:
     for _ in range(openings):
         starts.append(await connected_prediction(folder))
         joins.append(await connected_prediction(folder))
-        await stop_lab(Workspace(folder))
+        await stop_daemon(Workspace(folder))
     async with labs.mcp_client(folder) as client:
         seconds = [await mcp_call(client) for _ in range(WARM_UP_CALLS + calls)]
-    await stop_lab(Workspace(folder))
+    await stop_daemon(Workspace(folder))
     return [
         [
             "over MCP stdio, model loaded",

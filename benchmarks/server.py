@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from ktrdr_mcp.app import stop_lab
-from ktrdr_mcp.faces.http import PREFIX
-from ktrdr_mcp.lab import address
+from ktrdr_mcp.api.http.app import PREFIX
+from ktrdr_mcp.daemon.connection import stop_daemon
+from ktrdr_mcp.ownership import address
 from ktrdr_mcp.paths import Workspace
 
 PROTOCOL = "2025-11-25"
@@ -71,7 +71,7 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        anyio.run(stop_lab, self._workspace)
+        anyio.run(stop_daemon, self._workspace)
 
     def tool(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A tool's structured answer. Raises RuntimeError if it refused."""
@@ -109,7 +109,7 @@ class Server:
         raise RuntimeError("the server ended")
 
 
-def announced(workspace: Workspace) -> address.LabAddress:
+def announced(workspace: Workspace) -> address.DaemonAddress:
     """Where the server listens. Raises RuntimeError if it does not say so."""
     deadline = time.monotonic() + ANNOUNCED_WITHIN_S
     while time.monotonic() < deadline:

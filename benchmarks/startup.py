@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from benchmarks.report import Report, Table
 from benchmarks.stdio import StdioServer
-from ktrdr_mcp.app import stop_lab
+from ktrdr_mcp.daemon.connection import stop_daemon
 from ktrdr_mcp.paths import Workspace
 
 EMPTY_SERVER = """
@@ -49,7 +49,7 @@ def measure(short: bool) -> Report:
                     found[name].append(start())
         finally:
             for workspace in Path(folder).iterdir():
-                asyncio.run(stop_lab(Workspace(workspace)))
+                asyncio.run(stop_daemon(Workspace(workspace)))
     rows = [
         [name, *(f"{median(each):.2f}" for each in zip(*times, strict=True))]
         for name, times in found.items()
@@ -71,7 +71,7 @@ def starts(folder: Path) -> dict[str, Callable[[], Start]]:
         first.tool("list_training_tasks", {})
 
     def without_laboratory() -> Start:
-        asyncio.run(stop_lab(Workspace(alone)))
+        asyncio.run(stop_daemon(Workspace(alone)))
         return started(front(alone), "list_training_tasks")
 
     return {

@@ -8,8 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-from ktrdr_mcp.lab import address
-from ktrdr_mcp.lab.ownership import is_owned, lock_file
+from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.lock import is_owned, lock_file
 from ktrdr_mcp.paths import Workspace
 
 IDLE = {"KTRDR_LAB_IDLE_S": "20"}  # should all else fail

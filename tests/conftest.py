@@ -16,7 +16,7 @@ import pytest
 
 from fault_table import FaultTable
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.jobs.executor import load_torch
+from ktrdr_mcp.jobs.threads import load_torch
 
 load_torch()  # one torch thread, as in the server; two fight over two busy cores
 

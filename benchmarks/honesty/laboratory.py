@@ -13,8 +13,10 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import labs
-from ktrdr_mcp.contract import Lab, parse, requests, responses
 from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import ServiceProtocol
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Trained:
 class Series:
     """A laboratory that has one series of bars in its workspace."""
 
-    lab: Lab
+    lab: ServiceProtocol
     symbol: str
     timeframe: str
 

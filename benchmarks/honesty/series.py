@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.cache import BarCache
 from ktrdr_mcp.data.samples import Samples
-from ktrdr_mcp.learn.judge.twins import noise_twin
+from ktrdr_mcp.evaluation.walk_forward import sign_flip_surrogate
 
 Floats = NDArray[np.float64]
 
@@ -86,7 +86,7 @@ def drift_series(count: int, seed: int) -> Bars:
 def flipped_aapl(count: int, seed: int) -> Bars:
     """The newest daily bars of the AAPL sample, the sign of every move drawn anew."""
     bars = SAMPLES.load("AAPL", "1d").bars
-    return noise_twin(bars.slice(max(len(bars) - count, 0), len(bars)), seed)
+    return sign_flip_surrogate(bars.slice(max(len(bars) - count, 0), len(bars)), seed)
 
 
 def planted_series(count: int, seed: int, strength: float, length: float) -> Bars:

@@ -11,8 +11,10 @@ from anyio.from_thread import BlockingPortal
 from click.testing import CliRunner, Result
 
 from ktrdr_mcp import cli
-from ktrdr_mcp.contract import Lab, parse, requests
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import ServiceProtocol
 
 QUICK = ("--epochs", "2", "--set", "hidden_layers=[8]", "--set", "walk_forward=null")
 
@@ -28,7 +30,7 @@ class Shop:
     """A running laboratory in another thread, and the command line on its workspace."""
 
     workspace: Workspace
-    lab: Lab
+    lab: ServiceProtocol
     portal: BlockingPortal
 
     def run(self, *arguments: str, **environment: str) -> Result:

@@ -10,7 +10,7 @@ from anyio.from_thread import start_blocking_portal
 from click.testing import Result
 from command_line import QUICK, Shop, run_in
 
-from ktrdr_mcp import app
+from ktrdr_mcp import daemon
 from ktrdr_mcp.paths import Workspace
 
 Run = Callable[..., Result]
@@ -32,7 +32,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     workspace = Workspace(tmp_path_factory.mktemp("shop"))
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(app.connect(workspace, in_process=True)) as lab,
+        portal.wrap_async_context_manager(daemon.connect(workspace, in_process=True)) as lab,
     ):
         yield Shop(workspace, lab, portal)
 

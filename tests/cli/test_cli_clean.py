@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from command_line import QUICK
 
-from ktrdr_mcp.cli.clean import size
-from ktrdr_mcp.lab import cleaning
+from ktrdr_mcp.cli.maintenance import size
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.service import cleaning
 
 ALL = ("clean", "--older-than-days", "0")
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from ktrdr_mcp.errors import DatabaseError
-from ktrdr_mcp.lab import address, diagnosis
-from ktrdr_mcp.lab.ownership import ownership
+from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.lock import ownership
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.store import health, reading
+from ktrdr_mcp.service import diagnosis
+from ktrdr_mcp.store import repair, sqlite_errors
 from ktrdr_mcp.store.migrate import prepare, read_migrations
 
 
@@ -101,13 +102,13 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 1000")
     with pytest.raises(DatabaseError, match="1000"):
-        reading.check(path)
+        repair.check(path)
 
 
 def test_the_owner_is_named_without_its_token(run, tmp_path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     with ownership(workspace):
-        address.write(workspace, address.LabAddress("http://127.0.0.1:1", token="secret-word"))
+        address.write(workspace, address.DaemonAddress("http://127.0.0.1:1", token="secret-word"))
         result = run("doctor", "--json")
     assert f"process {os.getpid()} " in findings(result)["owner"][0]["text"]
     assert "secret-word" not in result.output
@@ -162,7 +163,7 @@ def test_a_workspace_that_is_a_file_is_wrong(run, tmp_path) -> None:
     ],
 )
 def test_the_wal_reset_bug_is_known_by_version(version, affected) -> None:
-    assert health.has_wal_reset_bug(version) is affected
+    assert sqlite_errors.has_wal_reset_bug(version) is affected
 
 
 def test_the_probe_of_torch_tells_version_and_device(monkeypatch) -> None:

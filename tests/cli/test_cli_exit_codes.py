@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from ktrdr_mcp.app import reaching
-from ktrdr_mcp.cli import endings, training
-from ktrdr_mcp.contract import requests
-from ktrdr_mcp.lab.ownership import ownership
+from ktrdr_mcp.cli import session, training
+from ktrdr_mcp.daemon import connection
+from ktrdr_mcp.ownership.lock import ownership
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
 
 TRAIN = ("train", "AAPL", "1h")
 SERIES = {"symbol": "AAPL", "timeframe": "1h"}
@@ -56,8 +56,8 @@ USAGE = [
 
 @pytest.mark.parametrize("line", USAGE, ids=lambda line: " ".join(line)[:40])
 def test_wrong_usage_is_2(run, line) -> None:
-    check(run(*line), endings.USAGE)
-    check(run(*line, "--json"), endings.USAGE, "invalid_request")
+    check(run(*line), session.USAGE)
+    check(run(*line, "--json"), session.USAGE, "invalid_request")
 
 
 REFUSED = [
@@ -109,13 +109,13 @@ REFUSED = [
 
 @pytest.mark.parametrize(("line", "code"), REFUSED, ids=lambda value: str(value)[:50])
 def test_refusals_are_4(shop, line, code) -> None:
-    check(shop.run(*line, "--json"), endings.REFUSED, code)
+    check(shop.run(*line, "--json"), session.REFUSED, code)
 
 
 @pytest.mark.parametrize("line", [REFUSED[3][0], REFUSED[4][0], REFUSED[21][0]])
 def test_a_refusal_is_two_sentences_without_control_characters(shop, line) -> None:
     result = shop.run(*line)
-    check(result, endings.REFUSED)
+    check(result, session.REFUSED)
     assert result.stdout == ""
     assert result.stderr.startswith("Error: ")
     assert "\x1b" not in result.stderr
@@ -127,23 +127,23 @@ def test_hints_name_commands_instead_of_tools(shop) -> None:
 
 def test_a_workspace_that_is_a_file_is_4(tmp_path, run) -> None:
     (tmp_path / "workspace").write_text("not a folder", encoding="utf-8")
-    check(run("tasks", "--json"), endings.REFUSED, "storage_error")
+    check(run("tasks", "--json"), session.REFUSED, "storage_error")
 
 
 @pytest.mark.parametrize("folder", ["~nobody-of-this-name", "\0"])
 def test_a_workspace_that_cannot_be_named_is_4(run, folder) -> None:
-    check(run("--workspace", folder, "data", "--json"), endings.REFUSED, "invalid_request")
+    check(run("--workspace", folder, "data", "--json"), session.REFUSED, "invalid_request")
 
 
 def test_a_workspace_whose_owner_does_not_answer_is_3(run, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(reaching, "STARTS_S", 0.0)
+    monkeypatch.setattr(connection, "STARTS_S", 0.0)
     with ownership(Workspace(tmp_path / "workspace")):
-        check(run("tasks", "--json"), endings.LOCKED, "workspace_locked")
+        check(run("tasks", "--json"), session.LOCKED, "workspace_locked")
 
 
 def test_a_training_that_diverges_is_5(shop) -> None:
     wild = ("--set", "optimizer=sgd", "--set", "learning_rate=1000000", "--epochs", "5")
-    check(shop.run(*TRAIN, *wild, "--json"), endings.TRAINING_FAILED, "diverged")
+    check(shop.run(*TRAIN, *wild, "--json"), session.TRAINING_FAILED, "diverged")
 
 
 def test_waiting_for_a_training_that_failed_is_5_and_looking_at_it_is_0(shop) -> None:
@@ -151,9 +151,9 @@ def test_waiting_for_a_training_that_failed_is_5_and_looking_at_it_is_0(shop) ->
     started = shop.ask("start_training", requests.StartTraining, **SERIES, config=wild)
     line = ("status", started["task_id"])
     waited = shop.run(*line, "--wait", "50", "--json")
-    assert waited.exit_code == endings.TRAINING_FAILED
+    assert waited.exit_code == session.TRAINING_FAILED
     assert json.loads(waited.stdout)["status"] == "failed"
-    assert shop.run(*line).exit_code == endings.DONE
+    assert shop.run(*line).exit_code == session.DONE
 
 
 def test_a_cancelled_training_is_waited_for_with_the_command_that_cancelling_prints(shop) -> None:
@@ -161,14 +161,14 @@ def test_a_cancelled_training_is_waited_for_with_the_command_that_cancelling_pri
     line = ("status", started["task_id"])
     while shop.reply(*line)["status"] != "training":
         pass
-    assert shop.run(*line, "--wait", "1").exit_code == endings.DONE
+    assert shop.run(*line, "--wait", "1").exit_code == session.DONE
     told = shop.run("cancel", started["task_id"]).stdout
     _, printed, _ = told.split("`")
     program, *arguments = printed.split()
     assert program == "ktrdr-mcp"
     waited = shop.run(*arguments, "--json")
     assert json.loads(waited.stdout)["status"] == "cancelled"
-    assert waited.exit_code == endings.TRAINING_FAILED
+    assert waited.exit_code == session.TRAINING_FAILED
 
 
 def test_an_interruption_is_130(run, monkeypatch) -> None:
@@ -176,7 +176,7 @@ def test_an_interruption_is_130(run, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "with_lab", interrupted)
-    check(run("tasks", "--json"), endings.INTERRUPTED, "interrupted")
+    check(run("tasks", "--json"), session.INTERRUPTED, "interrupted")
 
 
 def test_a_defect_is_1_and_the_only_one_with_a_traceback(run, monkeypatch) -> None:
@@ -185,7 +185,7 @@ def test_a_defect_is_1_and_the_only_one_with_a_traceback(run, monkeypatch) -> No
 
     monkeypatch.setattr(training, "with_lab", broken)
     result = run("tasks", "--json")
-    assert result.exit_code == endings.DEFECT
+    assert result.exit_code == session.DEFECT
     assert json.loads(result.stdout)["error"]["code"] == "internal_error"
     assert "Traceback" in result.stderr
 
@@ -195,7 +195,7 @@ def test_what_a_task_group_wraps_is_told_as_itself(run, monkeypatch) -> None:
         raise BaseExceptionGroup("outer", [BaseExceptionGroup("inner", [KeyboardInterrupt()])])
 
     monkeypatch.setattr(training, "with_lab", wrapped)
-    check(run("tasks"), endings.INTERRUPTED)
+    check(run("tasks"), session.INTERRUPTED)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other pipes")
@@ -213,5 +213,5 @@ def test_a_closed_pipe_is_141_and_silent(tmp_path) -> None:
     ]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
     os.close(writing)
-    assert done.returncode == endings.PIPE_CLOSED
+    assert done.returncode == session.PIPE_CLOSED
     assert done.stderr == b""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from ktrdr_mcp.cli import cli, endings
+from ktrdr_mcp.cli import cli, session
 
 
 def paths_of(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -62,7 +62,7 @@ def test_a_group_without_a_command_lists_and_still_has_help(run, group) -> None:
 
 def test_the_help_documents_every_exit_code(run) -> None:
     text = run("--help").stdout
-    codes = [value for value in vars(endings).values() if isinstance(value, int)]
+    codes = [value for value in vars(session).values() if isinstance(value, int)]
     assert len(codes) == 8
     assert all(f"\n    {code} " in text for code in codes)
 
@@ -90,7 +90,7 @@ assert not loaded, loaded
 
 
 def test_light_commands_import_nothing_heavy(tmp_path, bars_file) -> None:
-    from ktrdr_mcp.strategy.library import built_in
+    from ktrdr_mcp.strategy.catalog import built_in
 
     strategy = tmp_path / "default.yaml"
     strategy.write_bytes(built_in("default").read_bytes())

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ktrdr_mcp.contract import requests, responses
+from ktrdr_mcp.schemas import requests, responses
 
 
 def test_train_prints_the_performance_and_nothing_else(shop) -> None:

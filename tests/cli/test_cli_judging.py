@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ktrdr_mcp.contract import requests
+from ktrdr_mcp.schemas import requests
 
 
 def test_comparing_two_trainings_prints_the_laboratorys_reply(shop) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from background_labs import IDLE, end_labs
-from ktrdr_mcp.lab.ownership import is_owned
+from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
 
 FOREVER = ("--epochs", "100000", "--set", "early_stopping=null", "--set", "walk_forward=null")

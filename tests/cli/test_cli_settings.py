@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from ktrdr_mcp.cli.settings import nested
+from ktrdr_mcp.cli.training import nested
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 from command_line import QUICK
 
 from ktrdr_mcp.cli import following, session
-from ktrdr_mcp.cli.endings import Interrupted
 from ktrdr_mcp.cli.following import TrainingEnded
-from ktrdr_mcp.contract import requests, responses
+from ktrdr_mcp.cli.session import Interrupted
+from ktrdr_mcp.schemas import requests, responses
 
 FOREVER = ("--epochs", "100000", "--set", "early_stopping=null")
 

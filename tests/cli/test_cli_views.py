@@ -9,8 +9,8 @@ import re
 import pytest
 from rich.console import Console
 
-from ktrdr_mcp.cli import output, progress, report
-from ktrdr_mcp.contract import responses
+from ktrdr_mcp.cli import output, screens
+from ktrdr_mcp.schemas import responses
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -58,7 +58,7 @@ def status(state: str = "training", **more: object) -> responses.TrainingStatus:
 
 
 def test_the_live_display_shows_epoch_losses_accuracies_and_time_left_in_80_columns() -> None:
-    display = progress.Display("")
+    display = screens.Display("")
     display._status = status()
     console = terminal(80)
     console.print(display.render())
@@ -71,17 +71,17 @@ def test_the_live_display_shows_epoch_losses_accuracies_and_time_left_in_80_colu
 def test_an_alarm_stands_in_the_live_display_in_the_log_and_in_a_status(monkeypatch) -> None:
     alarmed = status(alarm="flat: raise learning_rate")
     console = terminal(80)
-    display = progress.Display("")
+    display = screens.Display("")
     display._status = alarmed
     console.print(display.render())
-    report.status(console, alarmed)
-    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
-    asyncio.run(progress.Lines(console)(alarmed))
+    screens.status(console, alarmed)
+    monkeypatch.setattr(screens, "LINE_INTERVAL_S", 0.0)
+    asyncio.run(screens.Lines(console)(alarmed))
     assert seen(console).count("flat: raise learning_rate") == 3
 
 
 def test_the_live_display_of_a_waiting_task_says_what_it_waits_for() -> None:
-    display = progress.Display("Task x")
+    display = screens.Display("Task x")
     display._status = status("pending", queue_position=3)
     console = terminal(80)
     console.print(display.render())
@@ -92,7 +92,7 @@ def test_the_live_display_of_a_waiting_task_says_what_it_waits_for() -> None:
     ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3_700, "1 h 01 min")]
 )
 def test_durations_are_read_easily(seconds, text) -> None:
-    assert progress.duration(seconds) == text
+    assert screens.duration(seconds) == text
 
 
 def test_optional_columns_give_way_and_names_stay_whole() -> None:
@@ -134,7 +134,7 @@ def test_values_are_shown_for_people(value, text) -> None:
 
 def test_a_failed_status_shows_its_error() -> None:
     console = terminal(80)
-    report.status(console, status("failed", error="The loss [red]left[/] the numbers."))
+    screens.status(console, status("failed", error="The loss [red]left[/] the numbers."))
     assert "The loss [red]left[/] the numbers." in seen(console)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ktrdr_mcp.contract import TrainingConfig, parse
-from ktrdr_mcp.contract.requests import GetTrainingStatus, StartTraining
 from ktrdr_mcp.errors import InvalidRequest, LimitExceeded
+from ktrdr_mcp.schemas.config import TrainingConfig
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.requests import GetTrainingStatus, StartTraining
 
 SERIES = {"symbol": "AAPL", "timeframe": "1h"}
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import Bars, aggregate, bars_per_year, fingerprint
 from ktrdr_mcp.data.checks import check_bars
-from ktrdr_mcp.data.moments import parse_moment
+from ktrdr_mcp.data.timestamps import parse_timestamp
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
 
 HOUR_NS = 3_600 * 10**9
@@ -25,7 +25,7 @@ def bars_at(time: NDArray[np.int64], timeframe: str = "1h", seed: int = 0) -> Ba
 
 
 def hours(first: str, count: int) -> NDArray[np.int64]:
-    return parse_moment(first, "test_date", end_of_day=False) + HOUR_NS * np.arange(count)
+    return parse_timestamp(first, "test_date", end_of_day=False) + HOUR_NS * np.arange(count)
 
 
 def test_arrays_cannot_be_written_to_nor_can_their_slices() -> None:

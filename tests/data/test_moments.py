@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr_mcp.data.moments import moment_text, nanoseconds, parse_moment
+from ktrdr_mcp.data.timestamps import format_timestamp, nanoseconds, parse_timestamp
 from ktrdr_mcp.errors import InvalidRequest
 
 NOON = 1_722_945_600_000_000_000  # 2024-08-06T12:00:00Z, from `date -u +%s`
@@ -24,13 +24,15 @@ NOON = 1_722_945_600_000_000_000  # 2024-08-06T12:00:00Z, from `date -u +%s`
     ],
 )
 def test_one_moment_has_many_spellings(text: str) -> None:
-    assert parse_moment(text, "test_date", end_of_day=True) == NOON
+    assert parse_timestamp(text, "test_date", end_of_day=True) == NOON
 
 
 def test_a_bare_date_is_its_first_or_its_last_nanosecond() -> None:
     midnight = NOON - 12 * 3_600 * 10**9
-    assert parse_moment("2024-08-06", "start_date", end_of_day=False) == midnight
-    assert parse_moment("2024-08-06", "end_date", end_of_day=True) == midnight + 86_400 * 10**9 - 1
+    assert parse_timestamp("2024-08-06", "start_date", end_of_day=False) == midnight
+    assert (
+        parse_timestamp("2024-08-06", "end_date", end_of_day=True) == midnight + 86_400 * 10**9 - 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_a_bare_date_is_its_first_or_its_last_nanosecond() -> None:
 )
 def test_what_is_no_moment_is_refused_with_field_and_format(text: object) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        parse_moment(text, "start_date", end_of_day=True)  # type: ignore[arg-type]
+        parse_timestamp(text, "start_date", end_of_day=True)  # type: ignore[arg-type]
     assert caught.value.field == "start_date"
     assert "YYYY-MM-DD" in caught.value.hint
     assert len(caught.value.message) < 200
@@ -71,14 +73,14 @@ def test_what_is_no_moment_is_refused_with_field_and_format(text: object) -> Non
 @given(st.datetimes(datetime(1678, 1, 1), datetime(2261, 12, 31)))  # noqa: DTZ001
 def test_text_and_nanoseconds_are_inverse(moment: datetime) -> None:
     expected = nanoseconds(moment)
-    assert parse_moment(moment_text(expected), "test_date", end_of_day=True) == expected
+    assert parse_timestamp(format_timestamp(expected), "test_date", end_of_day=True) == expected
     assert nanoseconds(moment.replace(tzinfo=UTC)) == expected
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_moment_or_an_invalid_request(text: str) -> None:
     try:
-        moment = parse_moment(text, "test_date", end_of_day=False)
+        moment = parse_timestamp(text, "test_date", end_of_day=False)
     except InvalidRequest:
         return
     assert -(2**63) < moment < 2**63
@@ -91,5 +93,5 @@ def test_an_aware_datetime_is_converted() -> None:
 
 
 def test_a_fraction_is_shown_without_trailing_zeros() -> None:
-    assert moment_text(NOON + 500_000_000) == "2024-08-06T12:00:00.5Z"
-    assert moment_text(-1) == "1969-12-31T23:59:59.999999999Z"
+    assert format_timestamp(NOON + 500_000_000) == "2024-08-06T12:00:00.5Z"
+    assert format_timestamp(-1) == "1969-12-31T23:59:59.999999999Z"

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ktrdr_mcp.contract import parse, requests
 from ktrdr_mcp.data.cache import BarCache
+from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.files import WorkspaceFiles
-from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.errors import DataInvalid, DataNotFound
-from ktrdr_mcp.lab import catalog
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES, Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.service import data
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 
@@ -36,7 +37,7 @@ def test_one_file_gives_every_wider_timeframe_of_a_symbol_that_is_also_built_in(
     workspace: Workspace,
 ) -> None:
     put(workspace, "AAPL_5m.csv", minutes=5, bars=8 * 288)  # Monday to Monday
-    sources = BarSources(workspace)
+    sources = BarCatalog(workspace)
     for timeframe in ("5m", "15m", "30m", "1h", "4h", "1d", "1w"):
         loaded = sources.load("AAPL", timeframe)
         assert loaded.source == "workspace file AAPL_5m.csv"
@@ -49,7 +50,7 @@ def test_one_file_gives_every_wider_timeframe_of_a_symbol_that_is_also_built_in(
 def test_what_is_listed_is_what_is_loaded(workspace: Workspace, names: list[str]) -> None:
     for name in names:
         put(workspace, name, minutes=30, bars=96)
-    sources = BarSources(workspace)
+    sources = BarCatalog(workspace)
     for one in sources.available():
         loaded = sources.load(one.symbol, one.timeframe)
         assert (loaded.source, len(loaded.bars)) == (one.source, one.bars)
@@ -62,7 +63,7 @@ def test_defective_bars_of_the_user_are_not_replaced_by_built_in_ones(
     path = put(workspace, "AAPL_5m.csv", minutes=5)
     path.write_text(path.read_text("utf-8").replace("12,9", "8,9"), encoding="utf-8")
     with pytest.raises(DataInvalid, match="AAPL_5m"):
-        BarSources(workspace).load("AAPL", "1h")
+        BarCatalog(workspace).load("AAPL", "1h")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_a_file_in_the_wrong_case_is_named_with_its_right_name(
 ) -> None:
     put(workspace, name)
     with pytest.raises(DataNotFound) as caught:
-        BarSources(workspace).load("MSFT", "1h")
+        BarCatalog(workspace).load("MSFT", "1h")
     assert f"'{name}', which is not read" in caught.value.hint
     assert f"Rename it to {right}." in caught.value.hint
     assert "Or put" not in caught.value.hint
@@ -89,7 +90,7 @@ def test_the_built_in_bars_are_never_taken_for_a_misnamed_file_without_a_word(
     workspace: Workspace,
 ) -> None:
     put(workspace, "aapl_1h.csv")
-    sources = BarSources(workspace)
+    sources = BarCatalog(workspace)
     for timeframe in ("1h", "4h"):
         loaded = sources.load("AAPL", timeframe)
         assert loaded.source == "built-in sample"
@@ -99,7 +100,7 @@ def test_the_built_in_bars_are_never_taken_for_a_misnamed_file_without_a_word(
 def test_a_misnamed_file_that_could_not_serve_is_not_spoken_of(workspace: Workspace) -> None:
     put(workspace, "aapl_1w.csv")
     put(workspace, "msft_1h.csv")
-    notes = BarSources(workspace).load("AAPL", "1d").notes
+    notes = BarCatalog(workspace).load("AAPL", "1d").notes
     assert not any("not read" in note for note in notes)
 
 
@@ -107,7 +108,7 @@ def test_a_link_that_leads_outside_is_named_and_a_copy_asked_for(workspace: Work
     outside = put(workspace, "real.csv").rename(workspace.root / "real.csv")
     (workspace.data / "MSFT_1h.csv").symlink_to(outside)
     with pytest.raises(DataNotFound) as caught:
-        BarSources(workspace).load("MSFT", "1h")
+        BarCatalog(workspace).load("MSFT", "1h")
     assert "'MSFT_1h.csv', which is not read: it is a link that leads to" in caught.value.hint
     assert "Put a copy of the file there" in caught.value.hint
 
@@ -116,7 +117,7 @@ def test_nobody_is_told_to_rename_a_file_over_another(workspace: Workspace) -> N
     put(workspace, "MSFT_1h.csv")
     if put(workspace, "msft_1h.csv").samefile(workspace.data / "MSFT_1h.csv"):
         pytest.skip("this file system does not tell upper from lower case")
-    [note] = BarSources(workspace).load("MSFT", "1h").notes
+    [note] = BarCatalog(workspace).load("MSFT", "1h").notes
     assert "MSFT_1h.csv is there too" in note
     assert "Rename" not in note
 
@@ -133,9 +134,9 @@ def test_names_that_are_no_series_in_any_case_are_left_alone(workspace: Workspac
 def test_the_list_of_series_names_the_first_files_that_are_not_read(workspace: Workspace) -> None:
     for name in ("a_1h.csv", "b_1h.csv", "c_1h.csv", "d_1h.csv"):
         put(workspace, name)
-    sources = BarSources(workspace)
-    told = catalog.data_summary(sources, parse(requests.SummarizeData, {})).not_read
+    sources = BarCatalog(workspace)
+    told = data.data_summary(sources, parse(requests.SummarizeData, {})).not_read
     assert all(f"'{name}_1h.csv'" in sentence for name, sentence in zip("abc", told, strict=False))
     assert told[3] == "1 more of data/ not read; ktrdr-mcp doctor names them all."
-    [of_d] = catalog.data_summary(sources, parse(requests.SummarizeData, {"symbol": "d"})).not_read
+    [of_d] = data.data_summary(sources, parse(requests.SummarizeData, {"symbol": "d"})).not_read
     assert "Rename it to D_1h.csv." in of_d

@@ -13,8 +13,8 @@ import pytest
 
 from ktrdr_mcp.data import parquet, parquet_child
 from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.parquet_child import decode
-from ktrdr_mcp.data.sources import BarSources
 from ktrdr_mcp.data.tables import BarTable
 from ktrdr_mcp.data.validation import checked_bars
 from ktrdr_mcp.errors import DataInvalid, LimitExceeded
@@ -33,7 +33,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def load(workspace: Workspace) -> Bars:
-    return BarSources(workspace).load("P", "1h").bars
+    return BarCatalog(workspace).load("P", "1h").bars
 
 
 def frame(times: list[object]) -> pd.DataFrame:

@@ -15,11 +15,11 @@ from ktrdr_mcp import limits
 from ktrdr_mcp.data import files, samples
 from ktrdr_mcp.data.bars import fingerprint
 from ktrdr_mcp.data.cache import BarCache
+from ktrdr_mcp.data.catalog import BarCatalog, select_range
 from ktrdr_mcp.data.checks import check_source
 from ktrdr_mcp.data.files import WorkspaceFiles
-from ktrdr_mcp.data.moments import parse_moment
 from ktrdr_mcp.data.samples import Samples
-from ktrdr_mcp.data.sources import BarSources, select_range
+from ktrdr_mcp.data.timestamps import parse_timestamp
 from ktrdr_mcp.errors import (
     DataInvalid,
     DataNotFound,
@@ -50,7 +50,7 @@ def put(workspace: Workspace, name: str, text: str = THREE_HOURS) -> Path:
 
 
 def test_the_hourly_sample_is_real_and_complete(workspace: Workspace) -> None:
-    loaded = BarSources(workspace).load("aapl", "1h")
+    loaded = BarCatalog(workspace).load("aapl", "1h")
     bars = loaded.bars
     assert (len(bars), bars.moment(0), bars.moment(-1)) == (
         3_478,
@@ -58,7 +58,9 @@ def test_the_hourly_sample_is_real_and_complete(workspace: Workspace) -> None:
         "2026-08-05T19:30:00Z",
     )
     assert (bars.open[0], bars.volume[0]) == (205.38999938964844, 0.0)
-    winter = np.searchsorted(bars.time, parse_moment("2024-12-02", "test_date", end_of_day=False))
+    winter = np.searchsorted(
+        bars.time, parse_timestamp("2024-12-02", "test_date", end_of_day=False)
+    )
     assert bars.moment(int(winter)) == "2024-12-02T14:30:00Z"
     assert loaded.source == "built-in sample"
     told = " ".join(loaded.notes)
@@ -70,9 +72,9 @@ def test_the_hourly_sample_is_real_and_complete(workspace: Workspace) -> None:
 def test_the_hourly_sample_has_713_bars_in_the_range_of_the_specification(
     workspace: Workspace,
 ) -> None:
-    bars = BarSources(workspace).load("AAPL", "1h").bars
-    start = parse_moment("2024-01-01", "start_date", end_of_day=False)
-    end = parse_moment("2024-12-31", "end_date", end_of_day=True)
+    bars = BarCatalog(workspace).load("AAPL", "1h").bars
+    start = parse_timestamp("2024-01-01", "start_date", end_of_day=False)
+    end = parse_timestamp("2024-12-31", "end_date", end_of_day=True)
     first, stop, warnings = select_range(bars, start, end)
     assert stop - first == 713
     assert len(warnings) == 1
@@ -83,7 +85,7 @@ def test_the_hourly_sample_has_713_bars_in_the_range_of_the_specification(
 
 
 def test_the_daily_sample_reaches_from_1980_to_2026(workspace: Workspace) -> None:
-    bars = BarSources(workspace).load("AAPL", "1d").bars
+    bars = BarCatalog(workspace).load("AAPL", "1d").bars
     assert (len(bars), bars.moment(0), bars.moment(-1)) == (
         11_503,
         "1980-12-12T00:00:00Z",
@@ -113,14 +115,14 @@ def test_every_source_keeps_its_promises(workspace: Workspace) -> None:
 
 def test_a_workspace_file_wins_over_the_sample(workspace: Workspace) -> None:
     put(workspace, "AAPL_1h.csv")
-    loaded = BarSources(workspace).load("AAPL", "1h")
+    loaded = BarCatalog(workspace).load("AAPL", "1h")
     assert (len(loaded.bars), loaded.source) == (3, "workspace file AAPL_1h.csv")
     assert loaded.notes == []
 
 
 def test_a_file_that_changed_is_read_again(workspace: Workspace) -> None:
     path = put(workspace, "X_1h.csv")
-    sources = BarSources(workspace)
+    sources = BarCatalog(workspace)
     before = sources.load("X", "1h").bars
     assert sources.load("X", "1h").bars is before
     path.write_text(THREE_HOURS.replace("10,12", "10.5,12"), encoding="utf-8")
@@ -135,14 +137,14 @@ def test_a_file_that_changed_is_read_again(workspace: Workspace) -> None:
 
 
 def test_notes_of_a_result_may_be_changed_by_its_owner(workspace: Workspace) -> None:
-    sources = BarSources(workspace)
+    sources = BarCatalog(workspace)
     sources.load("AAPL", "1d").notes.clear()
     assert sources.load("AAPL", "1d").notes
 
 
 def test_many_threads_read_the_same_bars(workspace: Workspace) -> None:
     put(workspace, "X_1h.csv")
-    sources = BarSources(workspace)
+    sources = BarCatalog(workspace)
     with ThreadPoolExecutor(8) as pool:
         series = [("X", "1h"), ("AAPL", "1h"), ("AAPL", "4h")] * 8
         prints = list(pool.map(lambda one: fingerprint(sources.load(*one).bars), series))
@@ -173,10 +175,10 @@ def test_the_cache_keeps_a_bounded_number_of_refusals(workspace: Workspace) -> N
 def test_a_timeframe_that_is_not_stored_is_aggregated_and_the_notes_say_so(
     workspace: Workspace,
 ) -> None:
-    loaded = BarSources(workspace).load("AAPL", "1w")
+    loaded = BarCatalog(workspace).load("AAPL", "1w")
     assert loaded.bars.timeframe == "1w"
     assert "Aggregated to 1w from 1d" in loaded.notes[-1]
-    four_hours = BarSources(workspace).load("AAPL", "4h")
+    four_hours = BarCatalog(workspace).load("AAPL", "4h")
     assert "first bar of each UTC day" in four_hours.notes[-1]
     assert four_hours.bars.moment(0) == "2024-08-06T13:30:00Z"
 
@@ -184,12 +186,12 @@ def test_a_timeframe_that_is_not_stored_is_aggregated_and_the_notes_say_so(
 def test_too_few_bars_for_one_wider_bar_is_said(workspace: Workspace) -> None:
     put(workspace, "X_1h.csv")
     with pytest.raises(NotEnoughData, match="do not fill one 4h bar"):
-        BarSources(workspace).load("X", "4h")
+        BarCatalog(workspace).load("X", "4h")
 
 
 def test_what_is_not_there_is_refused_with_what_is(workspace: Workspace) -> None:
     put(workspace, "EURUSD_1h.csv")
-    sources = BarSources(workspace)
+    sources = BarCatalog(workspace)
     with pytest.raises(DataNotFound) as caught:
         sources.load("APPL", "1h")
     assert "Did you mean 'AAPL'?" in caught.value.message
@@ -205,19 +207,19 @@ def test_a_long_list_of_what_is_there_is_cut(workspace: Workspace) -> None:
     for number in range(40):
         put(workspace, f"S{number}_1h.csv")
     with pytest.raises(DataNotFound) as caught:
-        BarSources(workspace).load("NOPE", "1h")
+        BarCatalog(workspace).load("NOPE", "1h")
     assert "and 30 more" in caught.value.hint
 
 
 @pytest.mark.parametrize("symbol", ["../x", "a/b", "", "X" * 100, "A\0B", "\ufb01", None, 7, "A B"])
 def test_a_malformed_symbol_never_becomes_a_path(workspace: Workspace, symbol: object) -> None:
     with pytest.raises(InvalidName):
-        BarSources(workspace).load(symbol, "1h")  # type: ignore[arg-type]
+        BarCatalog(workspace).load(symbol, "1h")  # type: ignore[arg-type]
 
 
 def test_an_unknown_timeframe_is_refused(workspace: Workspace) -> None:
     with pytest.raises(InvalidName):
-        BarSources(workspace).load("AAPL", "2h")
+        BarCatalog(workspace).load("AAPL", "2h")
 
 
 def test_available_lists_sound_and_defective_series(workspace: Workspace) -> None:
@@ -225,7 +227,7 @@ def test_available_lists_sound_and_defective_series(workspace: Workspace) -> Non
     put(workspace, "MSFT_1d.csv")
     for ignored in ("notes.txt", "msft_1h.csv", "MSFT_2h.csv", "MSFT.csv", ".csv", "_1h.csv"):
         put(workspace, ignored)
-    found = BarSources(workspace).available()
+    found = BarCatalog(workspace).available()
     assert [(one.symbol, one.timeframe) for one in found] == [
         ("AAPL", "1h"),
         ("AAPL", "1d"),
@@ -241,21 +243,21 @@ def test_available_lists_sound_and_defective_series(workspace: Workspace) -> Non
 
 
 def test_an_absent_data_folder_is_an_empty_one(tmp_path: Path) -> None:
-    found = BarSources(Workspace(tmp_path / "nothing")).available()
+    found = BarCatalog(Workspace(tmp_path / "nothing")).available()
     assert {one.symbol for one in found} == {"AAPL"}
 
 
 def test_of_two_files_of_one_series_the_csv_is_read_and_said(workspace: Workspace) -> None:
     put(workspace, "X_1h.csv")
     shutil.copy(HERE / "utc_column.parquet", workspace.data / "X_1h.parquet")
-    loaded = BarSources(workspace).load("X", "1h")
+    loaded = BarCatalog(workspace).load("X", "1h")
     assert loaded.source == "workspace file X_1h.csv"
     assert loaded.notes == ["X_1h.parquet is not read: X_1h.csv comes first."]
 
 
 def refused(workspace: Workspace, symbol: str = "X") -> KtrdrError:
     with pytest.raises(KtrdrError) as caught:
-        BarSources(workspace).load(symbol, "1h")
+        BarCatalog(workspace).load(symbol, "1h")
     assert str(workspace.root) not in f"{caught.value.message}{caught.value.hint}"
     return caught.value
 
@@ -279,7 +281,7 @@ def test_a_link_that_leads_outside_tells_nothing_of_what_is_there(workspace: Wor
 def test_a_link_inside_the_data_folder_is_followed(workspace: Workspace) -> None:
     put(workspace, "real.csv")
     (workspace.data / "X_1h.csv").symlink_to("real.csv")
-    assert len(BarSources(workspace).load("X", "1h").bars) == 3
+    assert len(BarCatalog(workspace).load("X", "1h").bars) == 3
 
 
 def test_a_link_to_itself_is_refused(workspace: Workspace) -> None:
@@ -337,7 +339,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
 
 def test_both_ends_of_a_range_are_included(workspace: Workspace) -> None:
     put(workspace, "X_1h.csv")
-    bars = BarSources(workspace).load("X", "1h").bars
+    bars = BarCatalog(workspace).load("X", "1h").bars
     assert select_range(bars, None, None) == (0, 3, [])
     one = datetime(2024, 1, 1, 1, tzinfo=UTC)
     assert select_range(bars, one, one) == (1, 2, [])
@@ -347,8 +349,8 @@ def test_both_ends_of_a_range_are_included(workspace: Workspace) -> None:
 
 def test_a_range_beyond_the_stored_days_is_said(workspace: Workspace) -> None:
     put(workspace, "X_1h.csv")
-    bars = BarSources(workspace).load("X", "1h").bars
-    same_day = parse_moment("2024-01-01", "end_date", end_of_day=True)
+    bars = BarCatalog(workspace).load("X", "1h").bars
+    same_day = parse_timestamp("2024-01-01", "end_date", end_of_day=True)
     assert select_range(bars, None, same_day) == (0, 3, [])
     warnings = select_range(bars, datetime(2023, 1, 1, tzinfo=UTC), same_day + 1)[2]
     assert len(warnings) == 2
@@ -360,9 +362,9 @@ def test_a_range_without_bars_says_what_there_is(
     workspace: Workspace, start: str | None, end: str | None
 ) -> None:
     put(workspace, "X_1h.csv")
-    bars = BarSources(workspace).load("X", "1h").bars
-    first = None if start is None else parse_moment(start, "start_date", end_of_day=False)
-    last = None if end is None else parse_moment(end, "end_date", end_of_day=True)
+    bars = BarCatalog(workspace).load("X", "1h").bars
+    first = None if start is None else parse_timestamp(start, "start_date", end_of_day=False)
+    last = None if end is None else parse_timestamp(end, "end_date", end_of_day=True)
     with pytest.raises(NotEnoughData) as caught:
         select_range(bars, first, last)
     assert "from 2024-01-01T00:00:00Z" in caught.value.hint
@@ -370,7 +372,7 @@ def test_a_range_without_bars_says_what_there_is(
 
 
 def test_a_range_that_ends_before_it_starts_is_refused(workspace: Workspace) -> None:
-    bars = BarSources(workspace).load("AAPL", "1d").bars
+    bars = BarCatalog(workspace).load("AAPL", "1d").bars
     with pytest.raises(InvalidRequest, match="before it starts") as caught:
         select_range(bars, 2, 1)
     assert caught.value.field == "end_date"

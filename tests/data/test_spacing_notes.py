@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.files import spacing_notes
-from ktrdr_mcp.data.moments import MINUTE_NS
-from ktrdr_mcp.data.sources import BarSources
+from ktrdr_mcp.data.timestamps import MINUTE_NS
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES, Workspace
 
 DAY = 1_440
@@ -61,5 +61,5 @@ def test_bars_aggregated_from_a_misnamed_file_carry_the_note(tmp_path: Path) -> 
     days = np.datetime64("2024-01-01") + np.arange(20)
     lines = ["t,open,high,low,close", *(f"{day},10,12,9,11" for day in days)]
     (workspace.data / "Z_5m.csv").write_text("\n".join(lines), encoding="utf-8")
-    notes = BarSources(workspace).load("Z", "1h").notes
+    notes = BarCatalog(workspace).load("Z", "1h").notes
     assert any("looks like 1d, not 5m" in note for note in notes)

@@ -16,15 +16,16 @@ import pytest
 from raw_server import RawServer
 
 from background_labs import IDLE, descriptors, is_alive, lab_pid, wait_until
-from ktrdr_mcp import app
-from ktrdr_mcp.app import process, reaching
-from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp import daemon
+from ktrdr_mcp.api.client import ServiceClient
+from ktrdr_mcp.daemon import connection, process
 from ktrdr_mcp.errors import DatabaseError, InvalidRequest, KtrdrError, LabUnavailable
-from ktrdr_mcp.lab import address
-from ktrdr_mcp.lab.address import LabAddress
-from ktrdr_mcp.lab.ownership import is_owned, lock_file
-from ktrdr_mcp.lab.remote import RemoteLab
+from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.address import DaemonAddress
+from ktrdr_mcp.ownership.lock import is_owned, lock_file
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -70,7 +71,7 @@ async def test_a_laboratory_that_dies_is_named_and_started_again_at_the_next_cal
 
 
 async def test_a_signal_ends_the_laboratory_and_keeps_the_task(workspace) -> None:
-    async with app.connect(workspace) as lab:
+    async with daemon.connect(workspace) as lab:
         started = await lab.start_training(parse(requests.StartTraining, START))
         asked = parse(requests.GetTrainingStatus, {"task_id": started.task_id, "wait_s": 0.2})
         while (await lab.get_training_status(asked)).current_epoch == 0:
@@ -96,8 +97,8 @@ async def test_it_asks_for_its_token_shares_no_descriptor_and_ends_without_its_l
 ) -> None:
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
-    async with app.connect(workspace) as lab:
-        assert isinstance(lab, RemoteLab)
+    async with daemon.connect(workspace) as lab:
+        assert isinstance(lab, ServiceClient)
         place = address.read(workspace)
         assert (place.kind, len(place.token) > 30) == ("detached", True)
         async with httpx2.AsyncClient(base_url=place.url, trust_env=False) as stranger:
@@ -116,7 +117,7 @@ async def test_it_asks_for_its_token_shares_no_descriptor_and_ends_without_its_l
 
 async def test_it_ends_when_idle_and_not_while_a_front_is_open(workspace, monkeypatch) -> None:
     monkeypatch.setenv("KTRDR_LAB_IDLE_S", "0")
-    async with app.connect(workspace) as lab:
+    async with daemon.connect(workspace) as lab:
         pid = lab_pid(workspace.root)
         await asyncio.sleep(process.COMES_S + 1.0)  # longer than it waits for anyone
         assert is_alive(pid)
@@ -130,9 +131,9 @@ async def test_a_front_that_would_have_worked_in_its_own_process_counts_and_is_n
     workspace, monkeypatch
 ) -> None:
     monkeypatch.setenv("KTRDR_LAB_IDLE_S", "0")
-    async with app.connect(workspace) as starter:
+    async with daemon.connect(workspace) as starter:
         await starter.list_training_tasks(ALL_TASKS)
-        front = app.connect(workspace, in_process=True)
+        front = daemon.connect(workspace, in_process=True)
         lab = await front.__aenter__()
     pid = lab_pid(workspace.root)
     await asyncio.sleep(process.COMES_S + 1.0)  # longer than it waits for anyone
@@ -157,7 +158,7 @@ async def test_why_it_cannot_start_reaches_the_agent(workspace) -> None:
     assert told["hint"]
     await server.close()
     with pytest.raises(DatabaseError):
-        await reaching.reach(workspace)
+        await connection.find_or_launch(workspace)
 
 
 async def test_a_workspace_that_cannot_be_written_is_named_at_the_first_call(tmp_path) -> None:
@@ -168,7 +169,7 @@ async def test_a_workspace_that_cannot_be_written_is_named_at_the_first_call(tmp
 
 
 async def test_serve_takes_over_and_commands_work_through_it(workspace) -> None:
-    async with app.connect(workspace):
+    async with daemon.connect(workspace):
         pid = lab_pid(workspace.root)
     options = ("--workspace", str(workspace.root), "serve", "--port", "0")
     serving = await asyncio.create_subprocess_exec(
@@ -179,7 +180,7 @@ async def test_serve_takes_over_and_commands_work_through_it(workspace) -> None:
             wait_until, lambda: (owner := address.read(workspace)) and owner.kind == "serve"
         )
         assert not is_alive(pid)
-        async with app.connect(workspace) as lab:
+        async with daemon.connect(workspace) as lab:
             assert (await lab.list_training_tasks(ALL_TASKS)).tasks == []
         refused = await asyncio.to_thread(command, workspace, "lab", "stop", "--json")
         assert refused.returncode == 3
@@ -192,13 +193,13 @@ async def test_serve_takes_over_and_commands_work_through_it(workspace) -> None:
 
 
 async def test_only_a_newer_version_replaces_a_laboratory(workspace, monkeypatch) -> None:
-    async with app.connect(workspace):
+    async with daemon.connect(workspace):
         old = lab_pid(workspace.root)
-    monkeypatch.setattr(reaching, "__version__", "0.0.9")  # an older front
-    async with app.connect(workspace):
+    monkeypatch.setattr(connection, "__version__", "0.0.9")  # an older front
+    async with daemon.connect(workspace):
         assert lab_pid(workspace.root) == old
-    monkeypatch.setattr(reaching, "__version__", "999.0")
-    async with app.connect(workspace) as lab:
+    monkeypatch.setattr(connection, "__version__", "999.0")
+    async with daemon.connect(workspace) as lab:
         assert lab_pid(workspace.root) != old
         assert (await lab.list_training_tasks(ALL_TASKS)).tasks == []
     assert not is_alive(old)
@@ -220,9 +221,9 @@ FITNESS = [
 async def test_what_is_done_with_a_laboratory_of_another_version(
     monkeypatch, kind, version, contract, fit
 ) -> None:
-    monkeypatch.setattr(reaching, "__version__", "0.1.0")
-    place = LabAddress("http://x", "t", version=version, contract_version=contract, kind=kind)
-    assert reaching.fitness(place) == fit
+    monkeypatch.setattr(connection, "__version__", "0.1.0")
+    place = DaemonAddress("http://x", "t", version=version, contract_version=contract, kind=kind)
+    assert connection.fitness(place) == fit
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan"])
@@ -234,8 +235,8 @@ async def test_an_idle_time_that_is_none_is_refused(text) -> None:
 async def test_a_lab_that_cannot_be_launched_is_no_end_of_the_front(workspace, monkeypatch) -> None:
     monkeypatch.setattr(sys, "executable", str(workspace.root / "no-python"))
     with pytest.raises(LabUnavailable, match="cannot be started"):
-        await reaching.reach(workspace)
+        await connection.find_or_launch(workspace)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(KtrdrError, match="exit code 1") as ended:
-        await reaching.reach(workspace)
+        await connection.find_or_launch(workspace)
     assert "lab logs" in ended.value.hint

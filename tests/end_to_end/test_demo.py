@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from background_labs import IDLE, wait_until
-from ktrdr_mcp.lab.ownership import is_owned
+from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
 
 STEPS = (

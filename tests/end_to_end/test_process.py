@@ -89,7 +89,7 @@ async def test_a_front_imports_nothing_that_computes(tmp_path) -> None:
     assert await server.tool("list_training_tasks")
     errors = await server.close()
     modules = json.loads(errors.splitlines()[-1])
-    assert "ktrdr_mcp.lab.remote" in modules
+    assert "ktrdr_mcp.api.client" in modules
     assert HEAVY.isdisjoint(modules)
     layers = ("jobs", "research", "store", "learn", "features", "labels", "data", "strategy")
     assert [

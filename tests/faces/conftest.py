@@ -7,19 +7,18 @@ from fake_lab import FakeLab
 from mcp.client import Client
 from mcp_clients import MODES, Connect
 
-from ktrdr_mcp.faces.mcp_server import LabServer
-from ktrdr_mcp.faces.tools import build_server
+from ktrdr_mcp.api.mcp.tools import ContractServer, build_server
 
 
 @pytest.fixture(scope="session")
-def lab_and_server() -> tuple[FakeLab, LabServer]:
+def lab_and_server() -> tuple[FakeLab, ContractServer]:
     """Built once: the schemas of ten tools take a moment."""
     lab = FakeLab()
     return lab, build_server(lab)
 
 
 @pytest.fixture
-def lab(lab_and_server: tuple[FakeLab, LabServer]) -> FakeLab:
+def lab(lab_and_server: tuple[FakeLab, ContractServer]) -> FakeLab:
     """A laboratory that answers everything."""
     lab_and_server[0].reset()
     return lab_and_server[0]
@@ -27,7 +26,7 @@ def lab(lab_and_server: tuple[FakeLab, LabServer]) -> FakeLab:
 
 @pytest.fixture(params=sorted(MODES))
 def connect(
-    request: pytest.FixtureRequest, lab: FakeLab, lab_and_server: tuple[FakeLab, LabServer]
+    request: pytest.FixtureRequest, lab: FakeLab, lab_and_server: tuple[FakeLab, ContractServer]
 ) -> Connect:
     """Makes a client of one protocol era for the server over the laboratory."""
     return lambda: Client(lab_and_server[1], mode=MODES[request.param])

@@ -7,8 +7,9 @@ from typing import Any
 
 import sample_replies
 
-from ktrdr_mcp.contract import Lab, OnProgress, requests, responses
 from ktrdr_mcp.errors import ModelNotFound, StrategyNotFound, TaskNotFound
+from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 
 CANNED: dict[str, Any] = {
     "start_training": sample_replies.STARTED,
@@ -167,6 +168,6 @@ class FakeLab:
         return [name for name in self.names[kind] if name.startswith(prefix)]
 
 
-def as_lab(lab: FakeLab) -> Lab:
+def as_lab(lab: FakeLab) -> ServiceProtocol:
     """The fake as the protocol; a type checker proves that it fits."""
     return lab

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ktrdr_mcp.contract import TrainingConfig, responses
+from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas.config import TrainingConfig
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 MOMENT = "2026-08-14T20:30:00Z"

@@ -7,9 +7,9 @@ import os
 
 from fake_lab import FakeLab
 
-from ktrdr_mcp.contract import requests, responses
-from ktrdr_mcp.faces.logs import configure_logging
-from ktrdr_mcp.faces.tools import build_server
+from ktrdr_mcp.api.logs import configure_logging
+from ktrdr_mcp.api.mcp.tools import build_server
+from ktrdr_mcp.schemas import requests, responses
 
 
 class NoisyLab(FakeLab):

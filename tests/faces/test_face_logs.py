@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ktrdr_mcp.faces.logs import HANDLER_NAME, configure_logging
+from ktrdr_mcp.api.logs import HANDLER_NAME, configure_logging
 
 
 @pytest.fixture(autouse=True)

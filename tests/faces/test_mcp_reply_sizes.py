@@ -10,13 +10,18 @@ from mcp.types import CallToolResult, TextContent
 from mcp_clients import Connect
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.contract import responses
-from ktrdr_mcp.faces import pages
-from ktrdr_mcp.learn.judge.blocks import BlockSums
-from ktrdr_mcp.learn.judge.direction import DirectionalTest
-from ktrdr_mcp.learn.judge.doubts import Doubts, Losses
-from ktrdr_mcp.learn.judge.family import FamilyJudgement
-from ktrdr_mcp.learn.judge.verdict import luck_line, prediction_verdict, trading_verdict
+from ktrdr_mcp.api.mcp import tools
+from ktrdr_mcp.evaluation.blocks import BlockSums
+from ktrdr_mcp.evaluation.direction import DirectionalTest
+from ktrdr_mcp.evaluation.multiple_testing import FamilyJudgement
+from ktrdr_mcp.evaluation.verdict import (
+    Caveats,
+    FailedFolds,
+    luck_line,
+    prediction_verdict,
+    trading_verdict,
+)
+from ktrdr_mcp.schemas import responses
 
 TASK = {"task_id": sample_replies.UUID}
 
@@ -47,7 +52,7 @@ def wordy() -> responses.ModelPerformance:
     blocks = BlockSums(nothing, nothing, np.zeros(2_000))
     test = DirectionalTest(12.1, 0.0002, blocks, 24, 48_000, False, 0.5123, 0.0123)
     family = FamilyJudgement(12.1, 0.0002, 0.012, 1_000, 2.61, 3.04, 3.31)
-    doubts = Doubts(leak_suspected=True, folds=Losses(planned=4, diverged=2))
+    doubts = Caveats(leak_suspected=True, folds=FailedFolds(planned=4, diverged=2))
     judged = prediction_verdict(test, family, 115_030, doubts)
     traded = trading_verdict(1_000, 12.313, 0.012, 0.1, doubts)
     spread = responses.Spread(mean=0.4123, deviation=0.0123)
@@ -104,11 +109,11 @@ async def test_a_page_of_long_rows_is_cut_and_says_so(connect: Connect, lab: Fak
 
 
 def test_a_page_that_fits_is_left_alone() -> None:
-    assert pages.fitted(sample_replies.TASKS) is sample_replies.TASKS
+    assert tools.fitted(sample_replies.TASKS) is sample_replies.TASKS
 
 
 def test_one_row_stays_however_long_it_is() -> None:
     row = sample_replies.SERIES.model_copy(update={"notes": ["n" * 3_000]})
-    page = pages.fitted(responses.DataSummary(series=[row, row], returned=2, has_more=False))
+    page = tools.fitted(responses.DataSummary(series=[row, row], returned=2, has_more=False))
     assert (page.series, page.returned, page.has_more) == ([row], 1, True)
-    assert pages.fitted(page) is page
+    assert tools.fitted(page) is page

@@ -14,7 +14,7 @@ from mcp.types import CallToolResult, TextContent
 from mcp_clients import Connect
 
 from ktrdr_mcp import errors
-from ktrdr_mcp.contract import EarlyStopping, TrainingConfig
+from ktrdr_mcp.schemas.config import EarlyStopping, TrainingConfig
 
 TASK = {"task_id": sample_replies.UUID}
 MODEL = {"model_name": "alpha"}

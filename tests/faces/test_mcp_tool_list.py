@@ -13,8 +13,8 @@ from mcp.types import Tool
 from mcp_clients import Connect
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.contract.config import TrainingConfig
-from ktrdr_mcp.faces.tools import INSTRUCTIONS, build_server
+from ktrdr_mcp.api.mcp.tools import INSTRUCTIONS, build_server
+from ktrdr_mcp.schemas.config import TrainingConfig
 
 NAMES = [
     "start_training",

@@ -11,8 +11,8 @@ from fake_lab import FakeLab
 from mcp.shared.exceptions import MCPError
 from mcp_clients import Connect
 
-from ktrdr_mcp.faces import progress
-from ktrdr_mcp.faces.progress import ProgressNotifier, progress_message
+from ktrdr_mcp.api.mcp import tools
+from ktrdr_mcp.api.mcp.tools import ProgressNotifier, progress_message
 
 WAIT = {"task_id": sample_replies.UUID, "wait_s": 50}
 
@@ -41,7 +41,7 @@ def ticking(step_s: float) -> Iterator[float]:
 async def test_a_waiting_client_is_told_of_progress(
     connect: Connect, lab: FakeLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "NOTIFICATION_INTERVAL_S", 0.0)
+    monkeypatch.setattr(tools, "NOTIFICATION_INTERVAL_S", 0.0)
     lab.progress = [sample_replies.PENDING, *(sample_replies.status(epoch) for epoch in (1, 2))]
     recorder = Recorder()
     async with connect() as client:

@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 from pydantic import BaseModel, Field
 
-from ktrdr_mcp.contract import requests
-from ktrdr_mcp.faces.schema_inlining import input_schema, output_schema
+from ktrdr_mcp.api.schema import input_schema, output_schema
+from ktrdr_mcp.schemas import requests
 
 
 class Inner(BaseModel):

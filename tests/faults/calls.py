@@ -6,7 +6,9 @@ import asyncio
 
 from made_workspace import SHORT
 
-from ktrdr_mcp.contract import Lab, parse, requests, responses
+from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import ServiceProtocol
 
 FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
 ALL_TASKS = parse(requests.ListTasks, {})
@@ -17,17 +19,17 @@ def start_of(**raw: object) -> requests.StartTraining:
     return parse(requests.StartTraining, body)
 
 
-async def status_of(lab: Lab, task_id: str, wait_s: float = 0.0) -> str:
+async def status_of(lab: ServiceProtocol, task_id: str, wait_s: float = 0.0) -> str:
     raw = {"task_id": task_id, "wait_s": wait_s}
     return str((await lab.get_training_status(parse(requests.GetTrainingStatus, raw))).status)
 
 
-async def cancel(lab: Lab, task_id: str) -> str:
+async def cancel(lab: ServiceProtocol, task_id: str) -> str:
     cancelled = await lab.cancel_training(parse(requests.TaskOnly, {"task_id": task_id}))
     return str(cancelled.status)
 
 
-async def until_it_trains(lab: Lab, task_id: str) -> None:
+async def until_it_trains(lab: ServiceProtocol, task_id: str) -> None:
     """Returns once the laboratory that there is now has reported an epoch."""
     begun = asyncio.Event()
 

@@ -13,7 +13,7 @@ from made_workspace import make_workspace
 
 from background_labs import IDLE
 from fault_table import FAULTS, Fault
-from ktrdr_mcp.app import launching
+from ktrdr_mcp.daemon import launch
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +73,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
     for name, value in IDLE.items():
         monkeypatch.setenv(name, value)
     started = Launches()
-    monkeypatch.setattr(launching, "subprocess", started)
+    monkeypatch.setattr(launch, "subprocess", started)
     yield started
     started.kill()
 

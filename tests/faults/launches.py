@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ktrdr_mcp.app import launching
+from ktrdr_mcp.daemon import launch
 from ktrdr_mcp.paths import Workspace
 
 PROGRAM = Path(__file__).with_name("marked_program.py")
@@ -53,7 +53,7 @@ async def exit_code(process: subprocess.Popen[bytes]) -> int:
 
 def log_of(workspace: Workspace) -> str:
     """What the laboratories of a workspace have logged."""
-    return "\n".join(launching.log_lines(workspace, 1_000))
+    return "\n".join(launch.log_lines(workspace, 1_000))
 
 
 def has_mark(workspace: Workspace, stage: str) -> bool:

@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ktrdr_mcp.app import open_lab
-from ktrdr_mcp.contract import Lab, parse, requests
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import ServiceProtocol
 
 SHORT = {"epochs": 2, "hidden_layers": [8]}
 TASK = "kept"
@@ -21,18 +23,18 @@ def make_workspace(clean: Path, crashed: Path) -> None:
     """Trains and saves; copies the folder while the laboratory is open, and after it is closed."""
 
     async def make() -> None:
-        async with open_lab(Workspace(clean)) as opened:
+        async with open_workspace(Workspace(clean)) as opened:
             await train(opened.lab, TASK)
             raw = {"task_id": TASK, "model_name": MODEL, "description": "kept"}
             await opened.lab.save_trained_model(parse(requests.SaveModel, raw))
             await asyncio.to_thread(shutil.copytree, clean, crashed, symlinks=True)
-        async with open_lab(Workspace(clean)):
+        async with open_workspace(Workspace(clean)):
             pass  # a second start makes the copy of the database
 
     asyncio.run(make())
 
 
-async def train(lab: Lab, task_id: str, **config: Any) -> str:
+async def train(lab: ServiceProtocol, task_id: str, **config: Any) -> str:
     """Trains to the end and gives the status."""
     raw = {"task_id": task_id, "symbol": "AAPL", "timeframe": "1h", "config": SHORT | config}
     await lab.start_training(parse(requests.StartTraining, raw))
@@ -42,6 +44,6 @@ async def train(lab: Lab, task_id: str, **config: Any) -> str:
     return str(status.status)
 
 
-async def predict(lab: Lab) -> dict[str, Any]:
+async def predict(lab: ServiceProtocol) -> dict[str, Any]:
     """What the saved model says of one bar."""
     return (await lab.test_model_prediction(parse(requests.Predict, BAR))).model_dump()

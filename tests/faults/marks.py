@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ktrdr_mcp.jobs import executor
-from ktrdr_mcp.jobs.manager import JobManager
-from ktrdr_mcp.lab import address
+from ktrdr_mcp.jobs import threads
+from ktrdr_mcp.jobs.queue import JobManager
+from ktrdr_mcp.ownership import address
 from ktrdr_mcp.store import db
 
 HELD_S = 5.0  # most stages are over in milliseconds, before a signal could come
@@ -25,17 +25,19 @@ def install(held: str | None = None) -> None:
     Args:
         held: a stage that lasts for seconds, so that a signal meets it.
     """
-    load_torch = executor.load_torch
+    load_torch = threads.load_torch
 
     def load() -> None:
         load_torch()
-        from ktrdr_mcp.lab import recovery  # imports torch, so that it would end that stage early
+        from ktrdr_mcp.service import (
+            recovery,  # imports torch, so that it would end that stage early
+        )
 
         recovery.recover = marked("recovering", recovery.recover, held)
 
     db.prepare = marked("opening", db.prepare, held)
     db._connect = marked("connecting", db._connect, held)
-    executor.load_torch = marked("importing", load, held)
+    threads.load_torch = marked("importing", load, held)
     address.write = marked("announcing", address.write, held)
     JobManager._start = marked("claiming", JobManager._start, held)  # type: ignore[method-assign]
     JobManager._drain = marked("draining", JobManager._drain, held)  # type: ignore[method-assign]

@@ -15,12 +15,14 @@ import nothing_lost
 from steps import Steps
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.app import open_lab
-from ktrdr_mcp.contract import Lab, parse, requests
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import KtrdrError, StorageError
-from ktrdr_mcp.jobs.manager import JobManager
-from ktrdr_mcp.learn import speed
+from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import ServiceProtocol
+from ktrdr_mcp.training import estimate
 
 CONFIG = {"epochs": 4, "hidden_layers": [8], "early_stopping": None}
 MODEL = "kept"
@@ -29,14 +31,16 @@ STORAGE_CODES = {"storage_error", "storage_full", "database_error"}
 
 def prepare_process() -> None:
     """Imports everything once, so that children of this process begin at once."""
-    from ktrdr_mcp.jobs.executor import load_torch
-    from ktrdr_mcp.lab import local, recovery  # noqa: F401
-    from ktrdr_mcp.learn.judge import baselines
+    from ktrdr_mcp.evaluation import baselines
+    from ktrdr_mcp.jobs.threads import load_torch
+    from ktrdr_mcp.service import (
+        recovery,  # noqa: F401
+    )
 
     load_torch()
     baselines.load()
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
-    speed.measure = lambda: speed.Speed(*[1e-4] * len(speed.Speed.__dataclass_fields__))
+    estimate.measure = lambda: estimate.Speed(*[1e-4] * len(estimate.Speed.__dataclass_fields__))
     defaults = JobManager.__init__.__kwdefaults__
     defaults |= {"retry_s": 0.01, "drain_s": 2.0}
 
@@ -77,14 +81,14 @@ class Notes:
         return {note["reported"]: note["epoch"] for note in self.read() if "reported" in note}
 
 
-async def start(lab: Lab, notes: Notes, task_id: str, **config: Any) -> None:
+async def start(lab: ServiceProtocol, notes: Notes, task_id: str, **config: Any) -> None:
     """Starts a training; its id is remembered once it is acknowledged."""
     raw = {"task_id": task_id, "symbol": "AAPL", "timeframe": "1h", "config": CONFIG | config}
     await lab.start_training(parse(requests.StartTraining, raw))
     notes.add(acknowledged=task_id)
 
 
-async def end_of(lab: Lab, notes: Notes, task_id: str, wait_s: float = 50.0) -> str:
+async def end_of(lab: ServiceProtocol, notes: Notes, task_id: str, wait_s: float = 50.0) -> str:
     """Waits for a task's end, and remembers its epochs."""
     raw = {"task_id": task_id, "wait_s": wait_s}
 
@@ -102,14 +106,14 @@ def remember_finished(workspace: Path, notes: Notes) -> None:
             notes.add(finished=task_id, row=nothing_lost.fingerprint(row))
 
 
-async def save(lab: Lab, task_id: str) -> None:
+async def save(lab: ServiceProtocol, task_id: str) -> None:
     raw = {"task_id": task_id, "model_name": MODEL, "description": "of a fault test"}
     await lab.save_trained_model(parse(requests.SaveModel, raw))
 
 
 async def whole_day(workspace: Path, notes: Notes, task_id: str, wait_s: float = 50.0) -> None:
     """Start, train, save; ends with a named error where the storage refuses."""
-    async with open_lab(Workspace(workspace)) as opened:
+    async with open_workspace(Workspace(workspace)) as opened:
         await start(opened.lab, notes, task_id)
         if await end_of(opened.lab, notes, task_id, wait_s) == "completed":
             remember_finished(workspace, notes)
@@ -118,7 +122,7 @@ async def whole_day(workspace: Path, notes: Notes, task_id: str, wait_s: float =
 
 async def day_after(workspace: Path, notes: Notes, task_id: str) -> None:
     """Comes back, sees everything to its end, and starts a further training."""
-    async with open_lab(Workspace(workspace)) as opened:
+    async with open_workspace(Workspace(workspace)) as opened:
         acknowledged = notes.acknowledged()  # these are there, and are never started again
         if task_id not in acknowledged:  # whether its start arrived, the client does not know
             await start(opened.lab, notes, task_id)
@@ -133,7 +137,7 @@ async def full_disk(workspace: Path, notes: Notes) -> dict[str, Any]:
     """Fills the disk under a running laboratory, asks it everything, and frees the disk again."""
     steps = Steps(first=sys.maxsize, spoilt=0, mode="full")
     steps.install()
-    async with open_lab(Workspace(workspace)) as opened:
+    async with open_workspace(Workspace(workspace)) as opened:
         lab = opened.lab
         await start(lab, notes, "before")
         assert await end_of(lab, notes, "before") == "completed"
@@ -165,7 +169,7 @@ def named(error: KtrdrError) -> str:
     return error.code
 
 
-def writing_calls(lab: Lab, notes: Notes) -> list[Any]:
+def writing_calls(lab: ServiceProtocol, notes: Notes) -> list[Any]:
     """Calls that need the disk."""
     other = {"task_id": "before", "model_name": "another", "description": ""}
     return [
@@ -174,7 +178,7 @@ def writing_calls(lab: Lab, notes: Notes) -> list[Any]:
     ]
 
 
-def reading_calls(lab: Lab) -> list[Any]:
+def reading_calls(lab: ServiceProtocol) -> list[Any]:
     """Calls that need no disk."""
     task = {"task_id": "before"}
     bar = {"model_name": MODEL, "symbol": "AAPL", "timeframe": "1h"}

@@ -12,7 +12,7 @@ if __name__ == "__main__":
     import marks
 
     from ktrdr_mcp import limits
-    from ktrdr_mcp.app import serve_stdio
+    from ktrdr_mcp.daemon.serving import serve_stdio
     from ktrdr_mcp.paths import find_workspace
 
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]

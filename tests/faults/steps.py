@@ -11,7 +11,7 @@ from typing import Any
 
 import aiosqlite
 
-from ktrdr_mcp import durable
+from ktrdr_mcp import files
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CALLS_BY_PATH = ("mkdir", "rename", "replace", "unlink", "rmdir", "symlink", "chmod")
@@ -131,7 +131,7 @@ class Steps:
             def fdopen(self, *arguments: Any, **options: Any) -> Torn:
                 return Torn(real_fdopen(*arguments, **options))
 
-        durable.os = Functions()  # type: ignore[assignment]
+        files.os = Functions()  # type: ignore[assignment]
 
     def _watch_database(self) -> None:
         real_execute = aiosqlite.Connection.execute_fetchall

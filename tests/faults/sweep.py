@@ -30,7 +30,7 @@ import nothing_lost
 import scenario
 from steps import Steps
 
-from ktrdr_mcp.jobs.job_context import JobContext
+from ktrdr_mcp.jobs.threads import JobContext
 
 TASK = "swept"
 LIMIT_BYTES = 8 * 1024  # by which the largest file size grows from try to try

@@ -16,13 +16,15 @@ from long_form import LONG
 from nothing_lost import Row, assert_nothing_lost, fingerprint, tasks_of
 
 from background_labs import wait_until
-from ktrdr_mcp import app
-from ktrdr_mcp.app import launching, reaching
-from ktrdr_mcp.contract import Lab, parse, requests, responses
+from ktrdr_mcp import daemon
+from ktrdr_mcp.daemon import connection, launch
 from ktrdr_mcp.errors import LabUnavailable
-from ktrdr_mcp.lab import address
-from ktrdr_mcp.lab.ownership import is_owned
+from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import ServiceProtocol
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -55,7 +57,7 @@ def drained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drained")
 
     async def drain() -> None:
-        async with app.open_lab(Workspace(folder)) as opened:
+        async with daemon.open_workspace(Workspace(folder)) as opened:
             await opened.lab.start_training(start_of(task_id=TASK, config=FOREVER))
             await until_it_trains(opened.lab, TASK)
 
@@ -71,7 +73,7 @@ def workspace(drained: Path, tmp_path: Path) -> Workspace:
 
 async def first_call(workspace: Workspace) -> responses.TaskList:
     """What a front gets that comes, calls once and goes."""
-    async with app.connect(workspace) as lab:
+    async with daemon.connect(workspace) as lab:
         return await lab.list_training_tasks(ALL_TASKS)
 
 
@@ -82,13 +84,13 @@ async def until_mark(workspace: Workspace, stage: str) -> None:
 async def stopped_at(workspace: Workspace, launches: Launches, stage: str) -> int:
     """The exit code of a laboratory that is told to stop at a stage, with no front."""
     launches.held, logged = stage, len(log_of(workspace))
-    process = launching.launch(workspace)
+    process = launch.launch(workspace)
     await asyncio.to_thread(wait_until, lambda: f"MARK {stage}" in log_of(workspace)[logged:])
     process.terminate()
     return await exit_code(process)
 
 
-async def status_of_task(lab: Lab) -> responses.TrainingStatus:
+async def status_of_task(lab: ServiceProtocol) -> responses.TrainingStatus:
     return await lab.get_training_status(parse(requests.GetTrainingStatus, {"task_id": TASK}))
 
 
@@ -104,12 +106,12 @@ def put_back(workspace: Workspace, **more: Any) -> Row:
 
 async def assert_next_resumes(workspace: Workspace, row: Row) -> None:
     """States that another laboratory starts at once and goes on where the last one was."""
-    async with app.connect(workspace) as lab:
+    async with daemon.connect(workspace) as lab:
         await until_it_trains(lab, TASK)
         status = await status_of_task(lab)
         assert status.attempt == row["attempt"] + 1
         assert status.resumed_from == f"epoch {row['current_epoch']}"
-        await app.stop_lab(workspace)
+        await daemon.stop_daemon(workspace)
     put_back(workspace, reported={TASK: row["current_epoch"]})
 
 
@@ -119,7 +121,7 @@ async def test_a_front_that_waits_for_a_laboratory_that_is_told_to_stop_gets_a_n
     new_fault("SIGTERM to a laboratory that two wait for", tries=1)
     workspace = Workspace(tmp_path)
     launches.held = "opening"
-    async with reaching.Reaching(workspace) as starter:
+    async with connection.Connector(workspace) as starter:
         starting = asyncio.create_task(starter.lab.list_training_tasks(ALL_TASKS))
         await until_mark(workspace, "opening")
         waiting = asyncio.create_task(first_call(workspace))
@@ -133,7 +135,7 @@ async def test_a_front_that_waits_for_a_laboratory_that_is_told_to_stop_gets_a_n
         assert "lab logs" in told.value.hint
         assert (await waiting).tasks == (await starter.lab.list_training_tasks(ALL_TASKS)).tasks
     assert len(launches.processes) == 2
-    await app.stop_lab(workspace)
+    await daemon.stop_daemon(workspace)
     assert [await exit_code(process) for process in launches.processes] == [0, 0]
     assert "Traceback" not in log_of(workspace)
     assert_nothing_lost(workspace.root, set())
@@ -183,7 +185,7 @@ async def test_a_laboratory_told_to_stop_as_it_begins_to_work_puts_back_what_it_
     [outcome] = await asyncio.gather(calling, return_exceptions=True)
     assert isinstance(outcome, LabUnavailable | responses.TaskList)
     assert await exit_code(launches.processes[0]) == 0
-    await app.stop_lab(workspace)  # the front may have started the next one
+    await daemon.stop_daemon(workspace)  # the front may have started the next one
     await assert_next_resumes(workspace, put_back(workspace))
     fault.resumed = 1
 
@@ -193,7 +195,7 @@ async def test_a_laboratory_told_to_stop_while_it_trains_puts_the_training_back(
     workspace: Workspace, launches: Launches, new_fault
 ) -> None:
     fault = new_fault("SIGTERM to a laboratory, training", tries=1)
-    async with app.connect(workspace) as lab:
+    async with daemon.connect(workspace) as lab:
         await until_it_trains(lab, TASK)
         reported = (await status_of_task(lab)).current_epoch
         launches.processes[0].terminate()
@@ -210,7 +212,7 @@ async def test_a_second_signal_ends_a_drain_and_the_training_resumes_from_its_ch
 ) -> None:
     fault = new_fault("SIGTERM to a laboratory, draining", tries=1)
     launches.held = "draining"
-    async with app.connect(workspace) as lab:
+    async with daemon.connect(workspace) as lab:
         await until_it_trains(lab, TASK)
         reported = (await status_of_task(lab)).current_epoch
         launches.processes[0].terminate()
@@ -218,7 +220,7 @@ async def test_a_second_signal_ends_a_drain_and_the_training_resumes_from_its_ch
         launches.processes[0].terminate()
         assert await exit_code(launches.processes[0]) == -signal.SIGTERM
         await until_it_trains(lab, TASK)  # the same front, with the next laboratory
-        await app.stop_lab(workspace)
+        await daemon.stop_daemon(workspace)
     assert "Traceback" not in log_of(workspace)
     assert_nothing_lost(workspace.root, {TASK}, reported={TASK: reported})
     assert tasks_of(workspace.root)[TASK]["status"] == "pending"
@@ -230,14 +232,14 @@ async def test_an_idle_laboratory_told_to_stop_ends_and_another_starts_at_once(
     workspace: Workspace, launches: Launches, new_fault
 ) -> None:
     new_fault("SIGTERM to a laboratory, idle", tries=1)
-    async with app.connect(workspace) as lab:
+    async with daemon.connect(workspace) as lab:
         await cancel(lab, TASK)
         assert await status_of(lab, TASK, wait_s=50.0) == "cancelled"
         launches.processes[0].terminate()
         assert await exit_code(launches.processes[0]) == 0
         ended = fingerprint(tasks_of(workspace.root)[TASK])
         assert await status_of(lab, TASK) == "cancelled"
-        await app.stop_lab(workspace)
+        await daemon.stop_daemon(workspace)
     assert "Traceback" not in log_of(workspace)
     assert_nothing_lost(workspace.root, {TASK}, finished={TASK: ended})
 
@@ -249,7 +251,7 @@ async def test_a_laboratory_told_to_stop_at_any_moment_of_its_start_loses_nothin
     fault = new_fault("SIGTERM while a laboratory starts")
     came_to_run = 0
     while came_to_run < TRIES_THAT_RUN:  # however long a start takes here today
-        process = launching.launch(workspace)
+        process = launch.launch(workspace)
         await asyncio.sleep(fault.tries * STEP_S)
         came_to_run += address.read(workspace) is not None
         process.terminate()

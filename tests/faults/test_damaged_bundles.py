@@ -13,14 +13,15 @@ import pytest
 from made_workspace import MODEL, TASK, predict, train
 from nothing_lost import assert_nothing_lost
 
-from ktrdr_mcp.app import open_lab
-from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelCorrupted
-from ktrdr_mcp.lab.rebuilding import rebuild
-from ktrdr_mcp.lab.shelf import Shelf
-from ktrdr_mcp.lab.verification import verify
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.store import reading
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.service.model_cache import ModelCache
+from ktrdr_mcp.service.rebuilding import rebuild
+from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.store import repair
 
 FILES = ("weights.safetensors", "history.json", "bundle.json")
 
@@ -53,7 +54,7 @@ def damages(content: bytes, bits: int) -> Iterator[tuple[str, bytes | None]]:
 
 def test_every_damage_of_a_models_file_is_named(clean: Path, long_form: bool, new_fault) -> None:
     fault = new_fault("model file damaged")
-    (row,) = reading.read(clean / ".ktrdr" / "ktrdr.db").models
+    (row,) = repair.read(clean / ".ktrdr" / "ktrdr.db").models
     for name in FILES:
         path = model_folder(clean) / name
         whole = path.read_bytes()
@@ -63,11 +64,11 @@ def test_every_damage_of_a_models_file_is_named(clean: Path, long_form: bool, ne
             else:
                 path.write_bytes(content)
             with pytest.raises(ModelCorrupted, match=name) as caught:
-                Shelf(Workspace(clean)).load(row)
+                ModelCache(Workspace(clean)).load(row)
             assert caught.value.hint, damage
             fault.tries += 1
         path.write_bytes(whole)
-    Shelf(Workspace(clean)).load(row)
+    ModelCache(Workspace(clean)).load(row)
     assert_nothing_lost(clean, {TASK})
 
 
@@ -76,7 +77,7 @@ async def test_a_laboratory_with_a_damaged_model_goes_on_with_all_else(clean: Pa
     path = model_folder(clean) / "weights.safetensors"
     with put_back(path.parent):
         path.write_bytes(path.read_bytes()[:-1])
-        async with open_lab(Workspace(clean)) as opened:
+        async with open_workspace(Workspace(clean)) as opened:
             with pytest.raises(ModelCorrupted, match=r"weights\.safetensors"):
                 await predict(opened.lab)
             listed = await opened.lab.list_trained_models(parse(requests.ListModels, {}))
@@ -91,10 +92,10 @@ async def test_a_laboratory_with_a_damaged_model_goes_on_with_all_else(clean: Pa
 
 @pytest.mark.asyncio
 async def test_a_file_too_many_is_never_read(clean: Path) -> None:
-    async with open_lab(Workspace(clean)) as opened:
+    async with open_workspace(Workspace(clean)) as opened:
         before = await predict(opened.lab)
     (model_folder(clean) / "weights.pt").write_bytes(b"\x80\x04.")
-    async with open_lab(Workspace(clean)) as opened:
+    async with open_workspace(Workspace(clean)) as opened:
         assert await predict(opened.lab) == before
     assert_nothing_lost(clean, {TASK})
 
@@ -131,10 +132,10 @@ async def test_a_rebuild_leaves_out_what_is_damaged_and_says_so(clean: Path) -> 
 
 @pytest.mark.asyncio
 async def test_a_rebuild_of_a_sound_workspace_changes_nothing_a_client_sees(clean: Path) -> None:
-    before = reading.read(clean / ".ktrdr" / "ktrdr.db")
+    before = repair.read(clean / ".ktrdr" / "ktrdr.db")
     made = await rebuild(Workspace(clean))
     assert (made.models, made.tasks, made.set_aside, made.left_out) == (1, 0, [], [])
-    assert reading.read(clean / ".ktrdr" / "ktrdr.db") == before
+    assert repair.read(clean / ".ktrdr" / "ktrdr.db") == before
     assert_nothing_lost(clean, {TASK})
 
 
@@ -144,7 +145,7 @@ async def test_a_row_without_its_folder_is_reported(
 ) -> None:
     with put_back(model_folder(clean)):
         shutil.rmtree(model_folder(clean))
-        async with open_lab(Workspace(clean)):
+        async with open_workspace(Workspace(clean)):
             pass
         assert "has lost its folder" in caplog.text
     assert_nothing_lost(clean, {TASK})

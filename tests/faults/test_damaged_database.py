@@ -13,12 +13,12 @@ import pytest
 from made_workspace import MODEL, TASK, predict, train
 from nothing_lost import assert_nothing_lost
 
-from ktrdr_mcp.app import open_lab
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import DatabaseError, KtrdrError
-from ktrdr_mcp.lab.rebuilding import rebuild
-from ktrdr_mcp.lab.verification import verify
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.store import reading
+from ktrdr_mcp.service.rebuilding import rebuild
+from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.store import repair
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.stores import Stores
 
@@ -47,7 +47,7 @@ async def refused(workspace: Path) -> DatabaseError:
     """Asserts that no laboratory opens and that no file changes."""
     before = files_of(workspace)
     with pytest.raises(DatabaseError) as caught:
-        async with open_lab(Workspace(workspace)):
+        async with open_workspace(Workspace(workspace)):
             pass
     assert files_of(workspace) == before
     assert "doctor --rebuild" in caught.value.hint
@@ -58,7 +58,7 @@ async def refused(workspace: Path) -> DatabaseError:
 async def rebuilt_and_in_order(workspace: Path) -> None:
     """Rebuilds, then asserts that result and model are there and that work goes on."""
     await rebuild(Workspace(workspace))
-    async with open_lab(Workspace(workspace)) as opened:
+    async with open_workspace(Workspace(workspace)) as opened:
         assert (await predict(opened.lab))["model_name"] == MODEL
         assert await train(opened.lab, "later", seed=1) == "completed"
     assert_nothing_lost(workspace, {TASK, "later"})
@@ -115,7 +115,7 @@ async def test_after_damage_everything_is_rebuilt_from_the_bundles(clean: Path) 
 async def test_a_backup_can_be_put_in_the_place_of_a_damaged_file(clean: Path) -> None:
     empty(clean)
     (clean / ".ktrdr" / "ktrdr.db.bak-start").rename(database(clean))
-    async with open_lab(Workspace(clean)) as opened:
+    async with open_workspace(Workspace(clean)) as opened:
         assert (await predict(opened.lab))["model_name"] == MODEL
     assert_nothing_lost(clean, {TASK})
 
@@ -156,7 +156,7 @@ async def test_a_backup_can_be_put_in_the_place_of_a_database_whose_process_died
     (clean / ".ktrdr" / "ktrdr.db.bak-start").rename(database(crashed))
     marker = crashed / ".ktrdr" / "workspace.json"
     assert json.loads(marker.read_text(encoding="utf-8"))["running"]
-    async with open_lab(Workspace(crashed)) as opened:
+    async with open_workspace(Workspace(crashed)) as opened:
         assert (await predict(opened.lab))["model_name"] == MODEL
     assert_nothing_lost(crashed, {TASK})
 
@@ -209,7 +209,7 @@ async def test_a_newer_database_is_left_alone_even_by_a_rebuild(clean: Path) -> 
 @pytest.mark.asyncio
 async def test_a_damaged_marker_does_not_stop_a_sound_database(clean: Path) -> None:
     (clean / ".ktrdr" / "workspace.json").write_text("{", encoding="utf-8")
-    async with open_lab(Workspace(clean)) as opened:
+    async with open_workspace(Workspace(clean)) as opened:
         assert (await predict(opened.lab))["model_name"] == MODEL
     marker = json.loads((clean / ".ktrdr" / "workspace.json").read_text(encoding="utf-8"))
     assert not marker["running"]
@@ -218,7 +218,7 @@ async def test_a_damaged_marker_does_not_stop_a_sound_database(clean: Path) -> N
 
 @pytest.mark.asyncio
 async def test_what_a_crash_left_is_whole(crashed: Path) -> None:
-    async with open_lab(Workspace(crashed)) as opened:
+    async with open_workspace(Workspace(crashed)) as opened:
         assert (await predict(opened.lab))["model_name"] == MODEL
     assert_nothing_lost(crashed, {TASK})
 
@@ -250,7 +250,7 @@ async def test_after_any_overwritten_page_the_registry_can_be_rebuilt(
         opened += await opens(workspace)
         fault.tries += 1
         await rebuild(Workspace(workspace))
-        assert [row.model_name for row in reading.read(database(workspace)).models] == [MODEL]
+        assert [row.model_name for row in repair.read(database(workspace)).models] == [MODEL]
         assert_nothing_lost(workspace, {TASK})
     assert opened < len(chosen)
 
@@ -271,7 +271,7 @@ async def test_after_any_flipped_bit_the_registry_can_be_rebuilt(
             assert finding.text
         await opens(workspace)
         await rebuild(Workspace(workspace))
-        assert [row.model_name for row in reading.read(database(workspace)).models] == [MODEL]
-        async with open_lab(Workspace(workspace)):
+        assert [row.model_name for row in repair.read(database(workspace)).models] == [MODEL]
+        async with open_workspace(Workspace(workspace)):
             pass  # what was only in the log may be as it was while it trained
         assert_nothing_lost(workspace, {TASK})

@@ -17,11 +17,11 @@ from made_workspace import SHORT
 from nothing_lost import assert_nothing_lost, tasks_of
 
 from background_labs import wait_until
-from ktrdr_mcp import app
-from ktrdr_mcp.contract import Lab
-from ktrdr_mcp.lab import address
-from ktrdr_mcp.lab.ownership import is_owned
+from ktrdr_mcp import daemon
+from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas.service import ServiceProtocol
 
 pytestmark = pytest.mark.skipif(not LISTED, reason="counts what Linux lists")
 
@@ -38,7 +38,7 @@ async def cycle(workspace: Workspace, number: int, launches: Launches) -> None:
     """A front finds no laboratory, starts one, uses it, and sees it end in one of three ways."""
     ending, task_id = ENDINGS[number % len(ENDINGS)], f"t{number}"
     assert not is_owned(workspace)
-    async with app.connect(workspace) as lab:
+    async with daemon.connect(workspace) as lab:
         await lab.start_training(start_of(task_id=task_id, config=SHORT | {"epochs": 1}))
         pid = address.read(workspace).pid
         if number % 2 == 0:  # the others are left unfinished, for the next to finish
@@ -46,7 +46,7 @@ async def cycle(workspace: Workspace, number: int, launches: Launches) -> None:
         if number == 0:
             await calls_leave_nothing_behind(workspace, lab, pid)
         if ending == "asked":
-            await app.stop_lab(workspace)
+            await daemon.stop_daemon(workspace)
         if ending == "signalled":
             os.kill(pid, signal.SIGTERM)
     [process] = [each for each in launches.processes if each.pid == pid]
@@ -56,13 +56,13 @@ async def cycle(workspace: Workspace, number: int, launches: Launches) -> None:
     assert not address.file_of(workspace).exists()
 
 
-async def calls_leave_nothing_behind(workspace: Workspace, lab: Lab, pid: int) -> None:
+async def calls_leave_nothing_behind(workspace: Workspace, lab: ServiceProtocol, pid: int) -> None:
     """Calls of this front, and fronts that come and go, cost the laboratory nothing that stays."""
     await lab.list_training_tasks(ALL_TASKS)
     before = open_descriptors(pid), threads(pid)
     for _ in range(CALLS):
         await lab.list_training_tasks(ALL_TASKS)
-        async with app.connect(workspace) as another:
+        async with daemon.connect(workspace) as another:
             await another.list_training_tasks(ALL_TASKS)
 
     def is_as_before() -> bool:

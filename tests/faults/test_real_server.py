@@ -15,7 +15,7 @@ from made_workspace import train
 from nothing_lost import assert_nothing_lost, tasks_of
 from real_server import RealServer
 
-from ktrdr_mcp.app import open_lab
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
@@ -34,7 +34,7 @@ def whole(config: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -
     workspace = tmp_path_factory.mktemp("whole")
 
     async def train_here() -> str:
-        async with open_lab(Workspace(workspace)) as opened:
+        async with open_workspace(Workspace(workspace)) as opened:
             return await train(opened.lab, TASK, **config)
 
     assert asyncio.run(train_here()) == "completed"

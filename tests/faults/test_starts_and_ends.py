@@ -14,9 +14,11 @@ from nothing_lost import assert_nothing_lost, tasks_of
 
 from background_labs import wait_until
 from ktrdr_mcp import limits
-from ktrdr_mcp.app import open_lab
-from ktrdr_mcp.contract import Lab, parse, requests
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import ServiceProtocol
 
 PARALLEL = 50
 
@@ -25,7 +27,7 @@ PARALLEL = 50
 async def test_fifty_parallel_identical_starts_are_one_task(tmp_path: Path, new_fault) -> None:
     new_fault("identical starts at once", tries=PARALLEL)
     names = [{"task_id": "mine", "idempotency_key": "once"}, {"idempotency_key": "once"}]
-    async with open_lab(Workspace(tmp_path)) as opened:
+    async with open_workspace(Workspace(tmp_path)) as opened:
         starts = [opened.lab.start_training(start_of(**names[n % 2])) for n in range(PARALLEL)]
         answers = await asyncio.gather(*starts)
         task_ids = {answer.task_id for answer in answers}
@@ -36,7 +38,7 @@ async def test_fifty_parallel_identical_starts_are_one_task(tmp_path: Path, new_
     assert set(tasks_of(tmp_path)) == task_ids
 
 
-async def turns_of_a_training(lab: Lab) -> int:
+async def turns_of_a_training(lab: ServiceProtocol) -> int:
     """How often the event loop turns while nothing but a training goes on."""
     await lab.start_training(start_of(task_id="whole"))
     waiting, turns = asyncio.create_task(status_of(lab, "whole", wait_s=50.0)), 0
@@ -53,7 +55,7 @@ async def test_cancel_and_finish_agree_whatever_comes_first(
 ) -> None:
     fault, ended = new_fault("cancel against finish"), {"whole": "completed"}
     moments = 120 if long_form else 12  # from a training's start until well after its end
-    async with open_lab(Workspace(tmp_path)) as opened:
+    async with open_workspace(Workspace(tmp_path)) as opened:
         whole = await turns_of_a_training(opened.lab)
         for number in range(moments):
             task_id = f"task-{number}"
@@ -76,7 +78,7 @@ async def test_cancel_and_finish_agree_whatever_comes_first(
 @pytest.mark.asyncio
 async def test_a_drain_keeps_the_last_epoch_and_a_cancel_keeps_nothing(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         for task_id in ("drained", "cancelled"):
             raw = start_of(task_id=task_id, config=FOREVER | {"seed": len(task_id)})
             await opened.lab.start_training(raw)
@@ -88,7 +90,7 @@ async def test_a_drain_keeps_the_last_epoch_and_a_cancel_keeps_nothing(tmp_path:
     assert rows["drained"]["current_epoch"] >= 1
     assert workspace.checkpoints_directory("drained").is_dir()
     assert not workspace.checkpoints_directory("cancelled").exists()
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         await until_it_trains(opened.lab, "drained")
         status = await opened.lab.get_training_status(
             parse(requests.GetTrainingStatus, {"task_id": "drained"})
@@ -111,14 +113,14 @@ async def test_a_drained_task_that_is_cancelled_while_it_waits_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace(tmp_path)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         for number in range(limits.CONCURRENT_TRAININGS):
             raw = start_of(task_id=f"t{number}", config=FOREVER | {"seed": number})
             await opened.lab.start_training(raw)
             await until_it_trains(opened.lab, f"t{number}")
     assert workspace.checkpoints_directory("t1").is_dir()
     monkeypatch.setattr(limits, "CONCURRENT_TRAININGS", 1)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         for number in range(limits.CONCURRENT_TRAININGS + 1):
             await cancel(opened.lab, f"t{number}")
             assert await status_of(opened.lab, f"t{number}", wait_s=50.0) == "cancelled"
@@ -133,7 +135,7 @@ def test_many_starts_and_stops_leak_nothing(tmp_path: Path, new_fault, long_form
     cycles = 200 if long_form else 2
 
     async def cycle(number: int) -> None:
-        async with open_lab(Workspace(tmp_path)) as opened:
+        async with open_workspace(Workspace(tmp_path)) as opened:
             config = SHORT | {"epochs": 1, "seed": number}
             await opened.lab.start_training(start_of(task_id=f"t{number}", config=config))
             if number % 2:

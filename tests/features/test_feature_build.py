@@ -9,15 +9,11 @@ import pytest
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.errors import DataInvalid, InvalidStrategy, NotEnoughData
-from ktrdr_mcp.features.build import (
-    compute_indicators,
-    feature_matrix,
-    feature_names,
-    fit_fuzzy,
-)
+from ktrdr_mcp.features.build import compute_indicators, feature_matrix, feature_names, fit_fuzzy
 from ktrdr_mcp.labels.registry import complete
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.strategy import StrategyLibrary, parse_strategy
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.strategy.parsing import parse_strategy
 
 BUILT_IN = ("default", "mean_reversion", "trend_following", "volatility_breakout")
 BARS = 1_200
@@ -26,7 +22,7 @@ TRAINING_STOP = 700
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    return StrategyLibrary(Workspace(tmp_path_factory.mktemp("workspace")))
+    return StrategyCatalog(Workspace(tmp_path_factory.mktemp("workspace")))
 
 
 def read(indicators, fuzzy_sets):

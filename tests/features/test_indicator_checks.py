@@ -9,7 +9,7 @@ import pytest
 
 from ktrdr_mcp.features.checks import check_indicator
 from ktrdr_mcp.features.indicator import INDICATORS, Output, indicator
-from ktrdr_mcp.strategy import IndicatorSpec
+from ktrdr_mcp.strategy.form import IndicatorSpec
 
 
 def centred(bars, source, params):

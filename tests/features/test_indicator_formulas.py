@@ -13,7 +13,7 @@ from ktrdr_mcp.errors import InvalidStrategy
 from ktrdr_mcp.features.checks import check_indicator
 from ktrdr_mcp.features.indicator import INDICATORS
 from ktrdr_mcp.features.registry import resolve
-from ktrdr_mcp.strategy import IndicatorSpec
+from ktrdr_mcp.strategy.form import IndicatorSpec
 
 
 def output(bars, kind, source="close", **params):

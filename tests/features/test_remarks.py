@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ktrdr_mcp.features.build import remarks, without_effect
 from ktrdr_mcp.features.indicator import INDICATORS
 from ktrdr_mcp.features.registry import resolve
-from ktrdr_mcp.features.remarks import remarks, without_effect
 from ktrdr_mcp.features.talib_functions import function_names
-from ktrdr_mcp.strategy import IndicatorSpec, parse_strategy
+from ktrdr_mcp.strategy.form import IndicatorSpec
+from ktrdr_mcp.strategy.parsing import parse_strategy
 
 RAW = """
 indicators:

@@ -9,7 +9,7 @@ import talib
 from ktrdr_mcp.features.checks import check_indicator
 from ktrdr_mcp.features.registry import resolve
 from ktrdr_mcp.features.talib_functions import REFUSED, function, function_names
-from ktrdr_mcp.strategy import IndicatorSpec
+from ktrdr_mcp.strategy.form import IndicatorSpec
 
 NEEDS_VOLUME = {"VWMA", "RVOL"}  # nothing to divide by where no volume is
 # Neither proportional nor indifferent to price, because the function is not linear in it.

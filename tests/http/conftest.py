@@ -12,45 +12,45 @@ from asgi_caller import TOKEN, ask
 from fake_lab import FakeLab
 from serve_process import ServeProcess
 
-from ktrdr_mcp.faces.guard import Rules
-from ktrdr_mcp.faces.http import HttpFace, build_face
-from ktrdr_mcp.faces.tools import build_server
+from ktrdr_mcp.api.http.app import HttpApi, build_api
+from ktrdr_mcp.api.http.guard import Rules
+from ktrdr_mcp.api.mcp.tools import build_server
 
 
 @pytest.fixture(scope="session")
-def built() -> tuple[FakeLab, HttpFace]:
+def built() -> tuple[FakeLab, HttpApi]:
     """Built once: FastAPI's documentation of the routes takes a moment."""
     lab = FakeLab()
     mcp = build_server(lab).streamable_http_app()
-    return lab, build_face(lab, Rules(), mcp.routes)
+    return lab, build_api(lab, Rules(), mcp.routes)
 
 
 @pytest.fixture
-def lab(built: tuple[FakeLab, HttpFace]) -> FakeLab:
+def lab(built: tuple[FakeLab, HttpApi]) -> FakeLab:
     """A laboratory that answers everything."""
     built[0].reset()
     return built[0]
 
 
 @pytest.fixture
-def face(lab: FakeLab, built: tuple[FakeLab, HttpFace]) -> HttpFace:
+def face(lab: FakeLab, built: tuple[FakeLab, HttpApi]) -> HttpApi:
     """The HTTP face over the laboratory, without a token."""
     return built[1]
 
 
 @pytest_asyncio.fixture
-async def document(face: HttpFace) -> dict[str, Any]:
+async def document(face: HttpApi) -> dict[str, Any]:
     """The OpenAPI document as a client gets it."""
     return dict(json.loads((await ask(face.guard, "GET", "/openapi.json")).body))
 
 
 @pytest.fixture(scope="session")
-def guarded() -> HttpFace:
+def guarded() -> HttpApi:
     """The HTTP face with a token and a further host and origin."""
     lab = FakeLab()
     mcp = build_server(lab).streamable_http_app()
     rules = Rules(TOKEN, frozenset({"backend", "lab:9000"}), frozenset({"https://lab.example"}))
-    return build_face(lab, rules, mcp.routes)
+    return build_api(lab, rules, mcp.routes)
 
 
 @pytest.fixture(scope="session")

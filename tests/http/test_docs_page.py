@@ -12,12 +12,11 @@ import pytest
 import pytest_asyncio
 from asgi_caller import LOCAL, ask
 
-from ktrdr_mcp.contract.config import EarlyStopping, TrainingConfig
-from ktrdr_mcp.faces import docs_page
-from ktrdr_mcp.faces.examples import REQUESTS
-from ktrdr_mcp.faces.openapi import body_schema
-from ktrdr_mcp.faces.routes import lab_routes
-from ktrdr_mcp.faces.schema_words import words
+from ktrdr_mcp.api.http import docs_page
+from ktrdr_mcp.api.http.docs_page import words
+from ktrdr_mcp.api.http.openapi import REQUESTS, body_schema
+from ktrdr_mcp.api.http.routes import all_routes
+from ktrdr_mcp.schemas.config import EarlyStopping, TrainingConfig
 
 pytestmark = pytest.mark.asyncio
 
@@ -76,7 +75,7 @@ async def test_the_page_loads_and_runs_nothing(page) -> None:
 
 
 async def test_every_route_and_every_field_is_on_the_page(page, lab) -> None:
-    for route in lab_routes(lab):
+    for route in all_routes(lab):
         assert f"<code>{route.method} {route.path}</code></h2>" in page
         for name in route.request.model_fields:
             assert f"<code>{name}</code>" in page
@@ -107,7 +106,7 @@ async def test_a_reading_command_with_nothing_to_put_in_is_answered(page, face) 
 
 
 async def test_a_route_that_needs_a_body_has_an_example_of_it(lab) -> None:
-    for route in lab_routes(lab):
+    for route in all_routes(lab):
         body = body_schema(route.request, route.path) if route.method == "POST" else None
         assert body is None or not body["required"] or route.name in EXAMPLES
 

@@ -9,9 +9,9 @@ import pytest
 import sample_replies
 from asgi_caller import LOCAL, ask
 
+from ktrdr_mcp.api.http import events
+from ktrdr_mcp.api.http.events import event_stream
 from ktrdr_mcp.errors import StorageError, TaskNotFound
-from ktrdr_mcp.faces import events
-from ktrdr_mcp.faces.events import event_stream
 
 pytestmark = pytest.mark.asyncio
 

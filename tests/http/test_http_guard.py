@@ -6,8 +6,8 @@ import pytest
 from asgi_caller import JSON, LOCAL, TOKEN, ask
 
 from ktrdr_mcp import limits
+from ktrdr_mcp.api.http.guard import make_rules
 from ktrdr_mcp.errors import InvalidRequest
-from ktrdr_mcp.faces.guard import make_rules
 
 pytestmark = pytest.mark.asyncio
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from mcp.client.client import Client
 
-from ktrdr_mcp.faces.examples import REPLIES
+from ktrdr_mcp.api.http.openapi import REPLIES
 from specification_check import differences
 
 pytestmark = pytest.mark.asyncio

@@ -9,9 +9,9 @@ from asgi_caller import JSON, LOCAL, ask
 from fake_lab import CANNED
 from mcp.client import Client
 
-from ktrdr_mcp.contract import responses
-from ktrdr_mcp.faces.routes import lab_routes
-from ktrdr_mcp.faces.tools import build_server
+from ktrdr_mcp.api.http.routes import all_routes
+from ktrdr_mcp.api.mcp.tools import build_server
+from ktrdr_mcp.schemas import responses
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,7 +60,7 @@ async def test_route_and_tool_ask_the_same_and_answer_the_same(face, lab, tool) 
 
 
 async def test_every_tool_has_a_route_with_the_same_fields(lab) -> None:
-    routes = {route.name: route for route in lab_routes(lab)}
+    routes = {route.name: route for route in all_routes(lab)}
     async with Client(build_server(lab)) as client:
         tools = (await client.list_tools()).tools
     assert set(CALLS) <= {tool.name for tool in tools}

@@ -16,17 +16,18 @@ from asgi_caller import TOKEN
 from serve_process import ServeProcess
 
 from background_labs import wait_until
-from ktrdr_mcp import app
-from ktrdr_mcp.app import reaching
+from ktrdr_mcp import daemon
+from ktrdr_mcp.api.client import ServiceClient
+from ktrdr_mcp.api.http.guard import Rules
+from ktrdr_mcp.api.http.server import is_loopback, listen, url_of
 from ktrdr_mcp.cli.serve import read_token
-from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp.daemon import connection
 from ktrdr_mcp.errors import InvalidRequest, LabUnavailable, StorageError, WorkspaceLocked
-from ktrdr_mcp.faces.guard import Rules
-from ktrdr_mcp.faces.http_server import is_loopback, listen, url_of
-from ktrdr_mcp.lab import address
-from ktrdr_mcp.lab.address import LabAddress
-from ktrdr_mcp.lab.remote import RemoteLab
+from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
 
 pytestmark = pytest.mark.asyncio
 
@@ -81,8 +82,8 @@ async def only_the_token_opens(client: httpx2.AsyncClient) -> None:
 
 async def test_another_process_works_through_the_owner(served) -> None:
     workspace = Workspace(served.workspace)
-    async with app.connect(workspace, in_process=True) as lab:
-        assert isinstance(lab, RemoteLab)
+    async with daemon.connect(workspace, in_process=True) as lab:
+        assert isinstance(lab, ServiceClient)
         started = await lab.start_training(
             parse(requests.StartTraining, {**START, "task_id": "from-another-process"})
         )
@@ -104,19 +105,19 @@ async def test_two_servers_on_one_workspace_are_refused_naming_the_owner(served)
 
 async def test_the_owner_in_this_process_is_reached_by_others_with_its_token(tmp_path) -> None:
     workspace = Workspace(tmp_path)
-    async with app.connect(workspace, in_process=True) as lab:
-        assert not isinstance(lab, RemoteLab)
+    async with daemon.connect(workspace, in_process=True) as lab:
+        assert not isinstance(lab, ServiceClient)
         place = address.read(workspace)
         async with httpx2.AsyncClient(base_url=place.url, trust_env=False) as client:
             assert (await client.get("/health")).status_code == 401
-        async with app.connect(workspace, in_process=True) as other:
-            assert isinstance(other, RemoteLab)
+        async with daemon.connect(workspace, in_process=True) as other:
+            assert isinstance(other, ServiceClient)
             started = await other.start_training(parse(requests.StartTraining, START))
             assert await other.list_training_tasks(ALL_TASKS)
             mine = await lab.list_training_tasks(ALL_TASKS)
             assert [task.task_id for task in mine.tasks] == [started.task_id]
     assert address.read(workspace) is None
-    async with RemoteLab(lambda: place) as orphan:
+    async with ServiceClient(lambda: place) as orphan:
         with pytest.raises(LabUnavailable):
             await orphan.health()
 
@@ -126,19 +127,19 @@ async def test_an_owner_that_listens_at_another_address_is_reached_there(tmp_pat
     workspace, rules = Workspace(tmp_path), Rules(token=TOKEN)
     listener = listen("127.0.0.2", 0)
     async with (
-        app.announced(workspace, rules, listener, kind="serve"),
-        app.connect(workspace, in_process=True) as other,
+        daemon.serve_workspace(workspace, rules, listener, kind="serve"),
+        daemon.connect(workspace, in_process=True) as other,
     ):
-        assert isinstance(other, RemoteLab)
+        assert isinstance(other, ServiceClient)
         assert "127.0.0.2" in address.read(workspace).url
         assert (await other.list_training_tasks(ALL_TASKS)).tasks == []
 
 
 async def test_an_owner_whose_address_was_damaged_is_found_again(tmp_path) -> None:
     workspace = Workspace(tmp_path)
-    async with app.connect(workspace, in_process=True):
+    async with daemon.connect(workspace, in_process=True):
         address.file_of(workspace).write_bytes(b"{")
-        async with app.connect(workspace, in_process=True) as other:
+        async with daemon.connect(workspace, in_process=True) as other:
             assert (await other.list_training_tasks(ALL_TASKS)).tasks == []
 
 
@@ -149,14 +150,17 @@ async def test_an_address_that_cannot_be_taken_back_keeps_nobody_from_the_end(
         raise StorageError("The disk failed.", hint="")
 
     workspace = Workspace(tmp_path)
-    async with app.announced(workspace) as opened, RemoteLab(lambda: opened.place) as lab:
+    async with (
+        daemon.serve_workspace(workspace) as opened,
+        ServiceClient(lambda: opened.place) as lab,
+    ):
         staying = asyncio.create_task(lab.stay(opened.place))
         while not opened.presence.anybody:
             await lab.health()
         monkeypatch.setattr(address, "remove", fail)
     await asyncio.wait_for(staying, 5)
     assert address.read(workspace) == opened.place
-    assert await reaching.usable(workspace) is None
+    assert await connection.find_usable(workspace) is None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
@@ -178,27 +182,27 @@ async def test_an_address_that_a_crash_left_misleads_nobody(tmp_path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    address.write(workspace, LabAddress(f"http://127.0.0.1:{port}", TOKEN, pid=1))
-    async with app.connect(workspace, in_process=True) as lab:
-        assert not isinstance(lab, RemoteLab)
+    address.write(workspace, DaemonAddress(f"http://127.0.0.1:{port}", TOKEN, pid=1))
+    async with daemon.connect(workspace, in_process=True) as lab:
+        assert not isinstance(lab, ServiceClient)
         assert address.read(workspace).pid == os.getpid()
 
 
 async def test_an_owner_that_never_says_where_it_is_is_given_up(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(reaching, "STARTS_S", 0.2)
+    monkeypatch.setattr(connection, "STARTS_S", 0.2)
     workspace = Workspace(tmp_path)
-    with app.ownership(workspace), pytest.raises(WorkspaceLocked) as refused:
-        async with app.connect(workspace, in_process=True):
+    with daemon.ownership(workspace), pytest.raises(WorkspaceLocked) as refused:
+        async with daemon.connect(workspace, in_process=True):
             pass
     assert "--workspace" in refused.value.hint
 
 
 async def test_an_owner_of_another_contract_is_named(tmp_path, monkeypatch) -> None:
     workspace = Workspace(tmp_path)
-    async with app.connect(workspace, in_process=True):
-        monkeypatch.setattr(reaching, "CONTRACT_VERSION", "2.0")
+    async with daemon.connect(workspace, in_process=True):
+        monkeypatch.setattr(connection, "CONTRACT_VERSION", "2.0")
         with pytest.raises(LabUnavailable, match=str(os.getpid())):
-            async with app.connect(workspace, in_process=True):
+            async with daemon.connect(workspace, in_process=True):
                 pass
 
 
@@ -206,14 +210,14 @@ async def test_an_owner_of_another_contract_is_named(tmp_path, monkeypatch) -> N
 async def test_an_address_beyond_this_machine_needs_a_token(tmp_path, host) -> None:
     assert not is_loopback(host)
     with pytest.raises(InvalidRequest, match="token"):
-        await app.serve_http(Workspace(tmp_path), host=host)
+        await daemon.serve_http(Workspace(tmp_path), host=host)
     assert not (tmp_path / ".ktrdr").exists()
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path) -> None:
     taken = listen("127.0.0.1", 0)
     with taken, pytest.raises(InvalidRequest, match="in use"):
-        await app.serve_http(Workspace(tmp_path), port=taken.getsockname()[1])
+        await daemon.serve_http(Workspace(tmp_path), port=taken.getsockname()[1])
 
 
 async def test_a_socket_on_every_address_is_reached_on_the_loopback() -> None:

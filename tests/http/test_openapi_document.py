@@ -8,9 +8,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from ktrdr_mcp.contract import parse
-from ktrdr_mcp.faces.examples import REPLIES, REQUESTS
-from ktrdr_mcp.faces.routes import lab_routes
+from ktrdr_mcp.api.http.openapi import REPLIES, REQUESTS
+from ktrdr_mcp.api.http.routes import all_routes
+from ktrdr_mcp.schemas.parsing import parse
 
 pytestmark = pytest.mark.asyncio
 
@@ -41,7 +41,7 @@ async def test_every_route_is_described_once_and_without_the_prefix(document, fa
 
 
 async def test_every_example_is_a_valid_reply_of_its_route(document, lab) -> None:
-    for route in lab_routes(lab):
+    for route in all_routes(lab):
         operation = document["paths"][route.path][route.method.lower()]
         content = operation["responses"]["200"]["content"]["application/json"]
         if route.name in REPLIES:

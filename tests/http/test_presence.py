@@ -8,14 +8,15 @@ import pytest
 from asgi_caller import TOKEN
 from fake_lab import FakeLab
 
-from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp.api.client import ServiceClient
+from ktrdr_mcp.api.http.app import build_api
+from ktrdr_mcp.api.http.guard import Rules
+from ktrdr_mcp.api.http.presence import Presence, owner_routes
+from ktrdr_mcp.api.http.server import listen, serving, url_of
 from ktrdr_mcp.errors import Draining, LabUnavailable
-from ktrdr_mcp.faces.guard import Rules
-from ktrdr_mcp.faces.http import build_face
-from ktrdr_mcp.faces.http_server import listen, serving, url_of
-from ktrdr_mcp.faces.presence import Presence, owner_routes
-from ktrdr_mcp.lab.address import LabAddress
-from ktrdr_mcp.lab.remote import RemoteLab
+from ktrdr_mcp.ownership.address import DaemonAddress
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
 
 pytestmark = pytest.mark.asyncio
 
@@ -30,10 +31,10 @@ class Owner:
         self.closing = asyncio.Event()
         self.stopped = asyncio.Event()
         routes = owner_routes(self.closing, self.stopped.set)
-        self.door = build_face(self.lab, Rules(TOKEN), routes).guard
+        self.door = build_api(self.lab, Rules(TOKEN), routes).guard
         self.door.app = self.presence = Presence(self.door.app)
         self.listener = listen("127.0.0.1", 0)
-        self.place = LabAddress(url_of(self.listener), TOKEN)
+        self.place = DaemonAddress(url_of(self.listener), TOKEN)
 
     def serving(self):
         return serving(self.door, self.listener)
@@ -41,7 +42,7 @@ class Owner:
 
 async def test_whoever_stays_is_present_until_the_owner_closes() -> None:
     owner = Owner()
-    async with owner.serving(), RemoteLab(lambda: owner.place) as remote:
+    async with owner.serving(), ServiceClient(lambda: owner.place) as remote:
         assert owner.presence.alone_s > 0
         staying = asyncio.create_task(remote.stay(owner.place))
         while owner.presence.alone_s:
@@ -54,8 +55,8 @@ async def test_whoever_stays_is_present_until_the_owner_closes() -> None:
 
 async def test_whoever_has_no_token_is_no_client_and_cannot_end_it() -> None:
     owner = Owner()
-    stranger = LabAddress(owner.place.url, "a guess")
-    async with owner.serving(), RemoteLab(lambda: stranger) as remote:
+    stranger = DaemonAddress(owner.place.url, "a guess")
+    async with owner.serving(), ServiceClient(lambda: stranger) as remote:
         await remote.stay(stranger)
         with pytest.raises(Exception, match="token"):
             await remote.stop()
@@ -64,7 +65,7 @@ async def test_whoever_has_no_token_is_no_client_and_cannot_end_it() -> None:
 
 async def test_a_laboratory_ends_when_it_is_asked_to() -> None:
     owner = Owner()
-    async with owner.serving(), RemoteLab(lambda: owner.place) as remote:
+    async with owner.serving(), ServiceClient(lambda: owner.place) as remote:
         await remote.stop()
     assert owner.stopped.is_set()
 
@@ -74,11 +75,11 @@ async def test_a_call_that_meets_an_ending_laboratory_goes_to_the_next() -> None
     places = [first.place, second.place]
     searches = []
 
-    async def find() -> LabAddress:
+    async def find() -> DaemonAddress:
         searches.append(places[len(searches)])
         return searches[-1]
 
-    async with first.serving(), second.serving(), RemoteLab(lambda: None, find) as remote:
+    async with first.serving(), second.serving(), ServiceClient(lambda: None, find) as remote:
         assert await remote.list_training_tasks(ALL_TASKS)
         first.door.closed = True
         calls = [remote.list_training_tasks(ALL_TASKS) for _ in range(5)]
@@ -96,11 +97,11 @@ async def test_a_laboratory_that_is_gone_is_looked_for_once_for_each_call() -> N
     gone.listener.close()
     searches = []
 
-    async def find() -> LabAddress:
+    async def find() -> DaemonAddress:
         searches.append(gone.place)
         return gone.place
 
-    async with RemoteLab(lambda: None, find) as remote:
+    async with ServiceClient(lambda: None, find) as remote:
         with pytest.raises(LabUnavailable) as told:
             await remote.list_training_tasks(ALL_TASKS)
     assert "the next call starts it again" in told.value.hint

@@ -13,16 +13,18 @@ from asgi_caller import TOKEN
 from error_classes import every_error_class
 from fake_lab import FakeLab
 
-from ktrdr_mcp import durable
-from ktrdr_mcp.contract import Lab, OnProgress, parse, requests, responses
+from ktrdr_mcp import files
+from ktrdr_mcp.api.client import POLLS_AT_ONCE, ServiceClient
+from ktrdr_mcp.api.http.app import HttpApi, build_api
+from ktrdr_mcp.api.http.guard import Rules
+from ktrdr_mcp.api.http.server import listen, serving, url_of
 from ktrdr_mcp.errors import KtrdrError, LabUnavailable
-from ktrdr_mcp.faces.guard import Rules
-from ktrdr_mcp.faces.http import HttpFace, build_face
-from ktrdr_mcp.faces.http_server import listen, serving, url_of
-from ktrdr_mcp.lab import address
-from ktrdr_mcp.lab.address import LabAddress
-from ktrdr_mcp.lab.remote import POLLS_AT_ONCE, RemoteLab
+from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 
 pytestmark = pytest.mark.asyncio
 
@@ -51,35 +53,35 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @asynccontextmanager
-async def served(face: HttpFace) -> AsyncIterator[LabAddress]:
+async def served(face: HttpApi) -> AsyncIterator[DaemonAddress]:
     """The face on a real socket."""
     listener = listen("127.0.0.1", 0)
     async with serving(face.guard, listener):
-        yield LabAddress(url_of(listener), face.guard.rules.token)
+        yield DaemonAddress(url_of(listener), face.guard.rules.token)
 
 
 @pytest.fixture(scope="module")
-def locked_face() -> tuple[FakeLab, HttpFace]:
+def locked_face() -> tuple[FakeLab, HttpApi]:
     """A face with a token."""
     lab = FakeLab()
-    return lab, build_face(lab, Rules(TOKEN))
+    return lab, build_api(lab, Rules(TOKEN))
 
 
 @pytest.fixture
-def remote_face(locked_face: tuple[FakeLab, HttpFace]) -> tuple[FakeLab, HttpFace]:
+def remote_face(locked_face: tuple[FakeLab, HttpApi]) -> tuple[FakeLab, HttpApi]:
     """The same, with nothing asked yet."""
     locked_face[0].reset()
     return locked_face
 
 
-def as_lab(lab: RemoteLab) -> Lab:
+def as_lab(lab: ServiceClient) -> ServiceProtocol:
     """A type checker proves that it fits the protocol."""
     return lab
 
 
 async def test_every_use_case_reaches_the_owner_as_it_was_asked(remote_face) -> None:
     fake, face = remote_face
-    async with served(face) as place, RemoteLab(lambda: place) as remote:
+    async with served(face) as place, ServiceClient(lambda: place) as remote:
         for name, (model, raw) in CALLS.items():
             request = parse(model, raw)
             assert await getattr(remote, name)(request) == fake.replies[name]
@@ -93,7 +95,7 @@ async def test_every_use_case_reaches_the_owner_as_it_was_asked(remote_face) -> 
 
 async def test_documents_and_names_are_the_owners(remote_face) -> None:
     fake, face = remote_face
-    async with served(face) as place, RemoteLab(lambda: place) as remote:
+    async with served(face) as place, ServiceClient(lambda: place) as remote:
         identifier = sample_replies.UUID
         told = await remote.training_history(identifier)
         assert told == await fake.training_history(identifier)
@@ -106,7 +108,7 @@ async def test_documents_and_names_are_the_owners(remote_face) -> None:
 async def test_an_error_of_the_owner_is_the_same_error_here(remote_face) -> None:
     fake, face = remote_face
     first_of_code: dict[str, type[KtrdrError]] = {KtrdrError.code: KtrdrError}
-    async with served(face) as place, RemoteLab(lambda: place) as remote:
+    async with served(face) as place, ServiceClient(lambda: place) as remote:
         for kind in every_error_class():
             fake.failure = kind("Something is wrong.", hint="Do that.", field="config.epochs")
             with pytest.raises(KtrdrError) as raised:
@@ -139,7 +141,7 @@ async def test_progress_is_told_while_a_caller_waits() -> None:
             lab.finished.set()
 
     request = parse(requests.GetTrainingStatus, {**TASK, "wait_s": 50.0})
-    async with served(build_face(lab, Rules())) as place, RemoteLab(lambda: place) as remote:
+    async with served(build_api(lab, Rules())) as place, ServiceClient(lambda: place) as remote:
         status = await remote.get_training_status(request, on_progress)
     assert told == [12, 13]
     assert status == sample_replies.status(100, state="completed")
@@ -152,7 +154,7 @@ async def test_a_wait_ends_when_its_time_is_over(remote_face) -> None:
     async def on_progress(status) -> None:
         pass
 
-    async with served(face) as place, RemoteLab(lambda: place) as remote:
+    async with served(face) as place, ServiceClient(lambda: place) as remote:
         status = await remote.get_training_status(request, on_progress)
     assert status == fake.replies["get_training_status"]
 
@@ -181,7 +183,7 @@ class SlowLab(FakeLab):
 async def test_a_burst_of_polls_takes_turns_on_a_few_connections() -> None:
     lab = SlowLab()
     poll = parse(requests.GetTrainingStatus, TASK)
-    async with served(build_face(lab, Rules())) as place, RemoteLab(lambda: place) as remote:
+    async with served(build_api(lab, Rules())) as place, ServiceClient(lambda: place) as remote:
         burst = [remote.get_training_status(poll) for _ in range(5 * POLLS_AT_ONCE)]
         statuses = await asyncio.gather(*burst)
     assert statuses == [sample_replies.status(12)] * len(burst)
@@ -192,7 +194,7 @@ async def test_polls_that_hang_hold_up_no_other_call() -> None:
     lab = SlowLab()
     poll = parse(requests.GetTrainingStatus, TASK)
     wait = parse(requests.GetTrainingStatus, {**TASK, "wait_s": 50.0})
-    async with served(build_face(lab, Rules())) as place, RemoteLab(lambda: place) as remote:
+    async with served(build_api(lab, Rules())) as place, ServiceClient(lambda: place) as remote:
         hanging = [
             asyncio.create_task(remote.get_training_status(poll)) for _ in range(POLLS_AT_ONCE - 1)
         ]
@@ -206,7 +208,7 @@ async def test_an_owner_that_is_gone_is_a_clear_error(remote_face) -> None:
     _, face = remote_face
     async with served(face) as place:
         pass
-    async with RemoteLab(lambda: place) as remote:
+    async with ServiceClient(lambda: place) as remote:
         with pytest.raises(LabUnavailable, match="does not answer") as raised:
             await remote.list_trained_models(parse(requests.ListModels, {}))
     assert raised.value.hint
@@ -214,24 +216,24 @@ async def test_an_owner_that_is_gone_is_a_clear_error(remote_face) -> None:
 
 
 async def test_an_owner_without_an_address_is_a_clear_error() -> None:
-    async with RemoteLab(lambda: None) as remote:
+    async with ServiceClient(lambda: None) as remote:
         with pytest.raises(LabUnavailable, match="where it is"):
             await remote.health()
 
 
 async def test_an_owner_that_moved_is_found_again(remote_face) -> None:
     _, face = remote_face
-    places: list[LabAddress] = []
+    places: list[DaemonAddress] = []
     async with served(face) as first:
         places.append(first)
-        async with RemoteLab(lambda: places[-1]) as remote:
+        async with ServiceClient(lambda: places[-1]) as remote:
             await remote.health()
             async with served(face) as second:
                 places.append(second)
                 line = remote._connection
-                line.address = LabAddress("http://127.0.0.1:9", TOKEN)  # nobody listens there
+                line.address = DaemonAddress("http://127.0.0.1:9", TOKEN)  # nobody listens there
                 assert (await remote.health()).status == "ok"
-                line.address = LabAddress(first.url, "the token of a process before")
+                line.address = DaemonAddress(first.url, "the token of a process before")
                 assert (await remote.health()).status == "ok"
 
 
@@ -243,14 +245,17 @@ async def test_something_else_at_the_address_is_a_clear_error() -> None:
 
     server = await asyncio.start_server(stranger, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, RemoteLab(lambda: LabAddress(f"http://127.0.0.1:{port}", None)) as remote:
+    async with (
+        server,
+        ServiceClient(lambda: DaemonAddress(f"http://127.0.0.1:{port}", None)) as remote,
+    ):
         with pytest.raises(LabUnavailable, match="something else"):
             await remote.health()
 
 
 async def test_the_address_is_for_its_user_alone_and_never_printed(tmp_path) -> None:
     workspace = Workspace(tmp_path)
-    place = LabAddress("http://127.0.0.1:1234", TOKEN)
+    place = DaemonAddress("http://127.0.0.1:1234", TOKEN)
     address.write(workspace, place)
     path = tmp_path / ".ktrdr" / "lab.json"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -266,5 +271,5 @@ async def test_the_address_is_for_its_user_alone_and_never_printed(tmp_path) -> 
     [b"", b"{", b"[]", b'{"format": 2, "url": "x"}', b'{"format": 1}', b"\xff" * 100_000],
 )
 async def test_an_address_that_cannot_be_read_is_none(tmp_path, content) -> None:
-    durable.replace(tmp_path / ".ktrdr" / "lab.json", content)
+    files.replace(tmp_path / ".ktrdr" / "lab.json", content)
     assert address.read(Workspace(tmp_path)) is None

@@ -13,18 +13,20 @@ import pytest
 from asgi_caller import LOCAL, ask
 from fake_lab import FakeLab
 
-from ktrdr_mcp import app
-from ktrdr_mcp.app import reaching, stopping
-from ktrdr_mcp.contract import headers, parse, requests, responses
+from ktrdr_mcp import daemon
+from ktrdr_mcp.api import client
+from ktrdr_mcp.api.client import MOST_SILENCES, Connection, ServiceClient
+from ktrdr_mcp.api.http.app import build_api
+from ktrdr_mcp.api.http.guard import Rules
+from ktrdr_mcp.api.http.server import listen, serving, url_of
+from ktrdr_mcp.daemon import connection as reaching
+from ktrdr_mcp.daemon import connection as stopping
 from ktrdr_mcp.errors import LabUnavailable, Unauthorized, WorkspaceLocked
-from ktrdr_mcp.faces.guard import Rules
-from ktrdr_mcp.faces.http import build_face
-from ktrdr_mcp.faces.http_server import listen, serving, url_of
-from ktrdr_mcp.lab import address, remote
-from ktrdr_mcp.lab.address import LabAddress
-from ktrdr_mcp.lab.connection import MOST_SILENCES, Connection
-from ktrdr_mcp.lab.remote import RemoteLab
+from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests, responses, service
+from ktrdr_mcp.schemas.parsing import parse
 
 pytestmark = pytest.mark.asyncio
 
@@ -33,11 +35,11 @@ ALL_TASKS = parse(requests.ListTasks, {})
 
 
 @asynccontextmanager
-async def served(lab: FakeLab, instance: str, port: int = 0) -> AsyncIterator[LabAddress]:
+async def served(lab: FakeLab, instance: str, port: int = 0) -> AsyncIterator[DaemonAddress]:
     """A laboratory without a token."""
     listener = listen("127.0.0.1", port)
-    async with serving(build_face(lab, Rules(instance=instance)).guard, listener):
-        yield LabAddress(url_of(listener), None, instance=instance)
+    async with serving(build_api(lab, Rules(instance=instance)).guard, listener):
+        yield DaemonAddress(url_of(listener), None, instance=instance)
 
 
 @asynccontextmanager
@@ -72,18 +74,18 @@ def ended_process() -> int:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "SIGN_S", 0.05)
-    monkeypatch.setattr(remote, "LOOK_S", 0.05)
+    monkeypatch.setattr(client, "SIGN_S", 0.05)
+    monkeypatch.setattr(client, "LOOK_S", 0.05)
 
 
 async def test_a_training_never_begins_in_the_laboratory_that_took_over_a_port() -> None:
     ours, theirs, next_of_ours = FakeLab(), FakeLab(), FakeLab()
-    places: list[LabAddress] = []
+    places: list[DaemonAddress] = []
 
-    async def find() -> LabAddress:
+    async def find() -> DaemonAddress:
         return places[-1]
 
-    async with RemoteLab(lambda: None, find) as lab, served(next_of_ours, "c") as third:
+    async with ServiceClient(lambda: None, find) as lab, served(next_of_ours, "c") as third:
         async with served(ours, "a") as first:
             places.append(first)
             await lab.list_training_tasks(ALL_TASKS)
@@ -99,9 +101,9 @@ async def test_a_training_never_begins_in_the_laboratory_that_took_over_a_port()
 
 
 async def test_only_clients_that_mean_another_laboratory_are_sent_away() -> None:
-    door = build_face(FakeLab(), Rules(instance="a")).guard
+    door = build_api(FakeLab(), Rules(instance="a")).guard
     for said, status in {(): 200, ("a",): 200, ("b",): 401, ("a", "a"): 401, ("",): 401}.items():
-        head = [LOCAL, *((headers.INSTANCE, each) for each in said)]
+        head = [LOCAL, *((service.INSTANCE, each) for each in said)]
         assert (await ask(door, "GET", "/health", head)).status == status
 
 
@@ -110,8 +112,8 @@ async def test_a_stuck_laboratory_is_named_and_one_that_died_is_not_called_alive
 ) -> None:
     async with mute() as (url, _):
         for pid, words in ((os.getpid(), "alive but does not answer"), (ended_process, "Timeout")):
-            place = LabAddress(url, None, pid=pid)
-            async with RemoteLab(lambda place=place: place) as lab:
+            place = DaemonAddress(url, None, pid=pid)
+            async with ServiceClient(lambda place=place: place) as lab:
                 with pytest.raises(LabUnavailable, match=words) as told:
                     await lab.health()
                 assert (f"end process {pid}" in told.value.hint) == (pid == os.getpid())
@@ -121,7 +123,7 @@ async def test_a_stuck_laboratory_is_named_and_one_that_died_is_not_called_alive
 
 
 async def test_a_training_is_not_awaited_from_a_laboratory_that_got_stuck() -> None:
-    async with mute() as (url, came), RemoteLab(lambda: LabAddress(url, None)) as lab:
+    async with mute() as (url, came), ServiceClient(lambda: DaemonAddress(url, None)) as lab:
         with pytest.raises(LabUnavailable, match="alive but does not answer") as told:
             await lab.start_training(START)
         assert "list_training_tasks" in told.value.hint
@@ -143,7 +145,7 @@ class SlowLab(FakeLab):
 
 async def test_a_long_wait_ends_when_the_laboratory_got_stuck() -> None:
     waiting = parse(requests.GetTrainingStatus, {"task_id": "t", "wait_s": 50})
-    async with mute() as (url, came), RemoteLab(lambda: LabAddress(url, None)) as lab:
+    async with mute() as (url, came), ServiceClient(lambda: DaemonAddress(url, None)) as lab:
         with pytest.raises(LabUnavailable, match="alive but does not answer"):
             await asyncio.wait_for(lab.get_training_status(waiting), 20)
         with pytest.raises(LabUnavailable, match="alive but does not answer"):
@@ -158,16 +160,16 @@ async def test_a_call_that_breaks_leaves_those_that_wait_on_the_same_connections
 ) -> None:
     lab = SlowLab()
     async with served(lab, "a") as place, mute() as (url, _):
-        places = [place, *[LabAddress(url, None)] * 8]
+        places = [place, *[DaemonAddress(url, None)] * 8]
 
-        async def find() -> LabAddress:
+        async def find() -> DaemonAddress:
             return places.pop(0)
 
-        async with RemoteLab(lambda: None, find) as line:
-            monkeypatch.setattr(remote, "SIGN_S", 60)
+        async with ServiceClient(lambda: None, find) as line:
+            monkeypatch.setattr(client, "SIGN_S", 60)
             starting = asyncio.create_task(line.start_training(START))
             await lab.asked.wait()
-            monkeypatch.setattr(remote, "SIGN_S", 0.05)
+            monkeypatch.setattr(client, "SIGN_S", 0.05)
             line._connection.address = None
             while places:
                 with pytest.raises(LabUnavailable):
@@ -188,14 +190,14 @@ async def test_a_slow_answer_is_awaited_while_the_laboratory_gives_signs_of_life
         return signs[-1]
 
     monkeypatch.setattr(Connection, "_gives_sign", looked)
-    async with served(lab, "a") as place, RemoteLab(lambda: place) as line:
+    async with served(lab, "a") as place, ServiceClient(lambda: place) as line:
         assert (await line.start_training(START)).success
     assert signs[: MOST_SILENCES + 1] == [True] * (MOST_SILENCES + 1)
 
 
 async def test_a_call_that_is_given_up_is_withdrawn() -> None:
     lab = SlowLab()
-    async with served(lab, "a") as place, RemoteLab(lambda: place) as line:
+    async with served(lab, "a") as place, ServiceClient(lambda: place) as line:
         starting = asyncio.create_task(line.start_training(START))
         await lab.asked.wait()
         starting.cancel()
@@ -208,8 +210,8 @@ async def test_a_call_that_is_given_up_is_withdrawn() -> None:
 async def test_the_address_of_a_workspace_that_nobody_owns_is_not_asked(tmp_path) -> None:
     workspace = Workspace(tmp_path)
     async with mute() as (url, came):
-        address.write(workspace, LabAddress(url, None, kind="detached"))
-        assert await reaching.usable(workspace) is None
+        address.write(workspace, DaemonAddress(url, None, kind="detached"))
+        assert await reaching.find_usable(workspace) is None
         assert came == []
 
 
@@ -219,17 +221,17 @@ async def test_an_owner_that_gives_no_sign_is_given_up_and_can_not_be_ended(
     monkeypatch.setattr(stopping, "ENDS_S", 0.2)
     workspace = Workspace(tmp_path)
     async with mute() as (url, came):
-        with app.ownership(workspace):
-            address.write(workspace, LabAddress(url, None, kind="detached"))
+        with daemon.ownership(workspace):
+            address.write(workspace, DaemonAddress(url, None, kind="detached"))
             with pytest.raises(LabUnavailable, match="alive but does not answer"):
-                await reaching.reach(workspace)
+                await reaching.find_or_launch(workspace)
             assert came == ["GET /health"] * MOST_SILENCES
             with pytest.raises(LabUnavailable, match="alive but does not answer"):
-                await app.stop_lab(workspace)
+                await daemon.stop_daemon(workspace)
             assert came.count("POST /lab/stop") > 1
             with (
                 pytest.raises(WorkspaceLocked, match=str(os.getpid())) as locked,
-                app.ownership(workspace),
+                daemon.ownership(workspace),
             ):
                 pass
             assert "ktrdr-mcp lab stop" in locked.value.hint
@@ -239,12 +241,12 @@ async def test_an_owner_that_gives_no_sign_is_given_up_and_can_not_be_ended(
 async def test_after_a_call_that_broke_the_next_one_looks_first(answer) -> None:
     lab = FakeLab()
     async with mute(answer) as (url, came), served(lab, "a") as second:
-        places = [LabAddress(url, None), second]
+        places = [DaemonAddress(url, None), second]
 
-        async def find() -> LabAddress:
+        async def find() -> DaemonAddress:
             return places.pop(0)
 
-        async with RemoteLab(lambda: None, find) as line:
+        async with ServiceClient(lambda: None, find) as line:
             with pytest.raises(LabUnavailable):
                 await line.start_training(START)
             assert lab.calls == []

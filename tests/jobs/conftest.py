@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 from gated_runner import BOUND_S, GatedRunner
 
-from ktrdr_mcp.jobs.executor import Work
-from ktrdr_mcp.jobs.manager import JobManager
+from ktrdr_mcp.jobs.queue import JobManager
+from ktrdr_mcp.jobs.threads import Work
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore

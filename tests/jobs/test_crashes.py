@@ -12,10 +12,8 @@ from gated_runner import BOUND_S, RESULT
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import StorageFull
-from ktrdr_mcp.jobs.crashes import forget_crashes
-from ktrdr_mcp.jobs.job_context import JobContext
-from ktrdr_mcp.jobs.lease import FairLease
-from ktrdr_mcp.jobs.manager import JobManager
+from ktrdr_mcp.jobs.queue import JobManager, reset_crashes
+from ktrdr_mcp.jobs.threads import FairLease, JobContext
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
 
@@ -38,7 +36,7 @@ async def begin(tasks: TaskStore, epoch: int) -> TaskRow:
     assert row is not None
     context = JobContext(FairLease(), asyncio.get_running_loop(), lambda: None)
     context.resumed(epoch, None)
-    await forget_crashes(tasks, row, context)
+    await reset_crashes(tasks, row, context)
     return await tasks.get(row.task_id)
 
 

@@ -15,8 +15,8 @@ from gated_runner import BOUND_S, RESULT, GatedRunner
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import Draining, StorageFull
-from ktrdr_mcp.jobs.executor import Work
-from ktrdr_mcp.jobs.manager import JobManager
+from ktrdr_mcp.jobs.queue import JobManager
+from ktrdr_mcp.jobs.threads import Work
 from ktrdr_mcp.store.task_row import Fence, NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 
@@ -250,8 +250,8 @@ async def test_many_starts_and_stops_leave_no_thread(
 PROGRAM = """
 import asyncio, os, sys, threading
 from pathlib import Path
-from ktrdr_mcp.jobs.executor import Work
-from ktrdr_mcp.jobs.manager import JobManager
+from ktrdr_mcp.jobs.threads import Work
+from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore

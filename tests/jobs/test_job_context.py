@@ -8,9 +8,8 @@ import pytest
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.context import Cancelled, Progress
-from ktrdr_mcp.jobs.job_context import JobContext
-from ktrdr_mcp.jobs.lease import FairLease
 from ktrdr_mcp.jobs.live import Live
+from ktrdr_mcp.jobs.threads import FairLease, JobContext
 
 pytestmark = pytest.mark.asyncio
 

@@ -14,7 +14,7 @@ from ktrdr_mcp import limits
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import Diverged, QueueFull, StorageFull, TaskNotFound
 from ktrdr_mcp.jobs.live import Live
-from ktrdr_mcp.jobs.manager import JobManager
+from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 

@@ -8,9 +8,9 @@ import pytest
 
 from ktrdr_mcp.context import Cancelled, Progress
 from ktrdr_mcp.errors import Diverged, NotEnoughData, StorageFull
-from ktrdr_mcp.jobs.executor import Ended
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.outcome import Outcome, outcome_of
+from ktrdr_mcp.jobs.threads import Ended
 from ktrdr_mcp.limits import MAX_ERROR_CHARACTERS
 
 LIVE = Live(0.0).after(Progress(40, 100, 0.7, 0.8, 0.5, 0.4), 1.0)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ktrdr_mcp import labels as _registers_the_labelers  # noqa: F401
 from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.evaluation.direction import ScoredRows, directions_of
+from ktrdr_mcp.evaluation.walk_forward import walk_forward
 from ktrdr_mcp.labels.registry import make_labels
-from ktrdr_mcp.learn.judge.direction import ScoredRows, directions_of
-from ktrdr_mcp.learn.judge.walk_forward import walk_forward
 
 HORIZON = 8
 WARM_UP = 60

@@ -8,9 +8,9 @@ import empyrical
 import numpy as np
 import pytest
 
-from ktrdr_mcp.learn.judge.bootstrap import bootstrap_means
-from ktrdr_mcp.learn.judge.sharpe import sharpe_error, sharpe_ratio
-from ktrdr_mcp.learn.judge.trading import Backtest, TradingRule, backtest, max_drawdown, performance
+from ktrdr_mcp.evaluation.backtest import Backtest, TradingRule, backtest, max_drawdown, performance
+from ktrdr_mcp.evaluation.blocks import bootstrap_means
+from ktrdr_mcp.evaluation.sharpe import sharpe_error, sharpe_ratio
 
 HOUR = 3_600 * 10**9
 YEAR_BARS = 1_638.0

@@ -8,7 +8,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
-from ktrdr_mcp.learn.judge.baselines import (
+from ktrdr_mcp.evaluation.baselines import (
     Baseline,
     baselines,
     logistic_probabilities,

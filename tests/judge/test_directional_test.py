@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ktrdr_mcp.learn.judge.direction import (
+from ktrdr_mcp.evaluation.direction import (
     ScoredRows,
     directional_test,
     directions_of,

@@ -10,17 +10,17 @@ from benchmarks.honesty.series import NOISE, garch, garch_series, planted_series
 from quick_model import HORIZON, past_moves, predict_quickly
 
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.learn.judge.blocks import BlockSums
-from ktrdr_mcp.learn.judge.direction import directional_test
-from ktrdr_mcp.learn.judge.doubts import Doubts
-from ktrdr_mcp.learn.judge.family import judge_in_family
-from ktrdr_mcp.learn.judge.trading import TradingRule, backtest
-from ktrdr_mcp.learn.judge.twins import noise_twin
-from ktrdr_mcp.learn.judge.verdict import (
+from ktrdr_mcp.evaluation.backtest import TradingRule, backtest
+from ktrdr_mcp.evaluation.blocks import BlockSums
+from ktrdr_mcp.evaluation.direction import directional_test
+from ktrdr_mcp.evaluation.multiple_testing import judge_in_family
+from ktrdr_mcp.evaluation.verdict import (
+    Caveats,
     leak_suspected,
     prediction_verdict,
     trading_verdict,
 )
+from ktrdr_mcp.evaluation.walk_forward import sign_flip_surrogate
 
 SERIES = 50  # of each kind of noise
 
@@ -30,7 +30,7 @@ def judged(bars: Bars) -> tuple[str, str]:
     found = predict_quickly(bars)
     test = directional_test(found.folds, bars.time, HORIZON)
     family = judge_in_family(test.blocks, [])
-    prediction = prediction_verdict(test, family, len(bars), Doubts()).prediction
+    prediction = prediction_verdict(test, family, len(bars), Caveats()).prediction
     rule = TradingRule(HORIZON)
     traded = backtest(bars.time, bars.open, found.rows, found.signal, rule, 6_000.0)
     timing = judge_in_family(traded.timing_blocks, [], own_p=traded.timing_p)
@@ -124,7 +124,7 @@ def test_noise_twins_give_leaks_away(
     bars = garch_series(2_000, 77)
     found = []
     for number in range(4):
-        twin = noise_twin(bars, 1, number)
+        twin = sign_flip_surrogate(bars, 1, number)
         folds = predict_quickly(twin, features(twin)).folds
         found.append(directional_test(folds, twin.time, HORIZON).p)
     assert leak_suspected(found) is suspected

@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr_mcp.learn.judge.blocks import (
-    MAX_BLOCKS,
-    BlockSums,
-    block_sums,
-    block_width,
-    reach_bars,
-)
+from ktrdr_mcp.evaluation.blocks import MAX_BLOCKS, BlockSums, block_sums, block_width, reach_bars
 
 TIME = np.arange(5_000, dtype=np.int64) * 60 * 10**9
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ktrdr_mcp.learn.judge.overfitting import (
+from ktrdr_mcp.evaluation.multiple_testing import (
     deflated_sharpe,
     expected_best_sharpe,
     overfitting_probability,

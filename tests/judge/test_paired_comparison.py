@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ktrdr_mcp.learn.judge.paired import paired_block_test
+from ktrdr_mcp.evaluation.baselines import paired_block_test
 
 TIME = np.arange(3_000, dtype=np.int64)
 ROWS = np.arange(100, 2_500)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr_mcp.learn.judge.positions import confident_signals, positions, separated, signals_of
+from ktrdr_mcp.evaluation.backtest import confident_signals, positions, separated, signals_of
 
 signals = st.lists(st.sampled_from([0, 0, 0, 1, -1]), max_size=60)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr_mcp.learn.judge.sign_flips import sign_flip_p, sign_vectors, statistic
+from ktrdr_mcp.evaluation.direction import sign_flip_p, sign_vectors, statistic
 
 sums_lists = st.lists(
     st.floats(-100, 100, allow_nan=False).map(lambda x: round(x, 3)), min_size=1, max_size=9

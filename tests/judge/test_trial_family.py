@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from ktrdr_mcp.learn.judge.blocks import BlockSums, Floats, block_sums
-from ktrdr_mcp.learn.judge.family import cells_of, judge_in_family, on_shared_cells
-from ktrdr_mcp.learn.judge.sign_flips import sign_flip_p
+from ktrdr_mcp.evaluation.blocks import BlockSums, Floats, block_sums
+from ktrdr_mcp.evaluation.direction import sign_flip_p
+from ktrdr_mcp.evaluation.multiple_testing import cells_of, judge_in_family, on_shared_cells
 
 HOUR = 3_600 * 10**9
 

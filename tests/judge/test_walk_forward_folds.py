@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr_mcp.learn.judge.walk_forward import WalkForward, stacked_rows, walk_forward
+from ktrdr_mcp.evaluation.walk_forward import WalkForward, stacked_rows, walk_forward
 
 
 @given(

@@ -12,20 +12,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ktrdr_mcp.contract import TrainingConfig, parse, requests
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.data.sources import BarSources
+from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.features import build
 from ktrdr_mcp.features.scaling import fit
-from ktrdr_mcp.lab import models
-from ktrdr_mcp.learn import bundle
-from ktrdr_mcp.learn.nets import NetworkShape
+from ktrdr_mcp.nn.network import NetworkShape
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.research.config import effective
-from ktrdr_mcp.research.predictor import model_of, predict
-from ktrdr_mcp.store.registry import ModelRow
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.config import TrainingConfig
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.service import models
+from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.task_row import TaskRow
-from ktrdr_mcp.strategy import Strategy, StrategyLibrary, parse_strategy
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.strategy.parsing import parse_strategy
+from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training.config import effective
+from ktrdr_mcp.training.predictor import model_of, predict
 
 TRAINING_ROWS = 2_000
 EPOCH = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.1, "train_accuracy": 0.4, "val_accuracy": 0.3}
@@ -48,7 +52,7 @@ METRICS = {
 @cache
 def hourly_bars() -> Bars:
     """The built-in hourly AAPL bars."""
-    return BarSources(Workspace(Path("nowhere"))).load("AAPL", "1h").bars
+    return BarCatalog(Workspace(Path("nowhere"))).load("AAPL", "1h").bars
 
 
 def table_of(bars: Bars) -> pd.DataFrame:
@@ -68,7 +72,7 @@ class Saver:
         return Workspace(self.root)
 
     def strategy(self, name: str, text: str | None) -> Strategy:
-        return parse_strategy(text, name) if text else StrategyLibrary(self.workspace).read(name)
+        return parse_strategy(text, name) if text else StrategyCatalog(self.workspace).read(name)
 
     def train(self, task_id: str, strategy: Strategy, seed: int = 0, **config: Any) -> None:
         """Leaves the bundle of a training whose weights are random."""

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from saved_models import hourly_bars
 
-from ktrdr_mcp.contract import parse, responses
-from ktrdr_mcp.contract.requests import BacktestModel
-from ktrdr_mcp.lab import backtesting, ktrdr_models
-from ktrdr_mcp.lab.shelf import Shelf
+from ktrdr_mcp.interop.ktrdr import models
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.requests import BacktestModel
+from ktrdr_mcp.service import backtesting
+from ktrdr_mcp.service.model_cache import ModelCache
 
 CREATED = "2025-06-10T12:00:00"
 
@@ -38,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 def traded(root: Path, **changes: Any) -> tuple[responses.ModelBacktest, backtesting.Traded]:
     workspace = Workspace(root)
-    loaded = Shelf(workspace).load(ktrdr_models.newest(workspace, "theirs"))
+    loaded = ModelCache(workspace).load(models.newest(workspace, "theirs"))
     request = parse(BacktestModel, {"model_name": "theirs", **changes})
     found = backtesting.trade(loaded, request, Series())  # type: ignore[arg-type]
     return backtesting.reply(loaded, request, found), found

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ktrdr_mcp.errors import ModelCorrupted
-from ktrdr_mcp.learn.ktrdr import reading
+from ktrdr_mcp.interop.ktrdr import read
 
 Edit = Callable[[Path], None]
 
@@ -154,10 +154,10 @@ HOSTILE = [
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda edit: edit.__name__)
 def test_a_hostile_file_is_refused_and_runs_nothing(tmp_path, hostile: Edit) -> None:
     directory = ktrdr_writer.write(tmp_path)
-    reading.read(directory, "theirs")  # it is sound before
+    read.read(directory, "theirs")  # it is sound before
     hostile(directory / "model.pt")
     with pytest.raises(ModelCorrupted, match=r"model\.pt"):
-        reading.read(directory, "theirs")
+        read.read(directory, "theirs")
     assert not (tmp_path / "canary").exists()
 
 
@@ -173,4 +173,4 @@ def test_a_damaged_document_is_refused_by_name(tmp_path, name, content) -> None:
     directory = ktrdr_writer.write(tmp_path)
     (directory / f"{name}.json").write_bytes(content)
     with pytest.raises(ModelCorrupted, match=rf"{name}\.json"):
-        reading.read(directory, "theirs")
+        read.read(directory, "theirs")

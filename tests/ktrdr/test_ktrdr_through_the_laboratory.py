@@ -10,10 +10,11 @@ import pytest
 from ktrdr_reader import backtest_probabilities
 from saved_models import hourly_bars, table_of
 
-from ktrdr_mcp.app import open_lab
-from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
 
 pytestmark = pytest.mark.asyncio
 
@@ -26,7 +27,7 @@ START = {
 
 
 async def test_the_trained_default_strategy_is_compatible_and_predicts_alike(tmp_path) -> None:
-    async with open_lab(Workspace(tmp_path)) as opened:
+    async with open_workspace(Workspace(tmp_path)) as opened:
         lab = opened.lab
         await lab.start_training(parse(requests.StartTraining, START))
         waiting = parse(requests.GetTrainingStatus, {"task_id": "trained", "wait_s": 50.0})
@@ -56,7 +57,7 @@ async def test_ktrdrs_model_is_listed_loaded_used_and_refused_once_damaged(tmp_p
     directory = ktrdr_writer.write(tmp_path)
     name = {"model_name": "theirs"}
     asked: dict[str, Any] = {**name, "symbol": "AAPL", "timeframe": "1h"}
-    async with open_lab(Workspace(tmp_path)) as opened:
+    async with open_workspace(Workspace(tmp_path)) as opened:
         lab = opened.lab
         listed = await lab.list_trained_models(parse(requests.ListModels, {}))
         assert [(row.model_name, row.origin) for row in listed.models] == [("theirs", "ktrdr")]

@@ -16,21 +16,17 @@ import torch
 from ktrdr_reader import features, load_network
 from saved_models import Saver, hourly_bars, table_of
 
-from ktrdr_mcp.contract import parse, requests
-from ktrdr_mcp.errors import (
-    ModelCorrupted,
-    ModelNameTaken,
-    ModelNotFound,
-    ModelNotReproducible,
-)
-from ktrdr_mcp.lab import ktrdr_models, replies
-from ktrdr_mcp.lab.library import Library
-from ktrdr_mcp.lab.shelf import Shelf, predict_one
-from ktrdr_mcp.learn.ktrdr import reading
+from ktrdr_mcp.errors import ModelCorrupted, ModelNameTaken, ModelNotFound, ModelNotReproducible
+from ktrdr_mcp.interop.ktrdr import models, read
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.research.predictor import model_of_ktrdr, predict
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.service import replies
+from ktrdr_mcp.service.model_cache import ModelCache, predict_one
+from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.store.db import Database
-from ktrdr_mcp.store.registry import ModelRegistry
+from ktrdr_mcp.store.models import ModelRegistry
+from ktrdr_mcp.training.predictor import model_of_ktrdr, predict
 
 BARS = np.arange(len(hourly_bars()) - 500, len(hourly_bars()))
 
@@ -54,7 +50,7 @@ async def registry(tmp_path: Path) -> AsyncIterator[ModelRegistry]:
 
 def test_the_probabilities_are_ktrdrs_on_500_bars(tmp_path) -> None:
     directory = ktrdr_writer.write(tmp_path)
-    scores = predict(model_of_ktrdr(reading.read(directory, "theirs")), hourly_bars(), BARS)
+    scores = predict(model_of_ktrdr(read.read(directory, "theirs")), hourly_bars(), BARS)
     names, rows = features(ktrdr_writer.config(), table_of(hourly_bars()))
     with torch.no_grad():
         theirs = load_network_of(directory)(torch.from_numpy(rows)).numpy()
@@ -72,7 +68,7 @@ def load_network_of(directory: Path) -> torch.nn.Sequential:
 
 
 def test_parameters_beside_params_are_ignored_as_ktrdr_ignores_them(tmp_path) -> None:
-    strategy = reading.read(ktrdr_writer.write(tmp_path), "theirs").strategy
+    strategy = read.read(ktrdr_writer.write(tmp_path), "theirs").strategy
     by_name = {each.name: each for each in strategy.indicators}
     assert by_name["rsi"].params == {"period": 9}
     assert by_name["sma"].params == {}  # KTRDR's default
@@ -151,9 +147,9 @@ def test_what_cannot_be_reproduced_is_refused_with_the_reason(tmp_path, case) ->
     made = ktrdr_writer.config(**changes)
     (directory / "config.json").write_text(json.dumps(made), encoding="utf-8")
     with pytest.raises(ModelNotReproducible, match=expected) as refused:
-        reading.read(directory, "theirs")
+        read.read(directory, "theirs")
     assert "start_training" in refused.value.hint
-    assert ktrdr_models.newest(Workspace(tmp_path), "theirs") is not None, "it is still listed"
+    assert models.newest(Workspace(tmp_path), "theirs") is not None, "it is still listed"
 
 
 def test_features_in_another_order_are_refused(tmp_path) -> None:
@@ -161,7 +157,7 @@ def test_features_in_another_order_are_refused(tmp_path) -> None:
     listed = {"feature_names": sorted(ktrdr_writer.NAMES)}
     (directory / "features.json").write_text(json.dumps(listed), encoding="utf-8")
     with pytest.raises(ModelNotReproducible, match=r"features\.json"):
-        reading.read(directory, "theirs")
+        read.read(directory, "theirs")
 
 
 def test_a_list_shows_them_newest_first_with_their_figures(tmp_path) -> None:
@@ -169,7 +165,7 @@ def test_a_list_shows_them_newest_first_with_their_figures(tmp_path) -> None:
     ktrdr_writer.write(tmp_path, created_at="2025-06-10T12:00:00.123456")
     ktrdr_writer.write(tmp_path, version=2, created_at="2025-06-12T12:00:00.5")
     ktrdr_writer.write(tmp_path, name="other", series="MSFT_1d", created_at="2025-06-11T00:00:00")
-    rows = ktrdr_models.rows(workspace)
+    rows = models.rows(workspace)
     listed = [(row.model_name, row.version, row.symbol, row.timeframe) for row in rows]
     assert listed == [
         ("theirs", 2, "AAPL", "1h"),
@@ -183,8 +179,8 @@ def test_a_list_shows_them_newest_first_with_their_figures(tmp_path) -> None:
     parameters = (len(ktrdr_writer.NAMES) + 1) * 12 + 13 * 6 + 7 * 3
     assert rows[0].model_size_mb == parameters * 4 / 1e6
     assert len({row.model_id for row in rows}) == 3
-    assert [row.symbol for row in ktrdr_models.rows(workspace, "MSFT")] == ["MSFT"]
-    assert ktrdr_models.names(workspace, "th") == ["theirs"]
+    assert [row.symbol for row in models.rows(workspace, "MSFT")] == ["MSFT"]
+    assert models.names(workspace, "th") == ["theirs"]
 
 
 def test_links_other_names_and_damaged_folders_are_passed_over(tmp_path) -> None:
@@ -198,19 +194,19 @@ def test_links_other_names_and_damaged_folders_are_passed_over(tmp_path) -> None
     shutil.copytree(directory.parent, tmp_path / "models" / "Not A Name", symlinks=True)
     damaged = ktrdr_writer.write(tmp_path, version=2)
     (damaged / "metadata.json").write_text("{}", encoding="utf-8")
-    assert [row.path for row in ktrdr_models.rows(workspace)] == ["models/theirs/AAPL_1h_v1"]
+    assert [row.path for row in models.rows(workspace)] == ["models/theirs/AAPL_1h_v1"]
 
 
 def test_a_name_with_nothing_but_damage_says_so(tmp_path) -> None:
     directory = ktrdr_writer.write(tmp_path)
     (directory / "config.json").unlink()
     with pytest.raises(ModelCorrupted, match=r"config\.json"):
-        ktrdr_models.newest(Workspace(tmp_path), "theirs")
+        models.newest(Workspace(tmp_path), "theirs")
 
 
 def test_saved_models_are_not_taken_for_ktrdrs(saver) -> None:
     saver.saved("model")
-    assert ktrdr_models.rows(saver.workspace) == []
+    assert models.rows(saver.workspace) == []
 
 
 def test_a_save_does_not_mix_with_ktrdrs_versions(saver) -> None:
@@ -221,9 +217,9 @@ def test_a_save_does_not_mix_with_ktrdrs_versions(saver) -> None:
 
 
 def prediction(workspace: Workspace, **changes: Any):
-    row = ktrdr_models.newest(workspace, "theirs")
+    row = models.newest(workspace, "theirs")
     request = {"model_name": "theirs", "symbol": "AAPL", "timeframe": "1h", **changes}
-    return predict_one(Shelf(workspace).load(row), parse(requests.Predict, request), Series())
+    return predict_one(ModelCache(workspace).load(row), parse(requests.Predict, request), Series())
 
 
 def test_a_prediction_says_that_the_training_range_is_not_known(tmp_path) -> None:
@@ -241,7 +237,7 @@ def test_a_prediction_says_that_the_training_range_is_not_known(tmp_path) -> Non
 def test_a_card_is_strict_json_and_says_where_it_comes_from(tmp_path) -> None:
     ktrdr_writer.write(tmp_path)
     workspace = Workspace(tmp_path)
-    card = ktrdr_models.card(workspace, ktrdr_models.newest(workspace, "theirs"))
+    card = models.card(workspace, models.newest(workspace, "theirs"))
     json.dumps(card, allow_nan=False)
     assert card["origin"] == "ktrdr"
     assert card["metrics"]["final_val_loss"] is None
@@ -256,7 +252,7 @@ async def test_pages_go_on_from_saved_models_to_ktrdrs(tmp_path, registry) -> No
         await registry.insert(saver.save("model", f"task{version}", version=version))
     for version in (1, 2):
         ktrdr_writer.write(saver.root, version=version, created_at=f"2025-06-1{version}T00:00:00")
-    library = Library(saver.workspace, registry)
+    library = ModelCatalog(saver.workspace, registry)
     expected = [("model", 3), ("model", 2), ("model", 1), ("theirs", 2), ("theirs", 1)]
     for limit in range(1, 7):
         seen: list[tuple[str, int]] = []

@@ -10,15 +10,14 @@ import yaml
 from ktrdr_reader import backtest_probabilities, passed_signals
 from saved_models import hourly_bars, table_of
 
-from ktrdr_mcp.contract import TrainingConfig
+from ktrdr_mcp.evaluation.backtest import TradingRule, trading_rule
 from ktrdr_mcp.labels.registry import horizon_bars
-from ktrdr_mcp.learn import bundle
-from ktrdr_mcp.learn.judge.trading import TradingRule
-from ktrdr_mcp.research.backtest import Range, run
-from ktrdr_mcp.research.config import effective
-from ktrdr_mcp.research.predictor import model_of
-from ktrdr_mcp.research.trading_rule import trading_rule
-from ktrdr_mcp.strategy import Strategy, StrategyLibrary
+from ktrdr_mcp.schemas.config import TrainingConfig
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training.config import effective
+from ktrdr_mcp.training.predictor import Range, model_of, run
 
 DECIDED = """
 indicators: [{name: rsi, type: rsi, params: {period: 7}}]
@@ -50,7 +49,7 @@ def traded(model, rule: TradingRule):
 def test_the_written_strategy_makes_exactly_the_trades_of_the_models_backtest(saver, name) -> None:
     row = saver.saved("model", name, STRATEGIES[name])
     model = model_in(saver, row)
-    written = StrategyLibrary(saver.workspace).read("model")
+    written = StrategyCatalog(saver.workspace).read("model")
     measured, again = traded(model, rule_of(model.strategy)), traded(model, rule_of(written))
     assert again.figures() == measured.figures()
     np.testing.assert_array_equal(again.position, measured.position)

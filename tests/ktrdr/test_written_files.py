@@ -10,12 +10,13 @@ import torch
 import yaml
 from ktrdr_reader import load_network
 
-from ktrdr_mcp import durable
-from ktrdr_mcp.contract import TrainingConfig
+from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError, StorageFull
-from ktrdr_mcp.research import ktrdr_copy
-from ktrdr_mcp.research.config import effective
-from ktrdr_mcp.strategy import StrategyLibrary, parse_strategy
+from ktrdr_mcp.interop.ktrdr import copy
+from ktrdr_mcp.schemas.config import TrainingConfig
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.strategy.parsing import parse_strategy
+from ktrdr_mcp.training.config import effective
 
 FILES = {"model.pt", "config.json", "metrics.json", "features.json", "metadata.json"}
 OURS = {"bundle.json", "weights.safetensors", "history.json", "model.json"}
@@ -117,7 +118,7 @@ def test_the_state_dict_is_plain_and_in_ktrdrs_order(saver) -> None:
 
 def test_this_program_reads_the_strategy_file_too(saver) -> None:
     saver.saved("model", epochs=7, batch_size=64, hidden_layers=[16], lr_scheduler={"type": "step"})
-    strategy = StrategyLibrary(saver.workspace).read("model")
+    strategy = StrategyCatalog(saver.workspace).read("model")
     config = effective(TrainingConfig(), strategy)
     assert (config.epochs, config.batch_size, config.hidden_layers) == (7, 64, [16])
     assert config.lr_scheduler is not None
@@ -186,7 +187,7 @@ def test_a_save_that_died_before_its_link_goes_on_from_there(saver, monkeypatch)
         raise StorageFull("No space left.", hint="Free disk space.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(ktrdr_copy, "place", died)
+        patched.setattr(copy, "link_copy", died)
         with pytest.raises(StorageFull):
             saver.save("model", "task")
     assert not saver.workspace.strategy_file("model").exists()
@@ -209,7 +210,7 @@ def test_without_links_ktrdr_takes_the_highest_version(saver, monkeypatch) -> No
     def refused(*_: object) -> None:
         raise StorageError("Links are not allowed here.", hint="None.")
 
-    monkeypatch.setattr(durable, "link", refused)
+    monkeypatch.setattr(files, "link", refused)
     row = saver.saved("model")
     assert reasons(row) == []
     assert not (saver.root / "models" / "model" / "AAPL_1h_latest").exists()

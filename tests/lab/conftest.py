@@ -11,14 +11,14 @@ import pytest
 import pytest_asyncio
 from lab_bench import Bench
 
-from ktrdr_mcp.app import open_lab
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
 
 
 @pytest_asyncio.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     workspace = Workspace(tmp_path / "workspace")
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         yield Bench(opened.lab, workspace)
 
 

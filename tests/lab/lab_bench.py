@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ktrdr_mcp.contract import Lab, parse, requests, responses
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import ServiceProtocol
 
 BOOKKEEPING = {"lab.lock", "lab.json", "workspace.json"}
 SHORT = {"epochs": 3, "hidden_layers": [8]}
@@ -16,7 +18,7 @@ SHORT = {"epochs": 3, "hidden_layers": [8]}
 class Bench:
     """The laboratory and its folder."""
 
-    lab: Lab
+    lab: ServiceProtocol
     workspace: Workspace
 
     async def start(self, **arguments: Any) -> responses.TrainingStarted:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ktrdr_mcp.contract import parse, requests, responses
-from ktrdr_mcp.data.sources import BarSources
+from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.parsing import parse
 
 pytestmark = pytest.mark.asyncio
 
@@ -35,7 +36,7 @@ async def saved(bench, decisions: str = "{}", **more: Any) -> str:
 
 
 def bars_since(bench, moment: str) -> int:
-    times = BarSources(bench.workspace).load("AAPL", "1h").bars.times()
+    times = BarCatalog(bench.workspace).load("AAPL", "1h").bars.times()
     return sum(time >= moment for time in times)
 
 
@@ -64,7 +65,7 @@ async def test_bars_before_a_training_are_not_joined_with_those_after_it(bench) 
 async def test_too_few_bars_out_of_sample_are_not_called_in_sample(bench) -> None:
     task_id = await saved(bench)
     period = (await bench.lab.training_history(task_id))["performance"]["test_period"]
-    times = BarSources(bench.workspace).load("AAPL", "1h").bars.times()
+    times = BarCatalog(bench.workspace).load("AAPL", "1h").bars.times()
     second = times[times.index(period[0]) + 1]
     told = await backtest(bench, end_date=second)
     assert told.out_of_sample is None

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from ktrdr_mcp.contract import parse, requests
 from ktrdr_mcp.errors import (
     DataInvalid,
     DataNotFound,
@@ -24,6 +23,8 @@ from ktrdr_mcp.errors import (
     TaskNotCompleted,
     TaskNotFound,
 )
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
 
 pytestmark = pytest.mark.asyncio
 

@@ -6,9 +6,10 @@ from datetime import date, timedelta
 
 import pytest
 
-from ktrdr_mcp.contract import parse, requests
-from ktrdr_mcp.data.sources import BarSources
+from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.errors import NotEnoughData
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
 
 pytestmark = pytest.mark.asyncio
 
@@ -27,7 +28,7 @@ async def saved(bench) -> None:
 
 async def test_a_prediction_beyond_the_newest_bar_says_which_bar_it_is_for(bench) -> None:
     await saved(bench)
-    notes = BarSources(bench.workspace).load("AAPL", "1h").notes
+    notes = BarCatalog(bench.workspace).load("AAPL", "1h").notes
     newest = await bench.predict("kept")
     assert newest.warnings == notes
     same_day = await bench.predict("kept", test_date=newest.as_of[:10])
@@ -41,7 +42,7 @@ async def test_a_prediction_beyond_the_newest_bar_says_which_bar_it_is_for(bench
 
 async def test_a_backtest_beyond_the_bars_says_from_when_to_when_there_are(bench) -> None:
     await saved(bench)
-    notes = BarSources(bench.workspace).load("AAPL", "1h").notes
+    notes = BarCatalog(bench.workspace).load("AAPL", "1h").notes
 
     async def warnings(**range_: str) -> list[str]:
         raw = {"model_name": "kept", **range_}

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ktrdr_mcp.contract import parse, requests, responses
 from ktrdr_mcp.data.bars import Bars, LoadedBars
-from ktrdr_mcp.data.names import NotRead
-from ktrdr_mcp.data.sources import BarSources
-from ktrdr_mcp.lab import catalog
+from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.files import NotRead
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.strategy import StrategyLibrary
+from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.service import data
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
 
 
 class CountingSource:
@@ -44,12 +45,12 @@ def source() -> CountingSource:
 
 
 @pytest.fixture
-def sources(source: CountingSource, tmp_path: Path) -> BarSources:
-    return BarSources(Workspace(tmp_path), [source])
+def sources(source: CountingSource, tmp_path: Path) -> BarCatalog:
+    return BarCatalog(Workspace(tmp_path), [source])
 
 
-def summary(sources: BarSources, **asked: object) -> responses.DataSummary:
-    return catalog.data_summary(sources, parse(requests.SummarizeData, asked))
+def summary(sources: BarCatalog, **asked: object) -> responses.DataSummary:
+    return data.data_summary(sources, parse(requests.SummarizeData, asked))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def summary(sources: BarSources, **asked: object) -> responses.DataSummary:
     ],
 )
 def test_only_the_files_of_the_page_are_read(
-    sources: BarSources,
+    sources: BarCatalog,
     source: CountingSource,
     asked: dict[str, object],
     page: list[str],
@@ -78,13 +79,13 @@ def test_only_the_files_of_the_page_are_read(
 
 
 def test_a_symbol_is_completed_without_reading_a_file(
-    sources: BarSources, source: CountingSource, tmp_path: Path
+    sources: BarCatalog, source: CountingSource, tmp_path: Path
 ) -> None:
-    library = StrategyLibrary(Workspace(tmp_path))
-    assert catalog.completions("symbol", "p", sources, library) == ["P1", "P2"]
+    library = StrategyCatalog(Workspace(tmp_path))
+    assert data.completions("symbol", "p", sources, library) == ["P1", "P2"]
     assert source.read == []
 
 
-def test_pages_together_are_the_whole_list(sources: BarSources) -> None:
+def test_pages_together_are_the_whole_list(sources: BarCatalog) -> None:
     pages = [summary(sources, limit=2, offset=offset).series for offset in (0, 2, 4)]
     assert [one for page in pages for one in page] == summary(sources, limit=100).series

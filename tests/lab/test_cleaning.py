@@ -17,14 +17,15 @@ import anyio
 import pytest
 from lab_bench import SHORT, Bench
 
-from ktrdr_mcp import durable
-from ktrdr_mcp.app import open_lab
-from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp import files as durable
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import DatabaseError, ModelCorrupted, ResultRemoved, StorageError
-from ktrdr_mcp.lab import cleaning, recovery, verification
-from ktrdr_mcp.lab.ownership import ownership
-from ktrdr_mcp.learn import bundle
+from ktrdr_mcp.ownership.lock import ownership
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.service import cleaning, recovery, verification
+from ktrdr_mcp.training import bundle
 
 QUICK = {**SHORT, "walk_forward": None}
 VERSION_1 = Path(__file__).parents[1] / "store" / "databases" / "version_1.sql"
@@ -37,7 +38,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = Workspace(tmp_path_factory.mktemp("stocked") / "workspace")
 
     async def fill() -> None:
-        async with open_lab(workspace) as opened:
+        async with open_workspace(workspace) as opened:
             bench = Bench(opened.lab, workspace)
             await bench.trained(task_id="saved", config={**QUICK, "seed": 1})
             await bench.save("saved", "kept")
@@ -195,7 +196,7 @@ KILLED = f"""
 import os, sys
 from pathlib import Path
 from ktrdr_mcp.lab import cleaning
-from ktrdr_mcp.lab.ownership import ownership
+from ktrdr_mcp.ownership.lock import ownership
 from ktrdr_mcp.paths import Workspace
 last, steps = int(sys.argv[2]), 0
 def count(event, arguments):
@@ -295,11 +296,11 @@ async def told(bench: Bench) -> dict[str, Any]:
 
 @pytest.mark.asyncio
 async def test_a_task_without_its_result_tells_all_that_its_row_knows(workspace: Workspace) -> None:
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         before, story = await told(bench), await bench.lab.training_history("unsaved")
     assert cleaned(workspace) == ["unsaved"]
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         assert await told(bench) == before
         shorter = await bench.lab.training_history("unsaved")
@@ -313,7 +314,7 @@ async def test_a_task_without_its_result_tells_all_that_its_row_knows(workspace:
 async def test_what_needs_a_removed_result_says_how_to_have_it_again(workspace: Workspace) -> None:
     weights = files(workspace.bundle_directory("unsaved"))["weights.safetensors"]
     cleaned(workspace)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         tasks = rows(workspace)["training_tasks"]
         with pytest.raises(ResultRemoved, match="removed"):
@@ -339,7 +340,7 @@ async def test_a_result_that_is_there_and_damaged_is_not_said_to_be_removed(
 ) -> None:
     for path in workspace.bundle_directory("unsaved").iterdir():
         path.unlink()
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         with pytest.raises(ModelCorrupted, match=r"bundle\.json"):
             await bench.save("unsaved", "model")
@@ -350,7 +351,7 @@ async def test_a_result_that_is_there_and_damaged_is_not_said_to_be_removed(
 @pytest.mark.asyncio
 async def test_a_saved_model_outlives_the_result_that_it_was_made_of(workspace: Workspace) -> None:
     shutil.rmtree(workspace.bundle_directory("saved"))
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         assert (await bench.predict("kept")).version == 1
         assert not (await bench.save("saved", "kept")).created
@@ -359,10 +360,10 @@ async def test_a_saved_model_outlives_the_result_that_it_was_made_of(workspace: 
 @pytest.mark.asyncio
 async def test_a_removed_reproduction_is_trained_again(workspace: Workspace) -> None:
     asked = parse(requests.ReproduceTraining, {"task_id": "saved"})
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         first = await opened.lab.reproduce_training(asked)
     assert first.reproduction_task_id in cleaned(workspace)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         second = await opened.lab.reproduce_training(asked)
     assert second.reproduction_task_id != first.reproduction_task_id
     assert (first.result, second.result) == ("match", "match")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ktrdr_mcp.contract import responses
-from ktrdr_mcp.lab.comparing import summary
-from ktrdr_mcp.research.comparison import Difference
+from ktrdr_mcp.evaluation.compare import Difference
+from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.service.evaluation import summary
 
 BETTER, WORSE = Difference(2.0, 0.01, 40), Difference(-2.0, 0.01, 40)
 ALIKE, APART = Difference(0.5, 0.4, 40), None

@@ -12,14 +12,15 @@ import pytest
 import pytest_asyncio
 from lab_bench import SHORT, Bench
 
-from ktrdr_mcp import durable
-from ktrdr_mcp.app import open_lab
-from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp import files
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelCorrupted
-from ktrdr_mcp.lab.rebuilding import rebuild
-from ktrdr_mcp.lab.verification import verify
-from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.service.rebuilding import rebuild
+from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.training import bundle
 
 pytestmark = pytest.mark.asyncio
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.asyncio
 async def workspace(tmp_path: Path) -> Workspace:
     """Two tasks, each saved as a model of its own."""
     made = Workspace(tmp_path)
-    async with open_lab(made) as opened:
+    async with open_workspace(made) as opened:
         bench = Bench(opened.lab, made)
         for number, name in enumerate(("damaged", "sound")):
             task_id = await bench.trained(task_id=name, config=SHORT | {"seed": number})
@@ -69,7 +70,7 @@ def lose_the_database(workspace: Workspace) -> None:
 
 async def names(workspace: Workspace) -> tuple[set[str], set[str]]:
     """The tasks and the models that a client sees."""
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         tasks = await opened.lab.list_training_tasks(parse(requests.ListTasks, {}))
         models = await opened.lab.list_trained_models(parse(requests.ListModels, {}))
     return {each.task_id for each in tasks.tasks}, {each.model_name for each in models.models}
@@ -127,7 +128,7 @@ async def test_a_document_that_was_changed_is_never_read(
 
 async def test_a_document_is_sealed_as_it_is_read_back() -> None:
     written = bundle.sealed({"pair": (1, 2), "numbers": {10: 0.1, 9: 1e-300}})
-    assert json.loads(durable.json_bytes(written)) == written
+    assert json.loads(files.json_bytes(written)) == written
     assert bundle.sealed(written) == written
 
 
@@ -135,7 +136,7 @@ async def test_results_that_an_older_backup_does_not_know_are_named_and_taken_in
     workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     older = workspace.database.read_bytes()
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         await Bench(opened.lab, workspace).trained(task_id="later", config=SHORT | {"seed": 9})
     workspace.database.write_bytes(older)
     tasks, _ = await names(workspace)

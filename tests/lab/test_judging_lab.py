@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from lab_bench import SHORT
 
-from ktrdr_mcp.contract import parse, requests
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData, TaskNotCompleted
-from ktrdr_mcp.lab.backtesting import rule_of
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.service.backtesting import rule_of
 
 pytestmark = pytest.mark.asyncio
 

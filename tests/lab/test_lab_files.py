@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from ktrdr_mcp.app import ending, launching, process, room, watching
+from ktrdr_mcp.daemon import launch, process, server, signals
 from ktrdr_mcp.errors import LabUnavailable, StorageError, StorageFull
-from ktrdr_mcp.lab import address, refusal
-from ktrdr_mcp.lab.address import LabAddress
-from ktrdr_mcp.lab.ownership import lock_file, ownership
+from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.address import DaemonAddress
+from ktrdr_mcp.ownership.lock import lock_file, ownership
 from ktrdr_mcp.paths import Workspace
 
-PLACE = LabAddress("http://127.0.0.1:1", "token", kind="detached", instance="a")
+PLACE = DaemonAddress("http://127.0.0.1:1", "token", kind="detached", instance="a")
 
 DAMAGES: list[dict[str, Any]] = [
     {"url": "http://127.0.0.1:3q"},
@@ -59,10 +59,10 @@ def test_an_address_of_which_no_request_can_be_made_is_none(workspace, damage) -
 
 
 def test_nesting_without_an_end_is_no_address_and_no_refusal(workspace) -> None:
-    for file in (address.file_of(workspace), refusal.file_of(workspace)):
+    for file in (address.file_of(workspace), launch.file_of(workspace)):
         file.write_bytes(b"[" * address.MAX_BYTES)
     assert address.read(workspace) is None
-    assert refusal.read(workspace) is None
+    assert launch.read(workspace) is None
 
 
 def test_an_address_as_older_versions_write_it_can_be_used(workspace) -> None:
@@ -76,7 +76,7 @@ def test_an_address_as_older_versions_write_it_can_be_used(workspace) -> None:
 @pytest.fixture
 def exit_codes(monkeypatch) -> list[int]:
     codes: list[int] = []
-    monkeypatch.setattr(watching, "end_process", codes.append)
+    monkeypatch.setattr(server, "end_process", codes.append)
     return codes
 
 
@@ -84,11 +84,11 @@ def exit_codes(monkeypatch) -> list[int]:
 def test_a_running_laboratory_puts_its_address_right(workspace, exit_codes, kind) -> None:
     place = replace(PLACE, kind=kind)
     with ownership(workspace) as held:
-        address.write(workspace, LabAddress("http://127.0.0.1:2", "token"))
-        watching.look_after(workspace, held, place)
+        address.write(workspace, DaemonAddress("http://127.0.0.1:2", "token"))
+        server.watch_ownership(workspace, held, place)
         assert address.read(workspace) == place
         address.file_of(workspace).write_bytes(b"{")
-        watching.look_after(workspace, held, place)
+        server.watch_ownership(workspace, held, place)
         assert address.read(workspace) == place
     assert exit_codes == []
 
@@ -99,11 +99,11 @@ def test_a_laboratory_that_its_user_ends_puts_back_an_address_that_is_gone(
 ) -> None:
     place = replace(PLACE, kind=kind)
     with ownership(workspace) as held:
-        watching.look_after(workspace, held, place)
+        server.watch_ownership(workspace, held, place)
         assert address.read(workspace) == place
         address.remove(workspace)
         lock_file(workspace).unlink()  # another process may own the workspace by now
-        watching.look_after(workspace, held, place)
+        server.watch_ownership(workspace, held, place)
         assert not address.file_of(workspace).exists()
     assert exit_codes == []
 
@@ -114,17 +114,17 @@ def test_a_detached_laboratory_ends_without_its_lock_or_its_address(
 ) -> None:
     with ownership(workspace) as held:
         address.write(workspace, replace(PLACE, kind="detached"))
-        watching.look_after(workspace, held, replace(PLACE, kind="detached"))
+        server.watch_ownership(workspace, held, replace(PLACE, kind="detached"))
         assert exit_codes == []
         gone(workspace).unlink()
-        watching.look_after(workspace, held, replace(PLACE, kind="detached"))
+        server.watch_ownership(workspace, held, replace(PLACE, kind="detached"))
         assert exit_codes == [1]
 
 
 def test_what_the_log_said_before_a_start_and_hints_are_no_reason(workspace) -> None:
-    log = launching.log_file(workspace)
+    log = launch.log_file(workspace)
     log.write_text("2026-01-01 00:00:00,0 ERROR a: An old error\nold\n", encoding="utf-8")
-    logged = launching.log_size(workspace)
+    logged = launch.log_size(workspace)
     said = [
         "2026-01-01 00:00:01,0 INFO a: Begins",
         "2026-01-01 00:00:02,0 ERROR a: The reason",
@@ -134,25 +134,25 @@ def test_what_the_log_said_before_a_start_and_hints_are_no_reason(workspace) -> 
     for lines, complaint in ((said, said[1]), (said[:1], said[0]), ([], "nothing")):
         with log.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
-        told = launching.reason_of(workspace, 1, logged)
+        told = launch.reason_of(workspace, 1, logged)
         assert isinstance(told, LabUnavailable)
         assert told.hint.endswith(f"It says: {complaint}")
-        logged = launching.log_size(workspace)
+        logged = launch.log_size(workspace)
     log.write_text("ValueError: in a log begun anew\n", encoding="utf-8")
-    assert "begun anew" in launching.reason_of(workspace, 1, logged).hint
+    assert "begun anew" in launch.reason_of(workspace, 1, logged).hint
 
 
 def test_a_full_disk_and_a_read_only_folder_are_the_reason_where_none_was_left(
     workspace, monkeypatch
 ) -> None:
-    assert room.trouble_of(workspace) is None
+    assert launch.find_write_error(workspace) is None
     workspace.database.touch()
     monkeypatch.setattr(os, "access", lambda path, mode: path != workspace.database)
-    told = launching.reason_of(workspace, 1)
+    told = launch.reason_of(workspace, 1)
     assert type(told) is StorageError
     assert "ktrdr.db" in told.message
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
-    told = launching.reason_of(workspace, 1)
+    monkeypatch.setattr(launch.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    told = launch.reason_of(workspace, 1)
     assert type(told) is StorageFull
     assert "Free disk space" in told.hint
 
@@ -160,11 +160,11 @@ def test_a_full_disk_and_a_read_only_folder_are_the_reason_where_none_was_left(
 @pytest.mark.asyncio
 async def test_a_signal_ends_a_start_at_once_and_not_what_has_begun(monkeypatch) -> None:
     codes: list[int] = []
-    monkeypatch.setattr(ending, "end_process", codes.append)
+    monkeypatch.setattr(signals, "end_process", codes.append)
     for signalled, has_begun, ends in ((True, False, [0]), (False, False, []), (True, True, [])):
         codes.clear()
         stopped = asyncio.get_running_loop().create_future()
-        begun = ending.ends_at_once(stopped)
+        begun = signals.ends_at_once(stopped)
         if has_begun:
             begun()
         if signalled:
@@ -186,7 +186,7 @@ async def test_with_no_idle_time_a_laboratory_waits_for_those_who_are_there(
 
     visit = SimpleNamespace(anybody=True, alone_s=0.0)
     opened = SimpleNamespace(manager=SimpleNamespace(running=0), presence=visit, has_work=has_work)
-    waiting = asyncio.create_task(process.idle(workspace, opened, 0.0))
+    waiting = asyncio.create_task(process.wait_until_idle(workspace, opened, 0.0))
     done, _ = await asyncio.wait({waiting}, timeout=0.3)
     assert not done
     visit.anybody = False

@@ -11,8 +11,9 @@ import pytest
 from lab_bench import SHORT
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.contract import parse, requests
 from ktrdr_mcp.errors import StorageFull
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
 
 pytestmark = pytest.mark.asyncio
 

@@ -10,10 +10,11 @@ import pytest
 from lab_bench import SHORT, Bench
 from safetensors.numpy import load_file
 
-from ktrdr_mcp.app import open_lab
-from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import InvalidRequest, WorkspaceLocked
-from ktrdr_mcp.lab.registering import row_of
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.service.models import row_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -230,7 +231,7 @@ async def test_a_timeframe_that_is_a_multiple_is_aggregated_and_said(bench) -> N
 
 async def test_a_workspace_has_one_owner(bench) -> None:
     with pytest.raises(WorkspaceLocked) as refused:
-        async with open_lab(bench.workspace):
+        async with open_workspace(bench.workspace):
             pass
     assert "--workspace" in refused.value.hint
 
@@ -239,13 +240,13 @@ async def test_tasks_and_models_outlive_the_process(tmp_path) -> None:
     from ktrdr_mcp.paths import Workspace
 
     workspace = Workspace(tmp_path)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         first = Bench(opened.lab, workspace)
         finished = await first.trained(task_id="finished")
         await first.save(finished, "model")
         expected = await first.predict("model")
         await first.start(config=FOREVER, task_id="interrupted")
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         second = Bench(opened.lab, workspace)
         assert (await second.status("finished")).status == "completed"
         assert (await second.status("interrupted")).status in {"pending", "training"}

@@ -11,15 +11,16 @@ import threading
 import pytest
 
 from background_labs import descriptors, wait_until
-from ktrdr_mcp import app
-from ktrdr_mcp.app import launching
-from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp import daemon
+from ktrdr_mcp.api.client import ServiceClient
+from ktrdr_mcp.daemon import launch
 from ktrdr_mcp.errors import DatabaseError, LabUnavailable, StorageError, WorkspaceLocked
-from ktrdr_mcp.lab import address, refusal
-from ktrdr_mcp.lab.address import LabAddress
-from ktrdr_mcp.lab.ownership import is_owned, lock_file, ownership
-from ktrdr_mcp.lab.remote import RemoteLab
+from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.address import DaemonAddress
+from ktrdr_mcp.ownership.lock import is_owned, lock_file, ownership
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
 
 CYCLES = int(os.environ.get("KTRDR_CYCLES", "5"))
 ALL_TASKS = parse(requests.ListTasks, {})
@@ -51,7 +52,7 @@ def test_a_lock_file_that_was_removed_or_replaced_is_noticed(tmp_path) -> None:
 
 def test_what_a_newer_version_adds_to_its_address_is_no_obstacle(tmp_path) -> None:
     workspace = Workspace(tmp_path)
-    place = LabAddress("http://127.0.0.1:1", "token", kind="detached")
+    place = DaemonAddress("http://127.0.0.1:1", "token", kind="detached")
     address.write(workspace, place)
     text = address.file_of(workspace).read_text(encoding="utf-8")
     address.file_of(workspace).write_text(text.replace("{", '{"new": 1,', 1), encoding="utf-8")
@@ -60,15 +61,15 @@ def test_what_a_newer_version_adds_to_its_address_is_no_obstacle(tmp_path) -> No
 
 def test_a_refusal_is_told_as_the_same_error_once(tmp_path) -> None:
     workspace = Workspace(tmp_path)
-    assert refusal.read(workspace) is None
+    assert launch.read(workspace) is None
     error = DatabaseError("It is newer.", hint="Upgrade.", field=None)
-    refusal.write(workspace, error)
-    told = launching.reason_of(workspace, 4)
+    launch.write(workspace, error)
+    told = launch.reason_of(workspace, 4)
     assert type(told) is DatabaseError
     assert told.to_dict() == error.to_dict()
-    assert launching.reason_of(workspace, launching.LOCKED) is None
-    refusal.remove(workspace)
-    told = launching.reason_of(workspace, -11)
+    assert launch.reason_of(workspace, launch.LOCKED) is None
+    launch.remove(workspace)
+    told = launch.reason_of(workspace, -11)
     assert isinstance(told, LabUnavailable)
     assert "exit code -11" in told.message
     assert "It says: nothing" in told.hint
@@ -78,8 +79,8 @@ def test_a_refusal_is_told_as_the_same_error_once(tmp_path) -> None:
 def test_a_refusal_that_cannot_be_read_is_none(tmp_path, content) -> None:
     workspace = Workspace(tmp_path)
     workspace.internal.mkdir()
-    refusal.file_of(workspace).write_bytes(content)
-    assert refusal.read(workspace) is None
+    launch.file_of(workspace).write_bytes(content)
+    assert launch.read(workspace) is None
 
 
 BOUNDED = """
@@ -98,34 +99,34 @@ sys.stdout.write("too\\n")
 def test_a_log_that_has_grown_large_is_begun_anew_and_one_is_kept(tmp_path) -> None:
     workspace = Workspace(tmp_path)
     workspace.internal.mkdir()
-    path = launching.log_file(workspace)
-    assert launching.log_lines(workspace, 3) == []
+    path = launch.log_file(workspace)
+    assert launch.log_lines(workspace, 3) == []
     path.write_bytes(b"before\n" * 200_000)
     with path.open("ab") as log:
         line = [sys.executable, "-c", BOUNDED, str(tmp_path)]
         subprocess.run(line, stdout=log, stderr=log, check=True)
     assert sorted(path.read_text(encoding="utf-8").splitlines()) == ["after", "too"]
     assert path.with_name("lab.log.1").stat().st_size == len(b"before\n" * 200_000)
-    assert sorted(launching.log_lines(workspace, 4)) == ["after", "before", "before", "too"]
+    assert sorted(launch.log_lines(workspace, 4)) == ["after", "before", "before", "too"]
 
 
 def test_as_many_lines_of_the_log_are_shown_as_were_asked_for_and_exist(tmp_path) -> None:
     workspace = Workspace(tmp_path)
     workspace.internal.mkdir()
-    path = launching.log_file(workspace)
+    path = launch.log_file(workspace)
     older = [f"older {number} {'x' * 90}" for number in range(5_000)]  # 0.5 MB
     newer = [f"newer {number} {'x' * 90}" for number in range(5_000)]
     path.write_text("".join(f"{line}\n" for line in newer), encoding="utf-8")
-    assert launching.log_lines(workspace, 10_000) == newer
+    assert launch.log_lines(workspace, 10_000) == newer
     path.with_name("lab.log.1").write_text("\n".join(older), encoding="utf-8")
     for count in (1, 4_999, 5_000, 5_001, 9_999, 10_000):
-        assert launching.log_lines(workspace, count) == [*older, *newer][-count:]
-    assert launching.log_lines(workspace, 10_001) == [*older, *newer]
+        assert launch.log_lines(workspace, count) == [*older, *newer][-count:]
+    assert launch.log_lines(workspace, 10_001) == [*older, *newer]
     path.write_bytes(b"no \xff text\n\nunfinished")
-    assert launching.log_lines(workspace, 3) == ["no \ufffd text", "", "unfinished"]
-    assert launching.log_lines(workspace, 4)[0] == older[-1]
+    assert launch.log_lines(workspace, 3) == ["no \ufffd text", "", "unfinished"]
+    assert launch.log_lines(workspace, 4)[0] == older[-1]
     path.unlink()
-    assert launching.log_lines(workspace, 2) == older[-2:]
+    assert launch.log_lines(workspace, 2) == older[-2:]
 
 
 def new_threads(known: set[threading.Thread]) -> list[str]:
@@ -144,8 +145,8 @@ async def test_starting_and_stopping_leaves_no_descriptor_and_no_thread(tmp_path
     known, before = set(threading.enumerate()), 0
     for _ in range(CYCLES + 1):
         async with (
-            app.announced(workspace) as opened,
-            RemoteLab(lambda: address.read(workspace)) as remote,
+            daemon.serve_workspace(workspace) as opened,
+            ServiceClient(lambda: address.read(workspace)) as remote,
         ):
             assert await remote.list_training_tasks(ALL_TASKS)
             assert not await opened.has_work()
@@ -162,5 +163,5 @@ def test_a_workspace_that_is_a_file_is_a_storage_error(tmp_path) -> None:
     workspace = Workspace(tmp_path / "file")
     assert not is_owned(workspace)
     with pytest.raises(StorageError) as told:
-        launching.launch(workspace)
+        launch.launch(workspace)
     assert str(tmp_path) not in told.value.message

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from lab_bench import SHORT, Bench
 
-from ktrdr_mcp import durable
-from ktrdr_mcp.app import open_lab
+from ktrdr_mcp import files
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import TaskConflict
-from ktrdr_mcp.lab.rebuilding import Rebuilt, rebuild
-from ktrdr_mcp.lab.verification import verify
-from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.service.rebuilding import Rebuilt, rebuild
+from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.training import bundle
 
 pytestmark = pytest.mark.asyncio
 
@@ -24,7 +24,7 @@ FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
 
 async def a_trained_and_a_cancelled_task(workspace: Workspace) -> str:
     """The id of the trained one, whose results have been read once."""
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         task_id = await bench.trained(config=SHORT)
         cancelled = (await bench.start(config=FOREVER)).task_id
@@ -46,12 +46,12 @@ async def test_the_newest_backup_brings_back_trials_without_a_result_and_reading
 ) -> None:
     workspace = Workspace(tmp_path)
     task_id = await a_trained_and_a_cancelled_task(workspace)
-    async with open_lab(workspace) as opened:  # copies the database at its start
+    async with open_workspace(workspace) as opened:  # copies the database at its start
         later = await Bench(opened.lab, workspace).trained(config={**SHORT, "seed": 2})
     done = await damaged_and_rebuilt(workspace)
     assert (done.tasks, [finding.name for finding in done.left_out]) == (1, ["ledger"])
     assert "ktrdr.db.bak-start" in done.left_out[0].text
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         told = await bench.performance(task_id)
         assert (told.verdict.as_of_trial, told.test_readings) == (3, 2)
@@ -68,7 +68,7 @@ async def test_without_a_whole_backup_results_come_back_and_the_ledgers_loss_is_
     done = await damaged_and_rebuilt(workspace)
     assert done.tasks == 1
     assert "only the lost database knew" in done.left_out[0].text
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         told = await Bench(opened.lab, workspace).performance(task_id)
         assert (told.verdict.as_of_trial, told.test_readings) == (1, 1)
 
@@ -82,12 +82,12 @@ async def from_bundles_alone(workspace: Workspace) -> Rebuilt:
 
 async def test_a_rebuilt_task_still_knows_its_request(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         await bench.trained(task_id="mine", config=SHORT)
         keyed = await bench.trained(idempotency_key="key", config={**SHORT, "seed": 2})
     assert (await from_bundles_alone(workspace)).tasks == 2
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         assert (await bench.start(task_id="mine", config=SHORT)).task_id == "mine"
         again = await bench.start(idempotency_key="key", config={**SHORT, "seed": 2})
@@ -101,21 +101,21 @@ async def test_a_task_whose_bundle_does_not_know_its_request_is_found_by_its_id(
     tmp_path: Path,
 ) -> None:
     workspace = Workspace(tmp_path)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         await Bench(opened.lab, workspace).trained(task_id="mine", config=SHORT)
     path = workspace.bundle_directory("mine") / "bundle.json"
     document = json.loads(path.read_bytes())
     del document["request"]
-    path.write_bytes(durable.json_bytes(bundle.sealed(document)))
+    path.write_bytes(files.json_bytes(bundle.sealed(document)))
     await from_bundles_alone(workspace)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         again = await Bench(opened.lab, workspace).start(task_id="mine", config=SHORT)
         assert "already completed" in again.message
 
 
 async def test_a_task_of_which_only_checkpoints_are_left_is_named(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    async with open_lab(workspace):
+    async with open_workspace(workspace):
         pass
     workspace.checkpoints_directory("unfinished").mkdir(parents=True)
     (finding,) = (await from_bundles_alone(workspace)).left_out
@@ -128,7 +128,7 @@ async def test_a_copy_of_a_models_folder_is_left_out_and_named(
     tmp_path: Path, name: str, number: int
 ) -> None:
     workspace = Workspace(tmp_path)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         await bench.save(await bench.trained(config=SHORT), "model")
     copy = workspace.models / "model" / name
@@ -137,7 +137,7 @@ async def test_a_copy_of_a_models_folder_is_left_out_and_named(
     (copy / "model.json").write_text(json.dumps({**card, "version": number}), encoding="utf-8")
     done = await rebuild(workspace)
     assert (done.models, [name in each.text for each in done.left_out]) == (1, [True])
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         assert (await Bench(opened.lab, workspace).load("model")).model_info.version == 1
 
 
@@ -145,14 +145,14 @@ async def test_a_result_that_an_older_database_does_not_know_outlives_a_start_un
     tmp_path: Path,
 ) -> None:
     workspace = Workspace(tmp_path / "workspace")
-    async with open_lab(workspace):
+    async with open_workspace(workspace):
         pass
-    async with open_lab(workspace) as opened:  # copies the database at its start
+    async with open_workspace(workspace) as opened:  # copies the database at its start
         bench = Bench(opened.lab, workspace)
         await bench.trained(task_id="mine", config=SHORT)
         before = await bench.performance("mine")
     shutil.copy(workspace.database.with_name("ktrdr.db.bak-start"), workspace.database)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         await Bench(opened.lab, workspace).trained(task_id="mine", config={**SHORT, "seed": 2})
     (note,) = (finding for finding in verify(workspace) if finding.state == "note")
     aside = workspace.task_directory("mine") / "bundle.earlier-1"
@@ -163,19 +163,19 @@ async def test_a_result_that_an_older_database_does_not_know_outlives_a_start_un
     other = Workspace(tmp_path / "other")
     shutil.copytree(aside, other.bundle_directory("mine"))
     assert (await rebuild(other)).tasks == 1
-    async with open_lab(other) as opened:
+    async with open_workspace(other) as opened:
         after = await Bench(opened.lab, other).performance("mine")
     assert after.test_metrics == before.test_metrics
 
 
 async def test_results_that_were_set_aside_do_not_hinder_a_rebuild(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         await Bench(opened.lab, workspace).trained(task_id="mine", config=SHORT)
     aside = workspace.task_directory("mine") / "bundle.earlier-1"
     shutil.copytree(workspace.bundle_directory("mine"), aside)
     done = await from_bundles_alone(workspace)
     assert (done.tasks, [finding.name for finding in done.left_out]) == (1, ["ledger"])
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         assert (await Bench(opened.lab, workspace).status("mine")).status == "completed"
     assert bundle.read(aside)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from lab_bench import SHORT, Bench
 
-from ktrdr_mcp.app import open_lab
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelNotFound
-from ktrdr_mcp.lab import recovery
-from ktrdr_mcp.lab.verification import verify
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.service import recovery
+from ktrdr_mcp.service.verification import verify
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,19 +50,19 @@ async def test_what_interrupted_writers_left_is_swept(workspace: Workspace) -> N
     left = [staged(place) for place in places]
     kept = workspace.strategies / "mine.yaml"
     kept.write_text("mine", encoding="utf-8")
-    async with open_lab(workspace):
+    async with open_workspace(workspace):
         pass
     assert not any(path.exists() for path in left)
     assert kept.exists()
 
 
 async def test_a_published_model_without_its_row_is_registered(workspace: Workspace) -> None:
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         await bench.save(await bench.trained(task_id="mine"), "model", "what it is for")
         before, card = await bench.predict("model"), await bench.lab.model_card("model")
     execute(workspace, "DELETE FROM models")
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         assert await bench.predict("model") == before
         assert await bench.lab.model_card("model") == card
@@ -73,13 +73,13 @@ async def test_a_published_model_without_its_row_is_registered(workspace: Worksp
 async def test_a_damaged_model_without_its_row_is_left_alone(
     workspace: Workspace, name: str
 ) -> None:
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         saved = await bench.save(await bench.trained(task_id="mine"), "model")
     execute(workspace, "DELETE FROM models")
     path = workspace.root / saved.model_path / name
     path.write_bytes(path.read_bytes()[:-2])
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         with pytest.raises(ModelNotFound):
             await bench.predict("model")
@@ -91,7 +91,7 @@ async def test_a_damaged_model_without_its_row_is_left_alone(
 async def test_a_result_that_was_published_before_the_process_died_completes_its_task(
     workspace: Workspace,
 ) -> None:
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         await bench.trained(task_id="mine")
         before = await bench.performance("mine")
@@ -101,7 +101,7 @@ async def test_a_result_that_was_published_before_the_process_died_completes_its
         "UPDATE training_tasks SET status = 'training', progress = 0, result = NULL,"
         " completed_at = NULL, scores = NULL, crashes = 2",
     )
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         status = await bench.status("mine")
         assert (status.status, status.progress, status.attempt) == ("completed", 100, 1)
@@ -113,11 +113,11 @@ async def test_a_result_that_was_published_before_the_process_died_completes_its
 async def test_checkpoints_of_finished_tasks_are_removed_and_those_of_strangers_kept(
     workspace: Workspace,
 ) -> None:
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         await Bench(opened.lab, workspace).trained(task_id="mine", config=SHORT)
     for task_id in ("mine", "unknown"):
         workspace.checkpoints_directory(task_id).mkdir(parents=True)
-    async with open_lab(workspace):
+    async with open_workspace(workspace):
         pass
     assert not workspace.checkpoints_directory("mine").exists()
     assert workspace.checkpoints_directory("unknown").exists()
@@ -127,7 +127,7 @@ async def test_checkpoints_of_finished_tasks_are_removed_and_those_of_strangers_
 async def test_a_running_task_of_another_release_stops_no_start_and_fails_with_a_reason(
     workspace: Workspace,
 ) -> None:
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         await bench.trained(task_id="sound", config=SHORT)
         await bench.trained(task_id="mine", config=SHORT)
@@ -140,7 +140,7 @@ async def test_a_running_task_of_another_release_stops_no_start_and_fails_with_a
     )
     wrong = [each for each in verify(workspace) if each.state == "wrong"]
     assert ["mine" in each.text and "of_another_release" in each.text for each in wrong] == [True]
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         ended = await bench.finish("mine")
         assert (ended.status, ended.error_code) == ("failed", "training_failed")
@@ -155,6 +155,6 @@ async def test_whatever_stops_putting_in_order_stops_no_start(
         raise LookupError
 
     monkeypatch.setattr(recovery, "sweep", defect)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         await Bench(opened.lab, workspace).trained(config=SHORT)
     assert "could not be put in order" in caplog.text

@@ -8,7 +8,7 @@ import pytest
 from lab_bench import SHORT, Bench
 
 from ktrdr_mcp.errors import TaskConflict, TaskNotFound
-from ktrdr_mcp.lab import admission
+from ktrdr_mcp.service import training
 
 pytestmark = pytest.mark.asyncio
 
@@ -53,7 +53,7 @@ async def test_a_task_whose_stored_hash_is_of_its_nulls_too_is_repeated_as_it_wa
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as before:
-        before.setattr(admission, "request_hash", lambda request: HASH_WITH_NULL)
+        before.setattr(training, "request_hash", lambda request: HASH_WITH_NULL)
         await bench.trained(task_id="kept", strategy=None)
     again = await bench.start(task_id="kept", strategy=None)
     assert "is already completed" in again.message

@@ -10,15 +10,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from ktrdr_mcp.app import ending, process, reaching, serving
+from ktrdr_mcp.api import logs
+from ktrdr_mcp.daemon import connection, process, serving, signals
 from ktrdr_mcp.errors import StorageError
-from ktrdr_mcp.faces import logs
 from ktrdr_mcp.paths import Workspace
 
 pytestmark = pytest.mark.asyncio
 
 PROCESSES = {
-    "detached": process.run_lab,
+    "detached": process.run_daemon,
     "over HTTP": partial(serving.serve_http, port=0),
     "over stdio": partial(serving.serve_stdio, in_process=True),
 }
@@ -55,9 +55,9 @@ def lab_that_raises(monkeypatch):
             return 0
 
         monkeypatch.setattr(logs, "configure_logging", lambda: None)  # it is for a whole process
-        monkeypatch.setattr(ending, "end_process", ended)
+        monkeypatch.setattr(signals, "end_process", ended)
         monkeypatch.setattr(serving, "speak", speak)
-        for module in (process, serving, reaching):
+        for module in (process, serving, connection):
             monkeypatch.setattr(module, "announced", announced)
         for module in (process, serving):
             monkeypatch.setattr(module, "termination", signal.wait)

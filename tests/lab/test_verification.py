@@ -11,11 +11,11 @@ import pytest
 import pytest_asyncio
 from lab_bench import SHORT, Bench
 
-from ktrdr_mcp.app import open_lab
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelCorrupted
-from ktrdr_mcp.lab.verification import verify
-from ktrdr_mcp.learn import bundle
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.training import bundle
 
 pytestmark = pytest.mark.asyncio
 
@@ -26,7 +26,7 @@ THEIRS = ("model.pt", "config.json", "metrics.json", "features.json", "metadata.
 async def workspace(tmp_path: Path) -> Workspace:
     """One task, saved as a model."""
     made = Workspace(tmp_path)
-    async with open_lab(made) as opened:
+    async with open_workspace(made) as opened:
         bench = Bench(opened.lab, made)
         await bench.save(await bench.trained(task_id="mine", config=SHORT), "model")
     return made
@@ -74,7 +74,7 @@ async def test_a_changed_figure_of_a_result_is_found(
 
 async def test_a_result_with_a_changed_figure_is_not_saved(workspace: Workspace) -> None:
     alter(workspace.bundle_directory("mine") / "bundle.json", better_accuracy)
-    async with open_lab(workspace) as opened:
+    async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         with pytest.raises(ModelCorrupted, match=r"bundle\.json"):
             await bench.save("mine", "another")

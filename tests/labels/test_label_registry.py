@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ktrdr_mcp.contract.config import TrainingConfig
 from ktrdr_mcp.errors import InvalidRequest, LimitExceeded
 from ktrdr_mcp.labels.registry import LABELERS, complete, horizon_bars, tells_past
+from ktrdr_mcp.schemas.config import TrainingConfig
 
 
 def test_the_contract_names_every_method() -> None:

@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.data.sources import BarSources
+from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.labels.checks import check_labeler
-from ktrdr_mcp.labels.first_touch import first_at_or_above
 from ktrdr_mcp.labels.registry import LABELERS, UNDEFINED, Labels, make_labels
+from ktrdr_mcp.labels.triple_barrier import first_at_or_above
 from ktrdr_mcp.paths import Workspace
 
 BUY, HOLD, SELL = 0, 1, 2
@@ -185,7 +185,7 @@ def test_no_label_depends_on_a_bar_after_its_end(method: str, seed: int) -> None
 def test_no_label_of_the_samples_depends_on_a_bar_after_its_end(
     method: str, tmp_path: Path
 ) -> None:
-    sources = BarSources(Workspace(tmp_path))
+    sources = BarCatalog(Workspace(tmp_path))
     for timeframe in ("1h", "1d"):
         check_labeler(sources.load("AAPL", timeframe).bars, {"method": method})
 
@@ -238,7 +238,7 @@ def test_the_last_rows_stay_undefined_even_if_a_barrier_was_touched() -> None:
 
 
 def test_the_default_classes_are_balanced_on_real_bars(tmp_path: Path) -> None:
-    bars = BarSources(Workspace(tmp_path)).load("AAPL", "1h").bars
+    bars = BarCatalog(Workspace(tmp_path)).load("AAPL", "1h").bars
     labels = make_labels(bars, {"method": "triple_barrier"})
     shares = np.bincount(labels.label[labels.label != UNDEFINED]) / len(bars)
     assert shares.min() > 0.25

@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ktrdr_mcp.learn.dropout import DropoutMasks
-from ktrdr_mcp.learn.nets import NetworkShape
-from ktrdr_mcp.learn.parameters import Layout, initial_parameters
-from ktrdr_mcp.learn.random_streams import Purpose, stream
-from ktrdr_mcp.learn.train import NetworkSettings, TrainerSettings
+from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings
+from ktrdr_mcp.nn.mlp import DropoutMasks, Layout, Purpose, initial_parameters, stream
+from ktrdr_mcp.nn.network import NetworkShape
 
 MODULES = {
     "relu": nn.ReLU,

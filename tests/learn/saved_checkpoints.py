@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from ktrdr_mcp.context import Progress
-from ktrdr_mcp.learn import checkpoint as checkpoints
-from ktrdr_mcp.learn.checkpoint import Checkpoint, Checkpoints, Identity
-from ktrdr_mcp.learn.settings import TrainerState
+from ktrdr_mcp.nn.settings import TrainerState
+from ktrdr_mcp.training import checkpoint as checkpoints
+from ktrdr_mcp.training.checkpoint import Checkpoint, Checkpoints, Identity
 
 IDENTITY = Identity("task-1", "spec", "data", 7, {"torch": "2.10", "numpy": "2.4"})
 FILES = (checkpoints.TENSORS, checkpoints.VALUES, checkpoints.MANIFEST)

@@ -8,9 +8,9 @@ import pytest
 from training_problems import SHAPE, rows
 
 from ktrdr_mcp.context import NullContext
-from ktrdr_mcp.learn.alarms import alarm
-from ktrdr_mcp.learn.settings import EpochMetrics, NetworkSettings, TrainerSettings
-from ktrdr_mcp.learn.train import train
+from ktrdr_mcp.nn.loop import train
+from ktrdr_mcp.nn.record import alarm
+from ktrdr_mcp.nn.settings import EpochMetrics, NetworkSettings, TrainerSettings
 
 
 def epochs(

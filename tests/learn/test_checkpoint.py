@@ -15,13 +15,13 @@ import pytest
 from saved_checkpoints import FILES, IDENTITY, epoch_of, folder, saved, state
 from training_problems import SHAPE, rows, same_bits
 
-from ktrdr_mcp import durable
+from ktrdr_mcp import files
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.errors import StorageError, StorageFull
-from ktrdr_mcp.learn import checkpoint as checkpoints
-from ktrdr_mcp.learn.checkpoint import Checkpoint, Checkpoints, Identity
-from ktrdr_mcp.learn.settings import TrainerState
-from ktrdr_mcp.learn.train import NetworkSettings, TrainerSettings, train
+from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings, train
+from ktrdr_mcp.nn.settings import TrainerState
+from ktrdr_mcp.training import checkpoint as checkpoints
+from ktrdr_mcp.training.checkpoint import Checkpoint, Checkpoints, Identity
 
 SETTINGS = TrainerSettings(epochs=6, batch_size=32, patience=3, device="cpu")
 NETWORKS = [NetworkSettings(seed, 0.03, 0.001, 0.2) for seed in range(2)]
@@ -225,5 +225,5 @@ def test_a_save_that_fails_at_any_step_leaves_the_newer_generation(
         assert epoch_of(tmp_path) in {2, 3}
     assert set(failures) == {StorageFull}
     assert epoch_of(tmp_path) == 3
-    durable.sweep(tmp_path / "checkpoints")
+    files.sweep(tmp_path / "checkpoints")
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["a", "b"]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from reference_trainer import MODULES, reference_network
 
-from ktrdr_mcp.learn.nets import NetworkShape, logits
-from ktrdr_mcp.learn.parameters import Layout, initial_parameters, join
+from ktrdr_mcp.nn.mlp import Layout, initial_parameters, join
+from ktrdr_mcp.nn.network import NetworkShape, logits
 
 
 @pytest.mark.parametrize("activation", list(MODULES))

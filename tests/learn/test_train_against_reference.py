@@ -8,8 +8,8 @@ from reference_trainer import MODULES, Problem, train_slowly
 from training_problems import rows
 
 from ktrdr_mcp.context import NullContext
-from ktrdr_mcp.learn.nets import NetworkShape
-from ktrdr_mcp.learn.train import NetworkSettings, Trainer, TrainerSettings
+from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings
+from ktrdr_mcp.nn.network import NetworkShape
 
 RUNS = {
     "adam": {},

@@ -9,8 +9,8 @@ import torch
 from training_problems import SHAPE, rows, same_bits
 
 from ktrdr_mcp.context import NullContext
-from ktrdr_mcp.learn import group
-from ktrdr_mcp.learn.train import NetworkSettings, TrainerSettings, train
+from ktrdr_mcp.nn import group
+from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings, train
 
 SETTINGS = TrainerSettings(epochs=4, batch_size=32, device="cpu")
 

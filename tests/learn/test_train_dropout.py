@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ktrdr_mcp.learn.dropout import DropoutMasks
+from ktrdr_mcp.nn.mlp import DropoutMasks
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ from training_problems import SHAPE, rows, same_bits
 
 from ktrdr_mcp.context import Cancelled, NullContext
 from ktrdr_mcp.errors import Diverged, InvalidRequest, NotEnoughData, OutOfMemory
-from ktrdr_mcp.learn import pace
-from ktrdr_mcp.learn.nets import NetworkShape
-from ktrdr_mcp.learn.train import NetworkSettings, Trainer, TrainerSettings, train
+from ktrdr_mcp.nn import group
+from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, train
+from ktrdr_mcp.nn.network import NetworkShape
 
 SETTINGS = TrainerSettings(epochs=6, batch_size=16, optimizer="sgd", device="cpu")
 SOUND = NetworkSettings(seed=0, learning_rate=0.01)
@@ -94,7 +94,7 @@ class _StopsAt(NullContext):
 
 
 def test_a_training_can_be_cancelled_at_any_step(monkeypatch):
-    monkeypatch.setattr(pace, "_INTERVAL_S", 0.0)  # a turn before every step
+    monkeypatch.setattr(group, "_INTERVAL_S", 0.0)  # a turn before every step
     steps_per_epoch = 13 + 1  # ceil(200 / 16), and one batch of validation rows
     for turns in (0, 5, steps_per_epoch, 2 * steps_per_epoch + 3):
         context = _StopsAt()

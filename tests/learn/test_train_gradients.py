@@ -7,13 +7,11 @@ import pytest
 import torch
 from reference_trainer import MODULES, reference_network, weighted_loss
 
-from ktrdr_mcp.learn.backpropagation import Backpropagation
-from ktrdr_mcp.learn.batches import Batches, DeviceRows
-from ktrdr_mcp.learn.clipping import GradientClip
-from ktrdr_mcp.learn.dropout import DropoutMasks
-from ktrdr_mcp.learn.nets import NetworkShape
-from ktrdr_mcp.learn.parameters import Layout, initial_parameters
-from ktrdr_mcp.learn.train import TrainingRows
+from ktrdr_mcp.nn.batches import Batches, DeviceRows
+from ktrdr_mcp.nn.loop import TrainingRows
+from ktrdr_mcp.nn.mlp import Backpropagation, DropoutMasks, Layout, initial_parameters
+from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.optimizers import GradientClip
 
 CPU = torch.device("cpu")
 DTYPE = torch.float64

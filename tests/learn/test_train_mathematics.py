@@ -10,8 +10,8 @@ import torch
 from training_problems import SHAPE, rows
 
 from ktrdr_mcp.context import NullContext
-from ktrdr_mcp.learn import train
-from ktrdr_mcp.learn.train import NetworkSettings, TrainedNetwork, Trainer, TrainerSettings
+from ktrdr_mcp.nn import loop
+from ktrdr_mcp.nn.loop import NetworkSettings, TrainedNetwork, Trainer, TrainerSettings
 
 # so that the two networks are at different steps from the second epoch on
 ROW_COUNTS = (200, 90)
@@ -107,8 +107,8 @@ def figures(network: TrainedNetwork) -> Figures:
 
 @pytest.mark.parametrize("run", RUNS)
 def test_a_change_of_the_mathematics_has_a_version_of_its_own(run: str) -> None:
-    assert train.MATHEMATICS in RECORDED, "record the figures of the new version"
-    recorded = [pytest.approx(each, rel=1e-9) for each in RECORDED[train.MATHEMATICS][run]]
+    assert loop.MATHEMATICS in RECORDED, "record the figures of the new version"
+    recorded = [pytest.approx(each, rel=1e-9) for each in RECORDED[loop.MATHEMATICS][run]]
     assert [figures(network) for network in trained(run)] == recorded, (
         "raise MATHEMATICS, so that no run goes on from a checkpoint of the old ones"
     )

@@ -10,14 +10,8 @@ from training_problems import SHAPE, rows, same_bits
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.errors import TrainingFailed
-from ktrdr_mcp.learn import tiles
-from ktrdr_mcp.learn.train import (
-    NetworkSettings,
-    Trainer,
-    TrainerSettings,
-    TrainerState,
-    train,
-)
+from ktrdr_mcp.nn import group
+from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, TrainerState, train
 
 SETTINGS = TrainerSettings(
     epochs=12,
@@ -73,7 +67,7 @@ def test_a_state_does_not_change_when_the_training_goes_on():
 
 def test_a_state_fits_another_division_into_groups(monkeypatch):
     expected, states = _states()
-    monkeypatch.setattr(tiles, "_CACHE_BYTES", 1)
+    monkeypatch.setattr(group, "_CACHE_BYTES", 1)
     found = train(SHAPE, SETTINGS, NETWORKS, rows(), NullContext(), resume_from=states[3])
     assert all(map(same_bits, expected, found))
 

@@ -11,9 +11,9 @@ import torch
 from training_problems import SHAPE, rows
 
 from ktrdr_mcp.context import NullContext
-from ktrdr_mcp.learn.nets import logits
-from ktrdr_mcp.learn.stopping import BestEpoch
-from ktrdr_mcp.learn.train import NetworkSettings, Trainer, TrainerSettings, train
+from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, train
+from ktrdr_mcp.nn.network import logits
+from ktrdr_mcp.nn.record import BestEpoch
 
 SETTINGS = TrainerSettings(epochs=15, batch_size=16, device="cpu")
 NETWORK = NetworkSettings(seed=0, learning_rate=0.03)

@@ -10,9 +10,9 @@ import torch
 from training_problems import SHAPE, rows, same_bits
 
 from ktrdr_mcp.context import NullContext
-from ktrdr_mcp.learn import tiles
-from ktrdr_mcp.learn.nets import NetworkShape
-from ktrdr_mcp.learn.train import NetworkSettings, TrainerSettings, train
+from ktrdr_mcp.nn import group
+from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings, train
+from ktrdr_mcp.nn.network import NetworkShape
 
 SETTINGS = TrainerSettings(epochs=5, batch_size=32, device="cpu")
 NETWORKS = [
@@ -84,7 +84,7 @@ def test_networks_that_stop_early_leave_the_others_unchanged():
 def test_the_division_into_groups_changes_no_bit(monkeypatch):
     data = rows()
     together = train(SHAPE, SETTINGS, NETWORKS, data, NullContext())
-    monkeypatch.setattr(tiles, "_CACHE_BYTES", 1)
+    monkeypatch.setattr(group, "_CACHE_BYTES", 1)
     one_by_one = train(SHAPE, SETTINGS, NETWORKS, data, NullContext())
     assert all(map(same_bits, together, one_by_one))
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from saved_checkpoints import FILES, epoch_of, folder, saved, state
 
-from ktrdr_mcp.learn import checkpoint as checkpoints
+from ktrdr_mcp.training import checkpoint as checkpoints
 
 
 def rewrite(generation: Path, change: Callable[[dict[str, Any]], object]) -> None:

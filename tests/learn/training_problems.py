@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ktrdr_mcp.learn.nets import NetworkShape
-from ktrdr_mcp.learn.train import TrainedNetwork, TrainingRows
+from ktrdr_mcp.nn.loop import TrainedNetwork, TrainingRows
+from ktrdr_mcp.nn.network import NetworkShape
 
 SHAPE = NetworkShape(6, (12, 8), "relu")
 

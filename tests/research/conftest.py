@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from ktrdr_mcp.context import Context, NullContext
-from ktrdr_mcp.contract.config import TrainingConfig
 from ktrdr_mcp.data.bars import Bars, LoadedBars
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.research import pipeline
-from ktrdr_mcp.research.config import effective
-from ktrdr_mcp.research.prepare import Prepared, prepare
-from ktrdr_mcp.research.spec import SeriesSpec, TrainingSpec
-from ktrdr_mcp.strategy import StrategyLibrary
+from ktrdr_mcp.schemas.config import TrainingConfig
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.training import pipeline
+from ktrdr_mcp.training.config import effective
+from ktrdr_mcp.training.prepare import Prepared, prepare
+from ktrdr_mcp.training.spec import SeriesSpec, TrainingSpec
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Trial:
         end: str | None = None,
         task_id: str = "trial",
     ) -> TrainingSpec:
-        chosen = StrategyLibrary(Workspace(self.root)).read(strategy)
+        chosen = StrategyCatalog(Workspace(self.root)).read(strategy)
         merged = effective(TrainingConfig.model_validate(config or {}), chosen)
         return TrainingSpec(task_id, (SeriesSpec("TEST", "1h", start, end),), chosen, merged)
 

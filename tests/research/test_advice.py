@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ktrdr_mcp.research.advice import next_step
+from ktrdr_mcp.evaluation.verdict import next_step
 
 
 def figures(

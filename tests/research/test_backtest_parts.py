@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ktrdr_mcp.research.backtest import parts_of
+from ktrdr_mcp.training.predictor import parts_of
 
 SEEN = (np.arange(100) >= 30) & (np.arange(100) < 70)
 CASES = {  # range: in sample, out of sample, left out, whether it comes after

@@ -12,9 +12,9 @@ import pytest
 from ktrdr_mcp import limits
 from ktrdr_mcp.context import Cancelled, NullContext, Progress
 from ktrdr_mcp.errors import StorageFull
-from ktrdr_mcp.learn import train
-from ktrdr_mcp.learn.checkpoint import Checkpoints, Found
-from ktrdr_mcp.research import checkpointed
+from ktrdr_mcp.nn import loop
+from ktrdr_mcp.training import checkpointer
+from ktrdr_mcp.training.checkpoint import Checkpoints, Found
 
 SHORT = {"epochs": 8, "hidden_layers": [16, 8], "early_stopping": {"patience": 5}}
 TIME = "training_time_minutes"
@@ -99,7 +99,7 @@ class Clock:
     def __init__(self, step_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s, self.step_s = 0.0, step_s
         # The pipeline makes the keeper; time.monotonic itself is everybody's.
-        monkeypatch.setattr(checkpointed.Keeper.__init__, "__defaults__", (self,))
+        monkeypatch.setattr(checkpointer.Checkpointer.__init__, "__defaults__", (self,))
 
     def __call__(self) -> float:
         return self.now_s
@@ -186,10 +186,10 @@ def test_bars_that_changed_meanwhile_are_trained_on_from_the_start(
 def test_a_newer_program_goes_on_from_the_checkpoint_and_names_other_libraries(
     trial, noise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = checkpointed.version
+    real = checkpointer.version
     old = {"ktrdr-mcp": "0.0.9", "torch": "2.9.1"}
     with monkeypatch.context() as patched:
-        patched.setattr(checkpointed, "version", lambda name: old.get(name) or real(name))
+        patched.setattr(checkpointer, "version", lambda name: old.get(name) or real(name))
         interrupt(trial, noise, Interrupted())
     second = Watched()
     trial.run(noise, SHORT, context=second)
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_other_mathematics_is_trained_on_from_the_start(
     trial, noise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(trial, noise, Interrupted())
-    monkeypatch.setattr(train, "MATHEMATICS", train.MATHEMATICS + 1)
+    monkeypatch.setattr(loop, "MATHEMATICS", loop.MATHEMATICS + 1)
     second = Watched()
     trial.run(noise, SHORT, context=second)
     assert second.began == [(0, "the trainer's mathematics have changed")]

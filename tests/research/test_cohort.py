@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.research.cohort import Member, cohort
+from ktrdr_mcp.training.candidates import Candidate, make_candidates
 
 
-def members(trial, bars: Bars, role: str, **config) -> list[Member]:
+def members(trial, bars: Bars, role: str, **config) -> list[Candidate]:
     spec = trial.spec(config)
-    return [one for one in cohort(trial.prepare(bars, config), spec.config) if one.role == role]
+    return [
+        one for one in make_candidates(trial.prepare(bars, config), spec.config) if one.role == role
+    ]
 
 
 def changed_from(bars: Bars, row: int) -> Bars:

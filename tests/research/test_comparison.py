@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ktrdr_mcp.learn.judge.blocks import block_sums
-from ktrdr_mcp.learn.judge.sign_flips import sign_flip_p
-from ktrdr_mcp.research.comparison import difference, meaning
+from ktrdr_mcp.evaluation.blocks import block_sums
+from ktrdr_mcp.evaluation.compare import difference, meaning
+from ktrdr_mcp.evaluation.direction import sign_flip_p
 
 HOUR_NS = 3_600 * 10**9
 BARS = 2_400

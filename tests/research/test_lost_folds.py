@@ -10,11 +10,10 @@ from benchmarks.honesty.series import garch_series, planted_series
 from trained_cohort import trained_cohort
 
 from ktrdr_mcp.errors import DataInvalid
-from ktrdr_mcp.learn.judge.doubts import Losses
-from ktrdr_mcp.learn.nets import NetworkShape
-from ktrdr_mcp.research import cohort, pipeline
-from ktrdr_mcp.research.judgement import judge
-from ktrdr_mcp.research.verdict import verdict
+from ktrdr_mcp.evaluation.verdict import FailedFolds, verdict
+from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.training import candidates, pipeline
+from ktrdr_mcp.training.judgement import judge
 
 WILD = {
     "epochs": 2,
@@ -97,7 +96,7 @@ def test_a_lost_fold_forbids_skill_however_clear_the_rest_is(
 
 
 def test_a_fold_without_usable_data_is_lost_too(trial, planted, monkeypatch) -> None:
-    real, seen = cohort.view_of, []
+    real, seen = candidates.view_of, []
 
     def view_of(dataset, train_rows):
         seen.append(train_rows)
@@ -105,7 +104,7 @@ def test_a_fold_without_usable_data_is_lost_too(trial, planted, monkeypatch) -> 
             raise DataInvalid("An indicator does not vary.", hint="", field="strategy")
         return real(dataset, train_rows)
 
-    monkeypatch.setattr(cohort, "view_of", view_of)
+    monkeypatch.setattr(candidates, "view_of", view_of)
     result = trial.run(planted, SOUND)
     walked = result["metrics"]["walk_forward"]
     assert [fold["lost"] for fold in walked["folds"]] == ["no usable data", None, None, None]
@@ -127,7 +126,7 @@ def test_twins_that_diverge_are_said_where_no_leak_can_be_shown(
 def test_folds_that_the_rows_are_too_few_for_are_not_lost_but_never_planned(trial, noise) -> None:
     config = {**SOUND, "epochs": 1, "walk_forward": {"folds": 20, "span": 0.89}}
     judgement = trained_cohort(trial, noise, config).judgement
-    assert judgement.lost_folds == Losses(len(judgement.folds))
+    assert judgement.lost_folds == FailedFolds(len(judgement.folds))
     assert len(judgement.folds) < 20
 
 

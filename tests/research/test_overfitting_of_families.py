@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ktrdr_mcp.learn.judge.blocks import block_sums
-from ktrdr_mcp.research.overfitting import overfitting
+from ktrdr_mcp.evaluation.blocks import block_sums
+from ktrdr_mcp.evaluation.multiple_testing import overfitting
 
 BARS = 9_600
 TIME = np.arange(BARS, dtype=np.int64) * 3_600 * 10**9

@@ -13,8 +13,8 @@ from sklearn import metrics as sklearn_metrics
 
 from ktrdr_mcp.context import Cancelled, NullContext
 from ktrdr_mcp.errors import Diverged, ModelCorrupted, StorageError
-from ktrdr_mcp.learn import bundle
-from ktrdr_mcp.research.predictor import model_of, predict
+from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training.predictor import model_of, predict
 
 SHORT = {"epochs": 8, "hidden_layers": [16, 8]}
 
@@ -257,7 +257,7 @@ def test_a_damaged_file_is_named_and_never_used(trial, noise, name, damage) -> N
     trial.run(noise, SHORT)
     path = trial.root / "bundle" / name
     content = path.read_bytes()
-    digest = bundle.durable.sha256_of_file(trial.root / "bundle" / "bundle.json")
+    digest = bundle.files.sha256_of_file(trial.root / "bundle" / "bundle.json")
     path.unlink()
     if damage == "flipped":
         path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])

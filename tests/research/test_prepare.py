@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ktrdr_mcp.data.moments import moment_text
+from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, InvalidStrategy, NotEnoughData
+from ktrdr_mcp.evaluation.walk_forward import chronological
 from ktrdr_mcp.labels.registry import make_labels
-from ktrdr_mcp.learn.split import chronological
 
 STRATEGIES = ["default", "mean_reversion", "trend_following", "volatility_breakout"]
 
@@ -79,10 +79,10 @@ def test_no_label_reaches_past_its_boundary(trial, noise, labels) -> None:
 
 
 def test_a_range_ends_at_its_last_bar_even_for_labels(trial, noise) -> None:
-    end = moment_text(int(noise.time[599]))
-    ranged = trial.prepare(noise, start=moment_text(int(noise.time[100])), end=end)
+    end = format_timestamp(int(noise.time[599]))
+    ranged = trial.prepare(noise, start=format_timestamp(int(noise.time[100])), end=end)
     assert (ranged.used.first_bar, ranged.used.last_bar) == (
-        moment_text(int(noise.time[100])),
+        format_timestamp(int(noise.time[100])),
         end,
     )
     assert ranged.used.bars == 500

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ktrdr_mcp.learn.judge.trading import TradingRule
-from ktrdr_mcp.research.trading_rule import trading_rule
-from ktrdr_mcp.strategy import parse_strategy
+from ktrdr_mcp.evaluation.backtest import TradingRule, trading_rule
+from ktrdr_mcp.strategy.parsing import parse_strategy
 
 SETS = "name: s\nindicators: [{name: rsi, type: rsi}]\nfuzzy_sets: {rsi: auto}\n"
 DECISIONS = {

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ktrdr_mcp.learn.judge.sign_flips import sign_flip_p, statistic
-from ktrdr_mcp.research.verdict import verdict
+from ktrdr_mcp.evaluation.direction import sign_flip_p, statistic
+from ktrdr_mcp.evaluation.verdict import verdict
 
 DAY_NS = 24 * 3_600 * 10**9
 BLOCKS = 60

@@ -8,23 +8,22 @@ from typing import Any
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.learn.nets import NetworkShape
-from ktrdr_mcp.learn.train import TrainedNetwork
-from ktrdr_mcp.research.checkpointed import Keeper
-from ktrdr_mcp.research.cohort import Member, cohort
-from ktrdr_mcp.research.fit import fit
-from ktrdr_mcp.research.judgement import Judgement, judge
+from ktrdr_mcp.nn.loop import TrainedNetwork
+from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.training.candidates import Candidate, fit, make_candidates
+from ktrdr_mcp.training.checkpointer import Checkpointer
+from ktrdr_mcp.training.judgement import Judgement, judge
 
 
 @dataclass(frozen=True)
 class TrainedCohort:
     """Members, their networks and the judgement of both; one seed."""
 
-    members: Sequence[Member]
+    members: Sequence[Candidate]
     networks: Sequence[TrainedNetwork]
     judgement: Judgement
 
-    def of_role(self, role: str) -> list[tuple[Member, TrainedNetwork]]:
+    def of_role(self, role: str) -> list[tuple[Candidate, TrainedNetwork]]:
         """The members of one role with their networks."""
         pairs = zip(self.members, self.networks, strict=True)
         return [pair for pair in pairs if pair[0].role == role]
@@ -36,6 +35,8 @@ def trained_cohort(trial: Any, bars: Bars, config: dict[str, Any]) -> TrainedCoh
     shape = NetworkShape(
         len(prepared.view.feature_names), tuple(spec.config.hidden_layers), spec.config.activation
     )
-    members = cohort(prepared, spec.config)
-    networks = fit(shape, spec.config, members, Keeper(trial.root / "kept", spec, NullContext()))
+    members = make_candidates(prepared, spec.config)
+    networks = fit(
+        shape, spec.config, members, Checkpointer(trial.root / "kept", spec, NullContext())
+    )
     return TrainedCohort(members, networks, judge(shape, members, networks, spec.config))

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from ktrdr_mcp.store.db import Database
-from ktrdr_mcp.store.registry import ModelRegistry, ModelRow
+from ktrdr_mcp.store.models import ModelRegistry, ModelRow
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 

@@ -16,13 +16,12 @@ import pytest
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import DatabaseError, StorageError, StorageFull
-from ktrdr_mcp.store import marker
-from ktrdr_mcp.store.db import Database, rows_of
+from ktrdr_mcp.store import inspection
+from ktrdr_mcp.store.db import Database, rows_of, uninterrupted
 from ktrdr_mcp.store.migrate import read_migrations
-from ktrdr_mcp.store.registry import ModelRegistry
+from ktrdr_mcp.store.models import ModelRegistry
 from ktrdr_mcp.store.sqlite_errors import sqlite_errors
 from ktrdr_mcp.store.tasks import TaskStore
-from ktrdr_mcp.store.uninterrupted import uninterrupted
 
 pytestmark = pytest.mark.asyncio
 
@@ -345,7 +344,7 @@ async def test_a_disk_that_is_full_at_the_end_does_not_look_like_damage_at_the_n
     def full(*_: object) -> None:
         raise StorageFull("No space left.", hint="Free disk space.")
 
-    monkeypatch.setattr(marker, "write", full)
+    monkeypatch.setattr(inspection, "write", full)
     await database.close()
     monkeypatch.undo()
     again = await Database.open(path)

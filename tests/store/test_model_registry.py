@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ktrdr_mcp.errors import Conflict, ModelNameTaken, ModelNotFound
-from ktrdr_mcp.store.registry import ModelRegistry, ModelRow
+from ktrdr_mcp.store.models import ModelRegistry, ModelRow
 
 pytestmark = pytest.mark.asyncio
 

@@ -10,9 +10,8 @@ import pytest
 
 from ktrdr_mcp.errors import QueueFull, TaskConflict, TaskNotFound
 from ktrdr_mcp.store.db import Database, rows_of
-from ktrdr_mcp.store.repetition import SAME_FOLDER
 from ktrdr_mcp.store.task_row import Fence, NewTask, TaskRow
-from ktrdr_mcp.store.tasks import TaskStore
+from ktrdr_mcp.store.tasks import SAME_FOLDER, TaskStore
 
 pytestmark = pytest.mark.asyncio
 

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from ktrdr_mcp.strategy import (
+from ktrdr_mcp.strategy.form import (
     FeatureSettings,
     FuzzyInput,
     FuzzySetSpec,
     IndicatorSpec,
     Strategy,
-    parse_strategy,
 )
+from ktrdr_mcp.strategy.parsing import parse_strategy
 
 MINIMAL = """
 indicators: [{name: rsi, params: {period: 14}}]

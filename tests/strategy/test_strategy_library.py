@@ -7,18 +7,18 @@ from importlib import resources
 
 import pytest
 
-from ktrdr_mcp.contract.requests import BUILT_IN_STRATEGIES
 from ktrdr_mcp.errors import InvalidName, InvalidStrategy, StrategyNotFound
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.strategy import DEFAULT_STRATEGY, StrategyLibrary
+from ktrdr_mcp.schemas.requests import BUILT_IN_STRATEGIES
+from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
 
 OWN = "indicators: [{name: rsi}]\nfuzzy_sets: {rsi: crisp}\n"
 
 
 @pytest.fixture
 def library(tmp_path):
-    return StrategyLibrary(Workspace(tmp_path))
+    return StrategyCatalog(Workspace(tmp_path))
 
 
 def write(library, name, data):
@@ -35,7 +35,7 @@ def test_an_empty_workspace_has_the_programs_own_strategies(library):
 
 
 def test_a_further_file_beside_the_programs_own_is_none_of_them(library, tmp_path, monkeypatch):
-    beside = StrategyLibrary(Workspace(tmp_path / "repository"))  # which can be a workspace too
+    beside = StrategyCatalog(Workspace(tmp_path / "repository"))  # which can be a workspace too
     beside.workspace.strategies.mkdir(parents=True)
     for name in (DEFAULT_STRATEGY, "further"):
         write(beside, f"{name}.yaml", OWN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ktrdr_mcp.errors import InvalidName, InvalidStrategy
-from ktrdr_mcp.strategy import parse_strategy
+from ktrdr_mcp.strategy.parsing import parse_strategy
 
 MINIMAL = """
 indicators: [{name: rsi, params: {period: 14}}]

@@ -6,7 +6,7 @@ import pytest
 
 from ktrdr_mcp.errors import InvalidStrategy
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
-from ktrdr_mcp.strategy import parse_strategy
+from ktrdr_mcp.strategy.parsing import parse_strategy
 
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n"
 BROKEN = {

@@ -13,16 +13,12 @@ from typing import Any, NoReturn
 import click
 
 from ktrdr_mcp import __version__
-from ktrdr_mcp.cli import endings
-from ktrdr_mcp.cli.clean import clean
-from ktrdr_mcp.cli.data import data
-from ktrdr_mcp.cli.doctor import doctor
-from ktrdr_mcp.cli.judging import backtest, compare, reproduce
-from ktrdr_mcp.cli.lab import lab
-from ktrdr_mcp.cli.models import models, predict
+from ktrdr_mcp.cli import session
+from ktrdr_mcp.cli.files import data, strategies
+from ktrdr_mcp.cli.maintenance import clean, doctor, lab
+from ktrdr_mcp.cli.models import backtest, compare, models, predict, reproduce
 from ktrdr_mcp.cli.serve import serve
 from ktrdr_mcp.cli.session import in_process, in_process_option, json_option
-from ktrdr_mcp.cli.strategies import strategies
 from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
 from ktrdr_mcp.errors import InvalidRequest, single
 from ktrdr_mcp.paths import Workspace, find_workspace
@@ -37,15 +33,15 @@ class Program(click.Group):
         named |= {"standalone_mode": False}
         command = super().main
         as_json = "--json" in arguments
-        sys.exit(endings.run(lambda: command(arguments, *more, **named), as_json))
+        sys.exit(session.run(lambda: command(arguments, *more, **named), as_json))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the named command; a closed pipe must not reach click, which exits with 1."""
         try:
             return self.unwrapped(ctx)
         except BrokenPipeError:
-            endings.discard_output()
-            ctx.exit(endings.PIPE_CLOSED)
+            session.discard_output()
+            ctx.exit(session.PIPE_CLOSED)
 
     def unwrapped(self, ctx: click.Context) -> Any:
         """Runs the named command; the laboratory's task groups wrap whatever leaves them."""
@@ -62,7 +58,7 @@ class Program(click.Group):
 @click.group(
     cls=Program,
     invoke_without_command=True,
-    epilog=endings.HELP,
+    epilog=session.HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__)
@@ -96,7 +92,7 @@ def stdio(workspace: Workspace, in_process: bool) -> None:
     """Serves MCP over stdio; the process ends with it."""
     import anyio
 
-    from ktrdr_mcp.app import serve_stdio
+    from ktrdr_mcp.daemon.serving import serve_stdio
 
     anyio.run(partial(serve_stdio, workspace, in_process=in_process))
 
@@ -108,9 +104,9 @@ def demo(workspace: Workspace, as_json: bool) -> None:
     """Walk every tool over MCP stdio on real AAPL bars."""
     import anyio
 
-    from ktrdr_mcp.cli.demo import walk
+    from ktrdr_mcp.cli.demo import run_walk
 
-    anyio.run(walk, workspace, as_json, in_process())
+    anyio.run(run_walk, workspace, as_json, in_process())
 
 
 for command in (
@@ -137,7 +133,7 @@ for command in (
 
 def main() -> NoReturn:
     """The program `ktrdr-mcp`."""
-    from ktrdr_mcp.faces.logs import configure_logging
+    from ktrdr_mcp.api.logs import configure_logging
 
     configure_logging(logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
@@ -146,7 +142,7 @@ def main() -> NoReturn:
     try:
         cli.main(prog_name="ktrdr-mcp")
     except SystemExit as ended:
-        leave(ended.code if isinstance(ended.code, int) else endings.DEFECT)
+        leave(ended.code if isinstance(ended.code, int) else session.DEFECT)
 
 
 def leave(code: int) -> NoReturn:

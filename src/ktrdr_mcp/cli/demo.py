@@ -11,8 +11,8 @@ from mcp.client.stdio import StdioServerParameters
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ktrdr_mcp.app.process import IDLE_VARIABLE
 from ktrdr_mcp.cli import output
+from ktrdr_mcp.daemon.process import IDLE_VARIABLE
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.paths import Workspace
 
@@ -184,7 +184,7 @@ class Walk:
         output.listing(self._console, columns, rows)
 
 
-async def walk(workspace: Workspace, as_json: bool, in_process: bool = False) -> None:
+async def run_walk(workspace: Workspace, as_json: bool, in_process: bool = False) -> None:
     """Starts a server of its own on the workspace and walks through its tools.
 
     Args:

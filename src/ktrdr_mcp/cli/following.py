@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.cli.endings import Interrupted
-from ktrdr_mcp.cli.session import runs_here
-from ktrdr_mcp.contract import parse, requests
+from ktrdr_mcp.cli.session import Interrupted, runs_here
 from ktrdr_mcp.errors import TrainingFailed
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
 
 if TYPE_CHECKING:
-    from ktrdr_mcp.contract import Lab
-    from ktrdr_mcp.contract.responses import TrainingStatus
+    from ktrdr_mcp.schemas.responses import TrainingStatus
+    from ktrdr_mcp.schemas.service import ServiceProtocol
+
 
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
 QUEUE_WAIT_S: Final = 2.0  # how old the shown place in the queue may get
@@ -48,7 +49,7 @@ ENDINGS: Final = {"failed": "failed", "cancelled": "was cancelled"}
 
 
 async def ended(
-    lab: Lab,
+    lab: ServiceProtocol,
     task_id: str,
     on_progress: Callable[[TrainingStatus], Awaitable[None]],
     limit_s: float | None = None,
@@ -75,7 +76,7 @@ async def ended(
 
 
 async def completed(
-    lab: Lab, task_id: str, on_progress: Callable[[TrainingStatus], Awaitable[None]]
+    lab: ServiceProtocol, task_id: str, on_progress: Callable[[TrainingStatus], Awaitable[None]]
 ) -> None:
     """Returns once a training is completed.
 
@@ -92,7 +93,7 @@ async def completed(
         raise TrainingEnded(status)
 
 
-async def interrupted(lab: Lab, task_id: str) -> Interrupted:
+async def interrupted(lab: ServiceProtocol, task_id: str) -> Interrupted:
     """What becomes of a training that nobody waits for any more.
 
     Cancelled if it runs in this process, which ends now; else it goes on.

@@ -19,6 +19,7 @@ from ktrdr_mcp.errors import KtrdrError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+
 PIPED_WIDTH_CHARACTERS: Final = 10_000  # a file has no width to fold lines at
 GAP_CHARACTERS: Final = 2
 INTERRUPTED: Final = "interrupted"

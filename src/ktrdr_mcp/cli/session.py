@@ -1,20 +1,151 @@
-"""The laboratory for one command: opened, worked with, closed."""
+"""Runs a command: its service, its exit code, and one sentence instead of a traceback."""
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import click
 
 from ktrdr_mcp.cli import output
+from ktrdr_mcp.errors import (
+    InvalidRequest,
+    KtrdrError,
+    LabUnavailable,
+    TrainingFailed,
+    WorkspaceLocked,
+    shown,
+)
+from ktrdr_mcp.files import storage_errors
 
 if TYPE_CHECKING:
-    from ktrdr_mcp.contract import Lab
     from ktrdr_mcp.paths import Workspace
+    from ktrdr_mcp.schemas.service import ServiceProtocol
+
+
+DONE: Final = 0
+DEFECT: Final = 1
+USAGE: Final = 2
+LOCKED: Final = 3
+REFUSED: Final = 4
+TRAINING_FAILED: Final = 5
+INTERRUPTED: Final = 130
+PIPE_CLOSED: Final = 141
+HELP: Final = """\b
+Exit codes:
+  0    done
+  1    a defect of this program
+  2    wrong usage
+  3    another process owns the workspace and cannot be worked through
+  4    refused: bad input, not found, conflict; doctor: something is wrong
+  5    the training failed or was cancelled
+  130  interrupted
+  141  whoever read the output closed it
+"""
+
+
+class Interrupted(KtrdrError):
+    """The user ended the command."""
+
+    code = output.INTERRUPTED
+
+
+class Defect(KtrdrError):
+    """Something that should not have happened."""
+
+
+def code_of(error: KtrdrError) -> int:
+    """The exit code that an error means."""
+    kinds: tuple[tuple[type[KtrdrError], int], ...] = (
+        (Interrupted, INTERRUPTED),
+        (Defect, DEFECT),
+        (WorkspaceLocked, LOCKED),
+        (LabUnavailable, LOCKED),
+        (TrainingFailed, TRAINING_FAILED),
+    )
+    return next((code for kind, code in kinds if isinstance(error, kind)), REFUSED)
+
+
+def run(command: Callable[[], object], as_json: bool) -> int:
+    """Runs a command and tells how it ended.
+
+    Args:
+        command: returns an exit code, or anything else for 0.
+        as_json: whether errors are told as JSON.
+    Returns:
+        the exit code.
+    """
+    try:
+        return report_error(command, as_json)
+    except BrokenPipeError:
+        discard_output()
+        return PIPE_CLOSED
+
+
+def report_error(command: Callable[[], object], as_json: bool) -> int:
+    """`run`, but for a closed pipe."""
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code if isinstance(code, int) else DONE
+    except BrokenPipeError:
+        raise
+    except click.ClickException as error:
+        return report_misuse(error, as_json)
+    except (click.Abort, KeyboardInterrupt):
+        return report_refusal(Interrupted("The command did not come to its end.", hint=""), as_json)
+    except Exception as error:
+        meant = meaning_of(error)
+        if isinstance(meant, Defect):
+            traceback.print_exc()
+        return report_refusal(meant, as_json)
+
+
+def report_refusal(error: KtrdrError, as_json: bool) -> int:
+    """Tells of an error and returns the exit code that it means."""
+    output.print_error(error, as_json)
+    return code_of(error)
+
+
+def report_misuse(error: click.ClickException, as_json: bool) -> int:
+    """Tells of wrong usage."""
+    if not as_json:
+        error.show()
+        return USAGE
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    command = context.command_path if context else "ktrdr-mcp"
+    hint = f"See `{command} --help`."
+    output.print_error(InvalidRequest(error.format_message(), hint=hint), as_json)
+    return USAGE
+
+
+def meaning_of(error: Exception) -> KtrdrError:
+    """What an exception means to the user."""
+    if isinstance(error, KtrdrError):
+        return error
+    if isinstance(error, OSError):
+        try:
+            with storage_errors("running the command"):
+                raise error
+        except KtrdrError as meant:
+            return meant
+    return Defect(
+        f"This is a defect of ktrdr-mcp: {type(error).__name__}: {shown(str(error), 200)}",
+        hint="Please report it with the lines on the error stream.",
+    )
+
+
+def discard_output() -> None:
+    """Lets the interpreter flush into nothing at its exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
 
 Value = TypeVar("Value")
 
@@ -45,7 +176,10 @@ class WithDefault(click.Group):
 
 
 def with_lab(
-    workspace: Workspace, work: Callable[[Lab], Awaitable[Value]], *, quiet: bool = False
+    workspace: Workspace,
+    work: Callable[[ServiceProtocol], Awaitable[Value]],
+    *,
+    quiet: bool = False,
 ) -> Value:
     """Runs work with the workspace's laboratory, wherever that is.
 
@@ -59,7 +193,7 @@ def with_lab(
         KtrdrError: what the work or the opening raised.
     """
     # Only now: the laboratory's parts take a while to import.
-    from ktrdr_mcp.app import connect
+    from ktrdr_mcp.daemon.connection import connect
 
     alone = in_process()
 
@@ -79,8 +213,8 @@ def starting(quiet: bool) -> Any:
     return console.status("Starting the laboratory") if shown else nullcontext()
 
 
-def runs_here(lab: Lab) -> bool:
+def runs_here(lab: ServiceProtocol) -> bool:
     """Whether the laboratory is this process's own, so that its trainings end with the command."""
     # Importing the module to ask would cost seconds; if it is not imported, no lab is made of it.
-    local = sys.modules.get("ktrdr_mcp.lab.local")
-    return local is not None and isinstance(lab, local.LocalLab)
+    local = sys.modules.get("ktrdr_mcp.service.service")
+    return local is not None and isinstance(lab, local.Service)

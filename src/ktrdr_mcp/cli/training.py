@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
 
-from ktrdr_mcp.cli import endings, output, progress
+from ktrdr_mcp.cli import output, screens, session
 from ktrdr_mcp.cli.session import json_option, with_lab
-from ktrdr_mcp.cli.settings import nested
+from ktrdr_mcp.errors import shown
 
 if TYPE_CHECKING:
-    from ktrdr_mcp.contract import Lab, responses
     from ktrdr_mcp.paths import Workspace
+    from ktrdr_mcp.schemas import responses
+    from ktrdr_mcp.schemas.service import ServiceProtocol
+
+
+def nested(texts: Sequence[str]) -> dict[str, Any]:
+    """The settings that some `--set` options spell.
+
+    Args:
+        texts: each "key=value", where a dotted key leads inside and a value is JSON, or else text.
+    Raises:
+        click.BadParameter: one is no setting, or two contradict each other.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        *parents, last = key.split(".")
+        if not separator or not all((*parents, last)):
+            raise wrong(text, "is no key=value")
+        inside = settings
+        for parent in parents:
+            inside = inside.setdefault(parent, {})
+            if not isinstance(inside, dict):
+                raise wrong(text, f"contradicts another value of {shown(parent)}")
+        if last in inside:
+            raise wrong(text, "is set twice")
+        inside[last] = parsed(value)
+    return settings
+
+
+def parsed(text: str) -> Any:
+    """A value as JSON; what is no JSON is text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def wrong(text: str, what: str) -> click.BadParameter:
+    """The usage error for one `--set`."""
+    return click.BadParameter(
+        f"{shown(text)} {what}; write --set epochs=50 or --set early_stopping.patience=5.",
+        param_hint="--set",
+    )
+
 
 STATUSES: Final = ("pending", "training", "completed", "failed", "cancelled")
 PAGE_ROWS: Final = 20
@@ -65,14 +110,15 @@ def train(
     Ctrl-C ends the waiting; the training goes on in the background. With --in-process, Ctrl-C
     cancels it.
     """
-    from ktrdr_mcp.contract import parse, requests
+    from ktrdr_mcp.schemas import requests
+    from ktrdr_mcp.schemas.parsing import parse
 
     short = () if epochs is None else (f"epochs={epochs}",)
     given = {name: value for name, value in named.items() if value is not None}
     config = nested((*settings, *short))
     request = parse(requests.StartTraining, {**given, "config": config})
 
-    async def work(lab: Lab) -> responses.ModelPerformance:
+    async def work(lab: ServiceProtocol) -> responses.ModelPerformance:
         return await trained(lab, request, as_json)
 
     reply = with_lab(workspace, work, quiet=as_json)
@@ -80,23 +126,24 @@ def train(
         output.print_json(reply)
 
 
-async def trained(lab: Lab, request: Any, as_json: bool) -> responses.ModelPerformance:
+async def trained(lab: ServiceProtocol, request: Any, as_json: bool) -> responses.ModelPerformance:
     """Starts, follows and judges a training, and shows it unless JSON is wanted."""
-    from ktrdr_mcp.cli import following, report
-    from ktrdr_mcp.contract import parse, requests
+    from ktrdr_mcp.cli import following
+    from ktrdr_mcp.schemas import requests
+    from ktrdr_mcp.schemas.parsing import parse
 
     to = output.console()
     reply = await lab.start_training(request)
     if not as_json:
-        report.started(to, reply)
+        screens.started(to, reply)
         to.print()
-    async with progress.shown(output.console(stderr=True), "", as_json) as on_progress:
+    async with screens.shown(output.console(stderr=True), "", as_json) as on_progress:
         await following.completed(lab, reply.task_id, on_progress)
     task = parse(requests.TaskOnly, {"task_id": reply.task_id})
     judged = await lab.get_model_performance(task)
     if not as_json:
-        report.performance(to, judged)
-        report.next_steps(to, reply.task_id)
+        screens.performance(to, judged)
+        screens.next_steps(to, reply.task_id)
     return judged
 
 
@@ -109,7 +156,8 @@ async def trained(lab: Lab, request: Any, as_json: bool) -> responses.ModelPerfo
 @click.pass_obj
 def tasks(workspace: Workspace, /, as_json: bool, offset: int, **given: Any) -> None:
     """List the tasks, newest first."""
-    from ktrdr_mcp.contract import parse, requests
+    from ktrdr_mcp.schemas import requests
+    from ktrdr_mcp.schemas.parsing import parse
 
     request = parse(requests.ListTasks, {**given, "offset": offset})
 
@@ -155,18 +203,18 @@ def status(context: click.Context, task_id: str, wait_s: int, as_json: bool) -> 
 
     With --wait, the exit code is 5 for a training that failed or was cancelled.
     """
-    from ktrdr_mcp.cli import following, report
+    from ktrdr_mcp.cli import following
 
-    async def work(lab: Lab) -> responses.TrainingStatus:
+    async def work(lab: ServiceProtocol) -> responses.TrainingStatus:
         quiet = as_json or not wait_s
         console = output.console(stderr=True)
-        async with progress.shown(console, f"Task {output.printable(task_id)}", quiet) as told:
+        async with screens.shown(console, f"Task {output.printable(task_id)}", quiet) as told:
             return await following.ended(lab, task_id, told, wait_s)
 
     reply = with_lab(context.obj, work, quiet=as_json)
-    output.answer(reply, as_json, report.status)
+    output.answer(reply, as_json, screens.status)
     if wait_s and reply.status in following.ENDINGS:
-        context.exit(endings.TRAINING_FAILED)
+        context.exit(session.TRAINING_FAILED)
 
 
 @click.command()
@@ -175,7 +223,8 @@ def status(context: click.Context, task_id: str, wait_s: int, as_json: bool) -> 
 @click.pass_obj
 def cancel(workspace: Workspace, task_id: str, as_json: bool) -> None:
     """Stop a waiting or running task; a finished one stays as it is."""
-    from ktrdr_mcp.contract import parse, requests
+    from ktrdr_mcp.schemas import requests
+    from ktrdr_mcp.schemas.parsing import parse
 
     def show(to: Console, reply: responses.TaskCancelled) -> None:
         to.print(output.printable(output.in_commands(reply.message)))
@@ -191,9 +240,9 @@ def cancel(workspace: Workspace, task_id: str, as_json: bool) -> None:
 @click.pass_obj
 def performance(workspace: Workspace, task_id: str, as_json: bool) -> None:
     """Show what a completed training is worth."""
-    from ktrdr_mcp.cli import report
-    from ktrdr_mcp.contract import parse, requests
+    from ktrdr_mcp.schemas import requests
+    from ktrdr_mcp.schemas.parsing import parse
 
     request = parse(requests.TaskOnly, {"task_id": task_id})
     reply = with_lab(workspace, lambda lab: lab.get_model_performance(request), quiet=as_json)
-    output.answer(reply, as_json, report.performance)
+    output.answer(reply, as_json, screens.performance)

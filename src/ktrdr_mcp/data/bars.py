@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr_mcp.data.moments import DAY_NS, MINUTE_NS, YEAR_NS, moment_text
+from ktrdr_mcp.data.timestamps import DAY_NS, MINUTE_NS, YEAR_NS, format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES
 
@@ -69,11 +69,11 @@ class Bars:
 
     def moment(self, index: int) -> str:
         """The opening of one bar as ISO 8601 text."""
-        return moment_text(int(self.time[index]))
+        return format_timestamp(int(self.time[index]))
 
     def times(self) -> list[str]:
         """The opening of each bar as ISO 8601 text."""
-        return [moment_text(moment) for moment in self.time.tolist()]
+        return [format_timestamp(moment) for moment in self.time.tolist()]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ktrdr_mcp.data.bars import Bars, fingerprint
-from ktrdr_mcp.data.moments import EARLIEST_NS
-from ktrdr_mcp.data.sources import Source
+from ktrdr_mcp.data.catalog import Source
+from ktrdr_mcp.data.timestamps import EARLIEST_NS
 from ktrdr_mcp.data.validation import ROUNDING
 from ktrdr_mcp.errors import DataNotFound
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from ktrdr_mcp.data.bars import Bars, LoadedBars
 from ktrdr_mcp.data.cache import BarCache, FileState
-from ktrdr_mcp.data.names import NotRead
+from ktrdr_mcp.data.files import NotRead
 from ktrdr_mcp.data.tables import read_csv
 from ktrdr_mcp.data.validation import checked_bars
 from ktrdr_mcp.errors import DataNotFound, StorageError

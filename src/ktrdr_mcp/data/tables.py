@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import COLUMNS, PRICES, Floats, Integers
-from ktrdr_mcp.data.moments import EARLIEST_NS, LATEST_NS
+from ktrdr_mcp.data.timestamps import EARLIEST_NS, LATEST_NS
 from ktrdr_mcp.errors import DataInvalid, shown
 
 NO_TIME: Final = -(2**63)  # numpy's "not a time"

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import COLUMNS, PRICES, Bars, Integers
-from ktrdr_mcp.data.moments import moment_text
 from ktrdr_mcp.data.tables import NO_TIME, BarTable
+from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import DataInvalid
 
 PLACES_SHOWN: Final = 3
@@ -131,7 +131,7 @@ def defect(table: BarTable, kind: str, mask: Mask) -> Defect:
 def place(table: BarTable, row: int) -> str:
     """Where a bar stands in the file, and its time if that is readable."""
     moment = int(table.time[row])
-    when = "" if moment == NO_TIME else f" ({moment_text(moment)})"
+    when = "" if moment == NO_TIME else f" ({format_timestamp(moment)})"
     return f"{table.place_word} {table.first_place + row}{when}"
 
 

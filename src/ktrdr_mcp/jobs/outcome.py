@@ -9,11 +9,11 @@ from typing import Any, Final, TypeAlias
 
 from ktrdr_mcp.context import Cancelled
 from ktrdr_mcp.errors import KtrdrError, OutOfMemory, RunnerFailed, StorageError
-from ktrdr_mcp.jobs.executor import Ended
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import Status
+from ktrdr_mcp.jobs.threads import Ended
 from ktrdr_mcp.limits import MAX_ERROR_CHARACTERS
-from ktrdr_mcp.store.clock import utc_now_text
+from ktrdr_mcp.store.db import utc_now_text
 from ktrdr_mcp.store.task_row import json_text
 
 Columns: TypeAlias = dict[str, str | int | float | None]

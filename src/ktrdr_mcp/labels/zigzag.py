@@ -7,17 +7,8 @@ from typing import Final
 import numpy as np
 
 from ktrdr_mcp.data.bars import Bars, Floats, Integers
-from ktrdr_mcp.labels.first_touch import first_at_or_above, first_at_or_below
-from ktrdr_mcp.labels.registry import (
-    BUY,
-    HOLD,
-    SELL,
-    Labels,
-    Parameter,
-    labeler,
-    undefined,
-)
-from ktrdr_mcp.labels.triple_barrier import first_of
+from ktrdr_mcp.labels.registry import BUY, HOLD, SELL, Labels, Parameter, labeler, undefined
+from ktrdr_mcp.labels.triple_barrier import first_at_or_above, first_at_or_below, first_of
 
 THRESHOLD: Final = Parameter(
     "threshold", 0.03, 0, 1, "of the price", exclude_minimum=True, exclude_maximum=True

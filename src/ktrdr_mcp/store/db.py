@@ -1,23 +1,63 @@
-"""The workspace's database: one connection that writes, one that can only read."""
+"""The workspace's database: one connection that writes, one that only reads."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import aiosqlite
 
 from ktrdr_mcp.errors import DatabaseError, StorageError
-from ktrdr_mcp.store import marker
+from ktrdr_mcp.store import inspection
 from ktrdr_mcp.store.migrate import CONNECTION_PRAGMAS, prepare, read_migrations
 from ktrdr_mcp.store.sqlite_errors import sqlite_errors
-from ktrdr_mcp.store.uninterrupted import uninterrupted
+
+
+def utc_now_text() -> str:
+    """The time now as replies show it: ISO 8601, UTC, whole seconds, with Z."""
+    return days_ago_text(0)
+
+
+def days_ago_text(days: int) -> str:
+    """The time so many days ago, in the same form; texts of this form are in the order of time."""
+    return (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Value = TypeVar("Value")
+
+
+async def uninterrupted(work: Coroutine[Any, Any, Value]) -> Value:
+    """Waits for short work to end even if the caller is cancelled meanwhile.
+
+    Args:
+        work: a coroutine that ends soon by itself, such as a commit.
+    Returns:
+        what the work returned.
+    Raises:
+        CancelledError: the caller was cancelled; the work has ended nevertheless, or failed, which
+            is the error's cause. A caller that tries again would else never hear that it must end.
+        BaseException: the work's own failure.
+    """
+    task = asyncio.ensure_future(work)
+    interruption: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            interruption = error
+        except BaseException:
+            break  # the work's own failure, raised again below
+    if interruption is None or task.cancelled():
+        return task.result()
+    raise interruption from task.exception()
+
 
 SqlValue = str | int | float | None
 Parameters = Sequence[SqlValue] | Mapping[str, SqlValue]
@@ -96,7 +136,7 @@ class Database:
     async def _mark(self, running: bool) -> None:
         """Says beside the file whose it is, and whether it is in use."""
         identity = str((await self.read(IDENTITY))[0][0])
-        await asyncio.to_thread(marker.write, self._path, marker.Marker(identity, running))
+        await asyncio.to_thread(inspection.write, self._path, inspection.Marker(identity, running))
 
     async def __aenter__(self) -> Self:
         """The database itself."""
@@ -159,7 +199,7 @@ class Database:
                 await self._mark(running=False)
             except StorageError as error:
                 # It would go on saying that there is a log, which closing is about to remove.
-                marker.remove(self._path)
+                inspection.remove(self._path)
                 log.warning("the workspace's marker was not written: %s", error.message)
             self._closed = True
         with sqlite_errors("closing the database"):
@@ -168,7 +208,7 @@ class Database:
             finally:
                 await self._writer.close()
         # What refused both may be over by now; with the log gone, nobody else can tell.
-        await asyncio.to_thread(marker.say_closed, self._path)
+        await asyncio.to_thread(inspection.say_closed, self._path)
 
     def _check_open(self) -> None:
         """Raises DatabaseError after close."""

@@ -13,12 +13,37 @@ from pathlib import Path
 from typing import Final
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.durable import make_folder, storage_errors
 from ktrdr_mcp.errors import DatabaseError, StorageError
-from ktrdr_mcp.store import marker
-from ktrdr_mcp.store.copying import copy_whole
+from ktrdr_mcp.files import STAGING_PREFIX, make_folder, storage_errors, sync_directory
+from ktrdr_mcp.store import inspection
 from ktrdr_mcp.store.inspection import BACKUP_INFIX, IDENTITY_VERSION, inspect
 from ktrdr_mcp.store.sqlite_errors import sqlite_errors
+
+
+def copy_whole(connection: sqlite3.Connection, final: Path, doing: str) -> None:
+    """Copies what a connection sees; a file that has the name is replaced.
+
+    The copy keeps no log, which says that it needs none: it may be put in the place of a database
+    whose process died.
+
+    Args:
+        connection: to the database.
+        final: the copy's name.
+        doing: what this is part of, for the error.
+    Raises:
+        StorageError: the copy cannot be written.
+    """
+    staged = final.with_name(f"{STAGING_PREFIX}{final.name}")
+    with storage_errors(doing):
+        staged.unlink(missing_ok=True)
+        os.close(os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        # SQLite syncs the copy when the backup's transaction ends.
+        with closing(sqlite3.connect(staged)) as copy:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        staged.replace(final)
+        sync_directory(final.parent)
+
 
 BUSY_TIMEOUT_MS: Final = 5_000
 # The position, from 1, is the version it leads to.
@@ -51,11 +76,11 @@ def prepare(path: Path, migrations: Sequence[str]) -> None:
         StorageError: it cannot be read or written.
     """
     with storage_errors("opening the database"):
-        known = marker.read(path)
+        known = inspection.read(path)
         inspect(path, known, len(migrations))
     if known is not None and known.running:
         # From here on the log may go into the file and be gone, at whatever moment this ends.
-        marker.write(path, replace(known, running=False))
+        inspection.write(path, replace(known, running=False))
     with storage_errors("opening the database"):
         make_folder(path.parent, 0o700)
         # SQLite gives its journal files the mode of the database file.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from ktrdr_mcp.store.db import Database
-from ktrdr_mcp.store.ledger import Ledger
-from ktrdr_mcp.store.registry import ModelRegistry
+from ktrdr_mcp.store.models import ModelRegistry
 from ktrdr_mcp.store.tasks import TaskStore
+from ktrdr_mcp.store.trials import TrialLog
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Stores:
 
     tasks: TaskStore
     registry: ModelRegistry
-    ledger: Ledger
+    ledger: TrialLog
 
     @classmethod
     def of(cls, database: Database) -> Self:
         """The stores of an open database."""
-        return cls(TaskStore(database), ModelRegistry(database), Ledger(database))
+        return cls(TaskStore(database), ModelRegistry(database), TrialLog(database))

@@ -3,24 +3,186 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Final, NamedTuple
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.errors import CrashLoop, QueueFull, TaskNotFound, did_you_mean, shown
-from ktrdr_mcp.store import task_statements as sql
-from ktrdr_mcp.store.clock import utc_now_text
-from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.repetition import (
-    SAME_FOLDER,
-    SAME_NAME,
-    WITH_KEY,
-    RequestNames,
-    require_own_folder,
-    same_request,
-)
+from ktrdr_mcp.errors import CrashLoop, QueueFull, TaskConflict, TaskNotFound, did_you_mean, shown
+from ktrdr_mcp.store.db import Database, SqlValue, rows_of, utc_now_text
 from ktrdr_mcp.store.task_row import Fence, NewTask, TaskPage, TaskRow
+
+REBUILT_HASH: Final = "rebuilt"  # of a request whose body is not known any more
+WITH_KEY: Final = "SELECT 1 FROM training_tasks WHERE idempotency_key = ?"
+SAME_NAME: Final = """
+SELECT * FROM training_tasks
+WHERE task_id = :task_id OR idempotency_key = :idempotency_key
+ORDER BY task_id = :task_id DESC"""
+# An id is ASCII, so whatever its cases, it sorts between its upper and its lower case: the range
+# lets the index of the ids answer, which alone cannot compare without case.
+SAME_FOLDER: Final = """
+SELECT task_id FROM training_tasks
+WHERE task_id BETWEEN upper(:task_id) AND lower(:task_id) AND task_id = :task_id COLLATE NOCASE
+LIMIT 1"""
+
+
+class RequestNames(NamedTuple):
+    """What a request may be recognised by."""
+
+    task_id: str | None
+    idempotency_key: str | None
+
+    def parameters(self) -> dict[str, SqlValue]:
+        """The values of a statement."""
+        return self._asdict()
+
+
+def same_request(
+    rows: Sequence[sqlite3.Row], names: RequestNames, hashes: Collection[str]
+) -> TaskRow | None:
+    """The task that this request made before.
+
+    Args:
+        rows: the tasks of the request's names.
+        names: those of the request.
+        hashes: each that the request's body may have been stored under.
+    Raises:
+        TaskConflict: another request made it.
+    """
+    found = [TaskRow.from_row(row) for row in rows]
+    for row in found:
+        by_id = row.task_id == names.task_id
+        same = row.request_hash in {*hashes, REBUILT_HASH}
+        if not same or (not by_id and row is not found[0]):
+            name = "task_id" if by_id else "idempotency_key"
+            raise TaskConflict(
+                f"The {name} {shown(getattr(names, name))} belongs to another request, "
+                f"that of task {row.task_id}.",
+                hint=f"Use another {name}, or read task {row.task_id} with get_training_status.",
+                field=name,
+            )
+    return found[0] if found else None
+
+
+def require_own_folder(rows: Sequence[sqlite3.Row], task_id: str) -> None:
+    """Refuses an id that some file systems take for another's, whose result it would replace.
+
+    On every system alike, since a workspace may be moved to one of those.
+
+    Args:
+        rows: what SAME_FOLDER found; the id itself belongs to no task.
+        task_id: the id of a task that is about to be stored.
+    Raises:
+        TaskConflict: a task has this id in other cases.
+    """
+    if rows:
+        other = rows[0]["task_id"]
+        raise TaskConflict(
+            f"The task_id {shown(task_id)} is that of task {other} but for upper and lower case, "
+            "which not every file system tells apart.",
+            hint=f"Use another task_id, or read task {other} with get_training_status.",
+            field="task_id",
+        )
+
+
+CHANGEABLE: Final = frozenset(
+    {
+        "progress", "completed_at", "error_message", "error_code", "error_hint", "error_stage",
+        "model_path", "current_epoch", "result", "data_fingerprint", "label_hash",
+        "test_start", "test_end", "scores", "resumed_from", "crashes",
+    }
+)  # fmt: skip
+
+INSERT: Final = """
+INSERT INTO training_tasks (
+    task_id, symbol, timeframe, strategy, config, spec, spec_version, request_hash,
+    idempotency_key, similarity_hash, group_id, executor, total_epochs, test_start, test_end,
+    created_at)
+VALUES (
+    :task_id, :symbol, :timeframe, :strategy, :config, :spec, :spec_version, :request_hash,
+    :idempotency_key, :similarity_hash, :group_id, :executor, :total_epochs, :test_start,
+    :test_end, :created_at)
+RETURNING *"""
+GET: Final = "SELECT * FROM training_tasks WHERE task_id = ?"
+COUNT_PENDING: Final = "SELECT count(*) FROM training_tasks WHERE status = 'pending'"
+CLAIM: Final = """
+UPDATE training_tasks
+SET status = 'training', attempt = attempt + 1, generation = :generation,
+    started_at = coalesce(started_at, :now)
+WHERE seq = (SELECT seq FROM training_tasks WHERE status = 'pending' ORDER BY seq LIMIT 1)
+RETURNING *"""
+CANCEL_PENDING: Final = """
+UPDATE training_tasks SET status = 'cancelled', cancel_requested = 1, completed_at = ?
+WHERE task_id = ? AND status = 'pending'"""
+CANCEL_TRAINING: Final = """
+UPDATE training_tasks SET cancel_requested = 1 WHERE task_id = ? AND status = 'training'"""
+RELEASE: Final = """
+UPDATE training_tasks
+SET status = CASE cancel_requested WHEN 1 THEN 'cancelled' ELSE 'pending' END,
+    completed_at = CASE cancel_requested WHEN 1 THEN :now END,
+    crashes = CASE WHEN :current_epoch > current_epoch THEN 0 ELSE crashes END,
+    progress = :progress, current_epoch = :current_epoch, resumed_from = :resumed_from
+WHERE status = 'training' AND task_id = :task_id AND attempt = :attempt AND generation = :generation
+RETURNING status"""
+# A run that did not end in time for a drain has this generation, and is no crash.
+ABANDON: Final = """
+UPDATE training_tasks SET generation = 'abandoned'
+WHERE status = 'training' AND task_id = ? AND attempt = ? AND generation = ?"""
+# Only crashes in a row without progress are a loop: jobs.crashes forgets them at an attempt that
+# begins further on than the one before it.
+COUNT_CRASHES: Final = """
+UPDATE training_tasks SET crashes = crashes + (generation <> 'abandoned')
+WHERE status = 'training' AND generation <> :generation"""
+FAIL_CRASH_LOOPS: Final = """
+UPDATE training_tasks
+SET status = 'failed', completed_at = :now, error_code = :code, error_message = :message,
+    error_hint = :hint, error_stage = 'training'
+WHERE status = 'training' AND generation <> :generation AND cancel_requested = 0
+    AND crashes >= :most
+RETURNING *"""
+LEFT_RUNNING: Final = """
+SELECT * FROM training_tasks WHERE status = 'training' AND generation <> ? ORDER BY seq"""
+REQUEUE: Final = """
+UPDATE training_tasks
+SET status = CASE cancel_requested WHEN 1 THEN 'cancelled' ELSE 'pending' END,
+    completed_at = CASE cancel_requested WHEN 1 THEN :now END
+WHERE status = 'training' AND generation <> :generation
+RETURNING *"""
+PAGE: Final = """
+SELECT * FROM training_tasks
+WHERE (:status IS NULL OR status = :status) AND (:symbol IS NULL OR symbol = :symbol)
+ORDER BY seq DESC LIMIT :limit OFFSET :offset"""
+COUNTS: Final = "SELECT status, count(*) FROM training_tasks GROUP BY status"
+AHEAD: Final = """
+SELECT (SELECT count(*) FROM training_tasks AS other
+        WHERE other.status = 'pending' AND other.seq < own.seq)
+FROM training_tasks AS own WHERE task_id = ? AND status = 'pending'"""
+SIMILAR: Final = """
+SELECT task_id FROM training_tasks WHERE similarity_hash = ? AND task_id <> ?
+ORDER BY seq DESC LIMIT ?"""
+WITH_PREFIX: Final = """
+SELECT task_id FROM training_tasks WHERE substr(task_id, 1, length(:prefix)) = :prefix
+ORDER BY seq DESC LIMIT :limit"""
+
+
+def status_change(to: str, changes: Mapping[str, SqlValue]) -> tuple[str, list[SqlValue]]:
+    """The statement that gives one task a status and other columns with it.
+
+    Args:
+        to: the status.
+        changes: new values of other columns.
+    Returns:
+        the statement, to which conditions may be added, and its values up to the task's id.
+    Raises:
+        ValueError: a column may not be changed so.
+    """
+    if unknown := changes.keys() - CHANGEABLE:
+        raise ValueError(f"columns that a transition may not change: {sorted(unknown)}")
+    assignments = ", ".join(["status = ?", *(f"{name} = ?" for name in changes)])
+    # Only names from the list above are put together here.
+    statement = f"UPDATE training_tasks SET {assignments} WHERE task_id = ?"  # noqa: S608
+    return statement, [to, *changes.values()]
+
 
 NEWEST_SHOWN: Final = 5
 
@@ -55,14 +217,14 @@ class TaskStore:
                 return known, False
             rows = await rows_of(connection, SAME_FOLDER, {"task_id": new.task_id})
             require_own_folder(rows, new.task_id)
-            pending = (await rows_of(connection, sql.COUNT_PENDING))[0][0]
+            pending = (await rows_of(connection, COUNT_PENDING))[0][0]
             if pending >= max_pending:
                 raise QueueFull(
                     f"{pending} tasks are waiting, and no more than {max_pending} may.",
                     hint="Wait until some have run, or cancel some, then start this one again.",
                 )
             rows = await rows_of(
-                connection, sql.INSERT, {**new.parameters(), "created_at": utc_now_text()}
+                connection, INSERT, {**new.parameters(), "created_at": utc_now_text()}
             )
         return TaskRow.from_row(rows[0]), True
 
@@ -73,12 +235,12 @@ class TaskStore:
             new: the task; it loses an idempotency key that another task has.
             changes: the columns that a completed run sets.
         """
-        statement, values = sql.status_change("completed", changes)
+        statement, values = status_change("completed", changes)
         async with self._database.transaction() as connection:
             created = {**new.parameters(), "created_at": utc_now_text()}
             if await rows_of(connection, WITH_KEY, (new.idempotency_key,)):
                 created["idempotency_key"] = None
-            await rows_of(connection, sql.INSERT, created)
+            await rows_of(connection, INSERT, created)
             await rows_of(connection, statement, [*values, new.task_id])
 
     async def repeated(
@@ -99,7 +261,7 @@ class TaskStore:
 
     async def get(self, task_id: str) -> TaskRow:
         """One task. Raises TaskNotFound, whose hint names the newest ids."""
-        rows = await self._database.read(sql.GET, (task_id,))
+        rows = await self._database.read(GET, (task_id,))
         if not rows:
             raise await self._not_found(task_id)
         return TaskRow.from_row(rows[0])
@@ -114,7 +276,7 @@ class TaskStore:
         """
         values = {"generation": generation, "now": utc_now_text()}
         async with self._database.transaction() as connection:
-            rows = await rows_of(connection, sql.CLAIM, values)
+            rows = await rows_of(connection, CLAIM, values)
         return TaskRow.from_row(rows[0]) if rows else None
 
     async def move(
@@ -138,7 +300,7 @@ class TaskStore:
         Raises:
             ValueError: a value does not fit its column.
         """
-        statement, values = sql.status_change(to, changes or {})
+        statement, values = status_change(to, changes or {})
         places = ", ".join("?" for _ in allowed_from)
         statement += f" AND status IN ({places})"
         values += [task_id, *allowed_from]
@@ -166,13 +328,13 @@ class TaskStore:
         values: dict[str, SqlValue] = {**changes, **asdict(fence)}
         values |= {"task_id": task_id, "now": utc_now_text()}
         async with self._database.transaction() as connection:
-            rows = await rows_of(connection, sql.RELEASE, values)
+            rows = await rows_of(connection, RELEASE, values)
         return str(rows[0][0]) if rows else None
 
     async def abandon(self, task_id: str, fence: Fence) -> None:
         """Takes a task from a run that did not end in time, so that this counts as no crash."""
         async with self._database.transaction() as connection:
-            await rows_of(connection, sql.ABANDON, (task_id, fence.attempt, fence.generation))
+            await rows_of(connection, ABANDON, (task_id, fence.attempt, fence.generation))
 
     async def requeue_running(
         self, generation: str, most_crashes: int = limits.MAX_CRASHES
@@ -191,14 +353,14 @@ class TaskStore:
         of_error: dict[str, SqlValue] = {"code": error.code, "message": error.message}
         of_error |= {"hint": error.hint, "most": most_crashes}
         async with self._database.transaction() as connection:
-            await rows_of(connection, sql.COUNT_CRASHES, {"generation": generation})
-            failed = await rows_of(connection, sql.FAIL_CRASH_LOOPS, values | of_error)
-            released = await rows_of(connection, sql.REQUEUE, values)
+            await rows_of(connection, COUNT_CRASHES, {"generation": generation})
+            failed = await rows_of(connection, FAIL_CRASH_LOOPS, values | of_error)
+            released = await rows_of(connection, REQUEUE, values)
         return [TaskRow.from_row(row) for row in (*failed, *released)]
 
     async def left_running(self, generation: str) -> list[TaskRow]:
         """The tasks that processes of other generations left running."""
-        rows = await self._database.read(sql.LEFT_RUNNING, (generation,))
+        rows = await self._database.read(LEFT_RUNNING, (generation,))
         return [TaskRow.from_row(row) for row in rows]
 
     async def request_cancel(self, task_id: str) -> TaskRow:
@@ -212,9 +374,9 @@ class TaskStore:
             TaskNotFound: there is none with this id.
         """
         async with self._database.transaction() as connection:
-            await rows_of(connection, sql.CANCEL_PENDING, (utc_now_text(), task_id))
-            await rows_of(connection, sql.CANCEL_TRAINING, (task_id,))
-            rows = await rows_of(connection, sql.GET, (task_id,))
+            await rows_of(connection, CANCEL_PENDING, (utc_now_text(), task_id))
+            await rows_of(connection, CANCEL_TRAINING, (task_id,))
+            rows = await rows_of(connection, GET, (task_id,))
         if not rows:
             raise await self._not_found(task_id)
         return TaskRow.from_row(rows[0])
@@ -232,26 +394,26 @@ class TaskStore:
         """
         values: dict[str, SqlValue] = {"status": status, "symbol": symbol}
         values |= {"limit": limit + 1, "offset": offset}
-        rows = await self._database.read(sql.PAGE, values)
+        rows = await self._database.read(PAGE, values)
         return TaskPage([TaskRow.from_row(row) for row in rows[:limit]], len(rows) > limit)
 
     async def counts(self) -> dict[str, int]:
         """How many tasks have each status; statuses without tasks are left out."""
-        return {row[0]: row[1] for row in await self._database.read(sql.COUNTS)}
+        return {row[0]: row[1] for row in await self._database.read(COUNTS)}
 
     async def queue_position(self, task_id: str) -> int | None:
         """How many waiting tasks come before this one; None if it does not wait."""
-        rows = await self._database.read(sql.AHEAD, (task_id,))
+        rows = await self._database.read(AHEAD, (task_id,))
         return int(rows[0][0]) if rows else None
 
     async def similar(self, similarity_hash: str, excluding: str, limit: int = 3) -> list[str]:
         """Ids of the newest other tasks with this similarity hash."""
-        rows = await self._database.read(sql.SIMILAR, (similarity_hash, excluding, limit))
+        rows = await self._database.read(SIMILAR, (similarity_hash, excluding, limit))
         return [row[0] for row in rows]
 
     async def ids_with_prefix(self, prefix: str, limit: int) -> list[str]:
         """Ids that begin with the prefix, newest first."""
-        rows = await self._database.read(sql.WITH_PREFIX, {"prefix": prefix, "limit": limit})
+        rows = await self._database.read(WITH_PREFIX, {"prefix": prefix, "limit": limit})
         return [row[0] for row in rows]
 
     async def _not_found(self, task_id: str) -> TaskNotFound:

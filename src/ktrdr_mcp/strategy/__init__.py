@@ -1,5 +1,6 @@
 """The strategy file: indicators, fuzzy sets and the settings of a training."""
 
+from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
 from ktrdr_mcp.strategy.form import (
     FeatureSettings,
     FuzzyInput,
@@ -7,7 +8,6 @@ from ktrdr_mcp.strategy.form import (
     IndicatorSpec,
     Strategy,
 )
-from ktrdr_mcp.strategy.library import DEFAULT_STRATEGY, StrategyLibrary
 from ktrdr_mcp.strategy.parsing import parse_strategy
 
 __all__ = [
@@ -17,6 +17,6 @@ __all__ = [
     "FuzzySetSpec",
     "IndicatorSpec",
     "Strategy",
-    "StrategyLibrary",
+    "StrategyCatalog",
     "parse_strategy",
 ]

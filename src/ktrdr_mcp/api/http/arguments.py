@@ -1,0 +1,146 @@
+"""Parses an HTTP request's path, query and JSON body into raw arguments for the contract."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NoReturn
+
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from ktrdr_mcp.errors import InvalidRequest, LimitExceeded, shown
+
+MAX_DEPTH: Final = 32
+# A string without an end matches too, and nothing is tried twice: the time grows with the length.
+STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+
+
+def decode(body: bytes) -> Any:
+    """The value that a body says.
+
+    Args:
+        body: the whole body; empty means an object without fields.
+    Raises:
+        InvalidRequest: it is not UTF-8 or not JSON, or a key is there twice.
+        LimitExceeded: it is nested too deeply.
+    """
+    if not body.strip():
+        return {}
+    refuse_depth(body)
+    try:
+        return json.loads(
+            body.decode("utf-8"), object_pairs_hook=without_repetition, parse_constant=refuse
+        )
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"The body is not UTF-8 at byte {error.start}.", hint="Send JSON in UTF-8."
+        ) from None
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
+            hint="Send one JSON object.",
+        ) from None
+    except ValueError:  # Python refuses to read integers of thousands of digits
+        raise InvalidRequest(
+            "The body has a number of thousands of digits.", hint="Send a shorter number."
+        ) from None
+
+
+def refuse_depth(body: bytes) -> None:
+    """Refuses what no request needs and what would exhaust the stack. Raises LimitExceeded."""
+    depth = 0
+    for match in STRING_OR_BRACKET.finditer(body):
+        if (mark := match[0]) in b"[{":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise LimitExceeded(
+                f"The body is nested more than {MAX_DEPTH} levels deep.",
+                hint="Send the fields of the request; none is nested that deep.",
+            )
+
+
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, if no key is there twice. Raises InvalidRequest."""
+    fields: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in fields:
+            raise InvalidRequest(
+                f"The key {shown(key)} is there twice.", hint="Send each key once."
+            )
+        fields[key] = value
+    return fields
+
+
+def refuse(literal: str) -> NoReturn:
+    """NaN and infinities are Python's, not JSON's. Raises InvalidRequest."""
+    raise InvalidRequest(f"{literal} is not JSON.", hint="Send a finite number, or null.")
+
+
+INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
+NUMBER: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?")
+
+
+async def raw_arguments(request: Request, model: type[BaseModel]) -> object:
+    """Everything that a request says, as one mapping.
+
+    A GET takes its arguments from path and query, a POST from path and body.
+
+    Args:
+        request: the request; the guard has bounded its body.
+        model: the request's model, which says how the text of a query is to be read.
+    Raises:
+        InvalidRequest: the body is not JSON, or something is said twice.
+    """
+    path: dict[str, Any] = dict(request.path_params)
+    if request.method == "GET":
+        return joined(path, from_query(model, request.query_params.multi_items()))
+    if request.query_params:
+        raise InvalidRequest(
+            f"The query parameter {shown(next(iter(request.query_params)))} has no effect here.",
+            hint="Send the fields of the request in a JSON body.",
+        )
+    body = decode(await request.body())
+    return joined(path, body) if isinstance(body, Mapping) else body
+
+
+def joined(path: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings as one, if they do not contradict each other. Raises InvalidRequest."""
+    for name, value in path.items():
+        if name in rest and rest[name] != value:
+            raise InvalidRequest(
+                f"{name} is {shown(rest[name])}, but the path says {shown(value)}.",
+                hint=f"Say {name} in the path alone.",
+                field=name,
+            )
+    return {**rest, **path}
+
+
+def from_query(model: type[BaseModel], items: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """A query's arguments; where the model wants a number, its text is read as one.
+
+    Args:
+        model: the request's model.
+        items: names and texts, decoded.
+    Raises:
+        InvalidRequest: a name is there twice.
+    """
+    arguments: dict[str, Any] = {}
+    for name, text in items:
+        if name in arguments:
+            raise InvalidRequest(f"{shown(name)} is there twice.", hint=f"Send {shown(name)} once.")
+        field = model.model_fields.get(name)
+        arguments[name] = as_typed(text, field.annotation if field else None)
+    return arguments
+
+
+def as_typed(text: str, annotation: object) -> str | int | float:
+    """The number that a text says, if one is wanted; else the text, for the contract to judge."""
+    if annotation is int and INTEGER.fullmatch(text):
+        return int(text)
+    if annotation is float and NUMBER.fullmatch(text):
+        return float(text)
+    return text

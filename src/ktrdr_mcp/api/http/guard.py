@@ -1,0 +1,240 @@
+"""The one door of the HTTP face: no request passes it unchecked, whatever its route or method."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ktrdr_mcp import limits
+from ktrdr_mcp.api.http.replies import error_response
+from ktrdr_mcp.errors import (
+    BodyTooLarge,
+    Draining,
+    HostRefused,
+    InvalidRequest,
+    KtrdrError,
+    NotJson,
+    OriginRefused,
+    Unauthorized,
+    shown,
+)
+from ktrdr_mcp.schemas import service
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+AUTHORITY: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
+ORIGIN: Final = re.compile(r"https?://(?P<authority>[^/@?#]+)")
+LENGTH: Final = re.compile(r"[0-9]{1,20}")
+JSON_TYPE: Final = "application/json"
+INSTANCE: Final = service.INSTANCE.lower().encode()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who may come in.
+
+    Attributes:
+        token: the bearer token, or None if everyone who reaches the port may.
+        hosts: further host names, with or without a port; loopback names always pass.
+        origins: further origins of web pages; loopback origins always pass.
+        instance: which laboratory this is, for clients that say which one they mean.
+    """
+
+    token: str | None = None
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    instance: str | None = None
+
+
+def make_rules(token: str | None, hosts: Iterable[str], origins: Iterable[str]) -> Rules:
+    """Rules from what a user typed.
+
+    Raises:
+        InvalidRequest: a host or an origin can never match.
+    """
+    names = frozenset(host.lower() for host in hosts)
+    pages = frozenset(origin.lower().rstrip("/") for origin in origins)
+    for name in names:
+        if not AUTHORITY.fullmatch(name):
+            raise InvalidRequest(
+                f"{shown(name)} is not a host.", hint="Send a name, or a name and a port: lab:8000."
+            )
+    for page in pages:
+        if not ORIGIN.fullmatch(page):
+            raise InvalidRequest(
+                f"{shown(page)} is not an origin.", hint="Send a scheme and a host: https://lab."
+            )
+    return Rules(token, names, pages)
+
+
+class Guard:
+    """Checks host, origin, token, type and size before anything else sees a request.
+
+    Args:
+        app: what it guards.
+        rules: who may come in.
+    """
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self.app = app
+        self.rules = rules
+        self.closed = False  # nobody comes in any more
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})
+        try:
+            self.check(scope)
+            first = await whole_body(scope, receive)
+        except KtrdrError as refusal:
+            return await error_response(refusal)(scope, receive, send)
+        if first is None:
+            return None
+        return await self.app(scope, replaying(first, receive), send)
+
+    def check(self, scope: Scope) -> None:
+        """Checks the head of a request. Raises KtrdrError."""
+        host = check_host(header_values(scope, b"host"), self.rules.hosts)
+        check_origin(header_values(scope, b"origin"), host, self.rules.origins)
+        check_token(header_values(scope, b"authorization"), self.rules.token)
+        check_instance(header_values(scope, INSTANCE), self.rules.instance)
+        if self.closed:
+            raise Draining(
+                "The laboratory is shutting down.", hint="Start it again, then repeat the request."
+            )
+
+
+def header_values(scope: Scope, name: bytes) -> list[str]:
+    """Every value of a header, as it stands in the request."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def check_host(values: list[str], allowed: frozenset[str]) -> str:
+    """The authority that the request is addressed to, if it is ours. Raises HostRefused."""
+    host = values[0].lower() if len(values) == 1 else ""
+    match = AUTHORITY.fullmatch(host)
+    if match and (match["name"] in LOOPBACK or match["name"] in allowed or host in allowed):
+        return host
+    said = shown(values[0]) if len(values) == 1 else "no single host"
+    raise HostRefused(
+        f"The request is addressed to {said}, which is not a name of this server.",
+        hint="Use localhost, or start the server with --allow-host NAME.",
+    )
+
+
+def check_origin(values: list[str], host: str, allowed: frozenset[str]) -> None:
+    """Lets pages of this machine, of this server and of allowed origins in. Raises OriginRefused.
+
+    Args:
+        values: the Origin headers; programs that are not browsers send none.
+        host: the authority of this server, checked before.
+        allowed: further origins.
+    """
+    if not values:
+        return
+    origin = values[0].lower() if len(values) == 1 else ""
+    page = ORIGIN.fullmatch(origin)
+    authority = AUTHORITY.fullmatch(page["authority"]) if page else None
+    if authority and (
+        authority["name"] in LOOPBACK or authority.group() == host or origin in allowed
+    ):
+        return
+    raise OriginRefused(
+        f"Pages of {shown(values[0])} may not use this server.",
+        hint="Where a reverse proxy or an extension that you trust passes such requests on, start "
+        "the server with --allow-origin ORIGIN; in browsers, no page of another origin can read "
+        "replies.",
+    )
+
+
+def check_token(values: list[str], token: str | None) -> None:
+    """Compares the bearer token in constant time. Raises Unauthorized."""
+    if token is None:
+        return
+    scheme, _, given = (values[0] if len(values) == 1 else "").partition(" ")
+    known = hmac.compare_digest(given.strip().encode("latin-1"), token.encode("utf-8"))
+    if scheme.lower() != "bearer" or not known:
+        raise Unauthorized(
+            "The bearer token is missing or wrong.",
+            hint="Send the header 'Authorization: Bearer TOKEN' with the server's token.",
+        )
+
+
+def check_instance(values: list[str], instance: str | None) -> None:
+    """Refuses what is meant for another laboratory, whose port this one has. Raises Unauthorized.
+
+    Args:
+        values: which one is meant; clients other than our own do not say it.
+        instance: which one this is.
+    """
+    if values and values != [instance]:
+        raise Unauthorized(
+            "The request is meant for another laboratory than the one that answers here.",
+            hint="Read the address of yours again, in .ktrdr/lab.json of its workspace.",
+        )
+
+
+async def whole_body(scope: Scope, receive: Receive) -> Message | None:
+    """The request's body in one message; None if the client left before its end.
+
+    Args:
+        scope: the request's head.
+        receive: gives the parts of the body.
+    Raises:
+        BodyTooLarge: it declares or has more bytes than allowed.
+        NotJson: it has bytes and is not declared as JSON.
+    """
+    for declared in header_values(scope, b"content-length"):
+        if LENGTH.fullmatch(declared) and int(declared) > limits.MAX_BODY_BYTES:
+            raise too_large()
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > limits.MAX_BODY_BYTES:
+            raise too_large()
+        if body:
+            check_type(scope)
+        if not message.get("more_body", False):
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+
+def too_large() -> KtrdrError:
+    """The refusal of a large body."""
+    return BodyTooLarge(
+        f"The body has more than {limits.MAX_BODY_BYTES:,} bytes.",
+        hint="Send only the fields of the request.",
+    )
+
+
+def check_type(scope: Scope) -> None:
+    """Refuses what a web page's form could send. Raises NotJson."""
+    types = [value.partition(";")[0] for value in header_values(scope, b"content-type")]
+    encodings = header_values(scope, b"content-encoding")
+    if [kind.strip().lower() for kind in types] != [JSON_TYPE] or encodings not in (
+        [],
+        ["identity"],
+    ):
+        raise NotJson(
+            "The body is not declared as plain JSON.",
+            hint=f"Send JSON with the header 'Content-Type: {JSON_TYPE}'.",
+        )
+
+
+def replaying(first: Message, receive: Receive) -> Receive:
+    """A `receive` that gives the body that was read already, then whatever comes after it."""
+    messages = [first]
+
+    async def next_message() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return next_message

@@ -1,0 +1,201 @@
+"""Commands of bars and strategies: data, strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from ktrdr_mcp.cli import output
+from ktrdr_mcp.cli.session import WithDefault, json_option
+from ktrdr_mcp.errors import KtrdrError
+
+if TYPE_CHECKING:
+    from ktrdr_mcp.paths import Workspace
+    from ktrdr_mcp.schemas import responses
+    from ktrdr_mcp.strategy.catalog import StrategyCatalog
+    from ktrdr_mcp.strategy.form import Strategy
+
+
+PAGE_ROWS: Final = 100
+SERIES_COLUMNS: Final = (
+    output.Column("symbol", style="bold"),
+    output.Column("timeframe"),
+    output.Column("bars", "right"),
+    output.Column("first bar"),
+    output.Column("last bar"),
+    output.Column("source", optional=True),
+)
+
+
+@click.group(cls=WithDefault)
+def data() -> None:
+    """Bars: list (the default) what there is, check a file."""
+
+
+@data.command("list")
+@click.option("--symbol", help="Only this symbol.")
+@click.option("--limit", type=int, default=PAGE_ROWS, show_default=True, help="Rows of the page.")
+@click.option("--offset", type=int, default=0, help="Rows to skip.")
+@json_option
+@click.pass_obj
+def list_data(workspace: Workspace, /, as_json: bool, offset: int, **given: Any) -> None:
+    """List the bars that there are, defects included."""
+    from ktrdr_mcp.data.catalog import BarCatalog
+    from ktrdr_mcp.schemas import requests
+    from ktrdr_mcp.schemas.parsing import parse
+    from ktrdr_mcp.service.data import data_summary
+
+    request = parse(requests.SummarizeData, {**given, "offset": offset})
+
+    def show(to: Console, reply: responses.DataSummary) -> None:
+        if not reply.series:
+            to.print("There are no such bars. Put SYMBOL_TIMEFRAME.csv into data/.")
+            output.warn(to, reply.not_read)
+            return
+        output.listing(to, SERIES_COLUMNS, [series_cells(one) for one in reply.series])
+        show_notes(to, reply.series)
+        output.warn(to, reply.not_read)
+        output.more(to, reply.has_more, reply.returned, offset)
+
+    output.answer(data_summary(BarCatalog(workspace), request), as_json, show)
+
+
+def series_cells(series: responses.SeriesSummary) -> list[object]:
+    """One series' values in the order of the columns."""
+    return [
+        series.symbol,
+        series.timeframe,
+        series.bars,
+        series.first_bar,
+        series.last_bar,
+        series.source,
+    ]
+
+
+def show_notes(to: Console, series: list[responses.SeriesSummary]) -> None:
+    """What is wrong with a series, and each note once with the series that it is about."""
+    about: dict[str, list[str]] = {}
+    for one in series:
+        name = f"{one.symbol} {one.timeframe}"
+        if one.defects:
+            text = output.printable(one.defects)
+            to.print(Text.assemble((f"\n{name} cannot be used: ", "bold red"), text))
+        for note in one.notes:
+            about.setdefault(note, []).append(name)
+    if about:
+        to.print()
+    output.warn(to, [f"{', '.join(names)}: {note}" for note, names in about.items()])
+
+
+@data.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def check_data(file: Path, as_json: bool) -> None:
+    """Check a file of bars, wherever it lies."""
+    from ktrdr_mcp.schemas import responses
+    from ktrdr_mcp.service.data import check_bars
+
+    summary = check_bars(file)
+    reply = responses.DataSummary(series=[summary], returned=1, has_more=False)
+
+    def show(to: Console, reply: responses.DataSummary) -> None:
+        to.print(Text.assemble(("Sound", "bold green"), f"  {summary.source}"))
+        rows = {"bars": summary.bars, "first": summary.first_bar, "last": summary.last_bar}
+        output.facts(to, rows)
+        output.warn(to, summary.notes)
+
+    output.answer(reply, as_json, show)
+
+
+STRATEGY_COLUMNS: Final = (
+    output.Column("strategy", style="bold", whole=True),
+    output.Column("indicators"),
+    output.Column("description"),
+)
+
+
+@click.group(cls=WithDefault)
+def strategies() -> None:
+    """Strategy files: list (the default), check a file, show one."""
+
+
+@strategies.command("list")
+@json_option
+@click.pass_obj
+def list_strategies(workspace: Workspace, as_json: bool) -> None:
+    """List the strategies that there are, with what is wrong with them."""
+    from ktrdr_mcp.strategy.catalog import StrategyCatalog
+
+    library = StrategyCatalog(workspace)
+    rows = [described(library, name) for name in library.names()]
+    output.answer({"success": True, "strategies": rows, "returned": len(rows)}, as_json, show_list)
+
+
+def described(library: StrategyCatalog, name: str) -> dict[str, Any]:
+    """One strategy of a list; a malformed one is listed with its defect."""
+    try:
+        return {"name": name, **summary(library.read(name)), "defects": None}
+    except KtrdrError as error:
+        return {"name": name, "description": "", "indicators": [], "defects": error.message}
+
+
+def summary(strategy: Strategy) -> dict[str, Any]:
+    """What a strategy says, in short."""
+    return {
+        "description": strategy.description,
+        "indicators": [each.name for each in strategy.indicators],
+    }
+
+
+def show_list(to: Console, reply: Mapping[str, Any]) -> None:
+    """The strategies on a terminal."""
+    rows = reply["strategies"]
+    cells = [(one["name"], one["indicators"], one["defects"] or one["description"]) for one in rows]
+    output.listing(to, STRATEGY_COLUMNS, cells)
+
+
+@strategies.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def check_strategy(file: Path, as_json: bool) -> None:
+    """Check a strategy file as a training would, wherever it lies."""
+    from ktrdr_mcp.features.build import remarks, without_effect
+    from ktrdr_mcp.service.data import check_strategy_file
+
+    strategy = check_strategy_file(file)
+    reply = {
+        "success": True,
+        "name": strategy.name,
+        **summary(strategy),
+        "training": dict(strategy.training),
+        "ignored": without_effect(strategy),
+        "warnings": remarks(strategy),
+    }
+
+    def show(to: Console, reply: Mapping[str, Any]) -> None:
+        to.print(Text.assemble(("Sound", "bold green"), f"  {reply['name']}"))
+        output.facts(to, {name: reply[name] for name in ("description", "indicators", "training")})
+        ignored = [f"{place} has no effect here." for place in reply["ignored"]]
+        output.warn(to, [*ignored, *reply["warnings"]])
+
+    output.answer(reply, as_json, show)
+
+
+@strategies.command("show")
+@click.argument("name")
+@json_option
+@click.pass_obj
+def show_strategy(workspace: Workspace, name: str, as_json: bool) -> None:
+    """Show a strategy file as it stands."""
+    from ktrdr_mcp.strategy.catalog import StrategyCatalog
+
+    text = StrategyCatalog(workspace).text(name)
+    if as_json:
+        output.print_json({"success": True, "name": name, "text": text})
+    else:
+        click.echo("\n".join(map(output.printable, text.splitlines())))

@@ -1,0 +1,110 @@
+"""The life of the detached daemon process: start, idle limit, signals, end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Final, NoReturn
+
+import anyio
+
+from ktrdr_mcp.daemon import launch
+from ktrdr_mcp.daemon.launch import bound_log
+from ktrdr_mcp.daemon.server import ServedWorkspace, serve_workspace, settle
+from ktrdr_mcp.daemon.signals import defects_end_it, end_process, ends_at_once, termination
+from ktrdr_mcp.errors import InvalidRequest, KtrdrError, WorkspaceLocked, shown
+from ktrdr_mcp.paths import Workspace
+
+IDLE_VARIABLE: Final = "KTRDR_LAB_IDLE_S"
+IDLE_S: Final = 900.0
+COMES_S: Final = 2.0  # for whoever has just found the laboratory, and is on the way
+TICK_S: Final = 1.0
+SHORTEST_TICK_S: Final = 0.05
+
+log = logging.getLogger(__name__)
+
+
+async def run_daemon(workspace: Workspace) -> NoReturn:
+    """Runs a laboratory for other processes until it is idle, told to end, or robbed of its lock.
+
+    Args:
+        workspace: the folder to own.
+    Raises:
+        WorkspaceLocked: another process owns it.
+        KtrdrError: it cannot start; the reason is left in the workspace for the starter.
+    """
+    from ktrdr_mcp.api.logs import configure_logging
+
+    configure_logging()
+    bound_log(workspace)
+    stop = asyncio.Event()
+    signalled = asyncio.create_task(termination(), name="termination")
+    begun = ends_at_once(signalled)
+    signalled.add_done_callback(lambda _: stop.set())
+    try:
+        idle_s = idle_limit_s(os.environ)
+        announcing = serve_workspace(workspace, kind="detached", stop=stop.set, begun=begun)
+        with defects_end_it():
+            async with announcing as opened:
+                settle()
+                await wait_for_end(workspace, opened, stop, idle_s)
+    except WorkspaceLocked:
+        raise
+    except KtrdrError as error:
+        log.error("The laboratory cannot start: %s %s", error.message, error.hint)
+        with contextlib.suppress(KtrdrError):
+            launch.write(workspace, error)
+        raise
+    log.info("The laboratory has ended; everything is stored")
+    end_process(0)
+
+
+def idle_limit_s(environment: Mapping[str, str]) -> float:
+    """How long to stay without work and without clients. Raises InvalidRequest."""
+    text = environment.get(IDLE_VARIABLE, "").strip()
+    try:
+        seconds = float(text) if text else IDLE_S
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise InvalidRequest(
+            f"{IDLE_VARIABLE} is {shown(text)}, which is no number of seconds.",
+            hint=f"Set it to a number such as {IDLE_S:.0f}, or leave it out.",
+        )
+    return seconds
+
+
+async def wait_for_end(
+    workspace: Workspace, opened: ServedWorkspace, stop: asyncio.Event, idle_s: float
+) -> None:
+    """Returns when a signal or another process says so, or when nobody needs the laboratory."""
+    log.info("The laboratory runs, process %d; it ends after %g s without use", os.getpid(), idle_s)
+    reasons = {
+        asyncio.create_task(stop.wait()): "it was told to",
+        asyncio.create_task(wait_until_idle(workspace, opened, idle_s)): "nobody needed it",
+    }
+    done, others = await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    for task in done:
+        task.result()
+        log.info("The laboratory ends: %s", reasons[task])
+
+
+async def wait_until_idle(workspace: Workspace, opened: ServedWorkspace, idle_s: float) -> None:
+    """Returns when there has been neither work nor a client for so long."""
+    needed_at = time.monotonic()
+    while True:
+        await anyio.sleep(min(TICK_S, max(SHORTEST_TICK_S, idle_s / 4)))
+        bound_log(workspace)
+        if opened.manager.running or opened.presence.anybody:
+            needed_at = time.monotonic()
+            continue
+        alone_s = min(opened.presence.alone_s, time.monotonic() - needed_at)
+        if alone_s >= max(idle_s, COMES_S) and not await opened.has_work():
+            return

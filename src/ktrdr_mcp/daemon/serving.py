@@ -1,0 +1,107 @@
+"""Serving in the foreground: MCP over standard input and output, or HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ktrdr_mcp.daemon.connection import Connector, connect, stop_daemon
+from ktrdr_mcp.daemon.server import serve_workspace, settle
+from ktrdr_mcp.daemon.signals import defects_end_it, end_process, ends_at_once, termination
+from ktrdr_mcp.errors import InvalidRequest, shown
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas.service import ServiceProtocol
+
+log = logging.getLogger(__name__)
+
+
+async def serve_stdio(workspace: Workspace, *, in_process: bool = False) -> NoReturn:
+    """Serves MCP over standard input and output until the client leaves or a signal comes.
+
+    The laboratory is in another process, which goes on. Ends the process itself: the thread that
+    reads standard input cannot be interrupted, and with the laboratory in here, a thread inside a
+    step of torch would abort the interpreter's own exit.
+
+    Args:
+        workspace: the folder to serve.
+        in_process: run the laboratory in this process if nobody owns the workspace.
+    """
+    from ktrdr_mcp.api.logs import configure_logging
+
+    configure_logging()
+    stopped = asyncio.ensure_future(termination())
+    if not in_process:
+        reaching = Connector(workspace)
+        reaching.begin()
+        await asyncio.sleep(0)  # so that the laboratory starts while this process imports
+        end_process(await speak(reaching.lab, stopped))
+    begun = ends_at_once(stopped)
+    with defects_end_it():
+        async with connect(workspace, in_process=True, begun=begun) as lab:
+            begun()  # also where another process has the laboratory
+            code = await speak(lab, stopped)
+    end_process(code)
+
+
+async def speak(lab: ServiceProtocol, stopped: asyncio.Future[None]) -> int:
+    """Answers the client until it leaves or the future is done; returns the exit code."""
+    from ktrdr_mcp.api.mcp.tools import build_server
+
+    server = build_server(lab)
+    settle()
+    serving = asyncio.ensure_future(server.run_stdio_async())
+    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done() and serving.exception() is not None:
+        log.error("the protocol stream broke", exc_info=serving.exception())
+        return 1
+    return 0
+
+
+async def serve_http(
+    workspace: Workspace,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    allow_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
+) -> NoReturn:
+    """Serves HTTP, and MCP at /mcp, until a signal comes; then ends the process.
+
+    A laboratory that runs in the background for this workspace is ended first.
+
+    Args:
+        workspace: the folder to own and to serve.
+        host: the address to listen on; one that other machines reach needs a token.
+        port: 0 takes a free one.
+        token: the bearer token to ask for.
+        allow_hosts: further host names that requests may be addressed to.
+        allow_origins: further origins whose requests are let in.
+    Raises:
+        InvalidRequest: the address cannot be used, or needs a token.
+        WorkspaceLocked: another process owns the workspace.
+        StorageError: it cannot be read or written.
+    """
+    from ktrdr_mcp.api.http import guard
+    from ktrdr_mcp.api.http import server as http_server
+    from ktrdr_mcp.api.logs import configure_logging
+
+    if token is None and not http_server.is_loopback(host):
+        raise InvalidRequest(
+            f"{shown(host)} can be reached from other machines, so it needs a token.",
+            hint="Add --token-file FILE, or leave --host out.",
+        )
+    rules = guard.make_rules(token, allow_hosts, allow_origins)
+    listener = http_server.listen(host, port)
+    configure_logging()
+    stopped = asyncio.ensure_future(termination())
+    begun = ends_at_once(stopped)
+    if (owner := await stop_daemon(workspace)) is not None:
+        log.info("Takes over from the laboratory in the background, process %d", owner.pid)
+    with defects_end_it():
+        async with serve_workspace(workspace, rules, listener, kind="serve", begun=begun):
+            settle()
+            log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
+            await stopped
+    end_process(0)

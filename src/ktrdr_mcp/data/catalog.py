@@ -1,0 +1,273 @@
+"""The catalog of bars: which series there are, and the one way to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+import numpy as np
+
+from ktrdr_mcp import paths
+from ktrdr_mcp.data.bars import Bars, LoadedBars, aggregate, is_whole_multiple
+from ktrdr_mcp.data.cache import BarCache
+from ktrdr_mcp.data.files import NotRead, WorkspaceFiles
+from ktrdr_mcp.data.samples import Samples
+from ktrdr_mcp.data.timestamps import DAY_NS, format_timestamp, nanoseconds
+from ktrdr_mcp.errors import DataNotFound, InvalidRequest, KtrdrError, NotEnoughData, did_you_mean
+
+__all__ = ["BarCatalog", "LoadedBars", "SeriesSummary", "Source", "select_range"]
+
+SERIES_NAMED: Final = 12
+NOT_READ_NAMED: Final = 3
+
+
+class Source(Protocol):
+    """A place where bars lie. Any thread may ask it."""
+
+    @property
+    def name(self) -> str:
+        """What the place is called, for example "workspace file"."""
+
+    def series(self) -> set[tuple[str, str]]:
+        """The symbol and timeframe of each series, without reading any."""
+
+    def not_read(self) -> list[NotRead]:
+        """The files that are meant to be series and are not read, without reading any."""
+
+    def load(self, symbol: str, timeframe: str) -> LoadedBars:
+        """The checked bars of one of these series. Raises KtrdrError."""
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """One stored series.
+
+    Args:
+        symbol: what was traded.
+        timeframe: the nominal width of a bar.
+        bars: how many there are; 0 if they cannot be used.
+        first_bar: opening of the first, UTC nanoseconds; None if they cannot be used.
+        last_bar: opening of the last, likewise.
+        source: where they lie.
+        notes: what whoever uses them should know.
+        defects: why they cannot be used, or None.
+    """
+
+    symbol: str
+    timeframe: str
+    bars: int
+    first_bar: int | None
+    last_bar: int | None
+    source: str
+    notes: list[str]
+    defects: str | None
+
+
+class BarCatalog:
+    """All bars of a workspace: its own files first, then the built-in samples."""
+
+    def __init__(self, workspace: paths.Workspace, sources: Sequence[Source] | None = None) -> None:
+        """The sources of one workspace.
+
+        Args:
+            workspace: whose data folder is read.
+            sources: in order of precedence; by default the workspace's files and the samples.
+        """
+        cache = BarCache()
+        default = (WorkspaceFiles(workspace, cache), Samples(cache))
+        self._sources: tuple[Source, ...] = default if sources is None else tuple(sources)
+
+    def load(self, symbol: str, timeframe: str) -> LoadedBars:
+        """A series of the first source that has it: as stored, else from narrower bars.
+
+        One source gives all timeframes that it can, so that those of a symbol fit together.
+
+        Args:
+            symbol: a symbol, in any case.
+            timeframe: one of the known timeframes.
+        Raises:
+            InvalidName: a name is not well formed.
+            DataNotFound: there is no such series; says what there is.
+            DataInvalid: its bars contradict themselves.
+        """
+        symbol, timeframe = paths.symbol(symbol), paths.timeframe(timeframe)
+        for source in self._sources:
+            origin = origin_of(symbol, timeframe, source.series())
+            if origin is not None:
+                loaded = source.load(symbol, origin)
+                bars = loaded if origin == timeframe else aggregated(loaded, timeframe)
+                passed_over = [one for one in self.not_read(symbol) if serves(one, timeframe)]
+                return with_notes(bars, [str(one) for one in passed_over[:NOT_READ_NAMED]])
+        raise self._not_found(symbol, timeframe)
+
+    def not_read(self, symbol: str | None = None) -> list[NotRead]:
+        """The files that are meant to be series and are not read.
+
+        Args:
+            symbol: only those of this symbol.
+        """
+        found = [one for source in self._sources for one in source.not_read()]
+        return [one for one in found if symbol in {None, one.meant.symbol}]
+
+    def series(self) -> list[tuple[str, str]]:
+        """Every stored series, by symbol and then by timeframe; no file is opened.
+
+        Those of a later source that `load` would take from an earlier one are left out.
+        """
+        return [series for series, _ in self._stored()]
+
+    def available(self, of: Container[tuple[str, str]] | None = None) -> list[SeriesSummary]:
+        """The stored series, in the order of `series`; each is read and checked.
+
+        Args:
+            of: only these; every one by default.
+        """
+        chosen = [one for one in self._stored() if of is None or one[0] in of]
+        return [summary(source, *series) for series, source in chosen]
+
+    def _stored(self) -> Iterator[tuple[tuple[str, str], Source]]:
+        """Each series with the source that it is read from, in the order of `series`."""
+        owners: dict[tuple[str, str], Source] = {}
+        for source in self._sources:
+            earlier = set(owners)
+            found = [one for one in source.series() if origin_of(*one, earlier) is None]
+            owners |= dict.fromkeys(found, source)
+        yield from sorted(owners.items(), key=lambda item: sorting_key(*item[0]))
+
+    def _not_found(self, symbol: str, timeframe: str) -> DataNotFound:
+        """The error for a series that is not there."""
+        stored = self.series()
+        same = [series for series in stored if series[0] == symbol]
+        suggestion = "" if same else did_you_mean(symbol, sorted({name for name, _ in stored}))
+        listed = ", ".join(" ".join(series) for series in (same or stored)[:SERIES_NAMED])
+        more = len(same or stored) - SERIES_NAMED
+        there_is = f"{listed}{f' and {more} more' if more > 0 else ''}" if listed else "no data"
+        not_read = [str(one) for one in self.not_read(symbol)[:NOT_READ_NAMED]]
+        other = [f"Or put data/{symbol}_{timeframe}.csv into the workspace."]
+        return DataNotFound(
+            f"There are no bars of {symbol} {timeframe}.{suggestion}",
+            hint=" ".join([*not_read, f"There is {there_is}.", *([] if not_read else other)]),
+            field="timeframe" if same else "symbol",
+        )
+
+
+def sorting_key(symbol: str, timeframe: str) -> tuple[str, int]:
+    """Symbols by name, timeframes by width."""
+    return symbol, paths.TIMEFRAME_MINUTES[timeframe]
+
+
+def origin_of(symbol: str, timeframe: str, stored: Set[tuple[str, str]]) -> str | None:
+    """The stored timeframe that a series is read or aggregated from: the widest that will do.
+
+    Args:
+        symbol: of the series.
+        timeframe: of the series.
+        stored: symbol and timeframe of each stored series.
+    """
+    if (symbol, timeframe) in stored:
+        return timeframe
+    of_symbol = [found for name, found in stored if name == symbol]
+    narrower = [found for found in of_symbol if is_whole_multiple(timeframe, found)]
+    return max(narrower, key=paths.TIMEFRAME_MINUTES.__getitem__, default=None)
+
+
+def serves(one: NotRead, timeframe: str) -> bool:
+    """Whether bars of a timeframe could be read or made from a file, if it were read."""
+    return origin_of(one.meant.symbol, timeframe, {one.meant.series}) is not None
+
+
+def with_notes(loaded: LoadedBars, notes: list[str]) -> LoadedBars:
+    """The same bars with more notes, in a list that the caller may add to."""
+    return LoadedBars(loaded.bars, loaded.source, [*loaded.notes, *notes])
+
+
+def aggregated(loaded: LoadedBars, timeframe: str) -> LoadedBars:
+    """Wider bars, with a note of how they were made.
+
+    Raises:
+        NotEnoughData: the stored bars do not fill a single one.
+    """
+    stored = loaded.bars
+    bars = aggregate(stored, timeframe)
+    if not len(bars):
+        raise NotEnoughData(
+            f"The {len(stored)} stored {stored.timeframe} bars do not fill one {timeframe} bar.",
+            hint=f"Use {stored.timeframe}, or store more bars.",
+            field="timeframe",
+        )
+    begin = {"1d": "each UTC day", "1w": "each Monday, UTC"}
+    note = (
+        f"Aggregated to {timeframe} from {stored.timeframe}, beginning with "
+        f"{begin.get(timeframe, 'the first bar of each UTC day')}; a last bar that the stored "
+        "ones do not fill to its nominal end is left out."
+    )
+    return LoadedBars(bars, loaded.source, [*loaded.notes, note])
+
+
+def summary(source: Source, symbol: str, timeframe: str) -> SeriesSummary:
+    """One series of a source, defects included."""
+    try:
+        loaded = source.load(symbol, timeframe)
+    except KtrdrError as error:
+        return SeriesSummary(symbol, timeframe, 0, None, None, source.name, [], error.message)
+    bars, notes = loaded.bars, list(loaded.notes)
+    first, last = int(bars.time[0]), int(bars.time[-1])
+    return SeriesSummary(symbol, timeframe, len(bars), first, last, loaded.source, notes, None)
+
+
+def select_range(
+    bars: Bars, start: datetime | int | None, end: datetime | int | None
+) -> tuple[int, int, list[str]]:
+    """The bars that open within a range, both ends included.
+
+    Args:
+        bars: the series.
+        start: the earliest opening, as a datetime (UTC if it has no offset) or UTC nanoseconds;
+            None for the first bar.
+        end: the latest opening, likewise.
+    Returns:
+        index of the first bar, index behind the last, and sentences for a range that reaches
+        beyond the stored bars.
+    Raises:
+        InvalidRequest: the range ends before it starts.
+        NotEnoughData: no bar opens within it; says what there is.
+    """
+    earliest = None if start is None else nanoseconds(start)
+    latest = None if end is None else nanoseconds(end)
+    if earliest is not None and latest is not None and earliest > latest:
+        raise InvalidRequest(
+            f"The range ends at {format_timestamp(latest)}, before it starts at "
+            f"{format_timestamp(earliest)}.",
+            hint="Exchange start_date and end_date.",
+            field="end_date",
+        )
+    first = 0 if earliest is None else int(np.searchsorted(bars.time, earliest, side="left"))
+    stop = len(bars) if latest is None else int(np.searchsorted(bars.time, latest, side="right"))
+    if first >= stop:
+        raise NotEnoughData(
+            f"No {bars.timeframe} bar of {bars.symbol} opens within the range.",
+            hint=f"{stored_range(bars)} Choose a range inside.",
+            field="start_date" if earliest is not None else "end_date",
+        )
+    return first, stop, range_warnings(bars, earliest, latest)
+
+
+def range_warnings(bars: Bars, earliest: int | None, latest: int | None) -> list[str]:
+    """A sentence for each end of the range that lies on a UTC day beyond the stored bars."""
+    warnings = []
+    if earliest is not None and earliest // DAY_NS < int(bars.time[0]) // DAY_NS:
+        warnings.append(
+            f"The range starts at {format_timestamp(earliest)}, before the first stored bar"
+        )
+    if latest is not None and latest // DAY_NS > int(bars.time[-1]) // DAY_NS:
+        warnings.append(f"The range ends at {format_timestamp(latest)}, after the last stored bar")
+    return [f"{warning}. {stored_range(bars)}" for warning in warnings]
+
+
+def stored_range(bars: Bars) -> str:
+    """A sentence that says from when to when there are bars."""
+    if not len(bars):
+        return "No bars are stored."
+    return f"Bars are stored from {bars.moment(0)} to {bars.moment(len(bars) - 1)}."

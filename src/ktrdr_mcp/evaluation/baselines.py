@@ -1,0 +1,176 @@
+"""Rules that need no network, on the same rows, and paired comparison with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr_mcp.evaluation.blocks import Floats, Integers, block_sums, block_width
+from ktrdr_mcp.evaluation.direction import HORIZONS_PER_BLOCK, sign_flip_p
+from ktrdr_mcp.evaluation.metrics import CLASSES, class_shares, confusion_matrix, ratio
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How good a simple rule is. Both in [0, 1]."""
+
+    accuracy: float
+    macro_f1: float  # an absent class counts as zero
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The simple rules.
+
+    Args:
+        majority: always the most frequent class of the training rows.
+        prior: at random with the training rows' class shares; expected figures.
+        persistence: the newest label that was resolved by then.
+        logistic: logistic regression on the same features.
+    """
+
+    majority: Baseline
+    prior: Baseline
+    persistence: Baseline
+    logistic: Baseline
+
+
+def load() -> None:
+    """Imports scikit-learn, which takes more than a second; before the first job is accepted."""
+    import sklearn.linear_model  # noqa: F401
+
+
+def baselines(
+    features: Floats, labels: Integers, end: Integers, train: Integers, test: Integers
+) -> Baselines:
+    """All of them on one set of rows.
+
+    Args:
+        features: float64[bars, f], scaled; finite on the rows used.
+        labels: int64[bars], class numbers; negative where undefined.
+        end: int64[bars], the last bar that each bar's label depends on.
+        train: int64[n], bar indices of the training rows.
+        test: int64[m], bar indices of the rows to be judged on.
+    """
+    actual = labels[test]
+    majority = majority_class(labels[train])
+    linear = logistic_probabilities(features[train], labels[train], features[test])
+    return Baselines(
+        majority=of_predictions(actual, np.full(len(test), majority)),
+        prior=of_confusion(prior_confusion(actual, labels[train])),
+        persistence=of_predictions(actual, persistence(labels, end, test, majority)),
+        logistic=of_predictions(actual, linear.argmax(axis=1)),
+    )
+
+
+def majority_class(labels: Integers) -> int:
+    """The most frequent class; of equally frequent ones the first."""
+    return int(class_shares(labels).argmax())
+
+
+def persistence(labels: Integers, end: Integers, rows: Integers, otherwise: int) -> Integers:
+    """For each row t, the label of the latest bar u with end[u] <= t: the newest one known at t.
+
+    Args:
+        labels: int64[bars], negative where undefined.
+        end: int64[bars], the last bar that each bar's label depends on.
+        rows: int64[m], bar indices.
+        otherwise: the class where no label was known yet.
+    Returns:
+        int64[m], class numbers.
+    """
+    newest = np.full(len(labels), -1, dtype=np.int64)
+    defined = np.flatnonzero((labels >= 0) & (end < len(labels)))
+    np.maximum.at(newest, end[defined], defined)
+    known = np.maximum.accumulate(newest)[rows]
+    result: Integers = np.where(known >= 0, labels[known], otherwise)
+    return result
+
+
+def prior_confusion(actual: Integers, train_labels: Integers) -> Floats:
+    """float64[3, 3]: expected counts if classes are drawn with the training rows' shares."""
+    counts = np.bincount(actual, minlength=len(CLASSES)).astype(np.float64)
+    return np.outer(counts, class_shares(train_labels))
+
+
+def logistic_probabilities(
+    train_features: Floats, train_labels: Integers, features: Floats
+) -> Floats:
+    """Class probabilities of a multinomial logistic regression (L2, C = 1).
+
+    Args:
+        train_features: float64[n, f], scaled.
+        train_labels: int64[n], class numbers, at least two different ones.
+        features: float64[m, f], scaled alike.
+    Returns:
+        float64[m, 3]; 0 for a class that the training rows lack.
+    Source:
+        scikit-learn, LogisticRegression with the solver lbfgs.
+    """
+    from sklearn.linear_model import LogisticRegression  # takes more than a second to import
+
+    fitted = LogisticRegression(max_iter=1_000).fit(train_features, train_labels)
+    result = np.zeros((len(features), len(CLASSES)))
+    if len(features):
+        result[:, fitted.classes_] = fitted.predict_proba(features)
+    return result
+
+
+def of_predictions(actual: Integers, predicted: Integers) -> Baseline:
+    """Accuracy and macro F1 of predicted classes.
+
+    Args:
+        actual: int64[m], class numbers.
+        predicted: int64[m], class numbers.
+    """
+    return of_confusion(confusion_matrix(actual, predicted))
+
+
+def of_confusion(confusion: NDArray[np.integer] | Floats) -> Baseline:
+    """Accuracy and macro F1 from counts [3, 3], whose rows are what happened."""
+    counts = np.asarray(confusion, dtype=np.float64)
+    hits = np.diag(counts)
+    f1 = ratio(2 * hits, counts.sum(axis=0) + counts.sum(axis=1))
+    return Baseline(float(hits.sum() / max(counts.sum(), 1)), float(f1.mean()))
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """The difference of two models on their common rows.
+
+    Args:
+        mean_difference: of the compared quantity, first minus second.
+        p: two-sided.
+        rows: how many rows both predicted.
+        blocks: in how many blocks they lie.
+    """
+
+    mean_difference: float
+    p: float
+    rows: int
+    blocks: int
+
+
+def paired_block_test(
+    first: Floats, second: Floats, rows: Integers, time: Integers, horizon: int, seed: int = 0
+) -> PairedTest:
+    """Flips the signs of block sums of the difference.
+
+    Args:
+        first: float64[n], one model's figure per row, for example 1 if right and 0 if not.
+        second: float64[n], the other's.
+        rows: int64[n], bar indices that both predicted, ascending.
+        time: int64[bars], the opening of every bar, UTC nanoseconds.
+        horizon: how far labels look ahead, in bars; the longer of the two.
+        seed: of the random signs.
+    Source:
+        As the directional test; twice the smaller of the two one-sided p, at most 1.
+    """
+    difference = first - second
+    width = block_width(len(rows), HORIZONS_PER_BLOCK * horizon)
+    sums = block_sums(difference, rows, time, width).sums
+    p = min(1.0, 2 * min(sign_flip_p(sums, seed), sign_flip_p(-sums, seed)))
+    mean = float(np.mean(difference)) if len(rows) else 0.0
+    return PairedTest(mean, p, len(rows), len(sums))

@@ -1,0 +1,304 @@
+"""The directional test: does p(buy) - p(sell) move with later returns, beyond luck?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr_mcp.evaluation.blocks import BlockSums, Floats, Integers, block_sums, block_width
+from ktrdr_mcp.labels.registry import BUY, HOLD, SELL
+
+Signs = NDArray[np.int8]
+
+FLIPS: Final = 4_999  # random sign vectors; with the observed one, 5,000
+MAX_EXACT_BLOCKS: Final = 12  # up to here all 2^n sign vectors are taken
+TIE: Final = 1e-9  # statistics closer than this differ by rounding only
+_FLIPS_AT_ONCE: Final = 512  # bounds the memory of a pass
+
+
+def statistic(sums: Floats) -> float:
+    """T = sum b / sqrt(sum b^2), about standard normal if signs are random; 0 if all b are 0.
+
+    Args:
+        sums: float64[b], block sums.
+    """
+    return float(studentised(sums[None])[0].sum())
+
+
+def studentised(sums: Floats) -> Floats:
+    """Block sums of k trials over the root of their sum of squares; zeros stay zeros.
+
+    Args:
+        sums: float64[k, b].
+    """
+    size = np.sqrt(np.square(sums).sum(axis=1, keepdims=True))
+    result: Floats = np.divide(sums, size, out=np.zeros_like(sums), where=size > 0)
+    return result
+
+
+def is_exact(blocks: int) -> bool:
+    """Whether all sign vectors are taken for this many blocks."""
+    return blocks <= MAX_EXACT_BLOCKS
+
+
+def sign_vectors(blocks: int, seed: int, flips: int = FLIPS) -> Signs:
+    """int8[blocks, m] of +1 and -1: all 2^blocks vectors, or `flips` random ones.
+
+    More blocks leave the signs of the first ones as they are, so that a trial alone and in its
+    family sees the same ones.
+    """
+    if is_exact(blocks):
+        bits = (np.arange(2**blocks) >> np.arange(blocks)[:, None] & 1).astype(np.uint8)
+    else:
+        drawn = np.random.default_rng(seed).integers(0, 256, (blocks, flips // 8 + 1), np.uint8)
+        bits = np.unpackbits(drawn, axis=1, count=flips)
+    signs: Signs = 1 - 2 * bits.astype(np.int8)
+    return signs
+
+
+def flipped_statistics(sums: Floats, signs: Signs) -> Floats:
+    """T of k trials under sign vectors that they share.
+
+    Args:
+        sums: float64[k, b], block sums.
+        signs: int8[b, m].
+    Returns:
+        float64[k, m].
+    """
+    rows = studentised(sums)
+    flips = signs.shape[1]
+    result = np.empty((len(rows), flips))
+    for start in range(0, flips, _FLIPS_AT_ONCE):
+        part = slice(start, min(start + _FLIPS_AT_ONCE, flips))
+        np.matmul(rows, signs[:, part].astype(np.float64), out=result[:, part])
+    return result
+
+
+def share_reaching(flipped: Floats, observed: float, exact: bool) -> float:
+    """p: the share of sign vectors whose statistic reaches the observed one.
+
+    Args:
+        flipped: float64[m], the statistic under each sign vector.
+        observed: the statistic itself.
+        exact: whether the m vectors are all there are; if not, the observed one is added to them.
+    """
+    reaching = int(np.count_nonzero(flipped >= observed - TIE))
+    return reaching / len(flipped) if exact else (1 + reaching) / (1 + len(flipped))
+
+
+def sign_flip_p(sums: Floats, seed: int, flips: int = FLIPS) -> float:
+    """One-sided p of T; 1 without blocks.
+
+    Args:
+        sums: float64[b], block sums.
+        seed: of the random signs.
+        flips: random sign vectors, when there are more than 12 blocks.
+    Source:
+        E. S. Edgington, P. Onghena, Randomization Tests, 4th ed. 2007; the "1 +" keeps p valid
+        (B. Phipson, G. Smyth, 2010).
+    """
+    if not len(sums):
+        return 1.0
+    flipped = flipped_statistics(sums[None], sign_vectors(len(sums), seed, flips))[0]
+    return share_reaching(flipped, statistic(sums), is_exact(len(sums)))
+
+
+POWER_QUANTILE: Final = 0.8416212335729143  # of the standard normal, for 80 % power
+MOST_TIMES_LONGER: Final = 20  # beyond, the observed effect is too small to plan by
+
+
+def blocks_for_power(blocks: int, statistic: float, critical: float) -> float | None:
+    """How many blocks give 80 % power if the effect is the observed one.
+
+    T grows with the root of the number of blocks: n' = n ((critical + z_0.8) / T)^2.
+
+    Args:
+        blocks: n, now.
+        statistic: T, now.
+        critical: what T must reach.
+    Returns:
+        None if the effect is not positive.
+    """
+    if blocks == 0 or statistic <= 0:
+        return None
+    return blocks * ((critical + POWER_QUANTILE) / statistic) ** 2
+
+
+def detectable_accuracy(accuracy_error: float, critical: float) -> float:
+    """The directional accuracy that these rows show with 80 % power, at most 1.
+
+    Args:
+        accuracy_error: standard error of the directional accuracy.
+        critical: what T must reach.
+    """
+    return min(0.5 + (critical + POWER_QUANTILE) * accuracy_error, 1.0)
+
+
+HORIZONS_PER_BLOCK: Final = 3
+CONSTANT_SPREAD: Final = 1e-9  # scores that differ by less say the same of every row
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """Predictions of one fold on rows that its network has not seen.
+
+    Args:
+        rows: int64[n], ascending bar indices.
+        score: float64[n], p(buy) - p(sell).
+        direction: float64[n], +1, 0, -1 for buy, hold, sell: what came.
+        mean_score: over the fold's validation rows, which are earlier.
+        mean_direction: over the fold's training rows, which are earlier.
+    """
+
+    rows: Integers
+    score: Floats
+    direction: Floats
+    mean_score: float
+    mean_direction: float
+
+    @property
+    def constant(self) -> bool:
+        """Whether the score is the same on all rows."""
+        return is_constant(self.score)
+
+    def deviation(self) -> Floats:
+        """float64[n], s - mean s; zeros for a constant score.
+
+        T is free of scale, so what rounding leaves between a constant and its mean (1e-17) would
+        count in full.
+        """
+        return np.zeros(len(self.score)) if self.constant else self.score - self.mean_score
+
+    def product(self) -> Floats:
+        """float64[n], U = (s - mean s)(d - mean d)."""
+        return self.deviation() * (self.direction - self.mean_direction)
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionalTest:
+    """What the test found on all folds together.
+
+    Args:
+        statistic: T = sum b / sqrt(sum b^2).
+        p: one-sided, of this trial alone.
+        blocks: the b with their times; what the ledger stores.
+        width_bars: of a block.
+        rows: how many were tested.
+        constant: whether every fold's scores are the same on all of its rows.
+        accuracy: of the rows that were buy or sell, the share on whose side the score was
+            (against its mean); None if there are none.
+        accuracy_error: its standard error, from the same blocks; None if there are none.
+    """
+
+    statistic: float
+    p: float
+    blocks: BlockSums
+    width_bars: int
+    rows: int
+    constant: bool
+    accuracy: float | None
+    accuracy_error: float | None
+
+
+def is_constant(score: Floats) -> bool:
+    """Whether float64[n] says the same of every row."""
+    return not len(score) or bool(np.ptp(score) < CONSTANT_SPREAD)
+
+
+def scores_of(probabilities: Floats) -> Floats:
+    """float64[n], p(buy) - p(sell), from float64[n, 3]."""
+    scores: Floats = probabilities[:, BUY] - probabilities[:, SELL]
+    return scores
+
+
+def directions_of(labels: NDArray[np.integer]) -> Floats:
+    """float64[n], +1, 0, -1 for buy, hold, sell, from class numbers [n]."""
+    return HOLD - np.asarray(labels, dtype=np.float64)
+
+
+def scored_rows(
+    rows: Integers,
+    probabilities: Floats,
+    labels: NDArray[np.integer],
+    validation_probabilities: Floats,
+    train_rows: Integers,
+) -> ScoredRows:
+    """A fold's predictions with the means that were known before its first row.
+
+    Args:
+        rows: int64[n], the fold's test rows, as bar indices.
+        probabilities: float64[n, 3], predicted for them.
+        labels: [bars], class numbers of all bars.
+        validation_probabilities: float64[v, 3], predicted for the fold's validation rows.
+        train_rows: int64[t], the fold's training rows, as bar indices.
+    """
+    return ScoredRows(
+        rows,
+        scores_of(probabilities),
+        directions_of(labels[rows]),
+        float(scores_of(validation_probabilities).mean()),
+        float(directions_of(labels[train_rows]).mean()),
+    )
+
+
+def directional_test(
+    folds: Sequence[ScoredRows], time: Integers, horizon: int, seed: int = 0
+) -> DirectionalTest:
+    """Tests the predictions of all folds together.
+
+    Args:
+        folds: in the order of time, without rows in common.
+        time: int64[bars], the opening of every bar, UTC nanoseconds.
+        horizon: how far labels look ahead, in bars (see `blocks.reach_bars`).
+        seed: of the random signs.
+    Source:
+        The issue on honest results: U summed over blocks of three horizons, signs flipped.
+    """
+    rows = np.concatenate([np.empty(0, dtype=np.int64), *(fold.rows for fold in folds)])
+    product = np.concatenate([np.empty(0), *(fold.product() for fold in folds)])
+    width = block_width(len(rows), HORIZONS_PER_BLOCK * horizon)
+    blocks = block_sums(product, rows, time, width)
+    accuracy, error = directional_accuracy(folds, rows, time, width)
+    return DirectionalTest(
+        statistic=statistic(blocks.sums),
+        p=sign_flip_p(blocks.sums, seed),
+        blocks=blocks,
+        width_bars=width,
+        rows=len(rows),
+        constant=all(fold.constant for fold in folds),
+        accuracy=accuracy,
+        accuracy_error=error,
+    )
+
+
+def directional_accuracy(
+    folds: Sequence[ScoredRows], rows: Integers, time: Integers, width_bars: int
+) -> tuple[float | None, float | None]:
+    """The share of buy and sell rows on whose side the score was, and its standard error.
+
+    A score at its mean counts as half right, and so does a fold's constant one. The error is that
+    of a model without skill: the root of the sum of squared block sums, as in T; if all scores are
+    constant, that of one fixed side.
+
+    Args:
+        folds: the predictions.
+        rows: int64[n], their rows one after the other.
+        time: int64[bars], the opening of every bar.
+        width_bars: of a block.
+    """
+    sides = [np.sign(fold.deviation()) * fold.direction for fold in folds]
+    side = np.concatenate([np.empty(0), *sides])
+    directed = sum(int(np.count_nonzero(fold.direction)) for fold in folds)
+    if not directed:
+        return None, None
+    if not side.any():
+        centred = [fold.direction - fold.mean_direction for fold in folds]
+        sums = block_sums(np.concatenate(centred), rows, time, width_bars).sums
+    else:
+        sums = block_sums(side, rows, time, width_bars).sums
+    error = 0.5 * float(np.sqrt(np.square(sums).sum())) / directed
+    return 0.5 + 0.5 * float(side.sum()) / directed, error

@@ -1,0 +1,191 @@
+"""Writes KTRDR's copy of a model and the strategy file that goes with it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ktrdr_mcp import files
+from ktrdr_mcp import files as durable
+from ktrdr_mcp.errors import StorageError, StorageFull
+from ktrdr_mcp.interop.ktrdr import documents, state_dict
+from ktrdr_mcp.interop.ktrdr import documents as conventions
+from ktrdr_mcp.interop.ktrdr.documents import Identity, incompatibilities
+from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.strategy.catalog import built_in
+from ktrdr_mcp.training.bundle import Bundle
+from ktrdr_mcp.training.predictor import Model, model_of
+
+STAMP: Final = re.compile(rb"# Written by ktrdr-mcp [^\n]* sha256:([0-9a-f]{64})\n")
+
+
+def stamp(text: str, model_name: str, version: int) -> bytes:
+    """A strategy file that says who wrote it.
+
+    Args:
+        text: the file's YAML.
+        model_name: the model that it is for.
+        version: of the model.
+    """
+    body = text.encode()
+    first = (
+        f"# Written by ktrdr-mcp for model {model_name}, version {version}; a later version"
+        f" replaces it, unless it was edited. sha256:{hashlib.sha256(body).hexdigest()}\n"
+    )
+    return first.encode() + body
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is exactly what this program wrote."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_STRATEGY_BYTES:
+        return False
+    data = path.read_bytes()
+    stamp = STAMP.match(data)
+    if stamp is None:
+        return False
+    return hashlib.sha256(data[stamp.end() :]).hexdigest() == stamp[1].decode()
+
+
+def place_strategy_file(workspace: Workspace, model_name: str, content: bytes | None) -> str | None:
+    """Puts a model's strategy file in place, unless the name is the user's or a built-in one.
+
+    Args:
+        workspace: where strategies lie.
+        model_name: the model, whose name the file has.
+        content: what `stamped` made; None removes the file of an earlier version.
+    Returns:
+        why it could not be written, or None.
+    Raises:
+        StorageError: the disk failed.
+    """
+    path = workspace.strategy_file(model_name)
+    shown = f"strategies/{path.name}"
+    with files.storage_errors(f"reading {path.name}"):
+        taken = path.is_symlink() or path.exists()
+        ours = taken and is_ours(path)
+        if content is None:
+            if ours:
+                path.unlink()
+            return None
+    if taken and not ours:
+        return (
+            f"{shown} was not written by this program, or was edited since, so it was left as it"
+            " is; save under another model_name for a strategy file that KTRDR can use."
+        )
+    if built_in(model_name) is not None:
+        return (
+            f"{shown} would hide the built-in strategy of that name, so it was not written; save"
+            " under another model_name for a strategy file that KTRDR can use."
+        )
+    files.replace(path, content)
+    return None
+
+
+TOLERANCE: Final = 1e-5  # between our probabilities and KTRDR's
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What KTRDR gets of a model."""
+
+    files: dict[str, bytes]  # by name, for the version's folder
+    strategy: bytes | None  # None where KTRDR's backtester could not run it
+    incompatibilities: list[str]  # why not
+
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file."""
+        return {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
+
+
+def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: Identity) -> Copy:
+    """Makes KTRDR's files of a bundle.
+
+    Args:
+        verified: the bundle.
+        history: every epoch's figures.
+        identity: the version that they are for.
+    """
+    model, document = model_of(verified), verified.document
+    strategy, training = model.strategy, document["spec"]["config"]
+    reasons = incompatibilities(strategy)
+    names = documents.feature_names(strategy, document["feature_names"], alike=not reasons)
+    figures = documents.metrics(document["metrics"], history)
+    inputs = model.shape.inputs
+    files = {
+        conventions.CONFIG: documents.config(identity, strategy, training, inputs, not reasons),
+        conventions.METRICS: figures,
+        conventions.FEATURES: documents.features(names),
+        conventions.METADATA: documents.metadata(
+            identity, inputs, document["versions"]["torch"], figures
+        ),
+    }
+    encoded = {name: documents.encoded(values) for name, values in files.items()}
+    encoded[conventions.MODEL] = state_dict.encoded(model.shape, model.weights, model.scaler)
+    reasons = reasons or rounding(model)
+    return Copy(encoded, None if reasons else strategy_bytes(model, training, identity), reasons)
+
+
+def rounding(model: Model) -> list[str]:
+    """Whether the folded scaler costs too much precision, which features hardly varying do."""
+    difference = state_dict.largest_difference(model.shape, model.weights, model.scaler)
+    if difference <= TOLERANCE:
+        return []
+    sentence = (
+        f"Without the scaler, rounding moves probabilities by up to {difference:.1g}, because a"
+        " feature hardly varies."
+    )
+    return [sentence]
+
+
+def strategy_bytes(model: Model, training: Mapping[str, Any], identity: Identity) -> bytes:
+    """The strategy file that KTRDR's backtester reads beside the model."""
+    name = identity.model_name
+    document = documents.strategy_document(name, model.strategy, training, alike=True)
+    return stamp(documents.strategy_text(document), name, identity.version)
+
+
+def link_copy(workspace: Workspace, directory: Path, model_name: str, copy: Copy) -> list[str]:
+    """Lets KTRDR find a published version: the link to the newest one, and the strategy file.
+
+    Args:
+        workspace: where strategies lie.
+        directory: the version, published.
+        model_name: the model.
+        copy: what was rendered for it.
+    Returns:
+        why KTRDR's backtester cannot use the version; empty if it can.
+    Raises:
+        StorageError: the disk failed.
+    """
+    series, version = directory.name.rsplit("_v", 1)
+    newest = newest_version(directory.parent, series)
+    reasons = list(copy.incompatibilities)
+    reasons += link_latest(directory.parent / f"{series}_latest", f"{series}_v{newest}")
+    if int(version) != newest:
+        return [*reasons, f"Version {newest} is newer, and KTRDR uses the newest."]
+    refusal = place_strategy_file(workspace, model_name, copy.strategy)
+    return reasons if refusal is None else [*reasons, refusal]
+
+
+def newest_version(folder: Path, series: str) -> int:
+    """The highest version of a series that is published."""
+    pattern = re.compile(rf"{re.escape(series)}_v([0-9]{{1,9}})")
+    matches = (pattern.fullmatch(path.name) for path in folder.iterdir() if path.is_dir())
+    return max(int(match[1]) for match in matches if match)
+
+
+def link_latest(path: Path, target: str) -> list[str]:
+    """Points KTRDR's link at a version; without any link, KTRDR takes the highest version."""
+    try:
+        durable.link(path, target)
+    except StorageFull:
+        raise
+    except StorageError as error:
+        if path.is_symlink() or path.exists():
+            return [f"{path.name} does not lead to the newest version: {error.message}"]
+    return []

@@ -1,1 +1,0 @@
-"""Networks: how they are trained, measured and kept."""

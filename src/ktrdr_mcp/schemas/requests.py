@@ -1,0 +1,126 @@
+"""What a caller may ask for: one model for each tool and route."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from ktrdr_mcp import limits, paths
+from ktrdr_mcp.schemas.config import Strict, TrainingConfig
+
+# Lengths are bounded here; the form of a name is checked by `paths`, which says what it must be.
+Text = Annotated[str, StringConstraints(max_length=200)]
+TaskId = Annotated[str, AfterValidator(lambda text: paths.task_id(text))]
+ModelName = Annotated[str, AfterValidator(lambda text: paths.model_name(text))]
+StrategyName = Annotated[str, AfterValidator(lambda text: paths.strategy_name(text))]
+Symbol = Annotated[str, AfterValidator(lambda text: paths.symbol(text))]
+Timeframe = Annotated[str, AfterValidator(lambda text: paths.timeframe(text))]
+BUILT_IN_STRATEGIES: Final = ("default", "mean_reversion", "trend_following", "volatility_breakout")
+Status = Literal["pending", "training", "completed", "failed", "cancelled"]
+
+
+class StartTraining(Strict):
+    """Train a network on one series of bars."""
+
+    symbol: Symbol
+    timeframe: Timeframe = Field(description="1m, 5m, 15m, 30m, 1h, 4h, 1d or 1w")
+    config: TrainingConfig = Field(
+        TrainingConfig(), description="left out: the strategy's, else a default; null: off"
+    )
+    start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC")
+    end_date: Text | None = Field(None, description="last day, inclusive")
+    strategy: StrategyName | None = Field(
+        None, description=f"{', '.join(BUILT_IN_STRATEGIES)} or your own; default if left out"
+    )
+    task_id: TaskId | None = Field(None, description="your own id; repeating it is safe")
+    idempotency_key: Text | None = Field(None, min_length=1)
+
+
+class GetTrainingStatus(Strict):
+    """Read one task's state, or wait for its end."""
+
+    task_id: TaskId
+    wait_s: float = Field(0, ge=0, le=limits.MAX_WAIT_S, description="seconds to wait for the end")
+
+
+class TaskOnly(Strict):
+    """A request about one task."""
+
+    task_id: TaskId
+
+
+class SaveModel(Strict):
+    """Publish a completed task's model under a name."""
+
+    task_id: TaskId
+    model_name: ModelName = Field(description="lower case letters, digits, _ and -")
+    description: str = Field("", max_length=limits.MAX_DESCRIPTION_CHARACTERS)
+
+
+class LoadModel(Strict):
+    """Read, verify and keep a saved model in memory."""
+
+    model_name: ModelName
+
+
+class Predict(Strict):
+    """Predict one bar with a saved model."""
+
+    model_name: ModelName
+    symbol: Symbol | None = Field(None, description="else the model's own")
+    timeframe: Timeframe | None = None  # any but the model's own is refused
+    test_date: Text | None = Field(
+        None, description="YYYY-MM-DD: the last bar of that day, else the newest"
+    )
+
+
+class ListModels(Strict):
+    """Page through the registry, newest first."""
+
+    symbol: Symbol | None = None
+    limit: int = Field(limits.MCP_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
+    offset: int = Field(0, ge=0, le=1_000_000)
+
+
+class ListTasks(Strict):
+    """Page through the tasks, newest first."""
+
+    status: Status | None = None
+    symbol: Symbol | None = None
+    limit: int = Field(limits.MCP_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
+    offset: int = Field(0, ge=0, le=1_000_000)
+
+
+class SummarizeData(Strict):
+    """See which bars there are."""
+
+    symbol: Symbol | None = None
+    limit: int = Field(limits.MCP_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
+    offset: int = Field(0, ge=0, le=1_000_000)
+
+
+class BacktestModel(Strict):
+    """Trade a saved model's signals over any range, after costs."""
+
+    model_name: ModelName
+    symbol: Symbol | None = Field(None, description="else the model's own")
+    start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC")
+    end_date: Text | None = None
+    cost_bps: float | None = Field(None, ge=0, le=1_000, description="per unit of position change")
+    long_only: bool | None = None
+
+
+class CompareTrainings(Strict):
+    """Set completed tasks side by side."""
+
+    task_ids: list[TaskId] = Field(min_length=2, max_length=limits.MAX_COMPARED_TASKS)
+
+
+class ReproduceTraining(Strict):
+    """Train a completed task again from what is stored, and compare."""
+
+    task_id: TaskId
+    wait_s: float = Field(
+        limits.MAX_WAIT_S, ge=0, le=limits.MAX_WAIT_S, description="seconds to wait for the end"
+    )

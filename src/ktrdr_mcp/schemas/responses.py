@@ -1,0 +1,405 @@
+"""Replies: the specification's fields, typed as its examples, and our additions."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ktrdr_mcp.schemas.requests import Status
+
+
+class Reply(BaseModel):
+    """A response model; replies may gain fields, so readers must tolerate more."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Success(Reply):
+    """Every reply that is not an error."""
+
+    success: Literal[True] = True
+
+
+class DataUsed(Reply):
+    """Which bars a training uses. Times are ISO 8601 UTC."""
+
+    first_bar: str
+    last_bar: str
+    bars: int  # in the requested range
+    usable_rows: int  # after warm-up and horizon
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    purged_rows: int  # dropped because their label reaches over a boundary
+    class_shares: dict[str, float]  # of the training rows
+    source: str
+
+
+class TrainingStarted(Success):
+    """The acknowledgement of a training: its id survives from here on."""
+
+    task_id: str
+    status: Literal["training_started"] = "training_started"
+    message: str
+    symbol: str
+    timeframe: str
+    config: dict[str, Any] = Field(description="the effective configuration, complete")
+    estimated_duration_minutes: float
+    strategy: str
+    data: DataUsed
+    warnings: list[str]
+    similar_to: list[str]
+
+
+class CurrentMetrics(Reply):
+    """The newest epoch's figures. Losses in nats, accuracies in [0, 1]."""
+
+    train_loss: float | None = None
+    val_loss: float | None = None
+    train_accuracy: float | None = None
+    val_accuracy: float | None = None
+
+
+class TrainingStatus(Success):
+    """Where a task stands."""
+
+    task_id: str
+    status: Status
+    progress: int  # percent; 100 when completed
+    current_epoch: int
+    total_epochs: int
+    symbol: str
+    timeframe: str
+    started_at: str | None
+    estimated_completion: str | None
+    current_metrics: CurrentMetrics
+    error: str | None
+    error_code: str | None
+    queue_position: int | None = None  # tasks ahead, while pending
+    alarm: str | None = None  # what the epochs so far warn of, while training
+    attempt: int = 0  # how often it began to run
+    resumed_from: str | None = None  # "epoch 40" of an earlier attempt; ": ..." says why or how
+
+
+class TrainingMetrics(Reply):
+    """Figures of the restored best epoch, without dropout."""
+
+    final_train_loss: float
+    final_val_loss: float
+    final_train_accuracy: float
+    final_val_accuracy: float
+    epochs_completed: int
+    early_stopped: bool
+    training_time_minutes: float
+    best_epoch: int
+
+
+class HeldOutMetrics(Reply):
+    """Figures on the test rows. precision, recall and f1_score are macro averages."""
+
+    test_loss: float
+    test_accuracy: float
+    precision: float
+    recall: float
+    f1_score: float
+
+
+class ModelInfo(Reply):
+    """The network's size. Megabytes of 10^6 bytes."""
+
+    model_size_mb: float  # the weights
+    parameters_count: int
+    architecture: str
+
+
+class TaskSummary(Reply):
+    """One task in a list; without test results, so that nobody chooses by them uncounted."""
+
+    task_id: str
+    status: Status
+    progress: int
+    symbol: str
+    timeframe: str
+    strategy: str
+    created_at: str
+    val_accuracy: float | None
+    error_code: str | None
+
+
+class TaskList(Success):
+    """A page of tasks, newest first."""
+
+    tasks: list[TaskSummary]
+    returned: int
+    has_more: bool
+
+
+class TaskCancelled(Success):
+    """What cancelling did."""
+
+    task_id: str
+    status: Status
+    message: str
+
+
+class SeriesSummary(Reply):
+    """One series of bars."""
+
+    symbol: str
+    timeframe: str
+    bars: int
+    first_bar: str | None
+    last_bar: str | None
+    source: str
+    notes: list[str]
+    defects: str | None
+
+
+class DataSummary(Success):
+    """Which bars there are."""
+
+    series: list[SeriesSummary]
+    returned: int
+    has_more: bool
+    # Files that are meant to be series, and what to do with them.
+    not_read: list[str] = Field(default_factory=list)
+
+
+class ModelSaved(Success):
+    """Where the model was published."""
+
+    model_id: str
+    model_name: str
+    model_path: str  # relative to the workspace
+    task_id: str
+    saved_at: str
+    model_size_mb: float  # the weights
+    version: int
+    created: bool  # false: this task was saved under this name before
+    ktrdr_backtest_compatible: bool  # as of the save
+    ktrdr_incompatibilities: list[str]  # why not; empty if it is
+
+
+class LoadedModelInfo(Reply):
+    """The card of a loaded model."""
+
+    created_at: str
+    symbol: str
+    timeframe: str
+    architecture: str
+    training_accuracy: float
+    test_accuracy: float
+    strategy: str
+    version: int
+    trained_on: list[str]  # first and last bar that fitted the weights; empty if KTRDR wrote it
+
+
+class ModelLoaded(Success):
+    """The model is in memory and its files are what was written."""
+
+    model_name: str
+    model_loaded: Literal[True] = True
+    model_info: LoadedModelInfo
+
+
+class Prediction(Reply):
+    """One bar's prediction."""
+
+    signal: Literal["buy", "hold", "sell"]
+    confidence: float  # probability of the signal
+    signal_strength: float  # |p(buy) - p(sell)|
+    fuzzy_outputs: dict[str, float]  # memberships of p(buy) - p(sell)
+    probabilities: dict[str, float]
+
+
+class ModelPrediction(Success):
+    """A prediction, the bar it is for and what the network saw."""
+
+    model_name: str
+    symbol: str
+    test_date: str
+    prediction: Prediction
+    input_features: dict[str, float]  # that bar's indicator values in their own units
+    as_of: str  # opening time of the bar used
+    in_sample: bool  # the bar lies in the rows that fitted or selected the weights
+    timeframe: str
+    version: int
+    warnings: list[str]
+
+
+class ModelRow(Reply):
+    """One version in the registry."""
+
+    model_id: str
+    model_name: str
+    symbol: str
+    timeframe: str
+    created_at: str
+    training_accuracy: float
+    test_accuracy: float
+    description: str
+    version: int
+    origin: Literal["ktrdr-mcp", "ktrdr"] = "ktrdr-mcp"  # which program wrote it
+
+
+class ModelList(Success):
+    """A page of the registry, newest first."""
+
+    models: list[ModelRow]
+    returned: int
+    has_more: bool
+
+
+class Verdict(Reply):
+    """What the model is worth, by everything tried on its test window until now."""
+
+    prediction: Literal["no_skill", "inconclusive", "skill"]
+    trading: Literal["loses", "inconclusive", "survives_costs"]
+    reason: str  # the sentences that decided
+    needs: str | None  # what would settle it; null with skill
+    as_of_trial: int  # trainings on this test window so far
+    luck: str  # this trial beside the best of as many by luck
+
+
+class BaselineFigures(Reply):
+    """How good a simple rule is on the test rows."""
+
+    accuracy: float
+    macro_f1: float
+
+
+class Baselines(Reply):
+    """Simple rules on the same rows."""
+
+    majority: BaselineFigures  # always the training rows' most frequent class
+    prior: BaselineFigures  # at random with the training rows' class shares
+    persistence: BaselineFigures  # the newest label that was resolved by then
+    logistic: BaselineFigures  # logistic regression on the same features
+
+
+class TradingFigures(Reply):
+    """Trading the pooled walk-forward predictions after costs. Returns are fractions."""
+
+    net_total_return: float
+    sharpe: float | None  # annualised
+    sharpe_error: float | None
+    max_drawdown: float
+    trades: int
+    break_even_cost_bps: float | None
+    buy_and_hold_return: float
+
+
+class Spread(Reply):
+    """A figure over seeds."""
+
+    mean: float
+    deviation: float
+
+
+class SeedFigures(Reply):
+    """Networks that differ in seed alone; the best on validation is the model."""
+
+    count: int
+    val_accuracy: Spread
+    test_accuracy: Spread
+
+
+class ModelPerformance(Success):
+    """What a completed training measured, the verdict first."""
+
+    task_id: str
+    status: Literal["completed"] = "completed"
+    verdict: Verdict
+    training_metrics: TrainingMetrics
+    test_metrics: HeldOutMetrics
+    baselines: Baselines
+    beats_linear: bool  # test accuracy above logistic regression's
+    trading: TradingFigures
+    model_info: ModelInfo
+    collapsed: bool  # one class is predicted for every test row
+    leak_suspected: bool | None  # noise twins were foreseen; null without control
+    seeds: SeedFigures | None
+    test_readings: int  # how often these test results have been read
+    next: str  # one suggestion, from training and validation figures only
+    details: str  # resource with everything else
+
+
+class BacktestFigures(Reply):
+    """Trading one part of a range. Returns are fractions, after costs."""
+
+    bars: int
+    net_total_return: float
+    sharpe: float | None  # annualised
+    sharpe_error: float | None
+    max_drawdown: float
+    trades: int
+    win_rate: float | None
+    profit_factor: float | None
+    exposure: float  # share of bars with a position
+    turnover_per_year: float  # units of position change
+    break_even_cost_bps: float | None
+    buy_and_hold_return: float
+    buy_and_hold_sharpe: float | None
+    buy_and_hold_max_drawdown: float
+
+
+class ModelBacktest(Success):
+    """What a saved model's signals would have earned, by the bars that it has seen or not."""
+
+    model_name: str
+    version: int
+    symbol: str
+    timeframe: str
+    first_bar: str
+    last_bar: str
+    cost_bps: float
+    long_only: bool
+    out_of_sample: BacktestFigures | None  # the only part that says anything of the future
+    in_sample: BacktestFigures | None
+    summary: str
+    equity: str  # resource with the equity curve of each part
+    warnings: list[str] = Field(default_factory=list)  # of the range and the series
+
+
+class ComparedTask(Reply):
+    """One task of a comparison."""
+
+    task_id: str
+    rank: int  # by val_gain
+    val_gain: float  # validation accuracy above the validation rows' majority class
+    val_accuracy: float
+    val_loss: float
+    test_accuracy: float
+    prediction: Literal["no_skill", "inconclusive", "skill"]
+    statistic: float  # T of the directional test
+
+
+class PairedDifference(Reply):
+    """Whether the first-ranked task foresees more than another, on the time that both tested."""
+
+    first: str
+    second: str
+    difference: float  # of T on the common blocks
+    p: float  # two-sided
+    meaning: str
+
+
+class Comparison(Success):
+    """Completed tasks side by side, best validation first."""
+
+    tasks: list[ComparedTask]
+    differences: dict[str, list[Any]]  # settings that differ, in the order of the tasks
+    tests: list[PairedDifference]
+    summary: str
+
+
+class Reproduction(Success):
+    """Whether a training comes out the same when it is trained again."""
+
+    task_id: str
+    reproduction_task_id: str
+    status: Status  # of the reproduction
+    result: Literal["match", "differs"] | None  # null until it is completed
+    differences: list[str]
+    message: str

@@ -1,0 +1,186 @@
+"""Backtesting a saved model over any range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.catalog import BarCatalog, select_range
+from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
+from ktrdr_mcp.evaluation.backtest import Backtest, TradingRule, trading_rule
+from ktrdr_mcp.interop.ktrdr import models
+from ktrdr_mcp.labels.registry import horizon_bars
+from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas.requests import BacktestModel
+from ktrdr_mcp.service.model_cache import Loaded, warnings
+from ktrdr_mcp.training import predictor
+from ktrdr_mcp.training.judgement import equity_curve
+
+
+@dataclass(frozen=True, eq=False)
+class Traded:
+    """A backtest and what it was made on."""
+
+    bars: Bars
+    chosen: predictor.Range
+    rule: TradingRule
+    run: predictor.Run
+    warnings: list[str]  # of the range and the series
+
+    @property
+    def parts(self) -> dict[str, Backtest]:
+        """The backtest of each part that has enough bars."""
+        return self.run.backtests
+
+
+def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded:
+    """Trades a model as a request asks. Blocks.
+
+    Args:
+        loaded: the model.
+        request: range, costs and rule.
+        sources: where bars come from.
+    Raises:
+        DataError: the range has no or too few bars.
+    """
+    symbol = request.symbol or loaded.row.symbol
+    series = sources.load(symbol, loaded.row.timeframe)
+    bars = series.bars
+    first, stop, beyond = select_range(
+        bars, moment(request.start_date, "start_date"), moment(request.end_date, "end_date")
+    )
+    chosen = predictor.Range(first, stop, seen(loaded, bars))
+    rule = rule_of(loaded, request)
+    run = predictor.run(loaded.model, bars, chosen, rule)
+    return Traded(bars, chosen, rule, run, [*beyond, *series.notes])
+
+
+def moment(text: str | None, field: str) -> int | None:
+    """A date of the request; an end date means its last nanosecond."""
+    return None if text is None else parse_timestamp(text, field, end_of_day=field == "end_date")
+
+
+def seen(loaded: Loaded, bars: Bars) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(bars,) whether the weights were fitted or selected on a bar, or on a label that saw it."""
+    if bars.symbol != loaded.row.symbol:
+        return np.zeros(len(bars), dtype=np.bool_)
+    if models.is_ktrdrs(loaded.row):  # KTRDR does not keep the range
+        made = parse_timestamp(loaded.row.created_at, "created_at", end_of_day=False)
+        return bars.time < made
+    periods = loaded.model.document["periods"]
+    first = parse_timestamp(periods["train"][0], "periods", end_of_day=False)
+    after = parse_timestamp(periods["test"][0], "periods", end_of_day=False)
+    return (bars.time >= first) & (bars.time < after)
+
+
+def rule_of(loaded: Loaded, request: BacktestModel) -> TradingRule:
+    """The strategy's rule, with what the request changes.
+
+    The horizon is the one that the training measured; without one, that of the default labels.
+    """
+    measured = loaded.model.document.get("metrics", {}).get("trading_rule", {})
+    rule = trading_rule(loaded.model.strategy, measured.get("horizon", horizon_bars({})))
+    if request.cost_bps is not None:
+        rule = replace(rule, cost_bps=request.cost_bps)
+    if request.long_only is not None:
+        rule = replace(rule, long_only=request.long_only)
+    return rule
+
+
+def reply(loaded: Loaded, request: BacktestModel, traded: Traded) -> responses.ModelBacktest:
+    """What a caller is told."""
+    bars, chosen = traded.bars, traded.chosen
+    return responses.ModelBacktest(
+        model_name=loaded.row.model_name,
+        version=loaded.row.version,
+        symbol=bars.symbol,
+        timeframe=bars.timeframe,
+        first_bar=format_timestamp(int(bars.time[chosen.first])),
+        last_bar=format_timestamp(int(bars.time[chosen.stop - 1])),
+        cost_bps=traded.rule.cost_bps,
+        long_only=traded.rule.long_only,
+        out_of_sample=part(traded, "out_of_sample"),
+        in_sample=part(traded, "in_sample"),
+        summary=summary(loaded, traded),
+        equity=address(request),
+        warnings=traded.warnings,
+    )
+
+
+def part(traded: Traded, name: str) -> responses.BacktestFigures | None:
+    """The figures of one part, if the range has any of it."""
+    one = traded.parts.get(name)
+    return None if one is None else responses.BacktestFigures(**rounded(one.figures()))
+
+
+def rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures with as many digits as a reply needs."""
+    return {
+        name: round(value, 6) if isinstance(value, float) else value
+        for name, value in figures.items()
+    }
+
+
+def summary(loaded: Loaded, traded: Traded) -> str:
+    """What the part out of sample says, and what a reader must know to take it rightly."""
+    bars = traded.bars
+    told = warnings(loaded.row, bars.symbol, bars.moment(traded.chosen.first))
+    skipped = left_out(traded.run.parts)
+    return " ".join([outcome(traded.run), *skipped, *told, *rules(loaded, traded.rule)])
+
+
+def outcome(run: predictor.Run) -> str:
+    """What the part out of sample came to."""
+    unseen, bars = run.backtests.get("out_of_sample"), len(run.parts.out_of_sample)
+    if unseen is None and bars:
+        return (
+            f"Out of sample there are {bars} bars, and trading needs {predictor.MIN_BARS}: this"
+            " says nothing of the future."
+        )
+    if unseen is None:
+        return "Every bar of the range is in sample: this says nothing of the future."
+    net, held = unseen.net.total_return, unseen.buy_and_hold.total_return
+    better = "more" if net > held else "less"
+    return (
+        f"Out of sample{' (after the training)' if run.parts.after else ''}: net {net:+.1%} on"
+        f" {unseen.bars} bars, {better} than holding ({held:+.1%}); timing beats its costs with p"
+        f" {unseen.timing_p:.2f}, not adjusted for other trials."
+    )
+
+
+def left_out(parts: predictor.Parts) -> list[str]:
+    """What was not traded."""
+    count = len(parts.left_out)
+    return [f"{count} bars before the training are left out."] if count else []
+
+
+def rules(loaded: Loaded, rule: TradingRule) -> list[str]:
+    """What of the rule is not in the reply's fields and not the usual."""
+    told = []
+    if models.is_ktrdrs(loaded.row) and rule.max_holding_bars is None:
+        told.append(
+            f"KTRDR does not say how long a position is held: at most {rule.holding_bars} bars"
+            " after its signal here."
+        )
+    if rule.confidence_threshold > 0:
+        told.append(f"A signal less probable than {rule.confidence_threshold:g} is a hold.")
+    if rule.min_separation_hours > 0:
+        hours = f"{rule.min_separation_hours:g}"
+        told.append(f"Signals within {hours} h of the last that was traded are not traded.")
+    return told
+
+
+def address(request: BacktestModel) -> str:
+    """The resource with the equity curve."""
+    sides = {None: "-", True: "long", False: "both"}[request.long_only]
+    chosen = (request.start_date, request.end_date, request.symbol, request.cost_bps)
+    parts = ["-" if part is None else str(part) for part in chosen]
+    return "/".join([f"equity://{request.model_name}", *parts, sides])
+
+
+def equity(traded: Traded) -> dict[str, Any]:
+    """The equity curve of each part."""
+    return {name: equity_curve(one, points=500) for name, one in traded.parts.items()}

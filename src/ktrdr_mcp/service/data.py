@@ -1,0 +1,175 @@
+"""Listing and checking of bars and strategies, and completion of names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ktrdr_mcp import paths
+from ktrdr_mcp.data import catalog as data
+from ktrdr_mcp.data.files import SUFFIXES, opened, read_table, series_name, spacing_notes
+from ktrdr_mcp.data.timestamps import format_timestamp
+from ktrdr_mcp.data.validation import checked_bars
+from ktrdr_mcp.errors import InvalidRequest, NotFound, shown
+from ktrdr_mcp.features import registry
+from ktrdr_mcp.files import storage_errors
+from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
+from ktrdr_mcp.paths import TIMEFRAME_MINUTES
+from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.config import TrainingConfig
+from ktrdr_mcp.strategy.catalog import StrategyCatalog, decoded
+from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.strategy.parsing import parse_strategy
+from ktrdr_mcp.training.config import effective
+
+
+def data_summary(
+    sources: data.BarCatalog, request: requests.SummarizeData
+) -> responses.DataSummary:
+    """A page of the series that there are, and the first files that are passed over.
+
+    Only the files of the page are read: each Parquet file costs the start of a process.
+
+    Args:
+        sources: where bars come from.
+        request: which symbol and which page.
+    """
+    chosen = [one for one in sources.series() if request.symbol in {None, one[0]}]
+    stop = request.offset + request.limit
+    page = [series_summary(one) for one in sources.available(chosen[request.offset : stop])]
+    return responses.DataSummary(
+        series=page,
+        returned=len(page),
+        has_more=len(chosen) > stop,
+        not_read=not_read(sources, request.symbol),
+    )
+
+
+def not_read(sources: data.BarCatalog, symbol: str | None) -> list[str]:
+    """A sentence or two on each of the first files that are passed over, and how many follow."""
+    found = [str(one) for one in sources.not_read(symbol)]
+    others = len(found) - data.NOT_READ_NAMED
+    more = [f"{others} more of data/ not read; ktrdr-mcp doctor names them all."]
+    return [*found[: data.NOT_READ_NAMED], *(more if others > 0 else [])]
+
+
+def series_summary(series: data.SeriesSummary) -> responses.SeriesSummary:
+    """One series as it is told."""
+    return responses.SeriesSummary(
+        symbol=series.symbol,
+        timeframe=series.timeframe,
+        bars=series.bars,
+        first_bar=None if series.first_bar is None else format_timestamp(series.first_bar),
+        last_bar=None if series.last_bar is None else format_timestamp(series.last_bar),
+        source=series.source,
+        notes=series.notes,
+        defects=series.defects,
+    )
+
+
+def completions(
+    kind: str, prefix: str, sources: data.BarCatalog, strategies: StrategyCatalog
+) -> list[str]:
+    """Known names that begin with the prefix, sorted.
+
+    Args:
+        kind: symbol, timeframe or strategy.
+        prefix: what was typed so far.
+        sources: where bars come from.
+        strategies: where strategies come from.
+    """
+    if kind == "symbol":
+        names = {symbol for symbol, _ in sources.series()}
+        prefix = prefix.upper()
+    elif kind == "strategy":
+        names = set(strategies.names())
+    else:
+        names = set(TIMEFRAME_MINUTES) if kind == "timeframe" else set()
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+def check_bars(path: Path) -> responses.SeriesSummary:
+    """What a file of bars holds.
+
+    Args:
+        path: a .csv or .parquet file; its name need not say symbol and timeframe.
+    Returns:
+        its summary; symbol and timeframe are empty if its name does not say them.
+    Raises:
+        KtrdrError: there is no such file, or it cannot be used as it stands.
+    """
+    require_file(path)
+    name = shown(path.name).strip("'\"")
+    if path.suffix not in SUFFIXES:
+        raise InvalidRequest(
+            f"{name} is no file of bars by its name.",
+            hint=f"Bars are read from files that end in {' or '.join(SUFFIXES)}.",
+        )
+    symbol, timeframe = series_of(path.name)
+    # The decoder of Parquet is a process that gets the name as an argument.
+    said = name if name[0].isalnum() else f"File {name}"
+    with storage_errors(f"reading {name}"), opened(Path(os.path.realpath(path)), said) as (file, _):
+        bars = checked_bars(read_table(file, said), symbol, timeframe or "1m")
+    return responses.SeriesSummary(
+        symbol=symbol,
+        timeframe=timeframe,
+        bars=len(bars),
+        first_bar=bars.moment(0),
+        last_bar=bars.moment(len(bars) - 1),
+        source=name,
+        notes=spacing_notes(bars) if symbol else [misnamed(path)],
+        defects=None,
+    )
+
+
+def series_of(name: str) -> tuple[str, str]:
+    """The symbol and timeframe that a file's name says, or two empty texts."""
+    meant = series_name(name)
+    return meant.series if meant is not None and meant.file == name else ("", "")
+
+
+def misnamed(path: Path) -> str:
+    """What a file must be called to be found."""
+    meant = series_name(path.name)
+    called = f"SYMBOL_TIMEFRAME{path.suffix}" if meant is None else meant.file
+    return f"To be found, it must lie in data/ and be called {called}."
+
+
+def check_strategy_file(path: Path) -> Strategy:
+    """The strategy of a file, once everything that it names is known.
+
+    Raises:
+        KtrdrError: there is no such file, or it could not be trained as it stands.
+    """
+    require_file(path)
+    name = paths.strategy_name(path.stem)
+    with storage_errors(f"reading strategy {name}"), path.open("rb") as file:
+        data = file.read(MAX_STRATEGY_BYTES + 1)
+    return check_strategy(decoded(data, name), name)
+
+
+def check_strategy(text: str, name: str) -> Strategy:
+    """The strategy of a text, with its indicators, parameters and training settings checked.
+
+    Args:
+        text: the file's YAML.
+        name: the strategy's name.
+    Raises:
+        InvalidStrategy: it could not be trained as it stands.
+    """
+    strategy = parse_strategy(text, name)
+    registry.check(strategy)
+    effective(TrainingConfig(), strategy)
+    return strategy
+
+
+def require_file(path: Path) -> None:
+    """Raises NotFound unless there is a regular file."""
+    name = shown(path.name or str(path))
+    with storage_errors(f"looking for {name}"):
+        found, is_file = path.exists(), path.is_file()
+    if not is_file:
+        raise NotFound(
+            f"{name} is not a regular file." if found else f"There is no file {name}.",
+            hint="Name a file that exists.",
+        )

@@ -1,0 +1,230 @@
+"""Models in memory, verified, ready to predict."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from ktrdr_mcp import limits
+from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.timestamps import DAY_NS, format_timestamp, parse_timestamp
+from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
+from ktrdr_mcp.evaluation.metrics import CLASSES
+from ktrdr_mcp.features.registry import check
+from ktrdr_mcp.interop.ktrdr import models
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas.requests import Predict
+from ktrdr_mcp.store.models import ModelRow
+from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training.predictor import Model, Scores, direction_memberships, model_of, predict
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model and its row in the registry."""
+
+    row: ModelRow
+    model: Model
+
+
+class ModelCache:
+    """The most recently used models; reading one verifies every file of it.
+
+    Args:
+        workspace: where models lie.
+        capacity: how many stay in memory.
+    """
+
+    def __init__(self, workspace: Workspace, capacity: int = limits.MAX_LOADED_MODELS) -> None:
+        self._workspace = workspace
+        self._capacity = capacity
+        self._models: OrderedDict[str, Loaded] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def load(self, row: ModelRow) -> Loaded:
+        """Reads a model from its files, whether or not it is in memory.
+
+        Args:
+            row: the version to load.
+        Raises:
+            ModelCorrupted: a file is not what was written.
+            ModelNotReproducible: KTRDR wrote it, and its features cannot be computed here.
+        """
+        loaded = Loaded(row, self._read(row))
+        with self._lock:
+            self._models[row.model_id] = loaded
+            self._models.move_to_end(row.model_id)
+            while len(self._models) > self._capacity:
+                self._models.popitem(last=False)
+        return loaded
+
+    def _read(self, row: ModelRow) -> Model:
+        """A version from its files."""
+        if models.is_ktrdrs(row):
+            return models.load(self._workspace, row)
+        return model_of(bundle.read(self._workspace.inside(row.path), row.bundle_sha256))
+
+    def get(self, row: ModelRow) -> Loaded:
+        """The model from memory, or else from its files. Raises ModelCorrupted."""
+        with self._lock:
+            loaded = self._models.get(row.model_id)
+            if loaded is not None:
+                self._models.move_to_end(row.model_id)
+                return loaded
+        return self.load(row)
+
+
+def predict_one(loaded: Loaded, request: Predict, sources: BarCatalog) -> responses.ModelPrediction:
+    """Predicts the bar that a request asks for.
+
+    Args:
+        loaded: the model.
+        request: symbol and timeframe, or else the model's own, and date.
+        sources: where bars come from.
+    Raises:
+        InvalidRequest: the timeframe is not the model's, or the date is before the first bar.
+        DataError: too few bars come before that date.
+    """
+    row = loaded.row
+    if request.timeframe not in {None, row.timeframe}:
+        raise InvalidRequest(
+            f"Model {row.model_name} was trained on {row.timeframe} bars, not on"
+            f" {request.timeframe}.",
+            hint=f"Predict with timeframe {row.timeframe}.",
+            field="timeframe",
+        )
+    series = sources.load(request.symbol or row.symbol, row.timeframe)
+    index = bar_at(series.bars, request.test_date)
+    scores = scores_at(loaded.model, series.bars, index)
+    told = [*beyond_newest(series.bars, request.test_date), *series.notes]
+    return reply(loaded, series.bars, index, scores, told)
+
+
+def reply(
+    loaded: Loaded, bars: Bars, index: int, scores: Scores, of_bars: list[str]
+) -> responses.ModelPrediction:
+    """One bar's prediction as it is told.
+
+    Args:
+        loaded: the model.
+        bars: the series.
+        index: of the bar.
+        scores: of this bar alone.
+        of_bars: warnings of the series.
+    """
+    probability = scores.probabilities[0].tolist()
+    best = int(np.argmax(probability))
+    direction = probability[0] - probability[2]
+    as_of = format_timestamp(int(bars.time[index]))
+    strategy = loaded.model.strategy
+    return responses.ModelPrediction(
+        model_name=loaded.row.model_name,
+        symbol=bars.symbol,
+        test_date=as_of[:10],
+        prediction=responses.Prediction(
+            signal=CLASSES[best],
+            confidence=probability[best],
+            signal_strength=abs(direction),
+            fuzzy_outputs=direction_memberships(strategy, direction),
+            probabilities=dict(zip(CLASSES, probability, strict=True)),
+        ),
+        input_features={name: float(values[0]) for name, values in scores.indicators.items()},
+        as_of=as_of,
+        in_sample=in_sample(loaded, bars.symbol, as_of),
+        timeframe=bars.timeframe,
+        version=loaded.row.version,
+        warnings=[*warnings(loaded.row, bars.symbol, as_of), *of_bars],
+    )
+
+
+def bar_at(bars: Bars, test_date: str | None) -> int:
+    """The index of the last bar up to the end of a day.
+
+    Args:
+        bars: the series.
+        test_date: a day or a moment; the newest bar if it is None.
+    Raises:
+        NotEnoughData: the series begins later.
+    """
+    if test_date is None:
+        return len(bars) - 1
+    moment = parse_timestamp(test_date, "test_date", end_of_day=True)
+    index = int(np.searchsorted(bars.time, moment, side="right")) - 1
+    if index < 0:
+        raise NotEnoughData(
+            f"The first {bars.symbol} {bars.timeframe} bar is {format_timestamp(int(bars.time[0]))},"
+            f" after {test_date}.",
+            hint="Choose a later test_date.",
+            field="test_date",
+        )
+    return index
+
+
+def scores_at(model: Model, bars: Bars, index: int) -> Scores:
+    """What a model says of one bar. Raises DataError."""
+    try:
+        return predict(model, bars.slice(0, index + 1), np.array([index]))
+    except NotEnoughData:  # in words of a training, which a prediction cannot follow
+        raise too_early(model, bars, index) from None
+
+
+def too_early(model: Model, bars: Bars, index: int) -> NotEnoughData:
+    """The error for a bar before which the model's indicators have too few.
+
+    Args:
+        model: the model.
+        bars: the whole series.
+        index: of the bar.
+    """
+    needed = max(each.warm_up_bars for each in check(model.strategy))
+    series = f"{bars.symbol} {bars.timeframe}"
+    what = f"The model's indicators need {needed} bars before the one that is predicted"
+    if needed >= len(bars):
+        return NotEnoughData(
+            f"{what}; {series} has {len(bars)} in all.",
+            hint=f"Store at least {needed + 1} bars of {series}, or choose another symbol.",
+            field="symbol",
+        )
+    return NotEnoughData(
+        f"{what}; {series} has {index} before {bars.moment(index)}.",
+        hint=f"Use a later test_date: {bars.moment(needed)[:10]} is the earliest.",
+        field="test_date",
+    )
+
+
+def beyond_newest(bars: Bars, test_date: str | None) -> list[str]:
+    """A sentence if the day asked for lies after that of the newest bar."""
+    if test_date is None:
+        return []
+    asked = parse_timestamp(test_date, "test_date", end_of_day=True)
+    if asked // DAY_NS <= int(bars.time[-1]) // DAY_NS:
+        return []
+    newest = bars.moment(len(bars) - 1)
+    return [f"{test_date} lies after the newest bar, {newest}: the prediction is for that one."]
+
+
+def in_sample(loaded: Loaded, symbol: str, as_of: str) -> bool:
+    """Whether the weights were fitted or selected on this bar, or on a label that saw it."""
+    same = symbol == loaded.row.symbol
+    if models.is_ktrdrs(loaded.row):  # it may have been; KTRDR does not keep the range
+        return same and as_of < loaded.row.created_at
+    periods = loaded.model.document["periods"]
+    return same and bool(periods["train"][0] <= as_of < periods["test"][0])
+
+
+def warnings(row: ModelRow, symbol: str, as_of: str) -> list[str]:
+    """What a reader of a prediction must know."""
+    told = []
+    if symbol != row.symbol:
+        told.append(f"The model was trained on {row.symbol}; nothing was measured on {symbol}.")
+    if models.is_ktrdrs(row) and symbol == row.symbol and as_of < row.created_at:
+        told.append(
+            "KTRDR does not keep which bars trained its model, so every bar before it was made"
+            " counts as in-sample."
+        )
+    return told

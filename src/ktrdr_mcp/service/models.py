@@ -1,0 +1,290 @@
+"""Saving models: from a completed task to a registered version, and the list of all models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from anyio import to_thread
+
+from ktrdr_mcp import files, limits
+from ktrdr_mcp.errors import ModelCorrupted, ModelNotFound
+from ktrdr_mcp.interop.ktrdr import copy, documents, models
+from ktrdr_mcp.interop.ktrdr import copy as ktrdr_copy
+from ktrdr_mcp.interop.ktrdr.documents import Identity
+from ktrdr_mcp.interop.ktrdr.models import folders
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.requests import SaveModel
+from ktrdr_mcp.store.db import utc_now_text
+from ktrdr_mcp.store.models import ModelRegistry, ModelRow, Owner, name_taken
+from ktrdr_mcp.store.task_row import TaskRow, parsed
+from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training import publish as publishing
+from ktrdr_mcp.training.bundle import DOCUMENT
+from ktrdr_mcp.training.publish import CARD, model_id
+
+
+def require(document: Mapping[str, Any], row: TaskRow, scores: str | None = None) -> None:
+    """Compares a bundle's document with the row of its task.
+
+    Args:
+        document: of the bundle.
+        row: the completed task.
+        scores: what the ledger keeps of it, as JSON; None to leave it out.
+    Raises:
+        ModelCorrupted: a figure is not the one that was stored when the training ended.
+        DatabaseError: what the ledger keeps is not what was written.
+    """
+    pairs = [
+        (document.get("task_id"), row.task_id),
+        (document.get("metrics"), row.result),
+        (document.get("data_fingerprint"), row.data_fingerprint),
+    ]
+    if scores is not None:
+        pairs.append((document.get("scores"), parsed(scores)))
+    if any(found != stored for found, stored in pairs):
+        raise ModelCorrupted(
+            f"The result's file {DOCUMENT} does not have the figures that its task ended with.",
+            hint="Train it again; this result is never used.",
+        )
+
+
+class ModelCatalog:
+    """The registry, and beside it what lies in the models folder.
+
+    Args:
+        workspace: where models lie.
+        registry: the models that were saved here.
+    """
+
+    def __init__(self, workspace: Workspace, registry: ModelRegistry) -> None:
+        self._workspace = workspace
+        self._registry = registry
+
+    async def newest(self, name: str) -> ModelRow:
+        """The version of a model that was made last.
+
+        Raises:
+            ModelNotFound: nothing has this name; names the models that exist.
+            ModelCorrupted: KTRDR wrote a model of this name, and no version of it is whole.
+        """
+        theirs = await to_thread.run_sync(models.newest, self._workspace, name)
+        try:
+            ours = await self._registry.newest(name)
+        except ModelNotFound as error:
+            if theirs is not None:
+                return theirs
+            raise await self._not_found(error) from None
+        return ours if theirs is None or ours.created_at >= theirs.created_at else theirs
+
+    async def _not_found(self, error: ModelNotFound) -> ModelNotFound:
+        """The registry's error, with the names of KTRDR's models."""
+        names = await to_thread.run_sync(models.names, self._workspace)
+        if not names:
+            return error
+        hint = f"{error.hint} Written by KTRDR: {', '.join(names[:10])}."
+        return ModelNotFound(error.message, hint=hint, field=error.field)
+
+    async def page(self, request: requests.ListModels) -> tuple[list[ModelRow], bool]:
+        """A page of models: those saved here, then KTRDR's, each newest first.
+
+        Returns:
+            the rows, and whether there are more.
+        """
+        limit, offset, symbol = request.limit, request.offset, request.symbol
+        saved = await self._registry.page(limit, offset, symbol)
+        found = await to_thread.run_sync(models.rows, self._workspace, symbol)
+        start = max(0, offset - await self._registry.count(symbol)) if found else 0
+        room = 0 if saved.has_more else limit - len(saved.rows)
+        shown = [*saved.rows, *found[start : start + room]]
+        return shown, saved.has_more or len(found) > start + room
+
+    async def names(self, prefix: str, limit: int) -> list[str]:
+        """Names that begin with the prefix: those saved here first."""
+        names = await self._registry.names(prefix, limit)
+        found = await to_thread.run_sync(models.names, self._workspace, prefix)
+        return [*names, *(name for name in found if name not in names)][:limit]
+
+
+KTRDR_DETAILS: Final = "ktrdr"  # the key in a row's details
+SAVED_BEFORE: Final = (
+    "This version was saved before KTRDR's files were written; save its task under another"
+    " model_name to have them."
+)
+CARD_FIELDS = ("strategy", "feature_names", "network", "classes", "periods", "metrics", "versions")
+
+
+async def require_owner(registry: ModelRegistry, model_name: str, task: TaskRow) -> None:
+    """Refuses a name of another strategy, symbol or timeframe. Raises ModelNameTaken."""
+    owner = await registry.owner(model_name)
+    if owner is not None and owner != Owner(task.strategy, task.symbol, task.timeframe):
+        raise name_taken(model_name, owner)
+
+
+def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: int) -> ModelRow:
+    """Publishes a task's bundle with KTRDR's files, and makes its row.
+
+    Args:
+        workspace: where models lie.
+        request: name and description.
+        task: the completed task.
+        version: the lowest version that may be free.
+    Raises:
+        ModelCorrupted: the task's bundle is not what was written.
+        ModelNameTaken: KTRDR keeps a model of its own under this name.
+        StorageError: the disk failed; saving again goes on from there.
+    """
+    models.refuse_shared_folder(workspace, request.model_name)
+    source = workspace.bundle_directory(task.task_id)
+    require(bundle.read_document(source), task)
+    name, card = request.model_name, new_card(request, task)
+    published = publishing.publish(
+        source,
+        lambda number: workspace.model_directory(name, task.symbol, task.timeframe, number),
+        version,
+        card,
+    )
+    reasons = copy.link_copy(workspace, published.directory, name, published.copy)
+    metrics = published.document["metrics"]
+    return ModelRow(
+        model_id=card["model_id"],
+        model_name=name,
+        version=published.version,
+        task_id=task.task_id,
+        symbol=task.symbol,
+        timeframe=task.timeframe,
+        strategy=task.strategy,
+        created_at=card["created_at"],
+        description=request.description,
+        path=workspace.relative(published.directory),
+        training_accuracy=metrics["training_metrics"]["final_train_accuracy"],
+        test_accuracy=metrics["test_metrics"]["test_accuracy"],
+        model_size_mb=round(metrics["model_info"]["model_size_mb"], 6),
+        architecture=metrics["model_info"]["architecture"],
+        bundle_sha256=published.sha256,
+        details={KTRDR_DETAILS: {"incompatibilities": reasons}},
+    )
+
+
+def new_card(request: SaveModel, task: TaskRow) -> dict[str, str]:
+    """What is said of a version beside its bundle."""
+    return {
+        "model_id": publishing.model_id(task.task_id, request.model_name),
+        "model_name": request.model_name,
+        "task_id": task.task_id,
+        "symbol": task.symbol,
+        "timeframe": task.timeframe,
+        "description": request.description,
+        "created_at": utc_now_text(),
+    }
+
+
+def ktrdr_incompatibilities(row: ModelRow) -> list[str]:
+    """Why KTRDR's backtester could not use a version when it was saved; empty if it could."""
+    kept = row.details.get(KTRDR_DETAILS)
+    return [SAVED_BEFORE] if kept is None else list(kept["incompatibilities"])
+
+
+def card(workspace: Workspace, row: ModelRow) -> dict[str, Any]:
+    """What a model is, was trained on and measured. Raises ModelCorrupted."""
+    if models.is_ktrdrs(row):
+        return models.card(workspace, row)
+    document = bundle.read_document(workspace.inside(row.path), row.bundle_sha256)
+    return {
+        "model_id": row.model_id,
+        "model_name": row.model_name,
+        "version": row.version,
+        "description": row.description,
+        "created_at": row.created_at,
+        "symbol": row.symbol,
+        "timeframe": row.timeframe,
+        "model_path": row.path,
+        "task_id": row.task_id,
+        **{name: document[name] for name in CARD_FIELDS},
+        "config": document["spec"]["config"],
+        "files": [*publishing.BUNDLE, *(documents.FILES if KTRDR_DETAILS in row.details else ())],
+        "ktrdr_backtest_compatible": not ktrdr_incompatibilities(row),
+        "ktrdr_incompatibilities": ktrdr_incompatibilities(row),
+    }
+
+
+def published(workspace: Workspace) -> Iterator[Path]:
+    """The folders of all versions that this program published."""
+    for folder in folders(workspace.models):
+        for directory in sorted(folder.iterdir()):
+            if not directory.is_symlink() and (directory / CARD).is_file():
+                yield directory
+
+
+def row_of(workspace: Workspace, directory: Path) -> ModelRow:
+    """Verifies a published version, makes it reachable for KTRDR, and describes it.
+
+    Args:
+        workspace: where it lies.
+        directory: its folder.
+    Raises:
+        ModelCorrupted: a file is not what was written.
+        StorageError: the disk failed.
+    """
+    verified, card = bundle.read(directory), read_card(directory)
+    with bundle.understood():
+        return described(workspace, directory, verified, card)
+
+
+def described(
+    workspace: Workspace, directory: Path, verified: bundle.Bundle, card: dict[str, Any]
+) -> ModelRow:
+    """The row of a version that was read, once KTRDR can reach it. Raises StorageError."""
+    document = verified.document
+    series = document["spec"]["series"][0]
+    identity = Identity(
+        card["model_name"],
+        card["version"],
+        series["symbol"],
+        series["timeframe"],
+        card["created_at"],
+    )
+    copy = ktrdr_copy.render(verified, bundle.read_history(directory, document), identity)
+    reasons = ktrdr_copy.link_copy(workspace, directory, identity.model_name, copy)
+    metrics = document["metrics"]
+    return ModelRow(
+        model_id=card["model_id"],
+        model_name=identity.model_name,
+        version=identity.version,
+        task_id=card["task_id"],
+        symbol=identity.symbol,
+        timeframe=identity.timeframe,
+        strategy=document["strategy"]["name"],
+        created_at=identity.created_at,
+        description=card["description"],
+        path=workspace.relative(directory),
+        training_accuracy=metrics["training_metrics"]["final_train_accuracy"],
+        test_accuracy=metrics["test_metrics"]["test_accuracy"],
+        model_size_mb=round(metrics["model_info"]["model_size_mb"], 6),
+        architecture=metrics["model_info"]["architecture"],
+        bundle_sha256=files.sha256_of_file(directory / bundle.DOCUMENT),
+        details={KTRDR_DETAILS: {"incompatibilities": reasons}},
+    )
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """The card beside a published bundle. Raises ModelCorrupted."""
+    path = bundle.regular_file(directory, CARD, limits.MAX_BUNDLE_JSON_BYTES)
+    try:
+        card: dict[str, Any] = json.loads(path.read_bytes())
+        named = model_id(card["task_id"], card["model_name"])
+        texts = isinstance(card["description"], str) and isinstance(card["created_at"], str)
+        series = f"{card['symbol']}_{card['timeframe']}_v{card['version']}"
+        here = (directory.parent.name, directory.name) == (card["model_name"], series)
+        known = card.get("sha256", {}).keys() <= set(documents.FILES)
+        if texts and here and known and card["model_id"] == named:
+            return card
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise ModelCorrupted(
+        f"The model's file {CARD} is not what was written.",
+        hint="Save the model again from its task; this copy is not registered.",
+    )

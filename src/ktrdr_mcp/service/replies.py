@@ -1,0 +1,264 @@
+"""From stored rows and live progress to what a caller is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ktrdr_mcp import limits
+from ktrdr_mcp.context import Progress
+from ktrdr_mcp.errors import TaskNotCompleted
+from ktrdr_mcp.interop.ktrdr import models as ktrdr_models
+from ktrdr_mcp.jobs.live import Live
+from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.service import models
+from ktrdr_mcp.store.models import ModelRow
+from ktrdr_mcp.store.task_row import TaskRow
+
+
+def started(
+    row: TaskRow, similar_to: list[str], share_of_machine: int
+) -> responses.TrainingStarted:
+    """The acknowledgement of a stored task.
+
+    Args:
+        row: the task.
+        similar_to: earlier tasks that differ in seed alone.
+        share_of_machine: how many trainings take turns, this one included.
+    """
+    accepted = row.spec["accepted"]
+    minutes = accepted["duration_s"] * share_of_machine / 60
+    return responses.TrainingStarted(
+        task_id=row.task_id,
+        message=f"Training of '{row.strategy}' on {row.symbol} {row.timeframe}"
+        f" {state_in_words(row)}",
+        symbol=row.symbol,
+        timeframe=row.timeframe,
+        config=echo_config(row.config),
+        estimated_duration_minutes=significant(minutes),
+        strategy=row.strategy,
+        data=responses.DataUsed(**accepted["data"]),
+        warnings=accepted["warnings"],
+        similar_to=similar_to,
+    )
+
+
+def state_in_words(row: TaskRow) -> str:
+    """What a start, which may be a repeated one, has come to, and what to do next."""
+    if row.status in {"pending", "training"}:
+        # One word for both: whether a new task has begun is a race that no reply should depend on.
+        return "is under way. Call get_training_status with wait_s=50 until it is completed."
+    if row.status == "completed":
+        return "is already completed. Call get_model_performance; do not wait."
+    names = "task_id" if row.idempotency_key is None else "task_id and idempotency_key"
+    again = f"To train it again, start it under another {names}."
+    if row.status == "cancelled":
+        return f"was cancelled and does not run. {again}"
+    return f"has failed ({row.error_code}) and does not run; get_training_status says why. {again}"
+
+
+def echo_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The effective configuration as it is shown: without settings of other schedulers."""
+    scheduler = config["lr_scheduler"]
+    if scheduler is None:
+        return config
+    kept = {name: value for name, value in scheduler.items() if value is not None}
+    return {**config, "lr_scheduler": kept}
+
+
+def significant(value: float, digits: int = 2) -> float:
+    """An estimate with no more digits than it deserves."""
+    return float(f"{value:.{digits}g}")
+
+
+def status(row: TaskRow, live: Live | None, queue_position: int | None) -> responses.TrainingStatus:
+    """Where a task stands.
+
+    Args:
+        row: the task as stored.
+        live: its progress, while it runs.
+        queue_position: tasks ahead of it, while it waits.
+    """
+    running = live if row.status == "training" else None
+    progress = running.progress if running else None
+    return responses.TrainingStatus(
+        task_id=row.task_id,
+        status=row.status,
+        progress=running.percent if running else row.progress,
+        current_epoch=progress.epoch if progress else row.current_epoch,
+        total_epochs=row.total_epochs,
+        symbol=row.symbol,
+        timeframe=row.timeframe,
+        started_at=row.started_at,
+        estimated_completion=completion(row, running),
+        current_metrics=current_metrics(row, progress),
+        error=error_sentence(row),
+        error_code=row.error_code,
+        queue_position=queue_position,
+        alarm=progress.alarm if progress else None,
+        attempt=row.attempt,
+        resumed_from=resumed_from(row, running),
+    )
+
+
+def resumed_from(row: TaskRow, live: Live | None) -> str | None:
+    """Where the newest attempt began; not for a first one, nor where an error needs the space."""
+    if row.attempt < 2 or row.status == "failed":
+        return None
+    return live.resumed_from if live else row.resumed_from
+
+
+def completion(row: TaskRow, live: Live | None) -> str | None:
+    """When a running task should end, or when a finished one did."""
+    if row.completed_at is not None:
+        return row.completed_at
+    if live is None or live.remaining_s is None:
+        return None
+    moment = datetime.now(UTC) + timedelta(seconds=live.remaining_s)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def current_metrics(row: TaskRow, progress: Progress | None) -> responses.CurrentMetrics:
+    """The newest epoch's figures, or those of the restored epoch once completed."""
+    if progress is not None:
+        return responses.CurrentMetrics(
+            train_loss=rounded(progress.train_loss),
+            val_loss=rounded(progress.val_loss),
+            train_accuracy=rounded(progress.train_accuracy),
+            val_accuracy=rounded(progress.val_accuracy),
+        )
+    if row.result is None:
+        return responses.CurrentMetrics()
+    metrics = row.result["training_metrics"]
+    return responses.CurrentMetrics(
+        train_loss=rounded(metrics["final_train_loss"]),
+        val_loss=rounded(metrics["final_val_loss"]),
+        train_accuracy=rounded(metrics["final_train_accuracy"]),
+        val_accuracy=rounded(metrics["final_val_accuracy"]),
+    )
+
+
+def rounded(value: float) -> float:
+    """A figure for a status, which is read often."""
+    return round(value, 6)
+
+
+def error_sentence(row: TaskRow) -> str | None:
+    """What went wrong and what to do, as one text of bounded length."""
+    if row.error_message is None:
+        return None
+    text = f"{row.error_message} {row.error_hint or ''}".strip()
+    cut = limits.MAX_ERROR_CHARACTERS
+    return text if len(text) <= cut else f"{text[: cut - 3]}..."
+
+
+def not_completed(row: TaskRow) -> TaskNotCompleted:
+    """The error for a task without a result."""
+    waiting = row.status in {"pending", "training"}
+    hint = (
+        f"Call {waiting_for(row)} until the status is completed."
+        if waiting
+        else "It has no model; start a new training."
+    )
+    reason = f": {row.error_message}" if row.error_message else "."
+    return TaskNotCompleted(
+        f"Task {row.task_id} is {row.status}, not completed{reason}", hint=hint, field="task_id"
+    )
+
+
+def waiting_for(row: TaskRow) -> str:
+    """The call that waits for a task's end."""
+    return f"get_training_status with task_id {row.task_id} and wait_s=50"
+
+
+def cancel_message(row: TaskRow) -> str:
+    """What cancelling did to a task."""
+    if row.status == "training":
+        return f"The training stops within moments; {waiting_for(row)} shows it."
+    if row.status == "cancelled":
+        return "The task is cancelled."
+    return f"The task was already {row.status}; nothing changed."
+
+
+def task_summary(row: TaskRow, live: Live | None) -> responses.TaskSummary:
+    """One task in a list."""
+    result = row.result or {}
+    return responses.TaskSummary(
+        task_id=row.task_id,
+        status=row.status,
+        progress=live.percent if live and row.status == "training" else row.progress,
+        symbol=row.symbol,
+        timeframe=row.timeframe,
+        strategy=row.strategy,
+        created_at=row.created_at,
+        val_accuracy=figure(result, "training_metrics", "final_val_accuracy"),
+        error_code=row.error_code,
+    )
+
+
+def figure(result: dict[str, Any], group: str, name: str) -> float | None:
+    """One rounded figure of a result, if there is one."""
+    value = result.get(group, {}).get(name)
+    return None if value is None else rounded(value)
+
+
+def model_list(rows: list[ModelRow], has_more: bool) -> responses.ModelList:
+    """A page of the registry."""
+    models = [model_row(row) for row in rows]
+    return responses.ModelList(models=models, returned=len(models), has_more=has_more)
+
+
+def model_row(row: ModelRow) -> responses.ModelRow:
+    """One version of a model in a list."""
+    return responses.ModelRow(
+        model_id=row.model_id,
+        model_name=row.model_name,
+        symbol=row.symbol,
+        timeframe=row.timeframe,
+        created_at=row.created_at,
+        training_accuracy=accuracy(row.training_accuracy),
+        test_accuracy=accuracy(row.test_accuracy),
+        description=row.description,
+        version=row.version,
+        origin="ktrdr" if ktrdr_models.is_ktrdrs(row) else "ktrdr-mcp",
+    )
+
+
+def accuracy(value: float | None) -> float:
+    """A stored accuracy; only a model that KTRDR wrote may lack one."""
+    return rounded(value or 0.0)
+
+
+def saved(row: ModelRow, created: bool) -> responses.ModelSaved:
+    """Where a model was published."""
+    reasons = models.ktrdr_incompatibilities(row)
+    return responses.ModelSaved(
+        model_id=row.model_id,
+        model_name=row.model_name,
+        model_path=row.path,
+        task_id=row.task_id,
+        saved_at=row.created_at,
+        model_size_mb=row.model_size_mb,
+        version=row.version,
+        created=created,
+        ktrdr_backtest_compatible=not reasons,
+        ktrdr_incompatibilities=reasons,
+    )
+
+
+def loaded(row: ModelRow, document: dict[str, Any]) -> responses.ModelLoaded:
+    """The card of a loaded model; KTRDR does not keep which bars fitted the weights."""
+    return responses.ModelLoaded(
+        model_name=row.model_name,
+        model_info=responses.LoadedModelInfo(
+            created_at=row.created_at,
+            symbol=row.symbol,
+            timeframe=row.timeframe,
+            architecture=row.architecture,
+            training_accuracy=accuracy(row.training_accuracy),
+            test_accuracy=accuracy(row.test_accuracy),
+            strategy=row.strategy,
+            version=row.version,
+            trained_on=document["periods"]["train"] if document else [],
+        ),
+    )

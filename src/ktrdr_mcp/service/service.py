@@ -1,0 +1,253 @@
+"""The laboratory in this process: one method for each use case."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import anyio.to_thread
+
+from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.jobs.live import Live
+from ktrdr_mcp.jobs.queue import JobManager
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.service import OnProgress
+from ktrdr_mcp.service import backtesting, evaluation, models, replies, training
+from ktrdr_mcp.service.data import completions, data_summary
+from ktrdr_mcp.service.evaluation import Judge
+from ktrdr_mcp.service.model_cache import Loaded, ModelCache, predict_one
+from ktrdr_mcp.service.models import ModelCatalog
+from ktrdr_mcp.service.training import admit, request_hashes
+from ktrdr_mcp.store.stores import Stores
+from ktrdr_mcp.store.task_row import TaskRow
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training.estimate import Speed
+
+Value = TypeVar("Value")
+
+
+async def in_thread(work: Callable[..., Value], *arguments: Any) -> Value:
+    """Runs blocking work beside the event loop."""
+    return await anyio.to_thread.run_sync(work, *arguments)
+
+
+class Service:
+    """Implements `contract.Lab` over store, job manager and research.
+
+    Args:
+        workspace: the folder that everything lies in.
+        stores: of its database.
+        manager: runs the tasks.
+        speed: how fast this machine trains.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        stores: Stores,
+        manager: JobManager,
+        sources: BarCatalog,
+        speed: Speed,
+    ) -> None:
+        self._workspace = workspace
+        self._tasks = stores.tasks
+        self._registry = stores.registry
+        self._manager = manager
+        self._speed = speed
+        self._sources = sources
+        self._strategies = StrategyCatalog(workspace)
+        self._library = ModelCatalog(workspace, self._registry)
+        self._shelf = ModelCache(workspace)
+        self._ledger = stores.ledger
+        self._judge = Judge(stores.ledger)
+        self._saving = asyncio.Lock()
+
+    async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
+        """See `contract.Lab`."""
+        row = await self._repeated(request)
+        if row is None:
+            new = await in_thread(admit, request, self._strategies, self._sources, self._speed)
+            row, _ = await self._manager.submit(new)
+        similar = await self._tasks.similar(row.similarity_hash, row.task_id)
+        return replies.started(row, similar, max(1, self._manager.running))
+
+    async def _repeated(self, request: requests.StartTraining) -> TaskRow | None:
+        """The task that this very request made before, whatever the data look like today."""
+        return await self._tasks.repeated(
+            request.task_id, request.idempotency_key, request_hashes(request)
+        )
+
+    async def get_training_status(
+        self, request: requests.GetTrainingStatus, on_progress: OnProgress | None = None
+    ) -> responses.TrainingStatus:
+        """See `contract.Lab`."""
+        row = await self._tasks.get(request.task_id)
+        if request.wait_s > 0:
+
+            async def tell(live: Live) -> None:
+                if on_progress is not None:
+                    # A task with live progress runs, whatever its row said before the wait.
+                    await on_progress(replies.status(replace(row, status="training"), live, None))
+
+            row = await self._manager.wait(request.task_id, request.wait_s, tell)
+        position = None
+        if row.status == "pending":
+            position = await self._tasks.queue_position(row.task_id)
+        return replies.status(row, self._manager.live(row.task_id), position)
+
+    async def get_model_performance(self, request: requests.TaskOnly) -> responses.ModelPerformance:
+        """See `contract.Lab`."""
+        return await self._judge.performance(await self._tasks.get(request.task_id))
+
+    async def save_trained_model(self, request: requests.SaveModel) -> responses.ModelSaved:
+        """See `contract.Lab`."""
+        task = await self._tasks.get(request.task_id)
+        if task.status != "completed":
+            raise replies.not_completed(task)
+        async with self._saving:
+            known = await self._registry.find(request.model_name, task.task_id)
+            if known is not None:
+                return replies.saved(known, created=False)
+            await in_thread(training.require, self._workspace, task)
+            await models.require_owner(self._registry, request.model_name, task)
+            version = await self._registry.next_version(request.model_name)
+            row = await in_thread(models.publish, self._workspace, request, task, version)
+            row, created = await self._registry.insert(row)
+        return replies.saved(row, created)
+
+    async def load_trained_model(self, request: requests.LoadModel) -> responses.ModelLoaded:
+        """See `contract.Lab`."""
+        row = await self._library.newest(request.model_name)
+        loaded = await in_thread(self._shelf.load, row)
+        await self._ledger.count_readings(row.task_id)
+        return replies.loaded(row, loaded.model.document)
+
+    async def test_model_prediction(self, request: requests.Predict) -> responses.ModelPrediction:
+        """See `contract.Lab`."""
+        row = await self._library.newest(request.model_name)
+
+        def predict() -> responses.ModelPrediction:
+            return predict_one(self._shelf.get(row), request, self._sources)
+
+        return await in_thread(predict)
+
+    async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
+        """See `contract.Lab`."""
+        rows, has_more = await self._library.page(request)
+        await self._ledger.count_readings(*(row.task_id for row in rows))
+        return replies.model_list(rows, has_more)
+
+    async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
+        """See `contract.Lab`."""
+        page = await self._tasks.page(request.limit, request.offset, request.status, request.symbol)
+        rows = [replies.task_summary(row, self._manager.live(row.task_id)) for row in page.rows]
+        return responses.TaskList(tasks=rows, returned=len(rows), has_more=page.has_more)
+
+    async def cancel_training(self, request: requests.TaskOnly) -> responses.TaskCancelled:
+        """See `contract.Lab`."""
+        row = await self._manager.cancel(request.task_id)
+        return responses.TaskCancelled(
+            task_id=row.task_id, status=row.status, message=replies.cancel_message(row)
+        )
+
+    async def get_market_data_summary(
+        self, request: requests.SummarizeData
+    ) -> responses.DataSummary:
+        """See `contract.Lab`."""
+        return await in_thread(data_summary, self._sources, request)
+
+    async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
+        """See `contract.Lab`."""
+        loaded, traded = await self._traded(request)
+        return backtesting.reply(loaded, request, traded)
+
+    async def equity_curve(self, request: requests.BacktestModel) -> dict[str, Any]:
+        """See `contract.Lab`."""
+        _, traded = await self._traded(request)
+        return backtesting.equity(traded)
+
+    async def _traded(self, request: requests.BacktestModel) -> tuple[Loaded, backtesting.Traded]:
+        """A model and the backtest of it that a request asks for."""
+        row = await self._library.newest(request.model_name)
+
+        def trade() -> tuple[Loaded, backtesting.Traded]:
+            loaded = self._shelf.get(row)
+            return loaded, backtesting.trade(loaded, request, self._sources)
+
+        loaded, traded = await in_thread(trade)
+        unseen = backtesting.part(traded, "out_of_sample")
+        if unseen is not None and traded.bars.symbol == row.symbol:
+            await self._ledger.count_readings(row.task_id)
+        return loaded, traded
+
+    async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
+        """See `contract.Lab`."""
+        rows = [await self._tasks.get(task_id) for task_id in request.task_ids]
+        evaluation.require_comparable(rows)
+        judged = [await self._judge.comparable(row) for row in rows]
+        return await in_thread(evaluation.comparison, rows, judged)
+
+    async def reproduce_training(
+        self, request: requests.ReproduceTraining
+    ) -> responses.Reproduction:
+        """See `contract.Lab`."""
+        original = await self._tasks.get(request.task_id)
+        if original.status != "completed":
+            raise replies.not_completed(original)
+        await in_thread(training.require, self._workspace, original)
+        again, _ = await self._manager.submit(training.new_task(original))
+        while await in_thread(training.came_to_nothing, self._workspace, again):
+            again, _ = await self._manager.submit(training.new_task(original, after=again))
+        again = await self._manager.wait(again.task_id, request.wait_s)
+        return await in_thread(training.reproduction, self._workspace, original, again)
+
+    async def training_history(self, task_id: str) -> dict[str, Any]:
+        """See `contract.Lab`."""
+        row = await self._tasks.get(task_id)
+        position = await self._tasks.queue_position(task_id)
+        status = replies.status(row, self._manager.live(task_id), position)
+        epochs = await in_thread(self._epochs, row) if row.status == "completed" else []
+        return {
+            "status": status.model_dump(),
+            "strategy": row.strategy,
+            "config": replies.echo_config(row.config),
+            "created_at": row.created_at,
+            "completed_at": row.completed_at,
+            "attempt": row.attempt,
+            "crashes": row.crashes,
+            "resumed_from": row.resumed_from,
+            "error_stage": row.error_stage,
+            "performance": row.result,
+            **(await self._judge.whole(row) if row.status == "completed" else {}),
+            "epochs": epochs,
+        }
+
+    def _epochs(self, row: TaskRow) -> list[dict[str, Any]]:
+        """Every epoch of a completed task; none where its result was removed."""
+        if not training.is_kept(self._workspace, row.task_id):
+            return []
+        directory = self._workspace.bundle_directory(row.task_id)
+        return bundle.read_history(directory, bundle.read_document(directory))
+
+    async def model_card(self, model_name: str) -> dict[str, Any]:
+        """See `contract.Lab`."""
+        row = await self._library.newest(model_name)
+        card = await in_thread(models.card, self._workspace, row)
+        await self._ledger.count_readings(row.task_id)
+        return card
+
+    async def strategy_text(self, name: str) -> str:
+        """See `contract.Lab`."""
+        return await in_thread(self._strategies.text, name)
+
+    async def complete(self, kind: str, prefix: str) -> list[str]:
+        """See `contract.Lab`."""
+        if kind == "task_id":
+            return await self._tasks.ids_with_prefix(prefix, limit=20)
+        if kind == "model_name":
+            return await self._library.names(prefix, limit=20)
+        return await in_thread(completions, kind, prefix, self._sources, self._strategies)

@@ -1,0 +1,300 @@
+"""Starting trainings: checks before acknowledgement, reproduction, and whether results are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ktrdr_mcp import files
+from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.errors import ResultRemoved
+from ktrdr_mcp.evaluation.metrics import CLASSES
+from ktrdr_mcp.features.build import remarks, without_effect
+from ktrdr_mcp.nn.settings import device_named
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas.config import EffectiveConfig, TrainingConfig
+from ktrdr_mcp.schemas.requests import StartTraining
+from ktrdr_mcp.service.replies import echo_config
+from ktrdr_mcp.store.task_row import NewTask, TaskRow
+from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
+from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.training import bundle, estimate
+from ktrdr_mcp.training.candidates import TWINS, folds_of, twins_fit
+from ktrdr_mcp.training.config import effective
+from ktrdr_mcp.training.estimate import Speed
+from ktrdr_mcp.training.judgement import tested_window
+from ktrdr_mcp.training.prepare import Prepared, prepare
+from ktrdr_mcp.training.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
+
+
+def is_kept(workspace: Workspace, task_id: str) -> bool:
+    """Whether a task's bundle is there, damaged or not."""
+    return workspace.bundle_directory(task_id).exists()
+
+
+def require(workspace: Workspace, task: TaskRow) -> None:
+    """Refuses a task whose result is gone.
+
+    Args:
+        workspace: where bundles lie.
+        task: a completed task.
+    Raises:
+        ResultRemoved: says how to train the same again.
+    """
+    if is_kept(workspace, task.task_id):
+        return
+    again = json.dumps(same_training(task), separators=(",", ":"))
+    raise ResultRemoved(
+        f"The result of task {task.task_id} was removed to free space; its figures are kept.",
+        hint=f"Train it again: start_training with {again}. The same config and seed on the same"
+        " bars come out the same; then use the new task.",
+        field="task_id",
+    )
+
+
+def same_training(task: TaskRow) -> dict[str, Any]:
+    """A request that trains the same again, under an id of its own."""
+    series = task.spec["series"][0]
+    rest = effective(TrainingConfig(), Strategy.from_dict(task.spec["strategy"])).model_dump()
+    config = {
+        name: value
+        for name, value in echo_config(task.config).items()
+        if name == "seed" or value != rest[name]
+    }
+    given = {name: value for name, value in series.items() if value is not None}
+    return {**given, "strategy": task.strategy, "config": config}
+
+
+def admit(
+    request: StartTraining, strategies: StrategyCatalog, sources: BarCatalog, speed: Speed
+) -> NewTask:
+    """Checks a request against strategies, data and machine, and makes a task of it.
+
+    Args:
+        request: what the caller asked for.
+        strategies: where strategies come from.
+        sources: where bars come from.
+        speed: how fast this machine trains.
+    Raises:
+        KtrdrError: it cannot be trained; nothing has been changed.
+    """
+    strategy = strategies.read(request.strategy or DEFAULT_STRATEGY)
+    config = effective(request.config, strategy)
+    device_named(config.device)
+    spec = TrainingSpec(
+        task_id=request.task_id or new_task_id(),
+        series=(
+            SeriesSpec(request.symbol, request.timeframe, request.start_date, request.end_date),
+        ),
+        strategy=strategy,
+        config=config,
+    )
+    prepared = prepare(spec, sources)
+    folds = folds_of(prepared, config)
+    splits = [prepared.split] * config.seeds + folds
+    widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
+    networks = len(splits) + (TWINS if config.control else 0)
+    estimate.check(widths, config.batch_size, len(prepared.bars), networks)
+    rows = [len(split.train) for split in splits]
+    duration_s = config.epochs * speed.epoch_s(widths, config.batch_size, rows)
+    test_start, test_end = tested_window(prepared.dataset, splits)
+    return NewTask(
+        task_id=spec.task_id,
+        symbol=request.symbol,
+        timeframe=request.timeframe,
+        strategy=strategy.name,
+        config=config.model_dump(),
+        spec={
+            **spec.to_dict(),
+            "accepted": accepted(prepared, duration_s, too_short(prepared, config, len(folds))),
+            # The bundle keeps it, so that a rebuilt task still knows its request.
+            "request": {"hash": request_hash(request), "key": request.idempotency_key},
+        },
+        spec_version=SPEC_VERSION,
+        test_start=test_start,
+        test_end=test_end,
+        request_hash=request_hash(request),
+        similarity_hash=similarity_hash(spec),
+        idempotency_key=request.idempotency_key,
+        total_epochs=config.epochs,
+    )
+
+
+def accepted(prepared: Prepared, duration_s: float, warnings: Sequence[str]) -> dict[str, Any]:
+    """What the acknowledgement says; stored, so that repeating a start repeats the answer."""
+    return {
+        "data": prepared.used.model_dump(),
+        "warnings": [*prepared.warnings, *of_strategy(prepared.view.strategy), *warnings],
+        "duration_s": duration_s,
+    }
+
+
+def too_short(prepared: Prepared, config: EffectiveConfig, folds: int) -> list[str]:
+    """A warning for each part of the judgement that the rows are too few for.
+
+    Args:
+        prepared: the data.
+        config: what was asked for.
+        folds: how many walk-forward folds have rows enough.
+    """
+    warnings, wanted = [], config.walk_forward
+    if wanted is not None and folds < wanted.folds:
+        rest = "the verdict rests on them" if folds else "the verdict rests on the final test part"
+        warnings.append(
+            f"Only {folds} of {wanted.folds} walk-forward folds have rows enough; {rest}. Use"
+            " fewer folds, another span or a longer range."
+        )
+    if config.control and not twins_fit(prepared, config):
+        warnings.append("The rows are too few for noise twins: control finds no leak here.")
+    return warnings
+
+
+def of_strategy(strategy: Strategy) -> list[str]:
+    """A warning of the parts of a strategy without an effect, and what it computes."""
+    places = ", ".join(without_effect(strategy))
+    ignored = f"These parts of strategy '{strategy.name}' have no effect: {places}."
+    return [*([ignored] if places else []), *remarks(strategy)]
+
+
+def new_task_id() -> str:
+    """An id that says when, and that nobody guesses."""
+    return f"training_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"
+
+
+def request_hash(request: StartTraining) -> str:
+    """The same for the same body, whatever its ids and whether its nulls are sent or left out."""
+    return digest({name: value for name, value in sent(request).items() if value is not None})
+
+
+def request_hashes(request: StartTraining) -> list[str]:
+    """Each hash that this body may have been stored under: some tasks' hashes are of nulls too."""
+    return [request_hash(request), digest(sent(request))]
+
+
+def sent(request: StartTraining) -> dict[str, Any]:
+    """A body as it was sent, without its ids."""
+    return request.model_dump(
+        mode="json", exclude={"task_id", "idempotency_key"}, exclude_unset=True
+    )
+
+
+def similarity_hash(spec: TrainingSpec) -> str:
+    """The same for trainings that differ in seed and id alone."""
+    raw = spec.to_dict()
+    config = {name: value for name, value in raw["config"].items() if name != "seed"}
+    return digest([raw["series"], raw["strategy"], config])
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value as stable JSON."""
+    return hashlib.sha256(files.json_bytes(value)).hexdigest()
+
+
+# what need not be the same: when and how long, and the names of the tasks
+NOT_COMPARED = {"training_time_minutes", "details"}
+
+
+def new_task(original: TaskRow, after: TaskRow | None = None) -> NewTask:
+    """A task with the stored specification of another, under an id of its own.
+
+    Args:
+        original: a completed task. Asking again names the same reproduction.
+        after: an earlier reproduction that came to nothing.
+    """
+    earlier = f" after {after.task_id}" if after else ""
+    identifier = new_task_id()
+    return NewTask(
+        task_id=identifier,
+        symbol=original.symbol,
+        timeframe=original.timeframe,
+        strategy=original.strategy,
+        config=original.config,
+        spec={**original.spec, "task_id": identifier},
+        spec_version=original.spec_version,
+        test_start=original.test_start,
+        test_end=original.test_end,
+        request_hash=digest(["reproduce", original.task_id]),
+        similarity_hash=original.similarity_hash,
+        idempotency_key=f"reproduce {original.task_id}{earlier}",
+        group_id=original.task_id,
+        total_epochs=original.total_epochs,
+    )
+
+
+def came_to_nothing(workspace: Workspace, again: TaskRow) -> bool:
+    """Whether a reproduction has no result, or not any more."""
+    if again.status == "completed":
+        return not is_kept(workspace, again.task_id)
+    return again.status in {"failed", "cancelled"}
+
+
+def reproduction(workspace: Workspace, original: TaskRow, again: TaskRow) -> responses.Reproduction:
+    """The reply. Blocks while bundles are read.
+
+    Args:
+        workspace: where bundles lie.
+        original: the completed task.
+        again: its reproduction, completed or not.
+    """
+    done = again.status == "completed"
+    found = differences(workspace, original, again) if done else []
+    return responses.Reproduction(
+        task_id=original.task_id,
+        reproduction_task_id=again.task_id,
+        status=again.status,
+        result=("differs" if found else "match") if done else None,
+        differences=found,
+        message=message(again, found),
+    )
+
+
+def message(again: TaskRow, found: list[str]) -> str:
+    """What the comparison means and what to do."""
+    if again.status in {"pending", "training"}:
+        return "The reproduction is still training; call reproduce_training again."
+    if again.status != "completed":
+        reason = again.error_message or "no result."
+        return f"The reproduction {again.status}: {reason} Call reproduce_training to try again."
+    if found:
+        return "The training does not come out the same; the differences say where to look."
+    return "Weights, history and figures are identical."
+
+
+def differences(workspace: Workspace, original: TaskRow, again: TaskRow) -> list[str]:
+    """What is not the same in two completed tasks."""
+    folders = [workspace.bundle_directory(row.task_id) for row in (original, again)]
+    documents = [bundle.read_document(folder) for folder in folders]
+    found = [
+        f"{name}: {one} became {other}"
+        for name, one, other in changed(documents[0]["versions"], documents[1]["versions"])
+    ]
+    if documents[0]["data_fingerprint"] != documents[1]["data_fingerprint"]:
+        found.append("The stored bars have changed since the first training.")
+    hashes = changed(documents[0]["sha256"], documents[1]["sha256"])
+    found += [f"{name} has other bytes." for name, _, _ in hashes]
+    figures = [files.json_bytes(comparable(document["metrics"])) for document in documents]
+    if figures[0] != figures[1]:
+        found.append("The figures differ.")
+    return found
+
+
+def changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Names whose values are not the same."""
+    names = sorted({*one, *other})
+    return [
+        (name, one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)
+    ]
+
+
+def comparable(value: Any) -> Any:
+    """Figures without what need not be the same."""
+    if isinstance(value, dict):
+        return {name: comparable(each) for name, each in value.items() if name not in NOT_COMPARED}
+    if isinstance(value, list):
+        return [comparable(each) for each in value]
+    return value

@@ -1,0 +1,108 @@
+"""The ledger: every training ever started on a test window, and every reading of its results."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ktrdr_mcp.errors import StorageError
+from ktrdr_mcp.store.db import Database, SqlValue, rows_of
+from ktrdr_mcp.store.task_row import parsed
+
+# Times are text of one form, so their order is the order of text.
+FAMILY: Final = """
+SELECT task_id, status, scores FROM training_tasks
+WHERE symbol = ? AND test_start <= ? AND test_end >= ? ORDER BY seq"""
+ADD_READINGS: Final = """
+INSERT INTO test_readings (task_id, readings)
+SELECT task_id, :readings FROM training_tasks WHERE task_id = :task_id
+ON CONFLICT (task_id) DO UPDATE SET readings = readings + :readings"""
+READINGS: Final = "SELECT readings FROM test_readings WHERE task_id = ?"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a family."""
+
+    task_id: str
+    status: str
+    stored_scores: str | None  # JSON; None for a task that has not completed
+
+    def scores(self) -> dict[str, Any] | None:
+        """What the trial came to; takes a while, so it is not for the event loop.
+
+        Raises:
+            DatabaseError: it is not what was written.
+        """
+        if self.stored_scores is None:
+            return None
+        scores: dict[str, Any] = parsed(self.stored_scores)
+        return scores
+
+
+class TrialLog:
+    """What was tried on which test window.
+
+    Args:
+        database: the open database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._unstored: Counter[str] = Counter()  # readings by task
+        self._storing = asyncio.Lock()
+
+    async def family(self, symbol: str, test_start: str, test_end: str) -> list[Trial]:
+        """Every training on the symbol whose test window overlaps, oldest first.
+
+        Failed, cancelled and waiting ones count too, whatever their timeframe or configuration.
+
+        Args:
+            symbol: what was traded.
+            test_start: opening of the window's first bar, ISO 8601 UTC.
+            test_end: opening of its last bar.
+        """
+        rows = await self._database.read(FAMILY, (symbol, test_end, test_start))
+        return [Trial(*row) for row in rows]
+
+    async def count_readings(self, *task_ids: str) -> None:
+        """Counts that the test results of these tasks are read now.
+
+        A disk that takes nothing does not keep results from their reader: the count is kept in
+        memory then, and stored with the next.
+
+        Args:
+            task_ids: of any tasks; those of another database are left out.
+        """
+        self._unstored.update(task_ids)
+        try:
+            await self._store_readings()
+        except StorageError as error:
+            log.warning("readings of test results are not stored yet: %s", error.message)
+
+    async def count_reading(self, task_id: str) -> int:
+        """The same for one task.
+
+        Returns:
+            how often its results have been read, this time included.
+        """
+        await self.count_readings(task_id)
+        rows = await self._database.read(READINGS, (task_id,))
+        return sum(int(row[0]) for row in rows) + self._unstored[task_id]
+
+    async def _store_readings(self) -> None:
+        """Adds what has been counted to what is stored. Raises StorageError."""
+        async with self._storing:  # until they are taken off, so that nobody stores them twice
+            counted = Counter(self._unstored)
+            if not counted:
+                return
+            async with self._database.transaction() as connection:
+                for task_id, readings in counted.items():
+                    values: dict[str, SqlValue] = {"task_id": task_id, "readings": readings}
+                    await rows_of(connection, ADD_READINGS, values)
+            self._unstored -= counted

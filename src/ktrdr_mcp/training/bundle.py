@@ -1,0 +1,176 @@
+"""A trained model on disk: weights as safetensors, everything else as JSON, each file hashed.
+
+weights.safetensors   layers.{i}.weight (out, in) and layers.{i}.bias (out,), float32
+history.json          every epoch's figures
+bundle.json           what rebuilds the model, and the SHA-256 of the other files and of its own
+                      content; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from ktrdr_mcp import files, limits
+from ktrdr_mcp.errors import ModelCorrupted
+
+FORMAT: Final = "ktrdr-mcp-bundle/1"
+WEIGHTS: Final = "weights.safetensors"
+HISTORY: Final = "history.json"
+DOCUMENT: Final = "bundle.json"
+SEAL: Final = "content_sha256"  # in the document, of all else in it
+MAX_WEIGHTS_BYTES: Final = 8 * 1024**3
+
+Weights = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified model: its weights and its document."""
+
+    weights: dict[str, torch.Tensor]
+    document: dict[str, Any]
+
+
+def write(
+    destination: Path,
+    weights: Weights,
+    history: list[dict[str, Any]],
+    document_of: Callable[[dict[str, torch.Tensor]], dict[str, Any]],
+) -> str:
+    """Writes a whole bundle, or nothing.
+
+    Args:
+        destination: the bundle's folder; it must not exist.
+        weights: the network's tensors.
+        history: one object for each epoch.
+        document_of: makes the document from the weights as they were read back from the file, so
+            that what it measures is what was written.
+    Returns:
+        the SHA-256 of bundle.json.
+    Raises:
+        StorageError: nothing was published.
+    """
+    with files.staging(destination) as staged:
+        tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+        files.write_new(staged / WEIGHTS, safetensors.torch.save(tensors))
+        files.write_new(staged / HISTORY, files.json_bytes(history))
+        document = {
+            **document_of(read_weights(staged)),
+            "format": FORMAT,
+            "sha256": {name: files.sha256_of_file(staged / name) for name in (WEIGHTS, HISTORY)},
+        }
+        files.write_new(staged / DOCUMENT, files.json_bytes(sealed(document)))
+        digest = files.sha256_of_file(staged / DOCUMENT)
+        files.publish(staged, destination)
+    return digest
+
+
+def read(directory: Path, expected_sha256: str | None = None) -> Bundle:
+    """Reads a bundle and verifies every file of it.
+
+    Args:
+        directory: the bundle's folder.
+        expected_sha256: of bundle.json, where the registry knows it.
+    Raises:
+        ModelCorrupted: names the file that is missing, altered, extra or unreadable.
+    """
+    document = read_document(directory, expected_sha256)
+    for name, expected in document["sha256"].items():
+        verify(directory, name, expected)
+    return Bundle(read_weights(directory), document)
+
+
+def read_document(directory: Path, expected_sha256: str | None = None) -> dict[str, Any]:
+    """Reads bundle.json alone. Raises ModelCorrupted."""
+    path = regular_file(directory, DOCUMENT, limits.MAX_BUNDLE_JSON_BYTES)
+    if expected_sha256 is not None:
+        verify(directory, DOCUMENT, expected_sha256)
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise corrupted(DOCUMENT, "is not valid JSON") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise corrupted(DOCUMENT, f"does not have the format {FORMAT}")
+    if SEAL in document and not is_as_sealed(document):  # older bundles have none
+        raise corrupted(DOCUMENT, "does not have the content that was written")
+    hashes = document.get("sha256")
+    if not isinstance(hashes, dict) or set(hashes) != {WEIGHTS, HISTORY}:
+        raise corrupted(DOCUMENT, "does not list the bundle's files")
+    return document
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with the SHA-256 of its content, so that damage shows without any registry."""
+    content = {name: value for name, value in document.items() if name != SEAL}
+    # as it is read back: pairs become lists, and every name a text
+    content = json.loads(files.json_bytes(content))
+    return {**content, SEAL: hashlib.sha256(files.json_bytes(content)).hexdigest()}
+
+
+def is_as_sealed(document: dict[str, Any]) -> bool:
+    """Whether a document that was read has the content of which its seal tells."""
+    try:
+        return document == sealed(document)
+    except ValueError:  # half a character, or no number: what was never written
+        return False
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Turns the errors of code that looks into a document without a seal into ModelCorrupted."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise corrupted(DOCUMENT, "does not say what a bundle's does") from None
+
+
+def read_history(directory: Path, document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Reads every epoch's figures. Raises ModelCorrupted."""
+    verify(directory, HISTORY, document["sha256"][HISTORY])
+    history: list[dict[str, Any]] = json.loads((directory / HISTORY).read_bytes())
+    return history
+
+
+def read_weights(directory: Path) -> dict[str, torch.Tensor]:
+    """Reads the tensors. Raises ModelCorrupted."""
+    path = regular_file(directory, WEIGHTS, MAX_WEIGHTS_BYTES)
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError, RuntimeError):
+        raise corrupted(WEIGHTS, "is not a valid safetensors file") from None
+
+
+def verify(directory: Path, name: str, expected_sha256: str) -> None:
+    """Compares a file with its hash. Raises ModelCorrupted."""
+    path = regular_file(directory, name, MAX_WEIGHTS_BYTES)
+    actual = files.sha256_of_file(path)
+    if actual != expected_sha256:
+        raise corrupted(name, f"has SHA-256 {actual[:12]}, expected {expected_sha256[:12]}")
+
+
+def regular_file(directory: Path, name: str, largest_bytes: int) -> Path:
+    """The path of a plain file of bearable size. Raises ModelCorrupted."""
+    path = directory / name
+    if path.is_symlink() or not path.is_file():
+        raise corrupted(name, "is missing or not a plain file")
+    if path.stat().st_size > largest_bytes:
+        raise corrupted(name, "is larger than any file of its kind")
+    return path
+
+
+def corrupted(name: str, what: str) -> ModelCorrupted:
+    """The error for one damaged file."""
+    return ModelCorrupted(
+        f"The model's file {name} {what}.",
+        hint="Save the model again from its task, or train it again; this copy is never used.",
+    )

@@ -1,0 +1,184 @@
+"""The networks of one task (seeds, walk-forward folds, surrogates) and their joint training."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ktrdr_mcp.errors import DataError
+from ktrdr_mcp.evaluation.metrics import balanced_weights
+from ktrdr_mcp.evaluation.walk_forward import Split, WalkForward, sign_flip_surrogate, walk_forward
+from ktrdr_mcp.nn import loop
+from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.schemas.config import EffectiveConfig
+from ktrdr_mcp.training.checkpointer import Checkpointer
+from ktrdr_mcp.training.dataset import Dataset, View, dataset_of, view_of
+from ktrdr_mcp.training.prepare import Prepared
+
+TWINS = 4
+# a twin predicts the last 60 % of its rows, after training on those before
+TWIN_SPLIT = WalkForward(folds=1, span=0.6, window="expanding")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One network: what it learns from and what it is tested on."""
+
+    role: Literal["seed", "fold", "twin"]
+    seed: int
+    dataset: Dataset
+    view: View  # fitted on the member's own training rows
+    split: Split
+
+
+def make_candidates(prepared: Prepared, config: EffectiveConfig) -> list[Candidate]:
+    """All networks that a task trains at once; the seeds of the model come first.
+
+    Args:
+        prepared: the data and the specification's split.
+        config: how many seeds, which folds, whether twins.
+    """
+    seeds = [
+        Candidate("seed", config.seed + number, prepared.dataset, prepared.view, prepared.split)
+        for number in range(config.seeds)
+    ]
+    folds = [
+        fold
+        for split in folds_of(prepared, config)
+        if (fold := make_candidate("fold", config.seed, prepared.dataset, split)) is not None
+    ]
+    twins = [
+        twin
+        for number in range(TWINS if config.control else 0)
+        if (twin := twin_of(prepared, config, number)) is not None
+    ]
+    return seeds + folds + twins
+
+
+def folds_of(prepared: Prepared, config: EffectiveConfig) -> list[Split]:
+    """The walk-forward splits; none if they are switched off or the rows are too few."""
+    return fold_splits(prepared.dataset, config)
+
+
+def fold_splits(dataset: Dataset, config: EffectiveConfig) -> list[Split]:
+    """The same, of a series without the specification's split."""
+    chosen = config.walk_forward
+    if chosen is None:
+        return []
+    return splits_of(dataset, config, WalkForward(chosen.folds, chosen.span, chosen.window))
+
+
+def splits_of(dataset: Dataset, config: EffectiveConfig, how: WalkForward) -> list[Split]:
+    """Folds with the same share of validation rows as the main split's training part has."""
+    share = config.validation_split / (1 - config.test_split)
+    return walk_forward(dataset.rows.usable, dataset.end, share, how)
+
+
+def make_candidate(
+    role: Literal["fold", "twin"], seed: int, dataset: Dataset, split: Split
+) -> Candidate | None:
+    """A network of its own data, or nothing where a part of them does not vary."""
+    with contextlib.suppress(DataError):
+        return Candidate(role, seed, dataset, view_of(dataset, split.train), split)
+    return None
+
+
+def twins_fit(prepared: Prepared, config: EffectiveConfig) -> bool:
+    """Whether the rows are enough for a twin, which has about as many as the bars themselves."""
+    return bool(splits_of(prepared.dataset, config, TWIN_SPLIT))
+
+
+def twin_of(prepared: Prepared, config: EffectiveConfig, number: int) -> Candidate | None:
+    """A network that is trained on a noise twin of the bars, or nothing if that cannot be."""
+    own = prepared.dataset
+    with contextlib.suppress(DataError):
+        bars = sign_flip_surrogate(own.bars, config.seed, number)
+        twin = dataset_of(bars, own.rows.first, own.strategy, config.labels)
+        splits = splits_of(twin, config, TWIN_SPLIT)
+        if splits:
+            return make_candidate("twin", config.seed, twin, splits[0])
+    return None
+
+
+def fit(
+    shape: NetworkShape, config: EffectiveConfig, members: Sequence[Candidate], keeper: Checkpointer
+) -> list[loop.TrainedNetwork]:
+    """Trains every member on its training rows, watched on its validation rows.
+
+    Args:
+        shape: of every network.
+        config: what all share.
+        members: the networks; those of the model come first.
+        keeper: trains, and keeps the training's state.
+    Returns:
+        one result for each member.
+    """
+    networks = [
+        loop.NetworkSettings(
+            seed=member.seed,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            dropout_rate=config.dropout_rate,
+        )
+        for member in members
+    ]
+    settings = trainer_settings(config)
+    return keeper.train(shape, settings, networks, stacked(members, config))
+
+
+def stacked(members: Sequence[Candidate], config: EffectiveConfig) -> loop.TrainingRows:
+    """The members' data, one below the other; those that share a view share its rows."""
+    first_of: dict[int, Candidate] = {}
+    for member in members:
+        first_of.setdefault(id(member.view), member)
+    offset, start = {}, 0
+    for key, member in first_of.items():
+        offset[key] = start
+        start += len(member.view.features)
+    owners = list(first_of.values())
+    return loop.TrainingRows(
+        features=np.concatenate([features_of(member.view) for member in owners]),
+        labels=np.concatenate([member.dataset.label for member in owners]),
+        train_rows=[member.split.train + offset[id(member.view)] for member in members],
+        validation_rows=[member.split.validation + offset[id(member.view)] for member in members],
+        row_weights=(
+            np.concatenate([class_weights_of_rows(member) for member in owners])
+            if config.class_weights
+            else None
+        ),
+    )
+
+
+def features_of(view: View) -> npt.NDArray[np.float32]:
+    """(bars, features) as the trainer wants them."""
+    return view.features.astype(np.float32)
+
+
+def class_weights_of_rows(member: Candidate) -> npt.NDArray[np.float64]:
+    """(bars,) the balanced weight of each row's class, by the member's own training rows."""
+    label = member.dataset.label
+    weights = np.array(balanced_weights(label[member.split.train]))
+    return np.where(label >= 0, weights[label], 0.0)
+
+
+def trainer_settings(config: EffectiveConfig) -> loop.TrainerSettings:
+    """What all networks of a task share."""
+    stopping = config.early_stopping
+    scheduler = config.lr_scheduler
+    return loop.TrainerSettings(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        optimizer=config.optimizer,
+        momentum=config.momentum,
+        gradient_clip=config.gradient_clip,
+        scheduler=scheduler.model_dump(exclude_none=True) if scheduler else None,
+        patience=stopping.patience if stopping else None,
+        monitor=stopping.monitor if stopping else "val_loss",
+        device=config.device,
+        reported_networks=config.seeds,
+    )

@@ -1,0 +1,195 @@
+"""Predictions and backtests from a model's files alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ktrdr_mcp.data.bars import Bars, bars_per_year
+from ktrdr_mcp.errors import NotEnoughData
+from ktrdr_mcp.evaluation.backtest import Backtest, TradingRule, backtest, confident_signals
+from ktrdr_mcp.features import build
+from ktrdr_mcp.features.fuzzy import membership
+from ktrdr_mcp.features.scaling import Scaler
+from ktrdr_mcp.interop.ktrdr.read import KtrdrModel
+from ktrdr_mcp.nn.network import NetworkShape, probabilities
+from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.training.bundle import Bundle
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model ready to predict."""
+
+    strategy: Strategy  # every fuzzy set explicit
+    scaler: Scaler
+    shape: NetworkShape
+    weights: dict[str, Any]  # tensors
+    document: dict[str, Any]  # bundle.json; empty for a model that KTRDR wrote
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says of some bars."""
+
+    probabilities: Floats  # (rows, 3)
+    indicators: dict[str, Floats]  # (rows,) each, in their own units
+
+
+def model_of(bundle: Bundle) -> Model:
+    """Rebuilds a model from its bundle."""
+    document = bundle.document
+    network = document["network"]
+    return Model(
+        strategy=Strategy.from_dict(document["strategy"]),
+        scaler=Scaler.from_dict(document["scaler"]),
+        shape=NetworkShape(network["inputs"], tuple(network["hidden"]), network["activation"]),
+        weights=bundle.weights,
+        document=document,
+    )
+
+
+def model_of_ktrdr(read: KtrdrModel) -> Model:
+    """A model that KTRDR wrote; it has no scaler, or it would not have been read."""
+    return Model(
+        strategy=read.strategy,
+        scaler=Scaler("none", np.zeros(read.shape.inputs), np.ones(read.shape.inputs)),
+        shape=read.shape,
+        weights=dict(read.weights),
+        document={},
+    )
+
+
+def predict(model: Model, bars: Bars, rows: npt.NDArray[np.int64]) -> Scores:
+    """Scores some bars, with indicators computed from the first stored bar.
+
+    Args:
+        model: the model.
+        bars: the series up to the last bar wanted, or longer.
+        rows: (n,) bar indices after the warm-up.
+    Raises:
+        DataError: the series is shorter than the indicators' warm-up.
+    """
+    table = build.compute_indicators(bars, model.strategy)
+    _, values = build.feature_matrix(table, model.strategy)
+    return Scores(
+        probabilities(model.shape, model.weights, model.scaler.transform(values[rows])),
+        {name: column[rows] for name, column in table.outputs.items()},
+    )
+
+
+def direction_memberships(strategy: Strategy, direction: float) -> dict[str, float]:
+    """Fuzzy outputs of p(buy) - p(sell).
+
+    Args:
+        strategy: whose output sets.
+        direction: in [-1, 1].
+    """
+    at = np.array([direction])
+    return {
+        each.name: float(membership(each.kind, each.parameters, at)[0])
+        for each in strategy.output_sets
+    }
+
+
+MIN_BARS = 3  # of a part: two openings after a signal make its first return
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """A range of a series, as bar indices, and the part of it that the model has seen."""
+
+    first: int
+    stop: int
+    seen: npt.NDArray[np.bool_]  # (bars,) whether each bar of the series is in sample
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The bars of a range by what the model has seen, ascending bar indices.
+
+    Args:
+        in_sample: (n,)
+        out_of_sample: (m,) the last run of bars that it has not seen.
+        left_out: (k,) those that it has not seen before bars that it has. They are no part of any
+            backtest: joined with later bars they would make up trades across the training.
+        after: whether the part out of sample comes after bars that the model has seen.
+    """
+
+    in_sample: Rows
+    out_of_sample: Rows
+    left_out: Rows
+    after: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The parts of a range and the backtest of each that has enough bars."""
+
+    parts: Parts
+    backtests: dict[str, Backtest]  # "in_sample", "out_of_sample"
+
+
+def run(model: Model, bars: Bars, chosen: Range, rule: TradingRule) -> Run:
+    """Trades the model's signals on each part of a range.
+
+    Args:
+        model: whose signals.
+        bars: the series, from its first stored bar.
+        chosen: the range.
+        rule: how signals are traded.
+    Raises:
+        NotEnoughData: the range has too few bars after the indicators' warm-up.
+    """
+    series = bars.slice(0, chosen.stop)
+    rows = rows_of(model, series, chosen)
+    probabilities = predict(model, series, rows).probabilities
+    signal = confident_signals(probabilities, rule.confidence_threshold)
+    yearly = bars_per_year(series)
+    parts = parts_of(rows, chosen.seen)
+    named = {"in_sample": parts.in_sample, "out_of_sample": parts.out_of_sample}
+    return Run(
+        parts,
+        {
+            name: backtest(
+                series.time, series.open, part, signal[np.isin(rows, part)], rule, yearly
+            )
+            for name, part in named.items()
+            if len(part) >= MIN_BARS
+        },
+    )
+
+
+def rows_of(model: Model, series: Bars, chosen: Range) -> Rows:
+    """(n,) the bars of a range that have features. Raises NotEnoughData."""
+    warm_up = build.compute_indicators(series, model.strategy).warm_up_bars
+    rows = np.arange(max(chosen.first, warm_up), chosen.stop)
+    if len(rows) < MIN_BARS:
+        raise NotEnoughData(
+            f"The range has {len(rows)} bars after the indicators' warm-up of {warm_up}; trading"
+            f" needs {MIN_BARS}.",
+            hint="Widen start_date and end_date.",
+            field="start_date",
+        )
+    return rows
+
+
+def parts_of(rows: Rows, seen: npt.NDArray[np.bool_]) -> Parts:
+    """Tells the bars of a range apart.
+
+    Args:
+        rows: (n,) consecutive bar indices.
+        seen: (bars,) whether each bar of the series is in sample.
+    """
+    in_sample, unseen = rows[seen[rows]], rows[~seen[rows]]
+    last_run = int(np.flatnonzero(np.diff(unseen, prepend=-2) > 1)[-1]) if len(unseen) else 0
+    traded = unseen[last_run:]
+    after = bool(len(traded) and seen[: traded[0]].any())
+    return Parts(in_sample, traded, unseen[:last_run], after)

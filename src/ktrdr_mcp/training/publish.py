@@ -1,0 +1,170 @@
+"""Publishes a task's bundle under a model's name; `bundle.json` and what it says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ktrdr_mcp import files
+from ktrdr_mcp.data import bars as bars_of
+from ktrdr_mcp.data.timestamps import format_timestamp
+from ktrdr_mcp.errors import ModelCorrupted
+from ktrdr_mcp.evaluation.metrics import CLASSES
+from ktrdr_mcp.interop.ktrdr.copy import Copy, render
+from ktrdr_mcp.interop.ktrdr.documents import Identity
+from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training.prepare import Prepared
+from ktrdr_mcp.training.spec import TrainingSpec
+
+LIBRARIES = ("ktrdr-mcp", "torch", "numpy", "pandas", "ta-lib", "safetensors")
+
+
+def document(
+    spec: TrainingSpec, prepared: Prepared, shape: NetworkShape, best_epoch: int
+) -> dict[str, Any]:
+    """The bundle's document, but for figures, hashes and the parity proof.
+
+    Args:
+        spec: what was trained.
+        prepared: its data, features and scaler.
+        shape: the network's shape.
+        best_epoch: whose weights the model has.
+    """
+    split, time = prepared.split, prepared.bars.time
+    return {
+        "task_id": spec.task_id,
+        "spec": spec.to_dict(),
+        "strategy": prepared.view.strategy.to_dict(),
+        "feature_names": list(prepared.view.feature_names),
+        "scaler": prepared.view.scaler.to_dict(),
+        "network": {
+            "inputs": shape.inputs,
+            "hidden": list(shape.hidden),
+            "activation": shape.activation,
+        },
+        "classes": list(CLASSES),
+        "seeds": [spec.config.seed],
+        "best_epoch": best_epoch,
+        "data_fingerprint": bars_of.fingerprint(prepared.bars),
+        "periods": {
+            "train": [
+                format_timestamp(int(time[split.train[0]])),
+                format_timestamp(int(time[split.train[-1]])),
+            ],
+            "validation": [
+                format_timestamp(int(time[split.validation[0]])),
+                format_timestamp(int(time[split.validation[-1]])),
+            ],
+            "test": [
+                format_timestamp(int(time[split.test[0]])),
+                format_timestamp(int(time[split.test[-1]])),
+            ],
+        },
+        "versions": {"python": platform.python_version()}
+        | {library: version(library) for library in LIBRARIES},
+    }
+
+
+CARD = "model.json"
+BUNDLE = (bundle.WEIGHTS, bundle.HISTORY, bundle.DOCUMENT)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a model lies and what it is."""
+
+    directory: Path
+    version: int
+    sha256: str  # of bundle.json
+    document: dict[str, Any]
+    copy: Copy  # KTRDR's
+
+
+def model_id(task_id: str, model_name: str) -> str:
+    """The id of a task's model under a name, the same each time.
+
+    Args:
+        task_id: the task that trained it.
+        model_name: the name it is saved under.
+    """
+    digest = hashlib.sha256(f"{task_id}\0{model_name}".encode()).hexdigest()
+    return f"model_{digest[:16]}"
+
+
+def publish(
+    source: Path,
+    directory_of: Callable[[int], Path],
+    first_version: int,
+    card: Mapping[str, Any],
+) -> Published:
+    """Copies a verified bundle to the first free version, with KTRDR's files beside it.
+
+    Args:
+        source: the task's bundle.
+        directory_of: the folder of each version.
+        first_version: the lowest version that may be free.
+        card: the model's name, id, series, description and date, kept beside the bundle.
+    Raises:
+        ModelCorrupted: the task's bundle is not what was written.
+        StorageError: nothing was published.
+    """
+    verified = bundle.read(source)
+    version = first_version
+    while directory_of(version).exists():
+        if holds(directory_of(version), card["model_id"]):
+            # published before a crash, and not yet registered
+            return published(directory_of(version), version, source, verified, card)
+        version += 1
+    made = published(directory_of(version), version, source, verified, card)
+    with files.staging(made.directory) as staged:
+        for name in BUNDLE:
+            files.write_new(staged / name, (source / name).read_bytes())
+        for name, content in made.copy.files.items():
+            files.write_new(staged / name, content)
+        written = {**card, "version": version, "sha256": made.copy.hashes()}
+        files.write_new(staged / CARD, files.json_bytes(written))
+        bundle.read(staged)
+        files.publish(staged, made.directory)
+    return made
+
+
+def holds(directory: Path, identifier: str) -> bool:
+    """Whether a folder holds this model, whole."""
+    try:
+        card = json.loads((directory / CARD).read_bytes())
+        bundle.read(directory)
+    except (OSError, ValueError, ModelCorrupted):
+        return False
+    return isinstance(card, dict) and card.get("model_id") == identifier
+
+
+def published(
+    directory: Path, version: int, source: Path, verified: bundle.Bundle, card: Mapping[str, Any]
+) -> Published:
+    """The account of a folder that holds, or is about to hold, a version.
+
+    Args:
+        directory: of the version.
+        version: its number.
+        source: the task's bundle.
+        verified: what it holds.
+        card: of the model.
+    """
+    identity = Identity(
+        card["model_name"], version, card["symbol"], card["timeframe"], card["created_at"]
+    )
+    copy = render(verified, bundle.read_history(source, verified.document), identity)
+    return Published(
+        directory,
+        version,
+        files.sha256_of_file(source / bundle.DOCUMENT),
+        verified.document,
+        copy,
+    )

@@ -1,0 +1,70 @@
+"""A training as plain JSON: all that a worker needs, here or on another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from ktrdr_mcp.errors import TrainingFailed, shown
+from ktrdr_mcp.schemas.config import EffectiveConfig
+from ktrdr_mcp.strategy.form import Strategy
+
+SPEC_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class SeriesSpec:
+    """One series of bars and the part of it to use."""
+
+    symbol: str
+    timeframe: str
+    start_date: str | None
+    end_date: str | None
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """What to train, complete: nothing is looked up later but the bars."""
+
+    task_id: str
+    series: tuple[SeriesSpec, ...]  # one today
+    strategy: Strategy
+    config: EffectiveConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "spec_version": SPEC_VERSION,
+            "task_id": self.task_id,
+            "series": [asdict(one) for one in self.series],
+            "strategy": self.strategy.to_dict(),
+            "config": self.config.model_dump(),
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> TrainingSpec:
+        """From what `to_dict` made. Raises TrainingFailed if another version made it."""
+        try:
+            return cls(
+                task_id=raw["task_id"],
+                series=tuple(SeriesSpec(**one) for one in raw["series"]),
+                strategy=Strategy.from_dict(raw["strategy"]),
+                config=EffectiveConfig.model_validate(raw["config"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingFailed(
+                f"The task's stored specification is not one of this version ({reason(error)}).",
+                hint="Start the same training again under another task_id, or run it with the"
+                " ktrdr-mcp that accepted it.",
+            ) from error
+
+
+def reason(error: Exception) -> str:
+    """What does not fit, without the values."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return shown(".".join(["config", *map(str, first["loc"])])).strip("'\"")
+    return type(error).__name__
