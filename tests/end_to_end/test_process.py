@@ -91,7 +91,18 @@ async def test_a_front_imports_nothing_that_computes(tmp_path) -> None:
     modules = json.loads(errors.splitlines()[-1])
     assert "ktrdr_mcp.api.client" in modules
     assert HEAVY.isdisjoint(modules)
-    layers = ("jobs", "research", "store", "learn", "features", "labels", "data", "strategy")
+    layers = (
+        "jobs",
+        "training",
+        "evaluation",
+        "nn",
+        "interop",
+        "store",
+        "features",
+        "labels",
+        "data",
+        "strategy",
+    )
     assert [
         name
         for name in modules

@@ -157,8 +157,8 @@ def bar_at(bars: Bars, test_date: str | None) -> int:
     index = int(np.searchsorted(bars.time, moment, side="right")) - 1
     if index < 0:
         raise NotEnoughData(
-            f"The first {bars.symbol} {bars.timeframe} bar is {format_timestamp(int(bars.time[0]))},"
-            f" after {test_date}.",
+            f"The first {bars.symbol} {bars.timeframe} bar is"
+            f" {format_timestamp(int(bars.time[0]))}, after {test_date}.",
             hint="Choose a later test_date.",
             field="test_date",
         )

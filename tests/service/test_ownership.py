@@ -86,10 +86,10 @@ def test_a_refusal_that_cannot_be_read_is_none(tmp_path, content) -> None:
 BOUNDED = """
 import sys
 from pathlib import Path
-from ktrdr_mcp.app import launching
+from ktrdr_mcp.daemon import launch
 from ktrdr_mcp.paths import Workspace
 workspace = Workspace(Path(sys.argv[1]))
-launching.bound_log(workspace)
+launch.bound_log(workspace)
 sys.stderr.write("after\\n")
 sys.stdout.write("too\\n")
 """

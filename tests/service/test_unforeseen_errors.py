@@ -58,7 +58,7 @@ def lab_that_raises(monkeypatch):
         monkeypatch.setattr(signals, "end_process", ended)
         monkeypatch.setattr(serving, "speak", speak)
         for module in (process, serving, connection):
-            monkeypatch.setattr(module, "announced", announced)
+            monkeypatch.setattr(module, "serve_workspace", announced)
         for module in (process, serving):
             monkeypatch.setattr(module, "termination", signal.wait)
             monkeypatch.setattr(module, "settle", signal.set)

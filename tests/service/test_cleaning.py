@@ -195,7 +195,7 @@ def test_what_was_set_aside_from_a_results_place_is_counted_and_removed_with_it(
 KILLED = f"""
 import os, sys
 from pathlib import Path
-from ktrdr_mcp.lab import cleaning
+from ktrdr_mcp.service import cleaning
 from ktrdr_mcp.ownership.lock import ownership
 from ktrdr_mcp.paths import Workspace
 last, steps = int(sys.argv[2]), 0
