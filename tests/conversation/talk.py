@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).with_name("script.yaml")
 TOKEN = "a-token-of-the-recorded-conversation"
 ALLOWED = ("--allow-host", "trusted.example", "--allow-origin", "https://page.example")
 KEPT_HEADERS = ("content-type", "allow", "www-authenticate", "cache-control", "location")
-BESIDE_EACH_OTHER = 3  # commands
+BESIDE_EACH_OTHER = 2  # commands
 LARGE_CHARACTERS = 1_000  # a reply that came before is not written out again
 ENDED = frozenset({"completed", "failed", "cancelled"})
 
@@ -72,7 +72,7 @@ def talk(program: Program, folder: Path) -> dict[str, Replies]:
         folder: an empty one, for the workspaces.
     """
     script = read_script()
-    workspaces = {name: folder / name for name in ("stdio", "http")}
+    workspaces = {name: folder / name for name in ("stdio", "http", "files")}
     for workspace in workspaces.values():
         make_workspace(workspace, script["files"])
 
@@ -86,9 +86,13 @@ def talk(program: Program, folder: Path) -> dict[str, Replies]:
         said = Said(program, workspaces["http"], script)
         return {"http": over_http(said, script["http"])}
 
+    def nobody() -> dict[str, Replies]:
+        said = Said(program, workspaces["files"], script)
+        return {"files_only": by_command(said, script["files_only"])}
+
     with ThreadPoolExecutor() as threads:
-        sides = [threads.submit(front), threads.submit(server)]
-        return sides[0].result() | sides[1].result()
+        sides = [threads.submit(side) for side in (front, server, nobody)]
+        return {name: told for side in sides for name, told in side.result().items()}
 
 
 class Said:
@@ -103,7 +107,7 @@ class Said:
     def __init__(self, program: Program, workspace: Path, script: dict[str, Any]) -> None:
         self.program = program
         self.workspace = workspace
-        steps = [script[part] for part in ("mcp", "command_line", "http")]
+        steps = [script[part] for part in ("mcp", "command_line", "files_only", "http")]
         hidden = {str(workspace): "<workspace>", TOKEN: "<token>"}
         self.mask = Mask(texts(steps), hidden)
         self.mask.given = {
