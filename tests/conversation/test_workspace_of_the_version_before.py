@@ -1,0 +1,118 @@
+"""A workspace in which the version before died in mid-training, opened by this version."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client.client import Client
+
+from .before import (
+    ARCHIVE,
+    COMPLETED,
+    EXPECTED,
+    FAILED,
+    INTERRUPTED,
+    WAITING,
+    ask_what_comes,
+    ask_what_lasts,
+    call,
+    front,
+    saved_weights,
+    weights,
+)
+from .comparing import differences, told
+from .program import Program, owned_for_a_while
+
+READINGS = "test_readings"
+
+
+def adopt(program: Program, workspace: Path) -> None:
+    """Makes a copy of a workspace one that this user and machine may train in.
+
+    Nothing has to be done yet.
+    """
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "before"
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="fully_trusted")
+    adopt(Program(), folder)
+    with owned_for_a_while(folder):
+        yield folder
+
+
+@pytest.fixture
+def expected() -> dict[str, Any]:
+    return json.loads(EXPECTED.read_text(encoding="utf-8"))
+
+
+def without_readings(value: Any) -> Any:
+    """A reply without what counts up each time that it is read."""
+    if isinstance(value, dict):
+        return {key: without_readings(each) for key, each in value.items() if key != READINGS}
+    return [without_readings(each) for each in value] if isinstance(value, list) else value
+
+
+def readings(replies: dict[str, Any]) -> dict[str, int]:
+    """How often each result has been read."""
+    return {task_id: reply[READINGS] for task_id, reply in replies["performance"].items()}
+
+
+async def resumed(client: Client) -> dict[str, str]:
+    """Where each interrupted task went on from."""
+    found: dict[str, str] = {}
+    while len(found) < len(INTERRUPTED):
+        for task_id in INTERRUPTED:
+            status = await call(client, "get_training_status", task_id=task_id, wait_s=0.05)
+            assert status["status"] in {"pending", "training", "completed"}, status
+            if status["resumed_from"] is not None:
+                found[task_id] = status["resumed_from"]
+    return found
+
+
+async def computes_the_same(client: Client) -> bool:
+    """Whether this machine makes the weights that the other one made, bit for bit."""
+    again = await call(client, "reproduce_training", task_id="family-1")
+    assert again["success"], again
+    while again["status"] in {"pending", "training"}:
+        again = await call(client, "reproduce_training", task_id="family-1")
+    return again["result"] == "match"
+
+
+@pytest.mark.timeout(300)
+def test_everything_is_found_and_what_was_interrupted_ends_with_the_same_weights(
+    workspace: Path, expected: dict[str, Any]
+) -> None:
+    async def look() -> tuple[dict[str, Any], dict[str, Any], dict[str, str], bool]:
+        async with front(Program(), workspace) as client:
+            started = await resumed(client)
+            lasting = await ask_what_lasts(client)
+            coming = await ask_what_comes(client)
+            listed = await call(client, "list_training_tasks", offset=0)
+            seen = [task["task_id"] for task in listed["tasks"]]
+            while listed["has_more"]:
+                listed = await call(client, "list_training_tasks", offset=len(seen))
+                seen += [task["task_id"] for task in listed["tasks"]]
+            assert set(seen) == {*COMPLETED, *FAILED, "stopped", *INTERRUPTED, *WAITING}
+            return lasting, coming, started, await computes_the_same(client)
+
+    lasting, coming, started, same_machine = asyncio.run(look())
+    found = list(differences(without_readings(expected["lasting"]), without_readings(lasting)))
+    assert not found, told(found)
+    before, now = readings(expected["lasting"]), readings(lasting)
+    assert all(now[task_id] > before[task_id] for task_id in before)
+    assert all(re.match("epoch [1-9]", epoch) for epoch in started.values()), started
+    assert saved_weights(workspace) == expected["saved weights"]
+    if same_machine:
+        assert weights(workspace, *expected["weights"]) == expected["weights"]
+        found = list(differences(without_readings(expected["coming"]), without_readings(coming)))
+        assert not found, told(found)
