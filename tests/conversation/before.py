@@ -1,7 +1,7 @@
 """Makes a workspace with the version before, and asks a version what it finds in it.
 
-`python -m tests.conversation.before --python OLD_PYTHON` makes tests/workspaces/before_11.tar.gz and,
-beside it, before_11.json: what every later version must find there.
+`python -m tests.conversation.before --python OLD_PYTHON` makes tests/workspaces/before_11.tar.gz
+and, beside it, before_11.json: what every later version must find there.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ async def ask_what_lasts(client: Client) -> dict[str, Any]:
         "start_training",
         symbol="WAVE",
         timeframe="1h",
-        **{name: value for name, value in COMPLETED["family-2"].items()},
+        **COMPLETED["family-2"],
     )
     told["key of another request"] = await call(
         client,

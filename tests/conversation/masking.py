@@ -9,9 +9,11 @@ from typing import Any
 
 # sentences for people and agents; their wording is free
 PROSE = frozenset(
-    "message hint detail reason next needs luck summary meaning error alarm description title "
-    "defects notes not_read warnings ktrdr_incompatibilities instructions remedy text note "
-    "errors descriptions ignored findings differences not_comparable".split()
+    {
+        *("message", "hint", "detail", "reason", "next", "needs", "luck", "summary", "meaning"),
+        *("error", "alarm", "description", "title", "defects", "notes", "not_read", "warnings"),
+        *("ktrdr_incompatibilities", "instructions", "remedy", "text", "note", "differences"),
+    }
 )
 MOMENTS = frozenset({"estimated_completion", "timestamp", "saved", "trained_at"})
 DURATIONS = re.compile(r".*_(minutes|duration|seconds|ms|s)|duration|elapsed|training_time")

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from .comparing import RECORDED, differences, recorded, told, written
+from .comparing import RECORDED, differences, record, recorded, told
 from .program import Program
 from .talk import talk
 
@@ -27,7 +27,7 @@ def main() -> None:
     print(told(found) if found else "Nothing differs from the recording.")
     print(f"{sum(map(len, now.values()))} replies in {lasted:.1f} s")
     if not options.compare:
-        RECORDED.write_text(written(now) + "\n", encoding="utf-8")
+        record(now)
     elif found:
         sys.exit(1)
 

@@ -142,6 +142,10 @@ class Said:
         elif "copy" in step:
             source, to = self.workspace / step["copy"], self.workspace / step["to"]
             shutil.copytree(source, to, ignore=shutil.ignore_patterns(*step["without"]))
+        elif "alter" in step:
+            path = self.workspace / step["alter"]
+            document = json.loads(path.read_bytes()) | step["set"]
+            path.write_text(json.dumps(document), encoding="utf-8")
         elif "write" in step:
             (self.workspace / step["write"]).write_text(step["text"], encoding="utf-8")
         else:
@@ -167,7 +171,7 @@ def raced(value: Any, name: str) -> Any:
 
 
 def folder_content(workspace: Path, name: str, mask: Mask) -> dict[str, Any]:
-    """What lies in a folder: JSON as it is, of all else the size and hash; KTRDR's tensors apart."""
+    """What lies in a folder: JSON as it is, of all else size and hash; of KTRDR's file, tensors."""
     found: dict[str, Any] = {}
     for path in sorted((workspace / name).rglob("*")):
         if path.is_symlink():
@@ -239,8 +243,8 @@ async def mcp_step(said: Said, client: Client, step: Step) -> None:
     """One call."""
     if "until" in step:
         while (await status(client, step["task"])) != step["until"]:
-            await asyncio.sleep(0.02)
-        return
+            pass
+        return None
     try:
         raw = await MCP_CALLS[next(iter(step))](client, step)
     except MCPError as error:
@@ -403,7 +407,7 @@ def http_step(said: Said, owner: dict[str, Any], step: Any) -> None:
     """One request, or another step of this side."""
     if isinstance(step, dict):
         if said.local(step):
-            return
+            return None
         if "command" in step:
             ended = said.program.run(said.workspace, *step["command"], "--json")
             return said.add(step, command_result(said, step["command"], ended))
