@@ -23,9 +23,8 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports --no-cache
 
-# Tests that race real processes on a busy machine get a second try; pytest names each one it took.
 unit: $(READY)
-	$(BIN)/pytest -n auto --dist worksteal --reruns 1
+	$(BIN)/pytest -n auto --dist worksteal
 
 # Every step killed and refused once, 20 killed servers, 200 cycles: half an hour, and a table.
 test-faults: $(READY)

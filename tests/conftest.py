@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fault_table import FaultTable
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.jobs.threads import load_torch
+from tests.support.fault_table import FaultTable
 
 load_torch()  # one torch thread, as in the server; two fight over two busy cores
 

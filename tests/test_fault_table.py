@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fault_table import FAULTS, PROPERTY, Fault, FaultTable
+from tests.support.fault_table import FAULTS, PROPERTY, Fault, FaultTable
 
 
 def report(*faults: Fault, failed: bool = False, when: str = "call", outcome: str = "") -> Any:

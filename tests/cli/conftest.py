@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import start_blocking_portal
 from click.testing import Result
-from command_line import QUICK, Shop, run_in
 
 from ktrdr_mcp import daemon
 from ktrdr_mcp.paths import Workspace
+from tests.support.command_line import QUICK, Shop, run_in
 
 Run = Callable[..., Result]
 

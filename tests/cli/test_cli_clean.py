@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from command_line import QUICK
 
 from ktrdr_mcp.cli.maintenance import size
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.service import cleaning
+from tests.support.command_line import QUICK
 
 ALL = ("clean", "--older-than-days", "0")
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from background_labs import IDLE, end_labs
 from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
+from tests.support.background_servers import IDLE, end_labs
 
 FOREVER = ("--epochs", "100000", "--set", "early_stopping=null", "--set", "walk_forward=null")
 

@@ -10,12 +10,12 @@ import sys
 from typing import Any
 
 import pytest
-from command_line import QUICK
 
 from ktrdr_mcp.cli import following, session
 from ktrdr_mcp.cli.following import TrainingEnded
 from ktrdr_mcp.cli.session import Interrupted
 from ktrdr_mcp.schemas import requests, responses
+from tests.support.command_line import QUICK
 
 FOREVER = ("--epochs", "100000", "--set", "early_stopping=null")
 

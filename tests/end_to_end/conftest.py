@@ -12,7 +12,7 @@ import pytest
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 
-from background_labs import IDLE, end_labs
+from tests.support.background_servers import IDLE, end_labs
 
 Connect = Callable[..., Any]
 

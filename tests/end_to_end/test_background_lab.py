@@ -13,9 +13,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from raw_server import RawServer
 
-from background_labs import IDLE, descriptors, is_alive, lab_pid, wait_until
 from ktrdr_mcp import daemon
 from ktrdr_mcp.api.client import ServiceClient
 from ktrdr_mcp.daemon import connection, process
@@ -26,6 +24,8 @@ from ktrdr_mcp.ownership.lock import is_owned, lock_file
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
+from tests.support.background_servers import IDLE, descriptors, is_alive, lab_pid, wait_until
+from tests.support.stdio_process import RawServer
 
 pytestmark = [
     pytest.mark.asyncio,

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from background_labs import IDLE, wait_until
 from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
+from tests.support.background_servers import wait_until
 
 STEPS = (
     "get_market_data_summary",
@@ -26,7 +26,12 @@ STEPS = (
 def test_the_demo_goes_through_every_step_and_names_the_model_as_it_is(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ktrdr_mcp", "--workspace", str(tmp_path), "demo"]
     done = subprocess.run(
-        command, env={**os.environ, **IDLE}, capture_output=True, text=True, timeout=90, check=False
+        command,
+        env={**os.environ, "KTRDR_LAB_IDLE_S": "5"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     places = [done.stdout.index(step) for step in STEPS]

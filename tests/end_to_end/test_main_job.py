@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from specification_check import differences
+from tests.support.specification import differences
 
 pytestmark = pytest.mark.asyncio
 

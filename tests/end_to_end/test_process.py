@@ -9,9 +9,9 @@ import signal
 import time
 
 import pytest
-from raw_server import RawServer
 
-from background_labs import is_alive, lab_pid
+from tests.support.background_servers import is_alive, lab_pid
+from tests.support.stdio_process import RawServer
 
 pytestmark = pytest.mark.asyncio
 

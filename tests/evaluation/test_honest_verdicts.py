@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from benchmarks.honesty.series import NOISE, garch, garch_series, planted_series
-from quick_model import HORIZON, past_moves, predict_quickly
 
+from benchmarks.honesty.series import NOISE, garch, garch_series, planted_series
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.evaluation.backtest import TradingRule, backtest
 from ktrdr_mcp.evaluation.blocks import BlockSums
@@ -21,6 +20,7 @@ from ktrdr_mcp.evaluation.verdict import (
     trading_verdict,
 )
 from ktrdr_mcp.evaluation.walk_forward import sign_flip_surrogate
+from tests.support.quick_model import HORIZON, past_moves, predict_quickly
 
 SERIES = 50  # of each kind of noise
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from benchmarks.honesty.series import SAMPLES, garch_series
 
+from benchmarks.honesty.series import SAMPLES, garch_series
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.evaluation.walk_forward import sign_flip_surrogate
 

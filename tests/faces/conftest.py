@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fake_lab import FakeLab
 from mcp.client import Client
-from mcp_clients import MODES, Connect
 
 from ktrdr_mcp.api.mcp.tools import ContractServer, build_server
+from tests.support.fake_service import FakeLab
+from tests.support.mcp_clients import MODES, Connect
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from fake_lab import FakeLab
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, PromptReference, ResourceTemplateReference, TextContent
-from mcp_clients import Connect
 
 from ktrdr_mcp.errors import DatabaseError
+from tests.support.fake_service import FakeLab
+from tests.support.mcp_clients import Connect
 
 PROMPT = PromptReference(name="research_session")
 

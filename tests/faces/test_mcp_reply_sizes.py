@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import sample_replies
-from fake_lab import FakeLab
 from mcp.types import CallToolResult, TextContent
-from mcp_clients import Connect
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.api.mcp import tools
@@ -22,6 +19,9 @@ from ktrdr_mcp.evaluation.verdict import (
     trading_verdict,
 )
 from ktrdr_mcp.schemas import responses
+from tests.support import sample_replies
+from tests.support.fake_service import FakeLab
+from tests.support.mcp_clients import Connect
 
 TASK = {"task_id": sample_replies.UUID}
 

@@ -6,13 +6,13 @@ import json
 import logging
 
 import pytest
-import sample_replies
-from fake_lab import FakeLab
 from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, TextResourceContents
-from mcp_clients import Connect
 
 from ktrdr_mcp.errors import DatabaseError, LabUnavailable
+from tests.support import sample_replies
+from tests.support.fake_service import FakeLab
+from tests.support.mcp_clients import Connect
 
 UUID = sample_replies.UUID
 BUILT_IN = ("default", "mean_reversion", "trend_following", "volatility_breakout")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-SERVER = Path(__file__).parent / "stdio_server.py"
+from tests.support import programs
 
 CLIENT = {"name": "test", "version": "1"}
 HANDSHAKE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": CLIENT}
@@ -32,7 +30,8 @@ def message(method: str, params: dict[str, Any], identifier: int | None = None) 
 def conversation(*messages: str) -> tuple[dict[int, Any], str]:
     """The answers by id, after a check of every line, and standard error."""
     with subprocess.Popen(
-        [sys.executable, str(SERVER)],
+        programs.command("noisy_stdio_server"),
+        cwd=programs.ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -53,7 +52,7 @@ def conversation(*messages: str) -> tuple[dict[int, Any], str]:
         server.stdin.close()
         assert server.stdout.read() == ""
         log = server.stderr.read()
-        assert server.wait(timeout=10) == 0
+        assert server.wait(timeout=60) == 0
     return answers, log
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import jsonschema
 import pytest
-import sample_replies
-from fake_lab import CANNED, FakeLab
 from mcp.types import CallToolResult, TextContent
-from mcp_clients import Connect
 
 from ktrdr_mcp import errors
 from ktrdr_mcp.schemas.config import EarlyStopping, TrainingConfig
+from tests.support import sample_replies
+from tests.support.fake_service import CANNED, FakeLab
+from tests.support.mcp_clients import Connect
 
 TASK = {"task_id": sample_replies.UUID}
 MODEL = {"model_name": "alpha"}

@@ -8,13 +8,13 @@ from typing import Any
 
 import jsonschema
 import pytest
-from fake_lab import FakeLab
 from mcp.types import Tool
-from mcp_clients import Connect
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.api.mcp.tools import INSTRUCTIONS, build_server
 from ktrdr_mcp.schemas.config import TrainingConfig
+from tests.support.fake_service import FakeLab
+from tests.support.mcp_clients import Connect
 
 NAMES = [
     "start_training",

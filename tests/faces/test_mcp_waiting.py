@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-import sample_replies
-from fake_lab import FakeLab
 from mcp.shared.exceptions import MCPError
-from mcp_clients import Connect
 
 from ktrdr_mcp.api.mcp import tools
 from ktrdr_mcp.api.mcp.tools import ProgressNotifier, progress_message
+from tests.support import sample_replies
+from tests.support.fake_service import FakeLab
+from tests.support.mcp_clients import Connect
 
 WAIT = {"task_id": sample_replies.UUID, "wait_s": 50}
 

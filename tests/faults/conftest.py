@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from launches import Launches
-from long_form import LONG
-from made_workspace import make_workspace
 
-from background_labs import IDLE
-from fault_table import FAULTS, Fault
 from ktrdr_mcp.daemon import launch
+from tests.support.background_servers import IDLE
+from tests.support.fault_table import FAULTS, Fault
+from tests.support.launches import Launches
+from tests.support.long_form import LONG
+from tests.support.made_workspace import make_workspace
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import ALL_TASKS, FOREVER, cancel, start_of, status_of, until_it_trains
-from launches import Launches, exit_code, has_mark, log_of
-from long_form import LONG
-from nothing_lost import Row, assert_nothing_lost, fingerprint, tasks_of
 
-from background_labs import wait_until
 from ktrdr_mcp import daemon
 from ktrdr_mcp.daemon import connection, launch
 from ktrdr_mcp.errors import LabUnavailable
@@ -25,6 +20,18 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import ServiceProtocol
+from tests.support.background_servers import wait_until
+from tests.support.launches import Launches, exit_code, has_mark, log_of
+from tests.support.long_form import LONG
+from tests.support.nothing_lost import Row, assert_nothing_lost, fingerprint, tasks_of
+from tests.support.typed_calls import (
+    ALL_TASKS,
+    FOREVER,
+    cancel,
+    start_of,
+    status_of,
+    until_it_trains,
+)
 
 pytestmark = [
     pytest.mark.asyncio,

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from made_workspace import MODEL, TASK, predict, train
-from nothing_lost import assert_nothing_lost
 
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelCorrupted
@@ -22,6 +20,8 @@ from ktrdr_mcp.service.model_cache import ModelCache
 from ktrdr_mcp.service.rebuilding import rebuild
 from ktrdr_mcp.service.verification import verify
 from ktrdr_mcp.store import repair
+from tests.support.made_workspace import MODEL, TASK, predict, train
+from tests.support.nothing_lost import assert_nothing_lost
 
 FILES = ("weights.safetensors", "history.json", "bundle.json")
 

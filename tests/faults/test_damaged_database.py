@@ -10,8 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from made_workspace import MODEL, TASK, predict, train
-from nothing_lost import assert_nothing_lost
 
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import DatabaseError, KtrdrError
@@ -21,6 +19,8 @@ from ktrdr_mcp.service.verification import verify
 from ktrdr_mcp.store import repair
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.stores import Stores
+from tests.support.made_workspace import MODEL, TASK, predict, train
+from tests.support.nothing_lost import assert_nothing_lost
 
 PAGE_BYTES = 4096
 

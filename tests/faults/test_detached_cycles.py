@@ -10,18 +10,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from calls import ALL_TASKS, start_of, status_of
-from footprint import LISTED, children, open_descriptors, threads
-from launches import Launches, exit_code, log_of
-from made_workspace import SHORT
-from nothing_lost import assert_nothing_lost, tasks_of
 
-from background_labs import wait_until
 from ktrdr_mcp import daemon
 from ktrdr_mcp.ownership import address
 from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.service import ServiceProtocol
+from tests.support.background_servers import wait_until
+from tests.support.launches import Launches, exit_code, log_of
+from tests.support.made_workspace import SHORT
+from tests.support.nothing_lost import assert_nothing_lost, tasks_of
+from tests.support.process_footprint import LISTED, children, open_descriptors, threads
+from tests.support.typed_calls import ALL_TASKS, start_of, status_of
 
 pytestmark = pytest.mark.skipif(not LISTED, reason="counts what Linux lists")
 

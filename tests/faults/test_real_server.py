@@ -9,14 +9,14 @@ import signal
 from pathlib import Path
 
 import pytest
-import scenario
-from calls import FOREVER
-from made_workspace import train
-from nothing_lost import assert_nothing_lost, tasks_of
-from real_server import RealServer
 
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
+from tests.support import fault_scenario as scenario
+from tests.support.killable_server import RealServer
+from tests.support.made_workspace import train
+from tests.support.nothing_lost import assert_nothing_lost, tasks_of
+from tests.support.typed_calls import FOREVER
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 

@@ -7,26 +7,26 @@ import itertools
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from nothing_lost import assert_nothing_lost
-from store_day import new_task
 
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.tasks import TaskStore
+from tests.support import programs
+from tests.support.nothing_lost import assert_nothing_lost
+from tests.support.store_script import new_task
 
 STRACE = shutil.which("strace")
-SCRIPT = Path(__file__).with_name("store_day.py")
 CALLS = ("pwrite64", "fdatasync", "fsync", "ftruncate", "unlink")
 
 
 def killed_at(workspace: Path, call: str, number: int) -> tuple[bool, set[str]]:
     """Runs the day, killed at the Nth call; whether there was one, and what was acknowledged."""
     inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}"]
-    command = [str(STRACE), "-f", "-o", "/dev/null", *inject, sys.executable, str(SCRIPT)]
-    child = subprocess.run([*command, str(workspace)], capture_output=True, text=True, check=False)
+    command = [str(STRACE), "-f", "-o", "/dev/null", *inject]
+    command += [*programs.command("store_script"), str(workspace)]
+    child = subprocess.run(command, cwd=programs.ROOT, capture_output=True, text=True, check=False)
     assert child.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL), child.stderr
     return child.returncode != 0, set(child.stdout.split())
 

@@ -7,18 +7,18 @@ import threading
 from pathlib import Path
 
 import pytest
-from calls import FOREVER, cancel, start_of, status_of, until_it_trains
-from footprint import LISTED, children, open_descriptors
-from made_workspace import SHORT
-from nothing_lost import assert_nothing_lost, tasks_of
 
-from background_labs import wait_until
 from ktrdr_mcp import limits
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import ServiceProtocol
+from tests.support.background_servers import wait_until
+from tests.support.made_workspace import SHORT
+from tests.support.nothing_lost import assert_nothing_lost, tasks_of
+from tests.support.process_footprint import LISTED, children, open_descriptors
+from tests.support.typed_calls import FOREVER, cancel, start_of, status_of, until_it_trains
 
 PARALLEL = 50
 

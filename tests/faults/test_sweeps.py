@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from long_form import LONG
 
-from fault_table import Fault
+from tests.support import programs
+from tests.support.fault_table import Fault
+from tests.support.long_form import LONG
 
-SWEEP = Path(__file__).with_name("sweep.py")
 NAMES = {
     "kill": "kill -9 at each step",
     "again": "kill -9 at each step after a crash",
@@ -51,8 +49,10 @@ def swept(new_fault: Callable[..., Fault]) -> Swept:
 
     def sweep(plans: str) -> list[dict[str, Any]]:
         faults = {plan.partition(":")[0]: new_fault(name_of(plan)) for plan in plans.split()}
-        command = [sys.executable, str(SWEEP), *plans.split()]
-        child = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [*programs.command("fault_sweep"), *plans.split()]
+        child = subprocess.run(
+            command, cwd=programs.ROOT, capture_output=True, text=True, check=False
+        )
         tries = [json.loads(line) for line in child.stdout.splitlines()]
         for each in tries:
             fault = faults[each["mode"]]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from asgi_caller import TOKEN, ask
-from fake_lab import FakeLab
-from serve_process import ServeProcess
 
 from ktrdr_mcp.api.http.app import HttpApi, build_api
 from ktrdr_mcp.api.http.guard import Rules
 from ktrdr_mcp.api.mcp.tools import build_server
+from tests.support.asgi_requests import TOKEN, ask
+from tests.support.fake_service import FakeLab
+from tests.support.http_process import ServeProcess
 
 
 @pytest.fixture(scope="session")

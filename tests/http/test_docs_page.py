@@ -10,13 +10,13 @@ from html.parser import HTMLParser
 
 import pytest
 import pytest_asyncio
-from asgi_caller import LOCAL, ask
 
 from ktrdr_mcp.api.http import docs_page
 from ktrdr_mcp.api.http.docs_page import words
 from ktrdr_mcp.api.http.openapi import REQUESTS, body_schema
 from ktrdr_mcp.api.http.routes import all_routes
 from ktrdr_mcp.schemas.config import EarlyStopping, TrainingConfig
+from tests.support.asgi_requests import LOCAL, ask
 
 pytestmark = pytest.mark.asyncio
 

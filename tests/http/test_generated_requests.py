@@ -13,13 +13,13 @@ from typing import Any
 import httpx2
 import pytest
 import schemathesis
-from fake_lab import FakeLab
 from hypothesis import HealthCheck, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.openapi.checks import RejectedPositiveData  # noqa: F401  (registers the checks)
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from ktrdr_mcp.api.http.routes import all_routes
+from tests.support.fake_service import FakeLab
 
 EXAMPLES = int(os.environ.get("KTRDR_API_EXAMPLES", "4"))
 OPERATIONS = [*(route.name for route in all_routes(FakeLab())), "training_events"]

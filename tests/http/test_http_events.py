@@ -6,12 +6,12 @@ import asyncio
 import json
 
 import pytest
-import sample_replies
-from asgi_caller import LOCAL, ask
 
 from ktrdr_mcp.api.http import events
 from ktrdr_mcp.api.http.events import event_stream
 from ktrdr_mcp.errors import StorageError, TaskNotFound
+from tests.support import sample_replies
+from tests.support.asgi_requests import LOCAL, ask
 
 pytestmark = pytest.mark.asyncio
 
@@ -69,7 +69,7 @@ async def test_silence_is_filled_with_comments(lab, monkeypatch) -> None:
     await anext(stream)
     assert await anext(stream) == b": keep-alive\n\n"
     await stream.aclose()
-    await asyncio.wait_for(lab.wait_was_cancelled.wait(), 5)
+    await asyncio.wait_for(lab.wait_was_cancelled.wait(), 60)
 
 
 async def test_the_stream_ends_without_an_end_when_the_laboratory_shuts_down(lab) -> None:

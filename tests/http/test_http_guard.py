@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from asgi_caller import JSON, LOCAL, TOKEN, ask
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.api.http.guard import make_rules
 from ktrdr_mcp.errors import InvalidRequest
+from tests.support.asgi_requests import JSON, LOCAL, TOKEN, ask
 
 pytestmark = pytest.mark.asyncio
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 from mcp.client.client import Client
 
 from ktrdr_mcp.api.http.openapi import REPLIES
-from specification_check import differences
+from tests.support.specification import differences
 
 pytestmark = pytest.mark.asyncio
 

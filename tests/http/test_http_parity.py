@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from asgi_caller import JSON, LOCAL, ask
-from fake_lab import CANNED
 from mcp.client import Client
 
 from ktrdr_mcp.api.http.routes import all_routes
 from ktrdr_mcp.api.mcp.tools import build_server
 from ktrdr_mcp.schemas import responses
+from tests.support.asgi_requests import JSON, LOCAL, ask
+from tests.support.fake_service import CANNED
 
 pytestmark = pytest.mark.asyncio
 

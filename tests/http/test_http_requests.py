@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from asgi_caller import JSON, LOCAL, ask
-from error_classes import every_error_class
 
 from ktrdr_mcp.errors import KtrdrError
+from tests.support.asgi_requests import JSON, LOCAL, ask
+from tests.support.error_classes import every_error_class
 
 pytestmark = pytest.mark.asyncio
 

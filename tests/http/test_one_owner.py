@@ -12,10 +12,7 @@ import sys
 
 import httpx2
 import pytest
-from asgi_caller import TOKEN
-from serve_process import ServeProcess
 
-from background_labs import wait_until
 from ktrdr_mcp import daemon
 from ktrdr_mcp.api.client import ServiceClient
 from ktrdr_mcp.api.http.guard import Rules
@@ -28,6 +25,9 @@ from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
+from tests.support.asgi_requests import TOKEN
+from tests.support.background_servers import wait_until
+from tests.support.http_process import ServeProcess
 
 pytestmark = pytest.mark.asyncio
 
@@ -158,7 +158,7 @@ async def test_an_address_that_cannot_be_taken_back_keeps_nobody_from_the_end(
         while not opened.presence.anybody:
             await lab.health()
         monkeypatch.setattr(address, "remove", fail)
-    await asyncio.wait_for(staying, 5)
+    await asyncio.wait_for(staying, 60)
     assert address.read(workspace) == opened.place
     assert await connection.find_usable(workspace) is None
 
@@ -181,11 +181,11 @@ async def test_an_address_that_a_crash_left_misleads_nobody(tmp_path) -> None:
     workspace = Workspace(tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    address.write(workspace, DaemonAddress(f"http://127.0.0.1:{port}", TOKEN, pid=1))
-    async with daemon.connect(workspace, in_process=True) as lab:
-        assert not isinstance(lab, ServiceClient)
-        assert address.read(workspace).pid == os.getpid()
+        port = taken.getsockname()[1]  # nobody listens there, and nobody else can take it
+        address.write(workspace, DaemonAddress(f"http://127.0.0.1:{port}", TOKEN, pid=1))
+        async with daemon.connect(workspace, in_process=True) as lab:
+            assert not isinstance(lab, ServiceClient)
+            assert address.read(workspace).pid == os.getpid()
 
 
 async def test_an_owner_that_never_says_where_it_is_is_given_up(tmp_path, monkeypatch) -> None:
@@ -261,7 +261,7 @@ async def test_what_is_hardly_http_gets_an_error_of_our_shape(served, data, stat
     host, port = served.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(data)
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     assert int(head.split()[1]) == status
     [length] = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
     body = json.loads(await reader.readexactly(int(length.split(b":")[1])))

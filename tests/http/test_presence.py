@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from asgi_caller import TOKEN
-from fake_lab import FakeLab
 
 from ktrdr_mcp.api.client import ServiceClient
 from ktrdr_mcp.api.http.app import build_api
@@ -17,6 +15,8 @@ from ktrdr_mcp.errors import Draining, LabUnavailable
 from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
+from tests.support.asgi_requests import TOKEN
+from tests.support.fake_service import FakeLab
 
 pytestmark = pytest.mark.asyncio
 

@@ -8,10 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import sample_replies
-from asgi_caller import TOKEN
-from error_classes import every_error_class
-from fake_lab import FakeLab
 
 from ktrdr_mcp import files
 from ktrdr_mcp.api.client import POLLS_AT_ONCE, ServiceClient
@@ -25,6 +21,10 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
+from tests.support import sample_replies
+from tests.support.asgi_requests import TOKEN
+from tests.support.error_classes import every_error_class
+from tests.support.fake_service import FakeLab
 
 pytestmark = pytest.mark.asyncio
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from asgi_caller import LOCAL, ask
-from fake_lab import FakeLab
 
 from ktrdr_mcp import daemon
 from ktrdr_mcp.api import client
@@ -27,6 +26,8 @@ from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests, responses, service
 from ktrdr_mcp.schemas.parsing import parse
+from tests.support.asgi_requests import LOCAL, ask
+from tests.support.fake_service import FakeLab
 
 pytestmark = pytest.mark.asyncio
 
@@ -35,9 +36,11 @@ ALL_TASKS = parse(requests.ListTasks, {})
 
 
 @asynccontextmanager
-async def served(lab: FakeLab, instance: str, port: int = 0) -> AsyncIterator[DaemonAddress]:
-    """A laboratory without a token."""
-    listener = listen("127.0.0.1", port)
+async def served(
+    lab: FakeLab, instance: str, listener: socket.socket | None = None
+) -> AsyncIterator[DaemonAddress]:
+    """A server without a token."""
+    listener = listener or listen("127.0.0.1", 0)
     async with serving(build_api(lab, Rules(instance=instance)).guard, listener):
         yield DaemonAddress(url_of(listener), None, instance=instance)
 
@@ -86,11 +89,12 @@ async def test_a_training_never_begins_in_the_laboratory_that_took_over_a_port()
         return places[-1]
 
     async with ServiceClient(lambda: None, find) as lab, served(next_of_ours, "c") as third:
-        async with served(ours, "a") as first:
+        listener = listen("127.0.0.1", 0)
+        same_port = listener.dup()  # keeps the port from everybody else
+        async with served(ours, "a", listener) as first:
             places.append(first)
             await lab.list_training_tasks(ALL_TASKS)
-        port = int(first.url.rsplit(":", 1)[1])
-        async with served(theirs, "b", port):
+        async with served(theirs, "b", same_port):
             with pytest.raises(Unauthorized, match="another laboratory"):
                 await lab.start_training(START)
             places.append(third)
@@ -147,10 +151,10 @@ async def test_a_long_wait_ends_when_the_laboratory_got_stuck() -> None:
     waiting = parse(requests.GetTrainingStatus, {"task_id": "t", "wait_s": 50})
     async with mute() as (url, came), ServiceClient(lambda: DaemonAddress(url, None)) as lab:
         with pytest.raises(LabUnavailable, match="alive but does not answer"):
-            await asyncio.wait_for(lab.get_training_status(waiting), 20)
+            await asyncio.wait_for(lab.get_training_status(waiting), 60)
         with pytest.raises(LabUnavailable, match="alive but does not answer"):
             await asyncio.wait_for(
-                lab.get_market_data_summary(parse(requests.SummarizeData, {})), 20
+                lab.get_market_data_summary(parse(requests.SummarizeData, {})), 60
             )
     assert came.count("GET /health") == 2 * MOST_SILENCES
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from saved_models import Saver
+
+from tests.support.saved_models import Saver
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import ktrdr_writer
 import numpy as np
 import pytest
-from saved_models import hourly_bars
 
 from ktrdr_mcp.interop.ktrdr import models
 from ktrdr_mcp.paths import Workspace
@@ -17,6 +15,8 @@ from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.requests import BacktestModel
 from ktrdr_mcp.service import backtesting
 from ktrdr_mcp.service.model_cache import ModelCache
+from tests.support import ktrdr_writer
+from tests.support.saved_models import hourly_bars
 
 CREATED = "2025-06-10T12:00:00"
 

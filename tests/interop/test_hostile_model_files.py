@@ -9,12 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-import ktrdr_writer
 import pytest
 import torch
 
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.interop.ktrdr import read
+from tests.support import ktrdr_writer
 
 Edit = Callable[[Path], None]
 

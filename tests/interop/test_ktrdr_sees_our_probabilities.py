@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from ktrdr_reader import backtest_probabilities, features
-from saved_models import hourly_bars, table_of
+
+from tests.support.ktrdr_reader import backtest_probabilities, features
+from tests.support.saved_models import hourly_bars, table_of
 
 BARS = np.arange(len(hourly_bars()) - 500, len(hourly_bars()))
 FOUR_INDICATORS = """

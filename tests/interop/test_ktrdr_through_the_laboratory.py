@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import ktrdr_writer
 import numpy as np
 import pytest
-from ktrdr_reader import backtest_probabilities
-from saved_models import hourly_bars, table_of
 
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
+from tests.support import ktrdr_writer
+from tests.support.ktrdr_reader import backtest_probabilities
+from tests.support.saved_models import hourly_bars, table_of
 
 pytestmark = pytest.mark.asyncio
 

@@ -8,13 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import ktrdr_writer
 import numpy as np
 import pytest
 import pytest_asyncio
 import torch
-from ktrdr_reader import features, load_network
-from saved_models import Saver, hourly_bars, table_of
 
 from ktrdr_mcp.errors import ModelCorrupted, ModelNameTaken, ModelNotFound, ModelNotReproducible
 from ktrdr_mcp.interop.ktrdr import models, read
@@ -27,6 +24,9 @@ from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.models import ModelRegistry
 from ktrdr_mcp.training.predictor import model_of_ktrdr, predict
+from tests.support import ktrdr_writer
+from tests.support.ktrdr_reader import features, load_network
+from tests.support.saved_models import Saver, hourly_bars, table_of
 
 BARS = np.arange(len(hourly_bars()) - 500, len(hourly_bars()))
 

@@ -7,8 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import yaml
-from ktrdr_reader import backtest_probabilities, passed_signals
-from saved_models import hourly_bars, table_of
 
 from ktrdr_mcp.evaluation.backtest import TradingRule, trading_rule
 from ktrdr_mcp.labels.registry import horizon_bars
@@ -18,6 +16,8 @@ from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.predictor import Range, model_of, run
+from tests.support.ktrdr_reader import backtest_probabilities, passed_signals
+from tests.support.saved_models import hourly_bars, table_of
 
 DECIDED = """
 indicators: [{name: rsi, type: rsi, params: {period: 7}}]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from ktrdr_reader import load_network
 
 from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError, StorageFull
@@ -17,6 +16,7 @@ from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.strategy.parsing import parse_strategy
 from ktrdr_mcp.training.config import effective
+from tests.support.ktrdr_reader import load_network
 
 FILES = {"model.pt", "config.json", "metrics.json", "features.json", "metadata.json"}
 OURS = {"bundle.json", "weights.safetensors", "history.json", "model.json"}

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from gated_runner import BOUND_S, GatedRunner
 
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.jobs.threads import Work
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
+from tests.support.gated_runner import BOUND_S, GatedRunner
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gated_runner import BOUND_S, RESULT
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import StorageFull
@@ -16,6 +15,7 @@ from ktrdr_mcp.jobs.queue import JobManager, reset_crashes
 from ktrdr_mcp.jobs.threads import FairLease, JobContext
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
+from tests.support.gated_runner import BOUND_S, RESULT
 
 pytestmark = pytest.mark.asyncio
 

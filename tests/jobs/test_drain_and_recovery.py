@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gated_runner import BOUND_S, RESULT, GatedRunner
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import Draining, StorageFull
@@ -19,6 +18,7 @@ from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.jobs.threads import Work
 from ktrdr_mcp.store.task_row import Fence, NewTask
 from ktrdr_mcp.store.tasks import TaskStore
+from tests.support.gated_runner import BOUND_S, RESULT, GatedRunner
 
 pytestmark = pytest.mark.asyncio
 
@@ -276,7 +276,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 async def test_a_process_with_a_run_that_never_ends_still_exits(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    ended = await asyncio.to_thread(subprocess.run, command, timeout=30, check=False)
+    ended = await asyncio.to_thread(subprocess.run, command, timeout=60, check=False)
     assert ended.returncode == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ktrdr_mcp.jobs.threads import FairLease
 
-BOUND_S = 10.0
+BOUND_S = 60.0
 
 
 def never() -> bool:

@@ -13,7 +13,7 @@ from ktrdr_mcp.jobs.threads import FairLease, JobContext
 
 pytestmark = pytest.mark.asyncio
 
-BOUND_S = 10.0
+BOUND_S = 60.0
 
 
 class Clock:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from gated_runner import BOUND_S, RESULT, GatedRunner, progress
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.context import Context
@@ -17,6 +16,7 @@ from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
+from tests.support.gated_runner import BOUND_S, RESULT, GatedRunner, progress
 
 pytestmark = pytest.mark.asyncio
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gated_runner import BOUND_S, RESULT, progress
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import KtrdrError, NotEnoughData, StorageFull
@@ -18,6 +17,7 @@ from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.jobs.threads import Work
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
+from tests.support.gated_runner import BOUND_S, RESULT, progress
 
 pytestmark = pytest.mark.asyncio
 

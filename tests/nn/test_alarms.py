@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from training_problems import SHAPE, rows
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn.loop import train
 from ktrdr_mcp.nn.record import alarm
 from ktrdr_mcp.nn.settings import EpochMetrics, NetworkSettings, TrainerSettings
+from tests.support.training_problems import SHAPE, rows
 
 
 def epochs(

@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from saved_checkpoints import FILES, IDENTITY, epoch_of, folder, saved, state
-from training_problems import SHAPE, rows, same_bits
 
 from ktrdr_mcp import files
 from ktrdr_mcp.context import NullContext
@@ -22,6 +20,8 @@ from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings, train
 from ktrdr_mcp.nn.settings import TrainerState
 from ktrdr_mcp.training import checkpoint as checkpoints
 from ktrdr_mcp.training.checkpoint import Checkpoint, Checkpoints, Identity
+from tests.support.saved_checkpoints import FILES, IDENTITY, epoch_of, folder, saved, state
+from tests.support.training_problems import SHAPE, rows, same_bits
 
 SETTINGS = TrainerSettings(epochs=6, batch_size=32, patience=3, device="cpu")
 NETWORKS = [NetworkSettings(seed, 0.03, 0.001, 0.2) for seed in range(2)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference_trainer import MODULES, reference_network
 
 from ktrdr_mcp.nn.mlp import Layout, initial_parameters, join
 from ktrdr_mcp.nn.network import NetworkShape, logits
+from tests.support.reference_trainer import MODULES, reference_network
 
 
 @pytest.mark.parametrize("activation", list(MODULES))

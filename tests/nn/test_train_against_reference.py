@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference_trainer import MODULES, Problem, train_slowly
-from training_problems import rows
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings
 from ktrdr_mcp.nn.network import NetworkShape
+from tests.support.reference_trainer import MODULES, Problem, train_slowly
+from tests.support.training_problems import rows
 
 RUNS = {
     "adam": {},

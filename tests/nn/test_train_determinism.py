@@ -6,11 +6,11 @@ import threading
 
 import numpy as np
 import torch
-from training_problems import SHAPE, rows, same_bits
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn import group
 from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings, train
+from tests.support.training_problems import SHAPE, rows, same_bits
 
 SETTINGS = TrainerSettings(epochs=4, batch_size=32, device="cpu")
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_problems import SHAPE, rows, same_bits
 
 from ktrdr_mcp.context import Cancelled, NullContext
 from ktrdr_mcp.errors import Diverged, InvalidRequest, NotEnoughData, OutOfMemory
 from ktrdr_mcp.nn import group
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, train
 from ktrdr_mcp.nn.network import NetworkShape
+from tests.support.training_problems import SHAPE, rows, same_bits
 
 SETTINGS = TrainerSettings(epochs=6, batch_size=16, optimizer="sgd", device="cpu")
 SOUND = NetworkSettings(seed=0, learning_rate=0.01)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from reference_trainer import MODULES, reference_network, weighted_loss
 
 from ktrdr_mcp.nn.batches import Batches, DeviceRows
 from ktrdr_mcp.nn.loop import TrainingRows
 from ktrdr_mcp.nn.mlp import Backpropagation, DropoutMasks, Layout, initial_parameters
 from ktrdr_mcp.nn.network import NetworkShape
 from ktrdr_mcp.nn.optimizers import GradientClip
+from tests.support.reference_trainer import MODULES, reference_network, weighted_loss
 
 CPU = torch.device("cpu")
 DTYPE = torch.float64

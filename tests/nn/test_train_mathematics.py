@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 import torch
-from training_problems import SHAPE, rows
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn import loop
 from ktrdr_mcp.nn.loop import NetworkSettings, TrainedNetwork, Trainer, TrainerSettings
+from tests.support.training_problems import SHAPE, rows
 
 # so that the two networks are at different steps from the second epoch on
 ROW_COUNTS = (200, 90)

@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from training_problems import SHAPE, rows, same_bits
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.errors import TrainingFailed
 from ktrdr_mcp.nn import group
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, TrainerState, train
+from tests.support.training_problems import SHAPE, rows, same_bits
 
 SETTINGS = TrainerSettings(
     epochs=12,

@@ -8,12 +8,12 @@ from statistics import fmean
 import numpy as np
 import pytest
 import torch
-from training_problems import SHAPE, rows
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, train
 from ktrdr_mcp.nn.network import logits
 from ktrdr_mcp.nn.record import BestEpoch
+from tests.support.training_problems import SHAPE, rows
 
 SETTINGS = TrainerSettings(epochs=15, batch_size=16, device="cpu")
 NETWORK = NetworkSettings(seed=0, learning_rate=0.03)

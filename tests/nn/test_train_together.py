@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_problems import SHAPE, rows, same_bits
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn import group
 from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings, train
 from ktrdr_mcp.nn.network import NetworkShape
+from tests.support.training_problems import SHAPE, rows, same_bits
 
 SETTINGS = TrainerSettings(epochs=5, batch_size=32, device="cpu")
 NETWORKS = [

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from saved_checkpoints import FILES, epoch_of, folder, saved, state
 
 from ktrdr_mcp.training import checkpoint as checkpoints
+from tests.support.saved_checkpoints import FILES, epoch_of, folder, saved, state
 
 
 def rewrite(generation: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
-from lab_bench import Bench
 
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
+from tests.support.service_calls import Bench
 
 
 @pytest_asyncio.fixture

@@ -15,7 +15,6 @@ from typing import Any
 
 import anyio
 import pytest
-from lab_bench import SHORT, Bench
 
 from ktrdr_mcp import files as durable
 from ktrdr_mcp.daemon.server import open_workspace
@@ -26,6 +25,7 @@ from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service import cleaning, recovery, verification
 from ktrdr_mcp.training import bundle
+from tests.support.service_calls import SHORT, Bench
 
 QUICK = {**SHORT, "walk_forward": None}
 VERSION_1 = Path(__file__).parents[1] / "store" / "databases" / "version_1.sql"

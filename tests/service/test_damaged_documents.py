@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from lab_bench import SHORT, Bench
 
 from ktrdr_mcp import files
 from ktrdr_mcp.daemon.server import open_workspace
@@ -21,6 +20,7 @@ from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service.rebuilding import rebuild
 from ktrdr_mcp.service.verification import verify
 from ktrdr_mcp.training import bundle
+from tests.support.service_calls import SHORT, Bench
 
 pytestmark = pytest.mark.asyncio
 

@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from lab_bench import SHORT
 
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData, TaskNotCompleted
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service.backtesting import rule_of
+from tests.support.service_calls import SHORT
 
 pytestmark = pytest.mark.asyncio
 

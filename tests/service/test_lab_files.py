@@ -190,4 +190,4 @@ async def test_with_no_idle_time_a_laboratory_waits_for_those_who_are_there(
     done, _ = await asyncio.wait({waiting}, timeout=0.3)
     assert not done
     visit.anybody = False
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)

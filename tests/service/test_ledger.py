@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from lab_bench import SHORT
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import StorageFull
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
+from tests.support.service_calls import SHORT
 
 pytestmark = pytest.mark.asyncio
 

@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-from lab_bench import SHORT, Bench
 from safetensors.numpy import load_file
 
 from ktrdr_mcp.daemon.server import open_workspace
@@ -15,6 +14,7 @@ from ktrdr_mcp.errors import InvalidRequest, WorkspaceLocked
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service.models import row_of
+from tests.support.service_calls import SHORT, Bench
 
 pytestmark = pytest.mark.asyncio
 
@@ -143,7 +143,7 @@ async def test_a_running_training_can_be_watched_and_cancelled(bench) -> None:
             parse(requests.GetTrainingStatus, {"task_id": started.task_id, "wait_s": 50.0}), follow
         )
     )
-    await asyncio.wait_for(told.wait(), 30)
+    await asyncio.wait_for(told.wait(), 60)
     assert seen[-1].status == "training"
     assert seen[-1].current_epoch > seen[0].current_epoch
     assert seen[-1].estimated_completion is not None

@@ -10,7 +10,6 @@ import threading
 
 import pytest
 
-from background_labs import descriptors, wait_until
 from ktrdr_mcp import daemon
 from ktrdr_mcp.api.client import ServiceClient
 from ktrdr_mcp.daemon import launch
@@ -21,6 +20,7 @@ from ktrdr_mcp.ownership.lock import is_owned, lock_file, ownership
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
+from tests.support.background_servers import descriptors, wait_until
 
 CYCLES = int(os.environ.get("KTRDR_CYCLES", "5"))
 ALL_TASKS = parse(requests.ListTasks, {})

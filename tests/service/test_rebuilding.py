@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lab_bench import SHORT, Bench
 
 from ktrdr_mcp import files
 from ktrdr_mcp.daemon.server import open_workspace
@@ -16,6 +15,7 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.service.rebuilding import Rebuilt, rebuild
 from ktrdr_mcp.service.verification import verify
 from ktrdr_mcp.training import bundle
+from tests.support.service_calls import SHORT, Bench
 
 pytestmark = pytest.mark.asyncio
 

@@ -8,13 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from lab_bench import SHORT, Bench
 
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelNotFound
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.service import recovery
 from ktrdr_mcp.service.verification import verify
+from tests.support.service_calls import SHORT, Bench
 
 pytestmark = pytest.mark.asyncio
 

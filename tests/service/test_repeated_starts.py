@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from lab_bench import SHORT, Bench
 
 from ktrdr_mcp.errors import TaskConflict, TaskNotFound
 from ktrdr_mcp.service import training
+from tests.support.service_calls import SHORT, Bench
 
 pytestmark = pytest.mark.asyncio
 

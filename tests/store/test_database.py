@@ -330,7 +330,7 @@ async def test_a_process_that_fails_with_an_open_database_still_exits(path: Path
         "asyncio.run(main())\n"
     )
     command = [sys.executable, "-c", program, str(path)]
-    ended = await asyncio.to_thread(subprocess.run, command, timeout=30, check=False)
+    ended = await asyncio.to_thread(subprocess.run, command, timeout=60, check=False)
     assert ended.returncode == 3
 
 

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
+
 from benchmarks.honesty.series import planted_series
-from trained_cohort import TrainedCohort, trained_cohort
+from tests.support.trained_candidates import TrainedCohort, trained_cohort
 
 HORIZON_BARS = 8
 BLOCK_BARS = 3 * HORIZON_BARS

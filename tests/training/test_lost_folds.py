@@ -6,14 +6,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from benchmarks.honesty.series import garch_series, planted_series
-from trained_cohort import trained_cohort
 
+from benchmarks.honesty.series import garch_series, planted_series
 from ktrdr_mcp.errors import DataInvalid
 from ktrdr_mcp.evaluation.verdict import FailedFolds, verdict
 from ktrdr_mcp.nn.network import NetworkShape
 from ktrdr_mcp.training import candidates, pipeline
 from ktrdr_mcp.training.judgement import judge
+from tests.support.trained_candidates import trained_cohort
 
 WILD = {
     "epochs": 2,

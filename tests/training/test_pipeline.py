@@ -127,7 +127,7 @@ def test_the_same_seed_gives_the_same_bits_whatever_trains_beside_it(trial, nois
         def yield_turn(self) -> None:
             if not self.met:  # all three are inside their training now
                 self.met = True
-                beside.wait(timeout=30)
+                beside.wait(timeout=60)
 
     def run(seed: int, folder: str) -> None:
         trial.run(noise, {**SHORT, "seed": seed}, context=Together(), folder=folder)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr_mcp.evaluation.blocks import Floats, Integers, block_sums, block_width
-from ktrdr_mcp.evaluation.direction import HORIZONS_PER_BLOCK, sign_flip_p
+from ktrdr_mcp.evaluation.blocks import Floats, Integers
 from ktrdr_mcp.evaluation.metrics import CLASSES, class_shares, confusion_matrix, ratio
 
 
@@ -134,43 +133,3 @@ def of_confusion(confusion: NDArray[np.integer] | Floats) -> Baseline:
     hits = np.diag(counts)
     f1 = ratio(2 * hits, counts.sum(axis=0) + counts.sum(axis=1))
     return Baseline(float(hits.sum() / max(counts.sum(), 1)), float(f1.mean()))
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """The difference of two models on their common rows.
-
-    Args:
-        mean_difference: of the compared quantity, first minus second.
-        p: two-sided.
-        rows: how many rows both predicted.
-        blocks: in how many blocks they lie.
-    """
-
-    mean_difference: float
-    p: float
-    rows: int
-    blocks: int
-
-
-def paired_block_test(
-    first: Floats, second: Floats, rows: Integers, time: Integers, horizon: int, seed: int = 0
-) -> PairedTest:
-    """Flips the signs of block sums of the difference.
-
-    Args:
-        first: float64[n], one model's figure per row, for example 1 if right and 0 if not.
-        second: float64[n], the other's.
-        rows: int64[n], bar indices that both predicted, ascending.
-        time: int64[bars], the opening of every bar, UTC nanoseconds.
-        horizon: how far labels look ahead, in bars; the longer of the two.
-        seed: of the random signs.
-    Source:
-        As the directional test; twice the smaller of the two one-sided p, at most 1.
-    """
-    difference = first - second
-    width = block_width(len(rows), HORIZONS_PER_BLOCK * horizon)
-    sums = block_sums(difference, rows, time, width).sums
-    p = min(1.0, 2 * min(sign_flip_p(sums, seed), sign_flip_p(-sums, seed)))
-    mean = float(np.mean(difference)) if len(rows) else 0.0
-    return PairedTest(mean, p, len(rows), len(sums))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from made_workspace import SHORT
-
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import ServiceProtocol
+from tests.support.made_workspace import SHORT
 
 FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
 ALL_TASKS = parse(requests.ListTasks, {})
@@ -39,6 +38,6 @@ async def until_it_trains(lab: ServiceProtocol, task_id: str) -> None:
 
     raw = parse(requests.GetTrainingStatus, {"task_id": task_id, "wait_s": 50.0})
     waiting = asyncio.create_task(lab.get_training_status(raw, told))
-    await asyncio.wait_for(begun.wait(), 30)
+    await asyncio.wait_for(begun.wait(), 60)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)

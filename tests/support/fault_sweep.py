@@ -26,11 +26,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import nothing_lost
-import scenario
-from steps import Steps
-
 from ktrdr_mcp.jobs.threads import JobContext
+from tests.support import fault_scenario as scenario
+from tests.support import nothing_lost
+from tests.support.fault_steps import Steps
 
 TASK = "swept"
 LIMIT_BYTES = 8 * 1024  # by which the largest file size grows from try to try

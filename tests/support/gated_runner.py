@@ -10,7 +10,7 @@ from typing import Any
 
 from ktrdr_mcp.context import Context, Progress
 
-BOUND_S = 10.0  # a wait that lasts so long is a failure
+BOUND_S = 60.0  # a wait that lasts so long is a failure
 RESULT = {"metrics": {"test_accuracy": 0.5}, "columns": {"test_start": "2026-01-01T00:00:00Z"}}
 
 

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from background_labs import IDLE
+from tests.support.background_servers import IDLE
 
 FOREVER = {"epochs": 100_000, "early_stopping": None, "walk_forward": None}
-EXIT_S = 10
+EXIT_S = 60
 
 
 class RawServer:
@@ -86,14 +86,14 @@ class RawServer:
 
     async def until_it_trains(self, task_id: str) -> int:
         """The epoch, once one of the task has been reported."""
-        for _ in range(600):
+        for _ in range(2_400):
             status = await self.tool("get_training_status", task_id=task_id, wait_s=0.05)
             if status["current_epoch"] > 0:
                 return status["current_epoch"]
         raise AssertionError("the training did not begin")
 
     async def end(self) -> tuple[int, bytes, bytes]:
-        out, err = await asyncio.wait_for(self.process.communicate(), EXIT_S + 5)
+        out, err = await asyncio.wait_for(self.process.communicate(), EXIT_S)
         return self.process.returncode, out, err
 
     async def close(self) -> bytes:

@@ -9,11 +9,10 @@ import asyncio
 import sys
 
 if __name__ == "__main__":
-    import marks
-
     from ktrdr_mcp import limits
     from ktrdr_mcp.daemon.serving import serve_stdio
     from ktrdr_mcp.paths import find_workspace
+    from tests.support import stage_marks as marks
 
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
     marks.install()

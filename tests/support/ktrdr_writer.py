@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ktrdr_reader import network
+
+from tests.support.ktrdr_reader import network
 
 CONFIG: dict[str, Any] = {
     "name": "theirs",

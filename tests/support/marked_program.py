@@ -10,9 +10,8 @@ import runpy
 import sys
 
 if __name__ == "__main__":
-    import marks
-
     from ktrdr_mcp import limits
+    from tests.support import stage_marks as marks
 
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
     marks.install(held=sys.argv.pop(1))

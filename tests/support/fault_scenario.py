@@ -11,9 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nothing_lost
-from steps import Steps
-
 from ktrdr_mcp import limits
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import KtrdrError, StorageError
@@ -23,6 +20,8 @@ from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import ServiceProtocol
 from ktrdr_mcp.training import estimate
+from tests.support import nothing_lost
+from tests.support.fault_steps import Steps
 
 CONFIG = {"epochs": 4, "hidden_layers": [8], "early_stopping": None}
 MODEL = "kept"

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 START_S = 60
-EXIT_S = 10
+EXIT_S = 60
 
 
 class ServeProcess:

@@ -12,8 +12,8 @@ from ktrdr_mcp.ownership import address
 from ktrdr_mcp.ownership.lock import is_owned, lock_file
 from ktrdr_mcp.paths import Workspace
 
-IDLE = {"KTRDR_LAB_IDLE_S": "20"}  # should all else fail
-ENDS_S = 30
+IDLE = {"KTRDR_LAB_IDLE_S": "90"}  # should all else fail
+ENDS_S = 60
 
 
 def wait_until(reached, limit_s: float = ENDS_S) -> None:

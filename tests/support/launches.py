@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ktrdr_mcp.daemon import launch
 from ktrdr_mcp.paths import Workspace
+from tests.support import programs
 
-PROGRAM = Path(__file__).with_name("marked_program.py")
-ENDS_S = 10
+ENDS_S = 60
 
 
 class Launches:
@@ -34,7 +32,8 @@ class Launches:
         """Starts a laboratory."""
         if self.held is not None:
             line = command[command.index("ktrdr_mcp") + 1 :]
-            command = [sys.executable, str(PROGRAM), self.held, *line]
+            command = [*programs.command("marked_program"), self.held, *line]
+            options["cwd"] = programs.ROOT
             self.held = None
         self.processes.append(subprocess.Popen(command, **options))
         return self.processes[-1]

@@ -1,16 +1,16 @@
-"""A client of the server in `server.py`, which can be killed at any moment."""
+"""A client of the server in `marked_stdio_server.py`, which can be killed at any moment."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-SCRIPT = Path(__file__).with_name("server.py")
-EXIT_S = 10
+from tests.support import programs
+
+EXIT_S = 60
 
 
 class RealServer:
@@ -23,7 +23,8 @@ class RealServer:
 
     def __init__(self, workspace: Path, greeted: bool = True) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(workspace)],
+            [*programs.command("marked_stdio_server"), str(workspace)],
+            cwd=programs.ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import sample_replies
-
 from ktrdr_mcp.errors import ModelNotFound, StrategyNotFound, TaskNotFound
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
+from tests.support import sample_replies
 
 CANNED: dict[str, Any] = {
     "start_training": sample_replies.STARTED,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 
-from fake_lab import FakeLab
-
 from ktrdr_mcp.api.logs import configure_logging
 from ktrdr_mcp.api.mcp.tools import build_server
 from ktrdr_mcp.schemas import requests, responses
+from tests.support.fake_service import FakeLab
 
 
 class NoisyLab(FakeLab):
