@@ -17,8 +17,7 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service.model_cache import ModelCache
-from ktrdr_mcp.service.rebuilding import rebuild
-from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.service.reconciliation import rebuild, verify
 from ktrdr_mcp.store import repair
 from tests.support.made_workspace import MODEL, TASK, predict, train
 from tests.support.nothing_lost import assert_nothing_lost
@@ -124,7 +123,7 @@ async def test_a_rebuild_leaves_out_what_is_damaged_and_says_so(clean: Path) -> 
     with put_back(model_folder(clean)):
         (model_folder(clean) / "history.json").write_bytes(b"[]")
         made = await rebuild(Workspace(clean))
-        assert (made.models, made.tasks, made.set_aside) == (0, 0, [])
+        assert (made.models, made.tasks, made.quarantined) == (0, 0, [])
         (left_out,) = made.left_out
         assert "history.json" in left_out.text
     assert_nothing_lost(clean, {TASK})
@@ -134,7 +133,7 @@ async def test_a_rebuild_leaves_out_what_is_damaged_and_says_so(clean: Path) -> 
 async def test_a_rebuild_of_a_sound_workspace_changes_nothing_a_client_sees(clean: Path) -> None:
     before = repair.read(clean / ".ktrdr" / "ktrdr.db")
     made = await rebuild(Workspace(clean))
-    assert (made.models, made.tasks, made.set_aside, made.left_out) == (1, 0, [], [])
+    assert (made.models, made.tasks, made.quarantined, made.left_out) == (1, 0, [], [])
     assert repair.read(clean / ".ktrdr" / "ktrdr.db") == before
     assert_nothing_lost(clean, {TASK})
 
@@ -143,11 +142,12 @@ async def test_a_rebuild_of_a_sound_workspace_changes_nothing_a_client_sees(clea
 async def test_a_row_without_its_folder_is_reported(
     clean: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    name = model_folder(clean).relative_to(clean)
     with put_back(model_folder(clean)):
         shutil.rmtree(model_folder(clean))
         async with open_workspace(Workspace(clean)):
             pass
-        assert "has lost its folder" in caplog.text
+        assert f"{name} is missing" in caplog.text
     assert_nothing_lost(clean, {TASK})
 
 

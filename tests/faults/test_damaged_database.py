@@ -14,8 +14,7 @@ import pytest
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import DatabaseError, KtrdrError
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.service.rebuilding import rebuild
-from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.service.reconciliation import rebuild, verify
 from ktrdr_mcp.store import repair
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.stores import Stores

@@ -23,7 +23,7 @@ from ktrdr_mcp.ownership.lock import ownership
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
-from ktrdr_mcp.service import cleaning, recovery, verification
+from ktrdr_mcp.service import cleaning, reconciliation
 from ktrdr_mcp.training import bundle
 from tests.support.service_calls import SHORT, Bench
 
@@ -121,7 +121,7 @@ def test_rows_scores_saved_models_and_their_results_stay(workspace: Workspace) -
     assert after == before
     left = [path.name for path in (workspace.internal / "tasks").iterdir()]
     assert left == ["saved"]
-    assert {each.state for each in verification.verify(workspace)} == {"note", "ok"}
+    assert {each.state for each in reconciliation.verify(workspace)} == {"note", "ok"}
 
 
 def test_the_bytes_freed_are_those_that_the_disk_has_more(workspace: Workspace) -> None:
@@ -233,7 +233,8 @@ def test_whenever_it_dies_a_result_is_whole_or_gone(stocked: Path, tmp_path: Pat
         if directory.exists():
             assert bundle.read(directory)
         else:
-            recovery.sweep(workspace)
+            for folder in reconciliation.staging_folders(workspace):
+                durable.sweep(folder)
             assert files(directory.parent) == {}
         assert cleaned(workspace) == ["unsaved"] * whole[-1]
     assert whole[0]

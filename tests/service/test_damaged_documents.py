@@ -17,8 +17,7 @@ from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
-from ktrdr_mcp.service.rebuilding import rebuild
-from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.service.reconciliation import rebuild, verify
 from ktrdr_mcp.training import bundle
 from tests.support.service_calls import SHORT, Bench
 
@@ -141,7 +140,7 @@ async def test_results_that_an_older_backup_does_not_know_are_named_and_taken_in
     workspace.database.write_bytes(older)
     tasks, _ = await names(workspace)
     assert "later" not in tasks
-    assert "1 results" in caplog.text
+    assert "result of task 'later'" in caplog.text
     (wrong,) = [finding for finding in verify(workspace) if finding.state == "wrong"]
     assert "later" in wrong.text
     assert "--rebuild" in wrong.remedy

@@ -12,8 +12,7 @@ from ktrdr_mcp import files
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import TaskConflict
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.service.rebuilding import Rebuilt, rebuild
-from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.service.reconciliation import Rebuilt, rebuild, verify
 from ktrdr_mcp.training import bundle
 from tests.support.service_calls import SHORT, Bench
 

@@ -12,8 +12,8 @@ import pytest
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelNotFound
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.service import recovery
-from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.service import reconciliation
+from ktrdr_mcp.service.reconciliation import verify
 from tests.support.service_calls import SHORT, Bench
 
 pytestmark = pytest.mark.asyncio
@@ -154,7 +154,7 @@ async def test_whatever_stops_putting_in_order_stops_no_start(
     def defect(*_: object) -> None:
         raise LookupError
 
-    monkeypatch.setattr(recovery, "sweep", defect)
+    monkeypatch.setattr(reconciliation, "list_folders", defect)
     async with open_workspace(workspace) as opened:
         await Bench(opened.lab, workspace).trained(config=SHORT)
     assert "could not be put in order" in caplog.text

@@ -13,7 +13,7 @@ import pytest_asyncio
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.service.verification import verify
+from ktrdr_mcp.service.reconciliation import verify
 from ktrdr_mcp.training import bundle
 from tests.support.service_calls import SHORT, Bench
 

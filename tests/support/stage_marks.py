@@ -30,10 +30,10 @@ def install(held: str | None = None) -> None:
     def load() -> None:
         load_torch()
         from ktrdr_mcp.service import (
-            recovery,  # imports torch, so that it would end that stage early
+            reconciliation,  # imports torch, so that it would end that stage early
         )
 
-        recovery.recover = marked("recovering", recovery.recover, held)
+        reconciliation.recover = marked("recovering", reconciliation.recover, held)
 
     db.prepare = marked("opening", db.prepare, held)
     db._connect = marked("connecting", db._connect, held)

@@ -65,9 +65,9 @@ def examined(workspace: Workspace, verify: bool, rebuild: bool) -> Iterator[Find
         yield from rebuilt(workspace)
     yield from diagnose(workspace)
     if verify:
-        from ktrdr_mcp.service import verification
+        from ktrdr_mcp.service.reconciliation import verify as find_all
 
-        yield from verification.verify(workspace)
+        yield from find_all(workspace)
 
 
 def rebuilt(workspace: Workspace) -> Iterator[Finding]:
@@ -75,12 +75,13 @@ def rebuilt(workspace: Workspace) -> Iterator[Finding]:
     import anyio
 
     from ktrdr_mcp.ownership.lock import ownership
-    from ktrdr_mcp.service import rebuilding
+    from ktrdr_mcp.service import reconciliation
     from ktrdr_mcp.service.diagnosis import Finding
 
     with ownership(workspace):
-        done = anyio.run(rebuilding.rebuild, workspace)
-    aside = f"; set aside: {', '.join(done.set_aside)}" if done.set_aside else ""
+        done = anyio.run(reconciliation.rebuild, workspace)
+    moved = ", ".join(done.quarantined)
+    aside = f"; in quarantine: {moved}" if moved else ""
     registered = f"{done.models} models registered, {done.tasks} lost tasks taken in{aside}"
     yield Finding("rebuilt", "ok", registered)
     yield from done.left_out

@@ -92,7 +92,7 @@ async def assemble(
     from ktrdr_mcp.data.catalog import BarCatalog
     from ktrdr_mcp.evaluation import baselines
     from ktrdr_mcp.jobs.queue import JobManager
-    from ktrdr_mcp.service import recovery
+    from ktrdr_mcp.service import reconciliation
     from ktrdr_mcp.service.service import Service
     from ktrdr_mcp.store.stores import Stores
     from ktrdr_mcp.training import estimate, pipeline
@@ -103,13 +103,13 @@ async def assemble(
         return pipeline.run(spec, directory, context, sources)
 
     def clean_up(task_id: str) -> None:
-        recovery.clean_up(workspace, task_id)
+        reconciliation.discard_checkpoints(workspace, task_id)
 
     work = Work(run, workspace.bundle_directory, clean_up)
     await anyio.to_thread.run_sync(baselines.load)
     measured = await anyio.to_thread.run_sync(estimate.measure)
     stores = Stores.of(database)
-    await recovery.recover(workspace, stores)
+    await reconciliation.recover(workspace, stores)
     async with AsyncExitStack() as jobs:
         manager = await jobs.enter_async_context(JobManager(stores.tasks, work))
         lab = Service(workspace, stores, manager, sources, measured)

@@ -18,9 +18,19 @@ from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
 from ktrdr_mcp.store.task_row import JSON_COLUMNS, TaskRow, parsed
 
+TASKS: Final = "SELECT * FROM training_tasks ORDER BY seq"
+SELECT_SCORES: Final = "SELECT task_id, scores FROM training_tasks"
+MODELS: Final = "SELECT * FROM models ORDER BY seq"
+TEXT_COLUMNS: Final = "SELECT name FROM pragma_table_info('training_tasks') WHERE type = 'TEXT'"
+DROP_READINGS: Final = """
+DELETE FROM test_readings
+WHERE task_id = (SELECT task_id FROM training_tasks WHERE seq = ?)"""
+DROP_TASK: Final = "DELETE FROM training_tasks WHERE seq = ?"
+SCORES: Final = "scores"  # JSON too, which a task's row leaves unread
 
-def log_of(path: Path) -> list[str]:
-    """Sets the write-ahead log aside, which may be foreign or missing.
+
+def quarantine_log(path: Path) -> list[str]:
+    """Puts the write-ahead log, which may be foreign or missing, in quarantine.
 
     Args:
         path: the database file.
@@ -34,8 +44,8 @@ def log_of(path: Path) -> list[str]:
     return moved
 
 
-def database_of(path: Path) -> list[str]:
-    """Sets the database file aside with its marker, so that a new one can be made.
+def quarantine_database(path: Path) -> list[str]:
+    """Puts the database in quarantine and removes its marker, so that a new one can be made.
 
     Args:
         path: the database file.
@@ -43,7 +53,7 @@ def database_of(path: Path) -> list[str]:
         the new names of what was moved.
     """
     moved = _move(path, ("", "-wal", "-shm"))
-    with files.storage_errors("setting the database aside"):
+    with files.storage_errors("putting the database in quarantine"):
         path.with_name(inspection.NAME).unlink(missing_ok=True)
         files.sync_directory(path.parent)
     return moved
@@ -52,24 +62,24 @@ def database_of(path: Path) -> list[str]:
 def _move(path: Path, suffixes: tuple[str, ...]) -> list[str]:
     """Renames the files that there are to the first free names."""
     number = 1
-    while any(_aside(path, suffix, number).exists() for suffix in ("", "-wal", "-shm")):
+    while any(_quarantined(path, suffix, number).exists() for suffix in ("", "-wal", "-shm")):
         number += 1
     moved = []
-    with files.storage_errors("setting the database aside"):
+    with files.storage_errors("putting the database in quarantine"):
         for suffix in suffixes:
             source = path.with_name(path.name + suffix)
             if source.exists():
-                moved.append(source.rename(_aside(path, suffix, number)).name)
+                moved.append(source.rename(_quarantined(path, suffix, number)).name)
         files.sync_directory(path.parent)
     return moved
 
 
-def _aside(path: Path, suffix: str, number: int) -> Path:
+def _quarantined(path: Path, suffix: str, number: int) -> Path:
     """The name of a damaged file."""
     return path.with_name(f"{path.name}.damaged-{number}{suffix}")
 
 
-def newest_backup(path: Path) -> str | None:
+def restore_newest_backup(path: Path) -> str | None:
     """Makes the newest whole backup the database; the backup itself stays. Blocks.
 
     Args:
@@ -100,18 +110,13 @@ def _copy(backup: Path, path: Path) -> None:
         copy_whole(source, path, "restoring the database")
 
 
-TASKS: Final = "SELECT * FROM training_tasks ORDER BY seq"
-SELECT_SCORES: Final = "SELECT task_id, scores FROM training_tasks"
-MODELS: Final = "SELECT * FROM models ORDER BY seq"
-
-
 @dataclass(frozen=True)
 class Content:
     """All rows, oldest first."""
 
     tasks: list[TaskRow]
     models: list[ModelRow]
-    scores: dict[str, str | None]  # what the ledger keeps of each task, as JSON
+    scores: dict[str, str | None]  # what the trial log keeps of each task, as JSON
 
 
 def read(path: Path) -> Content:
@@ -157,14 +162,6 @@ def check(path: Path) -> None:
         inspect(path, now, len(MIGRATION_FILES))
 
 
-COLUMNS: Final = "SELECT name FROM pragma_table_info('training_tasks') WHERE type = 'TEXT'"
-DROP_READINGS: Final = """
-DELETE FROM test_readings
-WHERE task_id = (SELECT task_id FROM training_tasks WHERE seq = ?)"""
-SCORES: Final = "scores"  # JSON too, which a task's row leaves unread
-DROP_TASK: Final = "DELETE FROM training_tasks WHERE seq = ?"
-
-
 async def drop_unreadable_tasks(database: Database) -> list[str]:
     """Removes the tasks that cannot be read; the copy made at the start still has them.
 
@@ -174,7 +171,7 @@ async def drop_unreadable_tasks(database: Database) -> list[str]:
         their ids, as far as those can be read.
     """
     async with database.transaction() as connection:
-        names = [row[0] for row in await rows_of(connection, COLUMNS)]
+        names = [row[0] for row in await rows_of(connection, TEXT_COLUMNS)]
         # As bytes, because a text that is no UTF-8 cannot even be fetched.
         texts = ", ".join(f"CAST({name} AS BLOB) AS {name}" for name in names)
         rows = await rows_of(connection, f"SELECT seq, {texts} FROM training_tasks")  # noqa: S608

@@ -152,6 +152,7 @@ PAGE: Final = """
 SELECT * FROM training_tasks
 WHERE (:status IS NULL OR status = :status) AND (:symbol IS NULL OR symbol = :symbol)
 ORDER BY seq DESC LIMIT :limit OFFSET :offset"""
+STATUSES: Final = "SELECT task_id, status FROM training_tasks"
 COUNTS: Final = "SELECT status, count(*) FROM training_tasks GROUP BY status"
 AHEAD: Final = """
 SELECT (SELECT count(*) FROM training_tasks AS other
@@ -396,6 +397,10 @@ class TaskStore:
         values |= {"limit": limit + 1, "offset": offset}
         rows = await self._database.read(PAGE, values)
         return TaskPage([TaskRow.from_row(row) for row in rows[:limit]], len(rows) > limit)
+
+    async def statuses(self) -> dict[str, str]:
+        """The status of every task by its id."""
+        return {row[0]: row[1] for row in await self._database.read(STATUSES)}
 
     async def counts(self) -> dict[str, int]:
         """How many tasks have each status; statuses without tasks are left out."""
