@@ -46,7 +46,7 @@ def one_thread() -> None:
     """
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
-    from ktrdr_mcp.jobs.threads import load_torch
+    from ktrdr_mcp.jobs.executors.threads import load_torch
 
     load_torch()
 

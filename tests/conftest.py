@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.jobs.threads import load_torch
+from ktrdr_mcp.jobs.executors.threads import load_torch
 from tests.support.fault_table import FaultTable
 
 load_torch()  # one torch thread, as in the server; two fight over two busy cores

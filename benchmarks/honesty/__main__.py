@@ -16,7 +16,7 @@ import time
 
 from benchmarks.honesty import cost, family, verdicts
 from benchmarks.honesty.run import Run
-from ktrdr_mcp.jobs.threads import load_torch
+from ktrdr_mcp.jobs.executors.threads import load_torch
 
 TABLES = {
     "noise": verdicts.noise,

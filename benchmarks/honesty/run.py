@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ktrdr_mcp.jobs.threads import load_torch
+from ktrdr_mcp.jobs.executors.threads import load_torch
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Protocol
 
 
 class Cancelled(Exception):
-    """The training was asked to stop; it ends without a result."""
+    """The training must stop; it ends without a result."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a training says of itself at an epoch's end. Losses in nats, accuracies in [0, 1]."""
+    """A training at an epoch's end. Losses in nats, accuracies in [0, 1]."""
 
     epoch: int  # epochs finished
     total_epochs: int
@@ -28,9 +28,9 @@ class Context(Protocol):
 
     @property
     def draining(self) -> bool:
-        """Whether it must stop because the laboratory ends, so that its state is worth keeping."""
+        """Whether it must stop because the server ends, so that its state is worth keeping."""
 
-    def resumed(self, epoch: int, reason: str | None) -> None:
+    def begin_at(self, epoch: int, reason: str | None) -> None:
         """Says where this run begins.
 
         Args:
@@ -58,7 +58,7 @@ class NullContext:
     reports: list[Progress] = field(default_factory=list)
     draining: bool = False
 
-    def resumed(self, epoch: int, reason: str | None) -> None:
+    def begin_at(self, epoch: int, reason: str | None) -> None:
         """Does nothing."""
 
     def report(self, progress: Progress) -> None:

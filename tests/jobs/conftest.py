@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
 from ktrdr_mcp.jobs.queue import JobManager
-from ktrdr_mcp.jobs.threads import Work
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
@@ -30,9 +30,9 @@ async def tasks(tmp_path: Path) -> AsyncIterator[TaskStore]:
 
 @pytest.fixture
 def make_manager(tasks: TaskStore, tmp_path: Path) -> Callable[..., JobManager]:
-    def make(run: Any, **settings: Any) -> JobManager:
+    def make(run: Any, capacity: int = 2, **settings: Any) -> JobManager:
         settings = {"drain_s": BOUND_S, "retry_s": 0.0, **settings}
-        return JobManager(tasks, Work(run, lambda task_id: tmp_path / task_id), **settings)
+        return JobManager(tasks, ThreadExecutor(run, capacity), tmp_path.joinpath, **settings)
 
     return make
 

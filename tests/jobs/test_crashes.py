@@ -11,8 +11,8 @@ import pytest
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import StorageFull
-from ktrdr_mcp.jobs.queue import JobManager, reset_crashes
-from ktrdr_mcp.jobs.threads import FairLease, JobContext
+from ktrdr_mcp.jobs.executors.base import Begun
+from ktrdr_mcp.jobs.queue import JobManager, Running, reset_crashes
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
 from tests.support.gated_runner import BOUND_S, RESULT
@@ -34,9 +34,9 @@ async def begin(tasks: TaskStore, epoch: int) -> TaskRow:
     """The next attempt begins at this epoch; its row after that."""
     row = await tasks.claim("dies")
     assert row is not None
-    context = JobContext(FairLease(), asyncio.get_running_loop(), lambda: None)
-    context.resumed(epoch, None)
-    await reset_crashes(tasks, row, context)
+    running = Running(row, lambda: None)
+    running.receive(Begun(epoch, None))
+    await reset_crashes(tasks, running)
     return await tasks.get(row.task_id)
 
 
@@ -66,7 +66,7 @@ async def test_a_running_task_forgets_its_crashes_while_it_runs(
     make_manager: Make, new_task: New, tasks: TaskStore
 ) -> None:
     def run(spec: Any, directory: Path, context: Context) -> dict[str, Any]:
-        context.resumed(45, None)
+        context.begin_at(45, None)
         while True:
             context.yield_turn()
 
@@ -102,7 +102,7 @@ async def test_a_database_that_refuses_costs_the_forgetting_and_not_the_run(
         return await move(task_id, allowed, to, *more)
 
     def run(spec: Any, directory: Path, context: Context) -> dict[str, Any]:
-        context.resumed(45, None)
+        context.begin_at(45, None)
         return RESULT
 
     await tasks.insert(new_task("t1"), 10)

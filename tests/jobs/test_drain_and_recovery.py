@@ -14,8 +14,8 @@ import pytest
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import Draining, StorageFull
+from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
 from ktrdr_mcp.jobs.queue import JobManager
-from ktrdr_mcp.jobs.threads import Work
 from ktrdr_mcp.store.task_row import Fence, NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 from tests.support.gated_runner import BOUND_S, RESULT, GatedRunner
@@ -132,7 +132,7 @@ async def test_runs_that_end_while_others_are_left_behind_end_as_usual(
             await until_gone(manager, name)
 
     monkeypatch.setattr(tasks, "abandon", slowly)
-    async with make_manager(runner, concurrency=len(names), drain_s=0.0) as manager:
+    async with make_manager(runner, capacity=len(names), drain_s=0.0) as manager:
         for name in names:
             await manager.submit(new_task(name))
             await runner.gate(name).until_entered()
@@ -202,7 +202,7 @@ async def test_coming_back_takes_up_what_a_dead_process_left_running(
     await tasks.claim("dead")
     await tasks.claim("dead")
     await tasks.request_cancel("ok2")
-    async with make_manager(runner, concurrency=1) as manager:
+    async with make_manager(runner, capacity=1) as manager:
         rows = [await manager.wait(task_id, BOUND_S) for task_id in ("ok1", "ok2", "ok3")]
     assert [(row.status, row.attempt) for row in rows] == [
         ("completed", 2),
@@ -215,7 +215,7 @@ async def test_coming_back_takes_up_what_a_dead_process_left_running(
 async def test_a_ghost_of_an_earlier_attempt_cannot_write_its_result(
     make_manager: Make, runner: GatedRunner, new_task: New, tasks: TaskStore
 ) -> None:
-    async with make_manager(runner, concurrency=1) as manager:
+    async with make_manager(runner, capacity=1) as manager:
         await manager.submit(new_task("ok"))
         await runner.gate("ok").until_entered()
         await tasks.requeue_running("another process")
@@ -250,7 +250,7 @@ async def test_many_starts_and_stops_leave_no_thread(
 PROGRAM = """
 import asyncio, os, sys, threading
 from pathlib import Path
-from ktrdr_mcp.jobs.threads import Work
+from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.task_row import NewTask
@@ -261,8 +261,8 @@ def run(spec, directory, context):
 
 async def main(folder):
     async with await Database.open(folder / "ktrdr.db") as database:
-        work = Work(run, folder.joinpath)
-        async with JobManager(TaskStore(database), work, drain_s=0.0) as manager:
+        executor, tasks = ThreadExecutor(run), TaskStore(database)
+        async with JobManager(tasks, executor, folder.joinpath, drain_s=0.0) as manager:
             await manager.submit(NewTask(
                 task_id="hangs", symbol="A", timeframe="1h", strategy="s", config={}, spec={},
                 total_epochs=1, request_hash="r", similarity_hash="s"))
@@ -284,19 +284,23 @@ async def test_what_a_task_leaves_is_cleaned_up_when_it_will_not_run_again(
     runner: GatedRunner, new_task: New, tasks: TaskStore, tmp_path: Path
 ) -> None:
     cleaned: list[str] = []
-    work = Work(runner, tmp_path.joinpath, cleaned.append)
     runner.errors["bad"] = ValueError()
     for task_id in ("ok", "bad", "obey"):
         runner.gate(task_id).opened.set()
-    async with JobManager(tasks, work, concurrency=1) as manager:
+
+    def manager_of(run: Any, capacity: int) -> JobManager:
+        executor = ThreadExecutor(run, capacity)
+        return JobManager(tasks, executor, tmp_path.joinpath, cleaned.append)
+
+    async with manager_of(runner, 1) as manager:
         await manager.submit(new_task("ok"))
         await manager.submit(new_task("bad"))
         assert (await manager.wait("bad", BOUND_S)).status == "failed"
         assert cleaned == ["ok", "bad"]
-    async with JobManager(tasks, Work(turns_without_end, tmp_path.joinpath, cleaned.append)) as one:
+    async with manager_of(turns_without_end, 1) as one:
         await one.submit(new_task("drained"))
         await until_running(one, "drained")
     assert cleaned == ["ok", "bad"]
-    async with JobManager(tasks, work, concurrency=0) as manager:
+    async with manager_of(runner, 0) as manager:
         await manager.cancel("drained")
     assert cleaned == ["ok", "bad", "drained"]

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ktrdr_mcp.jobs.threads import FairLease
+from ktrdr_mcp.jobs.executors.threads import FairLease
 
 BOUND_S = 60.0
 

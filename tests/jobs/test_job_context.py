@@ -1,4 +1,4 @@
-"""What a run sees: turns, a stop, and progress that is cheap and never lost."""
+"""What a run sees, turns and a stop, and what its server hears of it: progress, never lost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import pytest
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.context import Cancelled, Progress
-from ktrdr_mcp.jobs.live import Live
-from ktrdr_mcp.jobs.threads import FairLease, JobContext
+from ktrdr_mcp.jobs.executors.base import Begun, Ended, Event, Reported, decode, encode
+from ktrdr_mcp.jobs.executors.threads import FairLease, ThreadContext, ThreadRun
+from ktrdr_mcp.jobs.queue import Running
+from ktrdr_mcp.jobs.worker import Outbox
+from ktrdr_mcp.store.task_row import TaskRow
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,8 +53,14 @@ def epoch(number: int) -> Progress:
     return Progress(number, 100, 0.7, 0.8, 0.5, 0.4)
 
 
-def context_on(lease: FairLease, clock: Clock, publish=lambda: None) -> JobContext:  # type: ignore[no-untyped-def]
-    return JobContext(lease, asyncio.get_running_loop(), publish, clock)
+def context_on(lease: FairLease, clock: Clock) -> ThreadContext:
+    return ThreadContext(lease, Outbox(lambda: None), clock)
+
+
+def running_task() -> Running:
+    """A claimed task, which nothing runs."""
+    columns = dict.fromkeys(TaskRow.__dataclass_fields__)
+    return Running(TaskRow(**columns), lambda: None)  # type: ignore[arg-type]
 
 
 async def test_the_lease_is_passed_on_when_the_turn_is_over_and_not_before() -> None:
@@ -100,91 +109,123 @@ async def test_ending_a_turn_frees_the_lease_and_can_be_repeated() -> None:
 
 
 async def test_a_storm_of_reports_wakes_the_loop_seldom_and_keeps_the_last() -> None:
-    published: list[int] = []
+    heard: list[int] = []
     last_came = asyncio.Event()
 
-    def publish() -> None:
-        assert context.live.progress is not None
-        published.append(context.live.progress.epoch)
-        if published[-1] == 50_000:
+    def listen(event: Event) -> None:
+        assert isinstance(event, Reported)
+        heard.append(event.progress.epoch)
+        if heard[-1] == 50_000:
             last_came.set()
 
-    context = context_on(FairLease(), Clock(), publish)
+    run = ThreadRun(FairLease(), asyncio.get_running_loop())
+    run.attach(listen)
 
     def storm() -> None:
         for number in range(1, 50_001):
-            context.report(epoch(number))
+            run.context.report(epoch(number))
 
     await asyncio.to_thread(storm)
     await asyncio.wait_for(last_came.wait(), BOUND_S)
-    assert len(published) < 100
-    assert published == sorted(published)
+    assert len(heard) < 100
+    assert heard == sorted(heard)
 
 
 async def test_a_report_within_the_interval_is_published_without_another_one() -> None:
-    told: asyncio.Queue[Live] = asyncio.Queue()
-    context = context_on(FairLease(), Clock(), lambda: told.put_nowait(context.live))
-    context.report(epoch(1))
-    assert (await asyncio.wait_for(told.get(), BOUND_S)).progress == epoch(1)
-    context.report(epoch(2))
-    assert (await asyncio.wait_for(told.get(), BOUND_S)).progress == epoch(2)
+    heard: asyncio.Queue[Event] = asyncio.Queue()
+    run = ThreadRun(FairLease(), asyncio.get_running_loop())
+    run.attach(heard.put_nowait)
+    for number in (1, 2):
+        run.context.report(epoch(number))
+        event = await asyncio.wait_for(heard.get(), BOUND_S)
+        assert isinstance(event, Reported)
+        assert event.progress == epoch(number)
 
 
-def reported_after_the_loop() -> JobContext:
-    """A context whose event loop is closed."""
+async def test_events_come_in_order_and_none_is_lost_before_somebody_listens() -> None:
+    heard: list[Event] = []
+    run = ThreadRun(FairLease(), asyncio.get_running_loop())
+    run.context.begin_at(40, None)
+    run.context.report(epoch(41))
+    run.context.report(epoch(42))
+    run.outbox.put(Ended(stopped=True))
+    while not run.ended:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    run.attach(heard.append)
+    assert [type(event) for event in heard] == [Begun, Reported, Ended]
+    assert isinstance(heard[1], Reported)
+    assert heard[1].progress == epoch(42)
 
-    async def make() -> JobContext:
-        return context_on(FairLease(), Clock())
 
-    context = asyncio.run(make())
-    context.report(epoch(1))
-    return context
+async def test_a_report_to_a_closed_loop_goes_nowhere_silently() -> None:
+    async def make() -> ThreadRun:
+        return ThreadRun(FairLease(), asyncio.get_running_loop())
+
+    run = await asyncio.to_thread(asyncio.run, make())
+    run.context.report(epoch(1))
+    run.outbox.put(Ended(stopped=True))
 
 
-async def test_a_report_to_a_closed_loop_is_kept_silently() -> None:
-    context = await asyncio.to_thread(reported_after_the_loop)
-    assert context.live.progress == epoch(1)
+@pytest.mark.parametrize(
+    "event",
+    [
+        Begun(40, "the checkpoint has another format"),
+        Reported(Progress(3, 9, float("inf"), 0.1 + 0.2, 1.0, 0.0, "flat"), 1.5),
+        Ended(result={"metrics": {"loss": 0.1}, "columns": {"scores": None}}),
+        Ended(stopped=True),
+        Ended(died="signal 9"),
+    ],
+)
+async def test_every_event_crosses_as_one_line(event: Event) -> None:
+    line = encode(event)
+    assert "\n" not in line
+    assert decode(line.encode()) == event
 
 
 async def test_the_duration_of_an_epoch_is_measured_without_what_came_before_the_first() -> None:
-    clock = Clock()
-    context = context_on(FairLease(), clock)
-    assert (context.live.seconds_per_epoch, context.live.percent) == (None, 0)
-    clock.now_s += 10  # reading the data, and the first epoch
-    context.report(epoch(1))
-    assert context.live.seconds_per_epoch == pytest.approx(10)
-    for number in (2, 3):
-        clock.now_s += 2
-        context.report(epoch(number))
-    live = context.live
+    running = running_task()
+    assert (running.live.seconds_per_epoch, running.live.percent) == (None, 0)
+    running.receive(Reported(epoch(1), 10.0))  # with reading the data
+    assert running.live.seconds_per_epoch == pytest.approx(10)
+    for number, elapsed_s in ((2, 12.0), (3, 14.0)):
+        running.receive(Reported(epoch(number), elapsed_s))
+    live = running.live
     assert live.seconds_per_epoch == pytest.approx(2)
     assert live.remaining_s == pytest.approx(2 * 97)
-    assert (live.started_s, live.percent) == (100.0, 3)
+    assert live.percent == 3
+
+
+async def test_the_time_of_a_report_counts_from_the_beginning_of_the_run() -> None:
+    clock, heard = Clock(), list[Event]()
+    outbox = Outbox(lambda: None)
+    context = ThreadContext(FairLease(), outbox, clock)
+    clock.now_s += 10
+    context.report(epoch(1))
+    heard += map(decode, outbox.take())
+    assert heard == [Reported(epoch(1), 10.0)]
 
 
 async def test_a_running_training_never_says_100_percent() -> None:
-    context = context_on(FairLease(), Clock())
-    context.report(epoch(100))
-    assert (context.live.percent, context.live.remaining_s) == (99, 0.0)
+    running = running_task()
+    running.receive(Reported(epoch(100), 5.0))
+    assert (running.live.percent, running.live.remaining_s) == (99, 0.0)
 
 
 async def test_a_resumed_run_measures_only_its_own_epochs() -> None:
-    clock = Clock()
-    context = context_on(FairLease(), clock)
-    context.resumed(40, None)
-    context.report(epoch(40))  # what the earlier run had reported last
-    assert (context.live.percent, context.live.seconds_per_epoch) == (40, None)
-    for number in (41, 42):
-        clock.now_s += 3
-        context.report(epoch(number))
-    assert context.live.seconds_per_epoch == pytest.approx(3)
-    assert context.live.resumed_from == "epoch 40"
+    running = running_task()
+    running.receive(Begun(40, None))
+    running.receive(Reported(epoch(40), 0.5))  # what the earlier run had reported last
+    assert (running.live.percent, running.live.seconds_per_epoch) == (40, None)
+    for number, elapsed_s in ((41, 3.5), (42, 6.5)):
+        running.receive(Reported(epoch(number), elapsed_s))
+    assert running.live.seconds_per_epoch == pytest.approx(3)
+    assert running.live.resumed_from == "epoch 40"
 
 
 async def test_a_run_that_begins_anew_says_why() -> None:
-    context = context_on(FairLease(), Clock())
-    context.resumed(0, "the checkpoint has another format")
-    assert context.live.resumed_from == "epoch 0: the checkpoint has another format"
+    running = running_task()
+    running.receive(Begun(0, "the checkpoint has another format"))
+    assert running.live.resumed_from == "epoch 0: the checkpoint has another format"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +235,7 @@ async def test_a_run_that_begins_anew_says_why() -> None:
 async def test_only_a_run_that_nobody_cancelled_is_worth_keeping(
     requests: list[bool], draining: bool
 ) -> None:
-    context = context_on(FairLease(), Clock())
+    running = running_task()
     for each in requests:
-        context.request_stop(draining=each)
-    assert (context.stop_requested, context.draining) == (True, draining)
+        running.request_stop(draining=each)
+    assert (running.stop_requested, running.draining) == (True, draining)

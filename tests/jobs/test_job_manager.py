@@ -64,7 +64,7 @@ async def test_only_so_many_run_at_once_and_the_oldest_go_first(
     make_manager: Make, runner: GatedRunner, new_task: New
 ) -> None:
     ids = [f"ok{number}" for number in range(4)]
-    async with make_manager(runner, concurrency=2) as manager:
+    async with make_manager(runner, capacity=2) as manager:
         for task_id in ids:
             await manager.submit(new_task(task_id))
         await runner.gate("ok0").until_entered()
@@ -96,7 +96,7 @@ async def test_fifty_parallel_identical_starts_run_once(
 async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(
     make_manager: Make, runner: GatedRunner, new_task: New
 ) -> None:
-    async with make_manager(runner, concurrency=1, max_pending=1) as manager:
+    async with make_manager(runner, capacity=1, max_pending=1) as manager:
         await manager.submit(new_task("ok0"))
         await runner.gate("ok0").until_entered()
         await manager.submit(new_task("ok1"))
@@ -128,7 +128,7 @@ async def test_a_run_that_raises_fails_its_task_and_frees_its_place(
     runner.errors["bad"] = error
     runner.gate("bad").opened.set()
     runner.gate("ok").opened.set()
-    async with make_manager(runner, concurrency=1) as manager:
+    async with make_manager(runner, capacity=1) as manager:
         await manager.submit(new_task("bad"))
         await manager.submit(new_task("ok"))
         bad = await manager.wait("bad", BOUND_S)
@@ -152,7 +152,7 @@ async def test_a_result_that_the_database_cannot_take_fails_the_task(
 async def test_a_cancelled_waiting_task_never_runs(
     make_manager: Make, runner: GatedRunner, new_task: New
 ) -> None:
-    async with make_manager(runner, concurrency=1) as manager:
+    async with make_manager(runner, capacity=1) as manager:
         await manager.submit(new_task("ok0"))
         await runner.gate("ok0").until_entered()
         await manager.submit(new_task("ok1"))
@@ -379,8 +379,8 @@ async def test_two_runs_alternate_while_both_want_to_compute(
 
     def until_the_other_waits() -> None:
         while not one_has_ended.is_set():
-            with manager._lease._changed:
-                if len(manager._lease._queue) > 1:
+            with manager._executor.lease._changed:
+                if len(manager._executor.lease._queue) > 1:
                     return
 
     def run(spec: dict[str, Any], directory: Any, context: Context) -> dict[str, Any]:

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ktrdr_mcp.context import Cancelled, Progress
-from ktrdr_mcp.errors import Diverged, NotEnoughData, StorageFull
+from ktrdr_mcp.context import Cancelled, NullContext, Progress
+from ktrdr_mcp.errors import Diverged, KtrdrError, NotEnoughData, StorageFull
+from ktrdr_mcp.jobs.executors.base import Ended, decode, encode
 from ktrdr_mcp.jobs.live import Live
-from ktrdr_mcp.jobs.outcome import Outcome, outcome_of
-from ktrdr_mcp.jobs.threads import Ended
+from ktrdr_mcp.jobs.model import Outcome, outcome_of
+from ktrdr_mcp.jobs.worker import how_it_ends
 from ktrdr_mcp.limits import MAX_ERROR_CHARACTERS
 
-LIVE = Live(0.0).after(Progress(40, 100, 0.7, 0.8, 0.5, 0.4), 1.0)
+LIVE = Live().after(Progress(40, 100, 0.7, 0.8, 0.5, 0.4), 1.0)
+
+
+def raised(error: BaseException) -> Ended:
+    """How a run ends that raises this, as the server hears of it."""
+
+    def run(*_: Any) -> dict[str, Any]:
+        raise error
+
+    return decode(encode(how_it_ends(run, {}, Path(), NullContext())))  # type: ignore[return-value]
 
 
 def outcome(ended: Ended, stop_requested: bool = False) -> Outcome:
     """The outcome of a run that had finished 40 of 100 epochs."""
-    found = outcome_of("t1", ended, LIVE, stop_requested)
+    found = outcome_of(ended, LIVE, stop_requested)
     assert found is not None
     return found
 
 
 def failure(error: BaseException, stop_requested: bool = False) -> tuple[object, object]:
     """The status and the error code of a run that raised."""
-    found = outcome(Ended(error=error), stop_requested)
+    found = outcome(raised(error), stop_requested)
     return found.status, found.columns["error_code"]
 
 
@@ -66,7 +78,7 @@ def test_a_result_of_the_wrong_form_is_a_defect(result: object) -> None:
 def test_our_errors_are_kept_with_the_stage_they_came_from() -> None:
     error = Diverged("The loss became NaN in epoch 3.", hint="Lower learning_rate.")
     error.stage = "train"  # type: ignore[attr-defined]
-    columns = outcome(Ended(error=error)).columns
+    columns = outcome(raised(error)).columns
     assert columns.pop("completed_at")
     assert columns == {
         "error_code": "diverged",
@@ -94,7 +106,7 @@ def test_anything_else_is_a_defect_whose_text_goes_only_to_the_log(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        columns = outcome(Ended(error=error)).columns
+        columns = outcome(raised(error)).columns
     assert columns["error_code"] == "internal_error"
     assert type(error).__name__ in str(columns["error_message"])
     assert "secret" not in str(columns)
@@ -102,7 +114,7 @@ def test_anything_else_is_a_defect_whose_text_goes_only_to_the_log(
 
 
 def test_only_a_run_that_was_asked_may_stop_without_an_outcome() -> None:
-    assert outcome_of("t1", Ended(error=Cancelled()), LIVE, stop_requested=True) is None
+    assert outcome_of(raised(Cancelled()), LIVE, stop_requested=True) is None
     assert failure(Cancelled()) == ("failed", "internal_error")
     error = NotEnoughData("Too few bars.", hint="Widen the range.")
     assert failure(error, stop_requested=True) == ("failed", "not_enough_data")
@@ -110,7 +122,7 @@ def test_only_a_run_that_was_asked_may_stop_without_an_outcome() -> None:
 
 def test_long_texts_are_cut_to_what_a_status_may_hold() -> None:
     error = Diverged("m" * 1000, hint="h" * 1000)
-    columns = outcome(Ended(error=error)).columns
+    columns = outcome(raised(error)).columns
     assert len(str(columns["error_message"])) == MAX_ERROR_CHARACTERS
     assert len(str(columns["error_hint"])) == MAX_ERROR_CHARACTERS
 
@@ -118,15 +130,29 @@ def test_long_texts_are_cut_to_what_a_status_may_hold() -> None:
 @pytest.mark.parametrize(
     ("live", "error", "stage"),
     [
-        (Live(0.0), NotEnoughData("Too few bars.", hint="Widen the range."), "preparing"),
+        (Live(), NotEnoughData("Too few bars.", hint="Widen the range."), "preparing"),
         (LIVE, Diverged("NaN.", hint="Lower it."), "training"),
         (LIVE, StorageFull("No space left.", hint="Free some."), "publishing"),
-        (Live(0.0).resumed(3, None), ValueError(), "training"),
+        (Live().begun_at(3, None), ValueError(), "training"),
     ],
 )
 def test_every_failure_says_how_far_the_run_had_come(
     live: Live, error: Exception, stage: str
 ) -> None:
-    found = outcome_of("t1", Ended(error=error), live, stop_requested=False)
+    found = outcome_of(raised(error), live, stop_requested=False)
     assert found is not None
     assert found.columns["error_stage"] == stage
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Diverged("NaN in epoch 3.", hint="Lower it.", field="config.learning_rate"),
+        StorageFull("No space left.", hint="Free some."),
+    ],
+)
+def test_an_error_crosses_with_all_that_a_client_reads(error: KtrdrError) -> None:
+    failure = raised(error).failure
+    assert failure is not None
+    crossed = {name: getattr(failure, name) for name in ("code", "message", "hint", "field")}
+    assert crossed == error.to_dict()["error"]

@@ -13,8 +13,8 @@ import pytest
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import KtrdrError, NotEnoughData, StorageFull
 from ktrdr_mcp.jobs import queue
+from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
 from ktrdr_mcp.jobs.queue import JobManager
-from ktrdr_mcp.jobs.threads import Work
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 from tests.support.gated_runner import BOUND_S, RESULT, progress
@@ -39,7 +39,7 @@ class Disk:
     def run(self, spec: Any, directory: Path, context: Context) -> dict[str, Any]:
         self.runs += 1
         if self.trains:
-            context.resumed(98 if self.runs > 1 else 0, None)
+            context.begin_at(98 if self.runs > 1 else 0, None)
             context.report(progress(99))
         if self.runs <= self.failures:
             assert self.cleaned == []
@@ -47,8 +47,10 @@ class Disk:
         return RESULT
 
     def manager(self, tasks: TaskStore, retry_s: float = 0.0) -> JobManager:
-        work = Work(self.run, lambda task_id: Path(task_id), self.cleaned.append)
-        return JobManager(tasks, work, retry_s=retry_s, drain_s=BOUND_S)
+        executor = ThreadExecutor(self.run)
+        return JobManager(
+            tasks, executor, Path, self.cleaned.append, retry_s=retry_s, drain_s=BOUND_S
+        )
 
 
 async def until_warned(manager: JobManager) -> str:
@@ -137,5 +139,5 @@ async def test_the_time_of_a_further_run_is_measured_anew(new_task: New, tasks: 
         await asyncio.wait_for(until_warned(manager), BOUND_S)
         live = manager.live("t1")
     assert live is not None
-    assert live.again(LONG_S).seconds_per_epoch is None
-    assert live.again(LONG_S).percent == live.percent
+    assert live.again().seconds_per_epoch is None
+    assert live.again().percent == live.percent

@@ -31,7 +31,7 @@ STORAGE_CODES = {"storage_error", "storage_full", "database_error"}
 def prepare_process() -> None:
     """Imports everything once, so that children of this process begin at once."""
     from ktrdr_mcp.evaluation import baselines
-    from ktrdr_mcp.jobs.threads import load_torch
+    from ktrdr_mcp.jobs.executors.threads import load_torch
     from ktrdr_mcp.service import (
         recovery,  # noqa: F401
     )

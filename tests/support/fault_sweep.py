@@ -26,7 +26,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ktrdr_mcp.jobs.threads import JobContext
+from ktrdr_mcp.jobs.worker import WorkerContext
 from tests.support import fault_scenario as scenario
 from tests.support import nothing_lost
 from tests.support.fault_steps import Steps
@@ -140,7 +140,7 @@ def crash_loop(root: Path, times: int) -> dict[str, Any]:
         def die(*_: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        JobContext.report = die  # type: ignore[method-assign]
+        WorkerContext.report = die  # type: ignore[method-assign]
         return scenario.run(scenario.whole_day, workspace, notes, TASK)
 
     with closing(scenario.Notes(root / "notes")) as notes:

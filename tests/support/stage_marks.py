@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ktrdr_mcp.jobs import threads
+from ktrdr_mcp.jobs.executors import threads
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.ownership import address
 from ktrdr_mcp.store import db

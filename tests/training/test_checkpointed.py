@@ -29,7 +29,7 @@ class Interrupted(NullContext):
     began: list[tuple[int, str | None]] = field(default_factory=list)
     at_once: bool = False
 
-    def resumed(self, epoch: int, reason: str | None) -> None:
+    def begin_at(self, epoch: int, reason: str | None) -> None:
         self.began.append((epoch, reason))
 
     def report(self, progress: Progress) -> None:
@@ -49,7 +49,7 @@ class Watched(NullContext):
 
     began: list[tuple[int, str | None]] = field(default_factory=list)
 
-    def resumed(self, epoch: int, reason: str | None) -> None:
+    def begin_at(self, epoch: int, reason: str | None) -> None:
         self.began.append((epoch, reason))
 
 

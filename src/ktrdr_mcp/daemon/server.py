@@ -85,7 +85,7 @@ async def assemble(
 ) -> AsyncIterator[OpenWorkspace]:
     """The laboratory over an open database, until the block ends. Raises StorageError."""
     # Only now, because these need torch and pandas, which take seconds to import.
-    from ktrdr_mcp.jobs.threads import Work, configure_process, load_torch
+    from ktrdr_mcp.jobs.executors.threads import ThreadExecutor, configure_process, load_torch
 
     configure_process()
     await anyio.to_thread.run_sync(load_torch)
@@ -105,13 +105,14 @@ async def assemble(
     def clean_up(task_id: str) -> None:
         reconciliation.discard_checkpoints(workspace, task_id)
 
-    work = Work(run, workspace.bundle_directory, clean_up)
     await anyio.to_thread.run_sync(baselines.load)
     measured = await anyio.to_thread.run_sync(estimate.measure)
     stores = Stores.of(database)
     await reconciliation.recover(workspace, stores)
     async with AsyncExitStack() as jobs:
-        manager = await jobs.enter_async_context(JobManager(stores.tasks, work))
+        manager = await jobs.enter_async_context(
+            JobManager(stores.tasks, ThreadExecutor(run), workspace.bundle_directory, clean_up)
+        )
         lab = Service(workspace, stores, manager, sources, measured)
         yield OpenWorkspace(lab, manager, stores.tasks, owned, jobs.aclose)
 

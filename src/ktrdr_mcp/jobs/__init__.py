@@ -1,1 +1,1 @@
-"""Runs stored tasks in worker threads, one event loop in charge; knows nothing of research."""
+"""Runs stored tasks on an executor, one event loop in charge; knows nothing of research."""

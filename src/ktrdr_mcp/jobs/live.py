@@ -15,9 +15,8 @@ UNFINISHED_PERCENT_MAX = 99  # 100 is for completed tasks
 
 @dataclass(frozen=True)
 class Live:
-    """A running training as it is now. Times are seconds of time.monotonic."""
+    """A running training as it is now. Times are seconds since its run began."""
 
-    started_s: float
     progress: Progress | None = None  # of the newest finished epoch
     reported_s: float | None = None  # when that epoch finished
     first_epoch: int | None = None  # the epoch of this run's first report
@@ -25,14 +24,14 @@ class Live:
     resumed_epoch: int = 0  # epochs that earlier runs had finished
     resumed_from: str | None = None  # where this run began, in words
 
-    def after(self, progress: Progress, now_s: float) -> Live:
+    def after(self, progress: Progress, elapsed_s: float) -> Live:
         """This training once another epoch is finished."""
-        later = replace(self, progress=progress, reported_s=now_s)
+        later = replace(self, progress=progress, reported_s=elapsed_s)
         if self.first_epoch is None:
-            return replace(later, first_epoch=progress.epoch, first_reported_s=now_s)
+            return replace(later, first_epoch=progress.epoch, first_reported_s=elapsed_s)
         return later
 
-    def resumed(self, epoch: int, reason: str | None) -> Live:
+    def begun_at(self, epoch: int, reason: str | None) -> Live:
         """This training once it is known where it begins.
 
         Args:
@@ -42,10 +41,9 @@ class Live:
         words = f"epoch {epoch}" if reason is None else f"epoch {epoch}: {reason}"
         return replace(self, resumed_epoch=epoch, resumed_from=words)
 
-    def again(self, now_s: float) -> Live:
-        """This training once it begins to run anew; what it had come to is still told."""
-        fresh = replace(self, first_epoch=None, first_reported_s=None)
-        return replace(fresh, started_s=now_s, reported_s=None)
+    def again(self) -> Live:
+        """This training once it begins to run anew; what it had come to is still shown."""
+        return replace(self, first_epoch=None, first_reported_s=None, reported_s=None)
 
     def warned(self, alarm: str) -> Live:
         """This training with a warning, if it has come to any epoch that could bear it."""
@@ -76,7 +74,7 @@ class Live:
             return (self.reported_s - self.first_reported_s) / epochs
         if self.progress.epoch <= self.resumed_epoch:
             return None
-        return (self.reported_s - self.started_s) / (self.progress.epoch - self.resumed_epoch)
+        return self.reported_s / (self.progress.epoch - self.resumed_epoch)
 
     @property
     def remaining_s(self) -> float | None:
@@ -93,7 +91,7 @@ class Watch:
         self._event = asyncio.Event()
         self.row_changed = True  # nobody has read it yet
 
-    def tell(self, row_changed: bool) -> None:
+    def wake(self, row_changed: bool) -> None:
         """Wakes the caller."""
         self.row_changed = self.row_changed or row_changed
         self._event.set()
@@ -127,7 +125,7 @@ class Watches:
             if not self._of_task[task_id]:
                 del self._of_task[task_id]
 
-    def tell(self, task_id: str, row_changed: bool) -> None:
+    def wake(self, task_id: str, row_changed: bool) -> None:
         """Wakes all who wait for this task.
 
         Args:
@@ -135,9 +133,9 @@ class Watches:
             row_changed: whether its stored row changed, or only its progress.
         """
         for watch in self._of_task.get(task_id, ()):
-            watch.tell(row_changed)
+            watch.wake(row_changed)
 
-    def tell_all(self) -> None:
+    def wake_all(self) -> None:
         """Wakes everyone; their rows may have changed."""
         for task_id in self._of_task:
-            self.tell(task_id, row_changed=True)
+            self.wake(task_id, row_changed=True)

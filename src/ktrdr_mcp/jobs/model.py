@@ -1,4 +1,4 @@
-"""The states of a task and every way from one to another.
+"""The states of a task, every way from one to another, and what the end of a run means.
 
       submit            claim               the run returned
 ( ) ---a---> pending ---b---> training ---d---> completed
@@ -10,9 +10,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, TypeAlias
+
+from ktrdr_mcp.context import Cancelled
+from ktrdr_mcp.errors import KtrdrError, StorageError, kinds_by_code
+from ktrdr_mcp.jobs.executors.base import Ended, Failure
+from ktrdr_mcp.jobs.live import Live
+from ktrdr_mcp.jobs.worker import failure_of
+from ktrdr_mcp.limits import MAX_ERROR_CHARACTERS
+from ktrdr_mcp.store.db import utc_now_text
+from ktrdr_mcp.store.task_row import json_text
 
 
 class Status(StrEnum):
@@ -52,3 +62,119 @@ def sources_of(target: Status) -> frozenset[Status]:
     return frozenset(
         edge.source for edge in TRANSITIONS if edge.target is target and edge.source is not None
     )
+
+
+Columns: TypeAlias = dict[str, str | int | float | None]
+
+RESULT_COLUMNS: Final = frozenset(
+    {
+        "model_path",
+        "current_epoch",
+        "data_fingerprint",
+        "label_hash",
+        "test_start",
+        "test_end",
+        "scores",
+    }
+)
+ANOTHER_ID: Final = (  # of a result that could not be stored for long
+    "Make room on the disk and check that it can be written, then start it under another task_id."
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The status a task gets at the end of a run, and the columns that change with it."""
+
+    status: Status
+    columns: Columns
+
+
+def standing(live: Live) -> Columns:
+    """How far a run has come, as its task's row keeps it."""
+    return {
+        "progress": live.percent,
+        "current_epoch": live.progress.epoch if live.progress else live.resumed_epoch,
+        "resumed_from": live.resumed_from,
+    }
+
+
+def outcome_of(ended: Ended, live: Live, stop_requested: bool) -> Outcome | None:
+    """What the end of a run means.
+
+    Args:
+        ended: how it ended; not with the death of its process.
+        live: its progress.
+        stop_requested: whether it had been asked to stop.
+    Returns:
+        completed or failed; None if the run obeyed a request to stop.
+    """
+    if ended.stopped and stop_requested:
+        return None
+    failure = failure_of(Cancelled()) if ended.stopped else ended.failure
+    if failure is None:
+        try:
+            return _completed(ended.result, live)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            failure = failure_of(error)
+    return _failed(failure, live)
+
+
+def _completed(result: Any, live: Live) -> Outcome:
+    """The outcome of a run that returned. Raises if the result is not of the agreed form."""
+    columns: Mapping[str, str | int | float | None] = result.get("columns", {})
+    if unknown := columns.keys() - RESULT_COLUMNS:
+        raise ValueError(f"the run's result has unknown columns: {sorted(unknown)}")
+    if not all(isinstance(value, str | int | float | None) for value in columns.values()):
+        raise TypeError("the run's result has columns that are neither text nor number")
+    return Outcome(
+        Status.COMPLETED,
+        {
+            **standing(live),
+            **columns,
+            "result": json_text(result["metrics"]),
+            "progress": 100,
+            "completed_at": utc_now_text(),
+        },
+    )
+
+
+def _failed(failure: Failure, live: Live) -> Outcome:
+    """The outcome of a run that raised."""
+    stage = stage_of(failure, live)
+    return Outcome(
+        Status.FAILED,
+        {
+            "error_code": failure.code,
+            "error_message": _short(failure.message),
+            "error_hint": ANOTHER_ID if is_unstored(failure, live) else _short(failure.hint),
+            "error_stage": stage,
+            **standing(live),
+            "completed_at": utc_now_text(),
+        },
+    )
+
+
+def stage_of(failure: Failure, live: Live) -> str:
+    """How far the run had come: "preparing", "training" or "publishing", or as the error says."""
+    if failure.stage is not None:
+        return failure.stage
+    if live.resumed_from is None and live.progress is None:
+        return "preparing"
+    # What cannot be written before publishing, checkpoints, does not fail a run.
+    return "publishing" if is_of_storage(failure) else "training"
+
+
+def is_unstored(failure: Failure, live: Live) -> bool:
+    """Whether the workspace alone kept a run from its result."""
+    return is_of_storage(failure) and stage_of(failure, live) == "publishing"
+
+
+def is_of_storage(failure: Failure) -> bool:
+    """Whether the workspace could not be read or written."""
+    return issubclass(kinds_by_code().get(failure.code, KtrdrError), StorageError)
+
+
+def _short(text: str) -> str:
+    """The text, cut to what a status may hold."""
+    return text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[: MAX_ERROR_CHARACTERS - 3]}..."

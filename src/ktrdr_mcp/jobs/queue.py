@@ -8,107 +8,173 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.context import Cancelled
 from ktrdr_mcp.errors import Draining, StorageError
+from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Executor, Handle, Reported
 from ktrdr_mcp.jobs.live import UNFINISHED_PERCENT_MAX, Live, Watches
-from ktrdr_mcp.jobs.model import TERMINAL, Status, sources_of
-from ktrdr_mcp.jobs.outcome import outcome_of, stage_of, standing
-from ktrdr_mcp.jobs.threads import (
-    Ended,
-    FairLease,
-    JobContext,
-    ThreadExecutor,
-    Work,
-    configure_process,
-)
+from ktrdr_mcp.jobs.model import TERMINAL, Status, is_unstored, outcome_of, sources_of, standing
+from ktrdr_mcp.jobs.worker import failure_of
 from ktrdr_mcp.store.db import uninterrupted
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
 
+RETRY_S: Final = 1.0  # after the database refused
+PAUSES: Final = (5, 30, 120, 600, 1_200, 1_800)  # before each further run, in units of retry_s
+MAX_WARNING_CHARACTERS: Final = 77  # so that a status stays within its bytes
+
+OnProgress: TypeAlias = Callable[[Live], Awaitable[None]]
+
 log = logging.getLogger(__name__)
 
 
+class Running:
+    """A claimed task: how far it has come, and the way to its worker. On the event loop only.
+
+    Args:
+        row: the task as it was claimed.
+        publish: called when there is progress.
+    """
+
+    def __init__(self, row: TaskRow, publish: Callable[[], None]) -> None:
+        self.row = row
+        self.live = Live()
+        self.began = asyncio.Event()  # it is known where the run begins
+        self.stop_requested = False
+        self.draining = False
+        self.carrier: asyncio.Task[None] | None = None  # sees to its end
+        self._publish = publish
+        self._handle: Handle | None = None
+        self._ended: asyncio.Future[Ended] | None = None
+        self._stopped = asyncio.Event()
+
+    async def run(self, executor: Executor, directory_of: Callable[[str], Path]) -> Ended:
+        """Runs the task once; whatever goes wrong becomes a value.
+
+        Args:
+            executor: where it runs.
+            directory_of: where the task with an id leaves its files.
+        """
+        if self.stop_requested:
+            return Ended(stopped=True)
+        self._ended = asyncio.get_running_loop().create_future()
+        row = self.row
+        envelope = Envelope(row.task_id, row.attempt, row.generation or "", row.spec)
+        try:
+            self._handle = executor.submit(envelope, directory_of(row.task_id))
+            self._handle.attach(self.receive)
+            return await self._ended
+        except Exception as error:
+            return Ended(failure=failure_of(error))
+        finally:
+            self._handle = None
+
+    def receive(self, event: Event) -> None:
+        """Takes what the run says."""
+        if isinstance(event, Reported):
+            self.live = self.live.after(event.progress, event.elapsed_s)
+            self._publish()
+        elif isinstance(event, Begun):
+            self.live = self.live.begun_at(event.epoch, event.reason)
+            self.began.set()
+        elif self._ended is not None and not self._ended.done():
+            self._ended.set_result(event)
+
+    def request_stop(self, draining: bool = False) -> None:
+        """Asks the run to stop.
+
+        Args:
+            draining: whether its state is worth keeping; not once it was asked without.
+        """
+        self.draining = draining and (self.draining or not self.stop_requested)
+        self.stop_requested = True
+        self._stopped.set()
+        if self._handle is not None:
+            self._handle.stop(self.draining)
+
+    async def stopped_within(self, seconds: float) -> bool:
+        """Waits, between two runs, and says whether the training must stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        return self.stop_requested
+
+    def warn(self, alarm: str) -> None:
+        """Shows a warning until the next report."""
+        self.live = self.live.warned(alarm[:MAX_WARNING_CHARACTERS])
+        self._publish()
+
+    def begin_again(self) -> None:
+        """Prepares for a further run of the same attempt."""
+        self.live = self.live.again()
+
+
 @asynccontextmanager
-async def resetting_crashes(
-    tasks: TaskStore, row: TaskRow, context: JobContext
-) -> AsyncIterator[None]:
-    """Forgets them while the block runs, as soon as that is justified; see `forget_crashes`."""
-    forgetting = asyncio.create_task(reset_crashes(tasks, row, context))
+async def resetting_crashes(tasks: TaskStore, running: Running) -> AsyncIterator[None]:
+    """Forgets them while the block runs, as soon as that is justified; see `reset_crashes`."""
+    resetting = asyncio.create_task(reset_crashes(tasks, running))
     try:
         yield
     finally:
-        forgetting.cancel()
-        await asyncio.wait([forgetting])
+        resetting.cancel()
+        await asyncio.wait([resetting])
 
 
-async def reset_crashes(tasks: TaskStore, row: TaskRow, context: JobContext) -> None:
+async def reset_crashes(tasks: TaskStore, running: Running) -> None:
     """Waits until it is known where a run begins; the row then keeps the epoch for the next one.
 
     Args:
         tasks: the stored tasks.
-        row: the task as it was claimed.
-        context: of its run.
+        running: the claimed task.
     """
+    row = running.row
     if row.crashes == 0:
         return
-    await context.began.wait()
-    epoch = context.live.resumed_epoch
+    await running.began.wait()
+    epoch = running.live.resumed_epoch
     if epoch <= row.current_epoch:  # the attempt that died had saved nothing new
         return
     percent = min(UNFINISHED_PERCENT_MAX, epoch * 100 // max(1, row.total_epochs))
     # A run that dies once it has published is not followed by another, which would say it anew.
-    began = {"resumed_from": context.live.resumed_from, "current_epoch": epoch}
+    began = {"resumed_from": running.live.resumed_from, "current_epoch": epoch}
     changes = {**began, "crashes": 0, "progress": percent}
-    running = Status.TRAINING
+    status = Status.TRAINING
     try:
-        await uninterrupted(tasks.move(row.task_id, {running}, running, row.fence, changes))
+        await uninterrupted(tasks.move(row.task_id, {status}, status, row.fence, changes))
     except StorageError:
         log.warning("the crashes of task %s still count", row.task_id, exc_info=True)
 
 
-PAUSES: Final = (5, 30, 120, 600, 1_200, 1_800)  # before each further run, in units of retry_s
-
-
 async def until_published(
-    run: Callable[[], Awaitable[Ended]], context: JobContext, task_id: str, retry_s: float
+    run: Callable[[], Awaitable[Ended]], running: Running, retry_s: float
 ) -> Ended:
     """Runs a job until its result is stored, it fails otherwise, or there is no more hope.
 
     Args:
         run: does the work once, from its newest checkpoint on.
-        context: of every run.
-        task_id: whose runs they are, for the log.
+        running: the claimed task.
         retry_s: the unit of the pauses.
     Returns:
-        how the last run ended; Cancelled if it was asked to stop in a pause.
+        how the last run ended; stopped if that was asked for in a pause.
     """
     for pause in PAUSES:
         ended = await run()
-        if (error := refusal(ended, context)) is None:
+        if ended.failure is None or not is_unstored(ended.failure, running.live):
             return ended
-        log.warning("the result of task %s is not stored yet: %s", task_id, error.message)
-        context.warn(f"result not stored, tried again: {error.message}")
-        if await context.stopped_within(pause * retry_s):
-            return Ended(error=Cancelled())
-        context.begin_again()
+        message = ended.failure.message
+        log.warning("the result of task %s is not stored yet: %s", running.row.task_id, message)
+        running.warn(f"result not stored, tried again: {message}")
+        if await running.stopped_within(pause * retry_s):
+            return Ended(stopped=True)
+        running.begin_again()
     return await run()
 
 
-def refusal(ended: Ended, context: JobContext) -> StorageError | None:
-    """What the workspace said if it alone kept a run from its result."""
-    error = ended.error
-    if isinstance(error, StorageError) and stage_of(error, context.live) == "publishing":
-        return error
-    return None
-
-
 class OutcomeWriter:
-    """The ends of all runs.
+    """Writes the ends of all runs.
 
     Args:
         tasks: the stored tasks.
@@ -121,33 +187,35 @@ class OutcomeWriter:
         self._clean_up = clean_up
         self._retry_s = retry_s
 
-    async def write(self, row: TaskRow, ended: Ended, context: JobContext) -> None:
+    async def write(self, running: Running, ended: Ended) -> None:
         """Writes the outcome, again and again while the database refuses."""
         while True:
             try:
-                return await uninterrupted(self._write(row, ended, context))
+                return await uninterrupted(self._write(running, ended))
             except StorageError:
-                log.exception("the outcome of task %s could not be stored yet", row.task_id)
-            except Exception as defect:  # the outcome itself cannot be stored
-                ended = Ended(error=defect)
+                log.exception("the outcome of task %s is not stored yet", running.row.task_id)
+            except Exception as error:  # the outcome itself cannot be stored
+                ended = Ended(failure=failure_of(error))
             await asyncio.sleep(self._retry_s)
 
-    async def _write(self, row: TaskRow, ended: Ended, context: JobContext) -> None:
+    async def _write(self, running: Running, ended: Ended) -> None:
         """Writes the outcome, unless this run had lost its task."""
-        outcome = outcome_of(row.task_id, ended, context.live, context.stop_requested)
-        status: str | None
-        if outcome is None:
-            status = await self._tasks.release(row.task_id, row.fence, standing(context.live))
-        else:
-            allowed = sources_of(outcome.status)
-            stored = await self._tasks.move(
-                row.task_id, allowed, outcome.status, row.fence, outcome.columns
-            )
-            status = outcome.status if stored else None
+        row = running.row
+        status = await self._stored(row, ended, running)
         if status is None:
             log.error("attempt %d of task %s had lost its task", row.attempt, row.task_id)
         elif status in TERMINAL:
             await self.tidy(row.task_id)
+
+    async def _stored(self, row: TaskRow, ended: Ended, running: Running) -> str | None:
+        """The status that the task has got; None if the run had lost it."""
+        outcome = outcome_of(ended, running.live, running.stop_requested)
+        if outcome is None:
+            return await self._tasks.release(row.task_id, row.fence, standing(running.live))
+        stored = await self._tasks.move(
+            row.task_id, sources_of(outcome.status), outcome.status, row.fence, outcome.columns
+        )
+        return outcome.status if stored else None
 
     async def tidy(self, task_id: str) -> None:
         """Removes what only a further run would need; at the worst, the next start does it."""
@@ -164,27 +232,18 @@ class OutcomeWriter:
             log.exception("task %s will be counted as crashed", row.task_id)
 
 
-OnProgress: TypeAlias = Callable[[Live], Awaitable[None]]
-
-RETRY_S: Final = 1.0  # after the database refused
-
-
-@dataclass(frozen=True)
-class Running:
-    """A claimed task, its line to the thread and the coroutine that sees to its end."""
-
-    row: TaskRow
-    context: JobContext
-    carrier: asyncio.Task[None]
+def keep_everything(task_id: str) -> None:
+    """The clean-up of runs that leave nothing for a next one."""
 
 
 class JobManager:
-    """Runs stored tasks, at most `concurrency` at a time, oldest first.
+    """Runs stored tasks on an executor, oldest first.
 
     Args:
         tasks: the stored tasks.
-        work: what is done for each; the run, in a thread, returns {"metrics": ..., "columns": ...}.
-        concurrency: the most tasks that run at once.
+        executor: where they run; the run's result is {"metrics": ..., "columns": ...}.
+        directory_of: where the task with an id leaves its files.
+        clean_up: called in a thread with the id of each task that will not run again.
         max_pending: the most tasks that may wait.
         drain_s: how long leaving may wait for running steps to end.
         retry_s: the pause after the database refused.
@@ -193,24 +252,23 @@ class JobManager:
     def __init__(
         self,
         tasks: TaskStore,
-        work: Work,
+        executor: Executor,
+        directory_of: Callable[[str], Path],
+        clean_up: Callable[[str], None] = keep_everything,
         *,
-        concurrency: int = limits.CONCURRENT_TRAININGS,
         max_pending: int = limits.MAX_PENDING_TASKS,
         drain_s: float = limits.DRAIN_S,
         retry_s: float = RETRY_S,
     ) -> None:
         self.generation = secrets.token_hex(16)  # the owner of what this process runs
-        self.stuck = False  # after leaving: a thread is still inside a step
+        self.stuck = False  # after leaving: a run could not be ended
         self._tasks = tasks
-        self._directory_of = work.directory_of
-        self._concurrency = concurrency
+        self._executor = executor
+        self._directory_of = directory_of
         self._max_pending = max_pending
         self._drain_s = drain_s
         self._retry_s = retry_s
-        self._endings = OutcomeWriter(tasks, work.clean_up, retry_s)
-        self._executor = ThreadExecutor(work.run)
-        self._lease = FairLease()
+        self._endings = OutcomeWriter(tasks, clean_up, retry_s)
         self._watches = Watches()
         self._running: dict[str, Running] = {}
         self._cancelling: set[str] = set()  # asked for between claim and start
@@ -220,7 +278,7 @@ class JobManager:
 
     async def __aenter__(self) -> Self:
         """Takes back what a dead process left running, then begins to claim."""
-        configure_process()
+        self._executor.open()
         recovered = await self._tasks.requeue_running(self.generation)
         for row in recovered:
             log.warning("task %s was interrupted; now it is %s", row.task_id, row.status)
@@ -244,15 +302,15 @@ class JobManager:
         """Stores a task and queues it; see TaskStore.insert.
 
         Raises:
-            Draining: the laboratory is shutting down.
+            Draining: the server is shutting down.
             TaskConflict: its id, in whatever case, or its idempotency key belongs to another
                 request.
             QueueFull: as many tasks as allowed are waiting.
         """
         if self._draining:
             raise Draining(
-                "The laboratory is shutting down and takes no new work.",
-                hint="Start the laboratory again, then repeat the request.",
+                "The server is shutting down and takes no new work.",
+                hint="Start the server again, then repeat the request.",
             )
         try:
             return await self._tasks.insert(new, self._max_pending)
@@ -272,21 +330,21 @@ class JobManager:
         return await uninterrupted(self._cancel(task_id))
 
     async def _cancel(self, task_id: str) -> TaskRow:
-        """The row and the running thread must hear of it both."""
+        """Both the row and the running task must hear of it."""
         row = await self._tasks.request_cancel(task_id)
         if running := self._running.get(task_id):
-            running.context.request_stop()
+            running.request_stop()
         elif row.status == Status.TRAINING:
             self._cancelling.add(task_id)
         elif row.status == Status.CANCELLED:
             await self._endings.tidy(task_id)
-        self._watches.tell(task_id, row_changed=True)
+        self._watches.wake(task_id, row_changed=True)
         return row
 
     def live(self, task_id: str) -> Live | None:
         """A running task as it is now; None if it does not run."""
         running = self._running.get(task_id)
-        return running.context.live if running else None
+        return running.live if running else None
 
     @property
     def running(self) -> int:
@@ -303,13 +361,13 @@ class JobManager:
             timeout_s: how long at most.
             on_progress: called with every new progress, at most ten times a second.
         Returns:
-            the row: finished, or as it is when time is over or the laboratory shuts down.
+            the row: finished, or as it is when time is over or the server shuts down.
         Raises:
             TaskNotFound: there is none with this id.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        told: Live | None = None
+        shown: Live | None = None
         with self._watches.watch(task_id) as watch:
             while True:
                 if watch.row_changed:
@@ -318,8 +376,8 @@ class JobManager:
                     if row.status in TERMINAL or self._draining:
                         return row
                 live = self.live(task_id)
-                if on_progress and live and live.progress and live is not told:
-                    told = live
+                if on_progress and live and live.progress and live is not shown:
+                    shown = live
                     await on_progress(live)
                 in_time = await watch.next(max(0.0, deadline - loop.time()))
                 if not in_time and not watch.row_changed:
@@ -338,7 +396,7 @@ class JobManager:
 
     async def _fill(self) -> None:
         """Claims and starts tasks until all places are taken."""
-        while not self._draining and len(self._running) < self._concurrency:
+        while not self._draining and len(self._running) < self._executor.capacity:
             row = await self._tasks.claim(self.generation)
             if row is not None:
                 self._start(row)
@@ -347,64 +405,57 @@ class JobManager:
                 return
 
     def _start(self, row: TaskRow) -> None:
-        """Gives a claimed task its thread."""
+        """Gives a claimed task to the executor."""
 
         def publish() -> None:
-            self._watches.tell(row.task_id, row_changed=False)
+            self._watches.wake(row.task_id, row_changed=False)
 
-        context = JobContext(self._lease, asyncio.get_running_loop(), publish)
+        running = Running(row, publish)
         if self._draining or row.task_id in self._cancelling:
-            context.request_stop(draining=row.task_id not in self._cancelling)
-        carrier = asyncio.create_task(self._carry(row, context), name=f"carrier-{row.task_id}")
-        self._running[row.task_id] = Running(row, context, carrier)
-        self._watches.tell(row.task_id, row_changed=True)
+            running.request_stop(draining=row.task_id not in self._cancelling)
+        self._running[row.task_id] = running
+        running.carrier = asyncio.create_task(self._carry(running), name=f"carrier-{row.task_id}")
+        self._watches.wake(row.task_id, row_changed=True)
 
-    async def _carry(self, row: TaskRow, context: JobContext) -> None:
+    async def _carry(self, running: Running) -> None:
         """Sees one claimed task to its end."""
+        task_id = running.row.task_id
 
         async def run() -> Ended:
-            return await self._execute(row, context)
+            return await running.run(self._executor, self._directory_of)
 
         try:
-            async with resetting_crashes(self._tasks, row, context):
-                ended = await until_published(run, context, row.task_id, self._retry_s)
-            await self._endings.write(row, ended, context)
+            async with resetting_crashes(self._tasks, running):
+                ended = await until_published(run, running, self._retry_s)
+            await self._endings.write(running, ended)
         finally:
-            context.request_stop()  # for a thread that outlives its carrier
-            del self._running[row.task_id]
-            self._watches.tell(row.task_id, row_changed=True)
+            running.request_stop()  # for a run that outlives its carrier
+            del self._running[task_id]
+            self._watches.wake(task_id, row_changed=True)
             self._work.set()
-
-    async def _execute(self, row: TaskRow, context: JobContext) -> Ended:
-        """Runs one claimed task; whatever goes wrong becomes a value."""
-        try:
-            directory = self._directory_of(row.task_id)
-            return await self._executor.execute(row.task_id, row.spec, directory, context)
-        except Exception as error:
-            return Ended(error=error)
 
     async def _drain(self) -> None:
         """Stops claiming, asks all runs to stop, waits for them within bounds."""
         self._work.set()
-        self._watches.tell_all()
+        self._watches.wake_all()
         for running in self._running.values():
-            running.context.request_stop(draining=True)
+            running.request_stop(draining=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._all_ended()
         for running in list(self._running.values()):  # some may end meanwhile
             await self._endings.abandon(running.row)
-        left = [running.carrier for running in self._running.values()]
+        left = [each.carrier for each in self._running.values() if each.carrier is not None]
         if self._dispatcher is not None:
             left.append(self._dispatcher)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        self.stuck = not self._executor.join()
+        self.stuck = not await self._executor.close()
 
     async def _all_ended(self) -> None:
         """Waits for the dispatcher, which may still start one, and then for all that run."""
         if self._dispatcher is not None:
             await asyncio.wait([self._dispatcher])
-        while self._running:
-            await asyncio.wait([running.carrier for running in self._running.values()])
+        while carriers := [each.carrier for each in self._running.values() if each.carrier]:
+            await asyncio.wait(carriers)

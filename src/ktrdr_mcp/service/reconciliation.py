@@ -18,10 +18,9 @@ import anyio.to_thread
 
 from ktrdr_mcp import files
 from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted, shown
+from ktrdr_mcp.jobs.executors.base import Ended
 from ktrdr_mcp.jobs.live import Live
-from ktrdr_mcp.jobs.model import TERMINAL, sources_of
-from ktrdr_mcp.jobs.outcome import Columns, Outcome, outcome_of
-from ktrdr_mcp.jobs.threads import Ended
+from ktrdr_mcp.jobs.model import TERMINAL, Columns, Outcome, outcome_of, sources_of
 from ktrdr_mcp.paths import Workspace, task_id
 from ktrdr_mcp.service import models
 from ktrdr_mcp.service.diagnosis import Finding, State
@@ -318,7 +317,7 @@ def published_outcome(workspace: Workspace, row: TaskRow) -> Outcome | None:
     """The end of a run that published its bundle; None if the bundle is not whole, or another's."""
     directory = workspace.bundle_directory(row.task_id)
     found = earlier_result(directory, TrainingSpec.from_dict(row.spec))
-    return None if found is None else outcome_of(row.task_id, Ended(found), Live(0.0), False)
+    return None if found is None else outcome_of(Ended(found), Live(), False)
 
 
 async def register(workspace: Workspace, stores: Stores, directory: Path) -> None:
@@ -564,7 +563,7 @@ def finished_task(identifier: str, document: dict[str, Any]) -> tuple[NewTask, C
     """A completed task as its bundle describes it. Raises ModelCorrupted."""
     spec = TrainingSpec.from_dict(document["spec"])
     series = spec.series[0]
-    outcome = outcome_of(identifier, Ended(result(document)), Live(0.0), False)
+    outcome = outcome_of(Ended(result(document)), Live(), False)
     if spec.task_id != identifier or outcome is None or outcome.status != "completed":
         raise ModelCorrupted(
             "The bundle is not this task's.", hint="Move it out of the workspace, or delete it."

@@ -88,7 +88,7 @@ class Checkpointer:
                 if state is None or type(error) is not TrainingFailed:
                     raise
                 log.warning("task %s begins anew: %s", self._spec.task_id, error.message)
-                self._context.resumed(0, "the checkpoint belongs to other settings")
+                self._context.begin_at(0, "the checkpoint belongs to other settings")
                 return self._run(shape, settings, networks, rows, None)
         except Cancelled:
             if self._context.draining and self._last is not None:
@@ -119,7 +119,7 @@ class Checkpointer:
         self._checkpoints = Checkpoints(self._directory, identity_of(self._spec, rows))
         found = self._checkpoints.load()
         checkpoint = found.checkpoint
-        self._context.resumed(checkpoint.epoch if checkpoint else 0, found.reason)
+        self._context.begin_at(checkpoint.epoch if checkpoint else 0, found.reason)
         if checkpoint is not None:
             self._earlier_s = checkpoint.training_s
             if checkpoint.progress is not None:
@@ -128,7 +128,7 @@ class Checkpointer:
         return checkpoint
 
     def _at_epoch_end(self, take_state: TakeState) -> None:
-        """Saves when it is time, or when the laboratory ends."""
+        """Saves when it is time, or when the server ends."""
         now_s = self._monotonic()
         draining = self._context.draining
         if draining or now_s - self._saved_s >= limits.CHECKPOINT_INTERVAL_S:
@@ -163,9 +163,9 @@ class Checkpointer:
         """See context.Context."""
         return self._context.draining
 
-    def resumed(self, epoch: int, reason: str | None) -> None:
+    def begin_at(self, epoch: int, reason: str | None) -> None:
         """See context.Context."""
-        self._context.resumed(epoch, reason)
+        self._context.begin_at(epoch, reason)
 
     def report(self, progress: Progress) -> None:
         """See context.Context."""

@@ -1,0 +1,1 @@
+"""Where tasks run: one module for each kind of executor, all behind `base.Executor`."""

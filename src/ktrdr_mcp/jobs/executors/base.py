@@ -1,0 +1,141 @@
+"""What every executor has in common: an envelope goes in, events and one end come out.
+
+Both are plain JSON, so that a run may be in another thread, process or machine alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeAlias
+
+from ktrdr_mcp.context import Progress
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """One attempt at one task: everything that a worker is given."""
+
+    task_id: str
+    attempt: int
+    generation: str  # of the server that submits it
+    spec: dict[str, Any]  # as it was stored with the task
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Envelope:
+        """From what `to_dict` made."""
+        return cls(raw["task_id"], raw["attempt"], raw["generation"], raw["spec"])
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run says where it begins; see context.Context.begin_at."""
+
+    epoch: int
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A run has finished an epoch."""
+
+    progress: Progress
+    elapsed_s: float  # since the run began, by the worker's own clock
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error on its way from a worker; the fields are those of errors.KtrdrError."""
+
+    code: str
+    message: str
+    hint: str
+    field: str | None = None
+    stage: str | None = None  # how far the run had come, where the error itself says so
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended. One of the four is set."""
+
+    result: dict[str, Any] | None = None
+    failure: Failure | None = None
+    stopped: bool = False  # without a result, because it was to stop
+    died: str | None = None  # its process ended before it: with what, in words
+
+
+Event: TypeAlias = Begun | Reported | Ended
+KINDS: Final = {"begun": Begun, "reported": Reported, "ended": Ended}
+
+
+def encode(event: Event) -> str:
+    """An event as one line of JSON. Raises TypeError and ValueError if it holds anything else."""
+    (kind,) = (name for name, kind in KINDS.items() if isinstance(event, kind))
+    # A loss may be infinite, which only Python's own JSON can say; what is stored is strict.
+    return json.dumps({"event": kind, **asdict(event)}, separators=(",", ":"))
+
+
+def decode(line: str | bytes) -> Event:
+    """The event of a line that `encode` made."""
+    raw = json.loads(line)
+    kind = raw.pop("event")
+    if kind == "begun":
+        return Begun(**raw)
+    if kind == "reported":
+        return Reported(Progress(**raw["progress"]), raw["elapsed_s"])
+    failure = raw.pop("failure")
+    return Ended(failure=failure and Failure(**failure), **raw)
+
+
+Listener: TypeAlias = Callable[[Event], None]
+
+
+class Handle(Protocol):
+    """A run that an executor has taken. Used on the event loop only."""
+
+    def attach(self, listener: Listener) -> None:
+        """Hears of the run from now on.
+
+        Args:
+            listener: called with what has already come, then with every further event on the
+                event loop; progress comes at most ten times a second, and last an `Ended`.
+        """
+
+    def stop(self, draining: bool) -> None:
+        """Asks the run to end without a result.
+
+        Args:
+            draining: whether its state is worth keeping.
+        """
+
+
+class Executor(Protocol):
+    """A place where tasks run. Used on the event loop only."""
+
+    @property
+    def capacity(self) -> int:
+        """The most tasks that it runs at once."""
+
+    def open(self) -> None:
+        """Makes ready to take runs."""
+
+    def submit(self, envelope: Envelope, workdir: Path) -> Handle:
+        """Begins a run.
+
+        Args:
+            envelope: what to run.
+            workdir: where it leaves its files.
+        """
+
+    async def close(self) -> bool:
+        """Ends everything that was begun.
+
+        Returns:
+            whether all has ended; False if a run could not be ended and is left behind.
+        """

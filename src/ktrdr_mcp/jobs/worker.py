@@ -1,0 +1,187 @@
+"""The worker's side of a run: what it may ask of the world, and the events that it sends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from ktrdr_mcp.context import Cancelled, Context, Progress
+from ktrdr_mcp.errors import KtrdrError, OutOfMemory, RunnerFailed
+from ktrdr_mcp.jobs.executors.base import Begun, Ended, Event, Failure, Reported, encode
+
+ALLOCATION_FAILURES: Final = ("can't allocate memory", "out of memory")  # torch's RuntimeErrors
+
+Run: TypeAlias = Callable[[dict[str, Any], Path, Context], dict[str, Any]]
+
+log = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Events that wait to be taken; of progress only the newest.
+
+    Args:
+        wake: called, in the run's thread, when something has come that nobody was woken for.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._lines: list[str] = []
+        self._progress: Reported | None = None
+        self._woken = False
+
+    def put(self, event: Event) -> None:
+        """Adds an event. Raises TypeError and ValueError if it cannot be JSON."""
+        if isinstance(event, Reported):
+            with self._lock:
+                self._progress = event
+                wakes, self._woken = not self._woken, True
+        else:
+            line = encode(event)
+            with self._lock:
+                self._flush()
+                self._lines.append(line)
+                wakes = self._woken = True
+        if wakes:
+            self._wake()
+
+    def take(self) -> list[str]:
+        """Everything that has come, oldest first. Progress wakes nobody until `rearm`."""
+        with self._lock:
+            self._flush()
+            lines, self._lines = self._lines, []
+            return lines
+
+    def rearm(self) -> list[str]:
+        """Everything that has come since; once that is nothing, progress wakes again."""
+        with self._lock:
+            self._flush()
+            lines, self._lines = self._lines, []
+            self._woken = bool(lines)
+            return lines
+
+    def _flush(self) -> None:
+        """Puts the newest progress behind what came before it."""
+        if self._progress is not None:
+            self._lines.append(encode(self._progress))
+            self._progress = None
+
+
+class WorkerContext:
+    """The context.Context of one run that has its worker for itself.
+
+    Args:
+        outbox: where its events go.
+        monotonic: the clock that measures epochs, in seconds.
+    """
+
+    def __init__(self, outbox: Outbox, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._outbox = outbox
+        self._monotonic = monotonic
+        self._began_s = monotonic()
+        self.should_stop = False
+        self.draining = False
+
+    def begin_at(self, epoch: int, reason: str | None) -> None:
+        """See context.Context."""
+        self._outbox.put(Begun(epoch, reason))
+
+    def report(self, progress: Progress) -> None:
+        """See context.Context."""
+        self._outbox.put(Reported(progress, self._monotonic() - self._began_s))
+
+    def yield_turn(self) -> None:
+        """See context.Context; there is nobody else to let run."""
+        if self.should_stop:
+            raise Cancelled
+
+    def end_turn(self) -> None:
+        """Does nothing: there is nobody else to let run."""
+
+    def request_stop(self, draining: bool = False) -> None:
+        """Asks the run to stop at its next `yield_turn`; from any thread.
+
+        Args:
+            draining: whether its state is worth keeping.
+        """
+        self.draining = draining
+        self.should_stop = True
+
+
+def perform(
+    run: Run, spec: dict[str, Any], workdir: Path, context: Context, outbox: Outbox
+) -> Ended:
+    """Runs one job; whatever goes wrong becomes a value.
+
+    Args:
+        run: the work.
+        spec: everything it needs.
+        workdir: where it leaves its files.
+        context: its line to the world.
+        outbox: where its end goes, after all other events.
+    Returns:
+        how it ended.
+    """
+    ended = how_it_ends(run, spec, workdir, context)
+    context.end_turn()
+    try:
+        outbox.put(ended)
+    except (TypeError, ValueError, RecursionError) as error:  # a result that is no JSON
+        ended = Ended(failure=failure_of(error))
+        outbox.put(ended)
+    return ended
+
+
+def how_it_ends(run: Run, spec: dict[str, Any], workdir: Path, context: Context) -> Ended:
+    """The end of a run."""
+    try:
+        return Ended(result=run(spec, workdir, context))
+    except Cancelled:
+        return Ended(stopped=True)
+    except BaseException as error:
+        return Ended(failure=failure_of(error))
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An error as it crosses to the server; an internal error goes to the log with its traceback.
+
+    Args:
+        error: what a run raised.
+    """
+    known = known_error(error)
+    if known is None:
+        log.error("a run failed with an internal error", exc_info=error)
+        known = RunnerFailed(
+            f"A defect of this program stopped the training ({type(error).__name__}).",
+            hint="Start it again; if it fails again, report it with the program's log.",
+        )
+    stage = getattr(error, "stage", None)
+    return Failure(
+        known.code,
+        known.message,
+        known.hint,
+        known.field,
+        stage if isinstance(stage, str) else None,
+    )
+
+
+def known_error(error: BaseException) -> KtrdrError | None:
+    """The error that a client reads; None for an internal one."""
+    if isinstance(error, KtrdrError):
+        return error
+    if isinstance(error, MemoryError) or is_failed_allocation(error):
+        return OutOfMemory(
+            "The training needed more memory than there was.",
+            hint="Reduce hidden_layers or batch_size, or train on a shorter date range.",
+        )
+    return None
+
+
+def is_failed_allocation(error: BaseException) -> bool:
+    """Whether torch found no memory; it has no class of its own for that on the CPU."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(part in text for part in ALLOCATION_FAILURES)
