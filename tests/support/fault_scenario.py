@@ -33,7 +33,7 @@ def prepare_process() -> None:
     from ktrdr_mcp.evaluation import baselines
     from ktrdr_mcp.jobs.executors.threads import load_torch
     from ktrdr_mcp.service import (
-        recovery,  # noqa: F401
+        reconciliation,  # noqa: F401
     )
 
     load_torch()
