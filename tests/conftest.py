@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +33,8 @@ SECTIONS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fault tests say what they tried; processes that a test starts obey Ctrl-C."""
+    """Fault tests say what they tried."""
     config.pluginmanager.register(FaultTable())
-    in_main = threading.current_thread() is threading.main_thread()
-    if in_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts with `&`
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

@@ -75,7 +75,7 @@ def run(*arguments):
         cli.main(["--workspace", sys.argv[1], *arguments], prog_name="ktrdr-mcp")
     except SystemExit as ended:
         assert ended.code == 0, ended.code
-heavy = {"torch", "pandas", "numpy", "mcp", "sklearn", "fastapi", "pydantic"}
+heavy = {"torch", "pandas", "numpy", "mcp", "sklearn", "pydantic"}
 run("--help")
 run("train", "--help")
 loaded = sorted(heavy & set(sys.modules))
@@ -84,7 +84,7 @@ run("strategies")
 run("data", "--json")
 run("data", "check", sys.argv[2])
 run("strategies", "check", sys.argv[3])
-loaded = sorted({"torch", "mcp", "sklearn", "fastapi"} & set(sys.modules))
+loaded = sorted({"torch", "mcp", "sklearn"} & set(sys.modules))
 assert not loaded, loaded
 """
 

@@ -16,6 +16,7 @@ from ktrdr_mcp.cli.following import TrainingEnded
 from ktrdr_mcp.cli.session import Interrupted
 from ktrdr_mcp.schemas import requests, responses
 from tests.support.command_line import QUICK
+from tests.support.service_calls import history_of
 
 FOREVER = ("--epochs", "100000", "--set", "early_stopping=null")
 
@@ -32,7 +33,7 @@ def test_a_training_alone_shows_rows_result_and_next_step(run) -> None:
 def test_settings_strategy_and_dates_reach_the_training(shop) -> None:
     line = ("--strategy", "mean_reversion", "--start", "2025-01-01", "--end", "2025-12-31")
     task = shop.reply("train", "AAPL", "1h", *QUICK, "--set", "early_stopping.patience=3", *line)
-    history = shop.portal.call(shop.lab.training_history, task["task_id"])
+    history = shop.portal.call(history_of, shop.lab, task["task_id"])
     assert history["strategy"] == "mean_reversion"
     assert history["config"]["early_stopping"]["patience"] == 3
     assert history["config"]["hidden_layers"] == [8]

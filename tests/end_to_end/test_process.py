@@ -25,7 +25,7 @@ os._exit = told
 from ktrdr_mcp.cli import main
 main()
 """
-HEAVY = {"torch", "pandas", "numpy", "sklearn", "talib", "aiosqlite", "fastapi"}
+HEAVY = {"torch", "pandas", "numpy", "sklearn", "talib", "aiosqlite"}
 
 
 async def test_a_client_that_leaves_does_not_stop_a_training(tmp_path) -> None:

@@ -109,11 +109,12 @@ async def test_a_page_of_long_rows_is_cut_and_says_so(connect: Connect, lab: Fak
 
 
 def test_a_page_that_fits_is_left_alone() -> None:
-    assert tools.fitted(sample_replies.TASKS) is sample_replies.TASKS
+    assert tools.fitted(sample_replies.TASKS, "tasks") is sample_replies.TASKS
 
 
 def test_one_row_stays_however_long_it_is() -> None:
     row = sample_replies.SERIES.model_copy(update={"notes": ["n" * 3_000]})
-    page = tools.fitted(responses.DataSummary(series=[row, row], returned=2, has_more=False))
+    whole = responses.DataSummary(series=[row, row], returned=2, has_more=False)
+    page = tools.fitted(whole, "series")
     assert (page.series, page.returned, page.has_more) == ([row], 1, True)
-    assert tools.fitted(page) is page
+    assert tools.fitted(page, "series") is page

@@ -19,7 +19,7 @@ from tests.support.http_process import ServeProcess
 
 @pytest.fixture(scope="session")
 def built() -> tuple[FakeLab, HttpApi]:
-    """Built once: FastAPI's documentation of the routes takes a moment."""
+    """Built once: the schemas take a moment."""
     lab = FakeLab()
     mcp = build_server(lab).streamable_http_app()
     return lab, build_api(lab, Rules(), mcp.routes)

@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from ktrdr_mcp.api.http import docs_page
 from ktrdr_mcp.api.http.docs_page import words
-from ktrdr_mcp.api.http.openapi import REQUESTS, body_schema
-from ktrdr_mcp.api.http.routes import all_routes
+from ktrdr_mcp.api.http.openapi import body_schema
+from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.schemas.config import EarlyStopping, TrainingConfig
 from tests.support.asgi_requests import LOCAL, ask
 
@@ -74,8 +74,8 @@ async def test_the_page_loads_and_runs_nothing(page) -> None:
     assert {link[1:] for link in elements.links if link.startswith("#")} == elements.targets
 
 
-async def test_every_route_and_every_field_is_on_the_page(page, lab) -> None:
-    for route in all_routes(lab):
+async def test_every_route_and_every_field_is_on_the_page(page) -> None:
+    for route in OPERATIONS.values():
         assert f"<code>{route.method} {route.path}</code></h2>" in page
         for name in route.request.model_fields:
             assert f"<code>{name}</code>" in page
@@ -93,7 +93,7 @@ async def test_the_commands_on_the_page_send_the_examples(page) -> None:
             assert header == "Content-Type: application/json"
             sent[url] = json.loads(body)
     for name, path in EXAMPLES.items():
-        assert sent[f"http://localhost:8000{path}"] == REQUESTS[name]
+        assert sent[f"http://localhost:8000{path}"] == OPERATIONS[name].request_example
 
 
 async def test_a_reading_command_with_nothing_to_put_in_is_answered(page, face) -> None:
@@ -105,8 +105,8 @@ async def test_a_reading_command_with_nothing_to_put_in_is_answered(page, face) 
         assert (await ask(face.guard, "GET", path, [LOCAL])).status == 200
 
 
-async def test_a_route_that_needs_a_body_has_an_example_of_it(lab) -> None:
-    for route in all_routes(lab):
+async def test_a_route_that_needs_a_body_has_an_example_of_it() -> None:
+    for route in OPERATIONS.values():
         body = body_schema(route.request, route.path) if route.method == "POST" else None
         assert body is None or not body["required"] or route.name in EXAMPLES
 

@@ -18,11 +18,10 @@ from schemathesis import Case, GenerationMode
 from schemathesis.openapi.checks import RejectedPositiveData  # noqa: F401  (registers the checks)
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from ktrdr_mcp.api.http.routes import all_routes
-from tests.support.fake_service import FakeLab
+from ktrdr_mcp.api.operations import OPERATIONS as TABLE
 
 EXAMPLES = int(os.environ.get("KTRDR_API_EXAMPLES", "4"))
-OPERATIONS = [*(route.name for route in all_routes(FakeLab())), "training_events"]
+OPERATIONS = [*TABLE, "training_events"]
 WITHOUT_ARGUMENTS = {"health", "list_strategies"}  # nothing can be wrong with them
 KINDS = [
     pytest.param(name, mode, id=f"{name}-{mode}")

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from mcp.client.client import Client
 
-from ktrdr_mcp.api.http.openapi import REPLIES
+from ktrdr_mcp.api.operations import GET_MODEL_PERFORMANCE
 from tests.support.specification import differences
 
 pytestmark = pytest.mark.asyncio
@@ -110,7 +110,7 @@ async def test_the_specifications_example_works_over_http_as_over_mcp(
         for kind, example in specification.items()
     }
     assert found == {kind: [] for kind in specification}
-    documented = REPLIES["get_model_performance"]
+    documented = GET_MODEL_PERFORMANCE.reply_example
     for reply in (replies["performance"], documented):
         assert reply["trading"]["max_drawdown"] < 0
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from mcp.client import Client
 
-from ktrdr_mcp.api.http.routes import all_routes
 from ktrdr_mcp.api.mcp.tools import build_server
+from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.schemas import responses
 from tests.support.asgi_requests import JSON, LOCAL, ask
 from tests.support.fake_service import CANNED
@@ -60,11 +60,10 @@ async def test_route_and_tool_ask_the_same_and_answer_the_same(face, lab, tool) 
 
 
 async def test_every_tool_has_a_route_with_the_same_fields(lab) -> None:
-    routes = {route.name: route for route in all_routes(lab)}
     async with Client(build_server(lab)) as client:
         tools = (await client.list_tools()).tools
     assert set(CALLS) <= {tool.name for tool in tools}
     for tool in tools:
-        route = routes[tool.name]
+        route = OPERATIONS[tool.name]
         assert set(tool.input_schema["properties"]) == set(route.request.model_fields)
         assert set(tool.output_schema["properties"]) == set(route.reply.model_fields)

@@ -25,6 +25,7 @@ from tests.support import sample_replies
 from tests.support.asgi_requests import TOKEN
 from tests.support.error_classes import every_error_class
 from tests.support.fake_service import FakeLab
+from tests.support.service_calls import card_of, history_of, names_of, strategy_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -97,12 +98,12 @@ async def test_documents_and_names_are_the_owners(remote_face) -> None:
     fake, face = remote_face
     async with served(face) as place, ServiceClient(lambda: place) as remote:
         identifier = sample_replies.UUID
-        told = await remote.training_history(identifier)
-        assert told == await fake.training_history(identifier)
-        assert await remote.model_card("alpha") == await fake.model_card("alpha")
-        assert await remote.strategy_text("default") == await fake.strategy_text("default")
+        told = await history_of(remote, identifier)
+        assert told == await history_of(fake, identifier)
+        assert await card_of(remote, "alpha") == await card_of(fake, "alpha")
+        assert await strategy_of(remote, "default") == await strategy_of(fake, "default")
         for kind, prefix in (("symbol", ""), ("strategy", "d"), ("task_id", "task")):
-            assert await remote.complete(kind, prefix) == await fake.complete(kind, prefix)
+            assert await names_of(remote, kind, prefix) == await names_of(fake, kind, prefix)
 
 
 async def test_an_error_of_the_owner_is_the_same_error_here(remote_face) -> None:

@@ -15,6 +15,7 @@ from ktrdr_mcp.schemas.parsing import parse
 from tests.support import ktrdr_writer
 from tests.support.ktrdr_reader import backtest_probabilities
 from tests.support.saved_models import hourly_bars, table_of
+from tests.support.service_calls import card_of, names_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -37,7 +38,7 @@ async def test_the_trained_default_strategy_is_compatible_and_predicts_alike(tmp
         assert (saved.ktrdr_backtest_compatible, saved.ktrdr_incompatibilities) == (True, [])
         again = await lab.save_trained_model(saving)
         assert (again.created, again.ktrdr_backtest_compatible) == (False, True)
-        card = await lab.model_card("model")
+        card = await card_of(lab, "model")
         assert card["ktrdr_backtest_compatible"] is True
         assert "model.pt" in card["files"]
         theirs = backtest_probabilities(tmp_path, "model", "AAPL_1h", table_of(hourly_bars()))
@@ -66,8 +67,8 @@ async def test_ktrdrs_model_is_listed_loaded_used_and_refused_once_damaged(tmp_p
         assert loaded.model_info.trained_on == []
         predicted = await lab.test_model_prediction(parse(requests.Predict, asked))
         assert set(predicted.input_features) == {"rsi", "sma", "ema", "macd"}
-        assert (await lab.model_card("theirs"))["origin"] == "ktrdr"
-        assert await lab.complete("model_name", "th") == ["theirs"]
+        assert (await card_of(lab, "theirs"))["origin"] == "ktrdr"
+        assert await names_of(lab, "model_name", "th") == ["theirs"]
         (directory / "model.pt").write_bytes(b"nothing")
         with pytest.raises(ModelCorrupted, match=r"model\.pt"):
             await lab.load_trained_model(parse(requests.LoadModel, name))

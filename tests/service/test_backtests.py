@@ -10,6 +10,7 @@ import pytest
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
+from tests.support.service_calls import history_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -42,7 +43,7 @@ def bars_since(bench, moment: str) -> int:
 
 async def test_the_rows_that_tested_a_model_are_out_of_sample(bench) -> None:
     task_id = await saved(bench)
-    history = await bench.lab.training_history(task_id)
+    history = await history_of(bench.lab, task_id)
     first_tested = history["performance"]["test_period"][0]
     told = await backtest(bench)
     assert told.out_of_sample is not None
@@ -64,7 +65,7 @@ async def test_bars_before_a_training_are_not_joined_with_those_after_it(bench) 
 
 async def test_too_few_bars_out_of_sample_are_not_called_in_sample(bench) -> None:
     task_id = await saved(bench)
-    period = (await bench.lab.training_history(task_id))["performance"]["test_period"]
+    period = (await history_of(bench.lab, task_id))["performance"]["test_period"]
     times = BarCatalog(bench.workspace).load("AAPL", "1h").bars.times()
     second = times[times.index(period[0]) + 1]
     told = await backtest(bench, end_date=second)

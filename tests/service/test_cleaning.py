@@ -25,7 +25,7 @@ from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service import cleaning, reconciliation
 from ktrdr_mcp.training import bundle
-from tests.support.service_calls import SHORT, Bench
+from tests.support.service_calls import SHORT, Bench, history_of
 
 QUICK = {**SHORT, "walk_forward": None}
 VERSION_1 = Path(__file__).parents[1] / "store" / "databases" / "version_1.sql"
@@ -299,12 +299,12 @@ async def told(bench: Bench) -> dict[str, Any]:
 async def test_a_task_without_its_result_tells_all_that_its_row_knows(workspace: Workspace) -> None:
     async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
-        before, story = await told(bench), await bench.lab.training_history("unsaved")
+        before, story = await told(bench), await history_of(bench.lab, "unsaved")
     assert cleaned(workspace) == ["unsaved"]
     async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         assert await told(bench) == before
-        shorter = await bench.lab.training_history("unsaved")
+        shorter = await history_of(bench.lab, "unsaved")
     assert (len(story.pop("epochs")), shorter.pop("epochs")) == (3, [])
     story.pop("test_readings")
     shorter.pop("test_readings")
@@ -346,7 +346,7 @@ async def test_a_result_that_is_there_and_damaged_is_not_said_to_be_removed(
         with pytest.raises(ModelCorrupted, match=r"bundle\.json"):
             await bench.save("unsaved", "model")
         with pytest.raises(ModelCorrupted, match=r"bundle\.json"):
-            await bench.lab.training_history("unsaved")
+            await history_of(bench.lab, "unsaved")
 
 
 @pytest.mark.asyncio

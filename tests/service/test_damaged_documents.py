@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from ktrdr_mcp import files
 from ktrdr_mcp.daemon.server import open_workspace
@@ -24,26 +24,16 @@ from tests.support.service_calls import SHORT, Bench
 pytestmark = pytest.mark.asyncio
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest_asyncio.fixture
+async def workspace(tmp_path: Path) -> Workspace:
     """Two tasks, each saved as a model of its own."""
-    made = Workspace(tmp_path_factory.mktemp("template"))
-
-    async def make() -> None:
-        async with open_workspace(made) as opened:
-            bench = Bench(opened.lab, made)
-            for number, name in enumerate(("damaged", "sound")):
-                task_id = await bench.trained(task_id=name, config=SHORT | {"seed": number})
-                await bench.save(task_id, name)
-
-    asyncio.run(make())
-    return made.root
-
-
-@pytest.fixture
-def workspace(template: Path, tmp_path: Path) -> Workspace:
-    """A copy of it that the test may spoil."""
-    return Workspace(shutil.copytree(template, tmp_path / "workspace", symlinks=True))
+    made = Workspace(tmp_path)
+    async with open_workspace(made) as opened:
+        bench = Bench(opened.lab, made)
+        for number, name in enumerate(("damaged", "sound")):
+            task_id = await bench.trained(task_id=name, config=SHORT | {"seed": number})
+            await bench.save(task_id, name)
+    return made
 
 
 def other_figure(document: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from ktrdr_mcp.errors import InvalidRequest, NotEnoughData, TaskNotCompleted
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service.backtesting import rule_of
-from tests.support.service_calls import SHORT
+from tests.support.service_calls import SHORT, history_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -76,7 +76,7 @@ async def test_seeds_give_mean_and_spread_and_the_best_on_validation(bench) -> N
 
 
 async def test_the_history_has_folds_and_an_equity_curve(bench) -> None:
-    history = await bench.lab.training_history(await bench.trained())
+    history = await history_of(bench.lab, await bench.trained())
     folds = history["performance"]["walk_forward"]["folds"]
     assert len(folds) == 4
     assert all(fold["train"][1] < fold["test"][0] for fold in folds)
@@ -89,7 +89,7 @@ async def test_the_history_has_folds_and_an_equity_curve(bench) -> None:
 
 async def test_the_history_says_what_choosing_among_trials_does(bench) -> None:
     ids = [await bench.trained(config={**SHORT, "seed": seed}) for seed in (1, 2, 3)]
-    told = (await bench.lab.training_history(ids[0]))["overfitting"]
+    told = (await history_of(bench.lab, ids[0]))["overfitting"]
     assert told["trials"] == 3
     assert 0 <= told["deflated_sharpe"] <= 1
     assert 0 <= told["overfitting_probability"] <= 1
@@ -163,9 +163,9 @@ async def test_a_backtest_says_which_part_was_in_sample(bench) -> None:
     told = await bench.lab.backtest_model(asked)
     assert told.in_sample is not None
     assert told.out_of_sample is not None
-    data = (await bench.lab.training_history(task_id))["performance"]["data"]
+    data = (await history_of(bench.lab, task_id))["performance"]["data"]
     assert told.in_sample.bars >= data["train_rows"] + data["validation_rows"]
-    curve = await bench.lab.equity_curve(asked)
+    curve = (await bench.lab.equity_curve(asked)).equity
     assert curve["out_of_sample"][-1]["equity"] == pytest.approx(
         1 + told.out_of_sample.net_total_return, abs=1e-6
     )
@@ -255,7 +255,7 @@ async def test_a_backtest_holds_positions_as_long_as_the_training_did(bench) -> 
     config = {**SHORT, "labels": {"method": "zigzag_segments", "threshold": 0.01}}
     task_id = await bench.trained(config=config)
     await bench.save(task_id, "traded")
-    history = await bench.lab.training_history(task_id)
+    history = await history_of(bench.lab, task_id)
     horizon = history["performance"]["trading_rule"]["horizon"]
     assert horizon > 1
     loaded = bench.lab._shelf.load(await bench.lab._library.newest("traded"))

@@ -13,7 +13,7 @@ from ktrdr_mcp import limits
 from ktrdr_mcp.errors import StorageFull
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
-from tests.support.service_calls import SHORT
+from tests.support.service_calls import SHORT, card_of, history_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -57,7 +57,7 @@ async def test_a_window_reaches_to_the_close_of_the_last_bar_that_a_label_depend
     write_csv(bench.workspace)
     horizon = 8
     task_id = await bench.trained(symbol="TEST", config={**SHORT, "labels": {"horizon": horizon}})
-    history = await bench.lab.training_history(task_id)
+    history = await history_of(bench.lab, task_id)
     last = np.datetime64(history["performance"]["test_period"][1][:19])  # the bar's opening
 
     async def counts(hours: float) -> bool:
@@ -80,10 +80,10 @@ async def test_every_reply_that_shows_test_results_counts_as_a_reading_of_them(b
     shows = [
         lambda: bench.load("kept"),
         lambda: bench.lab.list_trained_models(parse(requests.ListModels, {})),
-        lambda: bench.lab.model_card("kept"),
+        lambda: card_of(bench.lab, "kept"),
         lambda: bench.lab.backtest_model(unseen),
         lambda: bench.lab.equity_curve(unseen),
-        lambda: bench.lab.training_history(task_id),
+        lambda: history_of(bench.lab, task_id),
         lambda: bench.lab.compare_trainings(
             parse(requests.CompareTrainings, {"task_ids": [task_id, other]})
         ),

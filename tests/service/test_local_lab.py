@@ -14,7 +14,7 @@ from ktrdr_mcp.errors import InvalidRequest, WorkspaceLocked
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service.models import row_of
-from tests.support.service_calls import SHORT, Bench
+from tests.support.service_calls import SHORT, Bench, card_of, history_of, names_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -82,7 +82,7 @@ async def test_every_account_of_a_model_gives_the_size_of_its_weights(bench) -> 
         saved.model_size_mb,
         (await bench.save(task_id, "model")).model_size_mb,
         (await bench.performance(task_id)).model_info.model_size_mb,
-        (await bench.lab.model_card("model"))["metrics"]["model_info"]["model_size_mb"],
+        (await card_of(bench.lab, "model"))["metrics"]["model_info"]["model_size_mb"],
         row_of(bench.workspace, directory).model_size_mb,
     ]
     assert told == [pytest.approx(size_mb, abs=1e-9)] * len(told)
@@ -188,7 +188,7 @@ async def test_tasks_are_listed_newest_first_and_by_status(bench) -> None:
 
 async def test_the_history_has_every_epoch(bench) -> None:
     task_id = await bench.trained()
-    history = await bench.lab.training_history(task_id)
+    history = await history_of(bench.lab, task_id)
     assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2, 3]
     assert history["performance"]["training_metrics"]["epochs_completed"] == 3
     assert all(np.isfinite(epoch["val_loss"]) for epoch in history["epochs"])
@@ -196,7 +196,7 @@ async def test_the_history_has_every_epoch(bench) -> None:
 
 async def test_a_model_has_a_card(bench) -> None:
     await bench.save(await bench.trained(), "carded", "what it is for")
-    card = await bench.lab.model_card("carded")
+    card = await card_of(bench.lab, "carded")
     assert card["description"] == "what it is for"
     assert card["strategy"]["name"] == "default"
     assert card["periods"]["test"][0] > card["periods"]["train"][1]
@@ -205,11 +205,10 @@ async def test_a_model_has_a_card(bench) -> None:
 async def test_names_are_completed(bench) -> None:
     task_id = await bench.trained(task_id="alpha")
     await bench.save(task_id, "beta")
-    assert await bench.lab.complete("task_id", "al") == ["alpha"]
-    assert await bench.lab.complete("model_name", "be") == ["beta"]
-    assert await bench.lab.complete("symbol", "aa") == ["AAPL"]
-    assert "mean_reversion" in await bench.lab.complete("strategy", "mean")
-    assert await bench.lab.complete("nothing", "") == []
+    assert await names_of(bench.lab, "task_id", "al") == ["alpha"]
+    assert await names_of(bench.lab, "model_name", "be") == ["beta"]
+    assert await names_of(bench.lab, "symbol", "aa") == ["AAPL"]
+    assert "mean_reversion" in await names_of(bench.lab, "strategy", "mean")
 
 
 async def test_another_timeframe_is_refused_and_another_symbol_warned_about(

@@ -14,7 +14,7 @@ from ktrdr_mcp.errors import ModelNotFound
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.service import reconciliation
 from ktrdr_mcp.service.reconciliation import verify
-from tests.support.service_calls import SHORT, Bench
+from tests.support.service_calls import SHORT, Bench, card_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,12 +60,12 @@ async def test_a_published_model_without_its_row_is_registered(workspace: Worksp
     async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         await bench.save(await bench.trained(task_id="mine"), "model", "what it is for")
-        before, card = await bench.predict("model"), await bench.lab.model_card("model")
+        before, card = await bench.predict("model"), await card_of(bench.lab, "model")
     execute(workspace, "DELETE FROM models")
     async with open_workspace(workspace) as opened:
         bench = Bench(opened.lab, workspace)
         assert await bench.predict("model") == before
-        assert await bench.lab.model_card("model") == card
+        assert await card_of(bench.lab, "model") == card
         assert not (await bench.save("mine", "model")).created
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelCorrupted
@@ -23,24 +22,14 @@ pytestmark = pytest.mark.asyncio
 THEIRS = ("model.pt", "config.json", "metrics.json", "features.json", "metadata.json")
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest_asyncio.fixture
+async def workspace(tmp_path: Path) -> Workspace:
     """One task, saved as a model."""
-    made = Workspace(tmp_path_factory.mktemp("template"))
-
-    async def make() -> None:
-        async with open_workspace(made) as opened:
-            bench = Bench(opened.lab, made)
-            await bench.save(await bench.trained(task_id="mine", config=SHORT), "model")
-
-    asyncio.run(make())
-    return made.root
-
-
-@pytest.fixture
-def workspace(template: Path, tmp_path: Path) -> Workspace:
-    """A copy of it that the test may spoil."""
-    return Workspace(shutil.copytree(template, tmp_path / "workspace", symlinks=True))
+    made = Workspace(tmp_path)
+    async with open_workspace(made) as opened:
+        bench = Bench(opened.lab, made)
+        await bench.save(await bench.trained(task_id="mine", config=SHORT), "model")
+    return made
 
 
 def alter(path: Path, change: Callable[[Any], None]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ktrdr_mcp import __version__
+from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.errors import ModelNotFound, StrategyNotFound, TaskNotFound
-from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 from tests.support import sample_replies
 
@@ -24,12 +27,15 @@ CANNED: dict[str, Any] = {
     "backtest_model": sample_replies.BACKTEST,
     "compare_trainings": sample_replies.COMPARISON,
     "reproduce_training": sample_replies.REPRODUCTION,
-    "equity_curve": {"out_of_sample": [{"time": sample_replies.MOMENT, "equity": 1.01}]},
+    "equity_curve": responses.EquityCurve(
+        model_name="alpha",
+        equity={"out_of_sample": [{"time": sample_replies.MOMENT, "equity": 1.01}]},
+    ),
 }
 
 
 class FakeLab:
-    """Implements contract.Lab.
+    """Answers every operation.
 
     Attributes:
         calls: what was asked: the method's name and its argument.
@@ -68,9 +74,15 @@ class FakeLab:
             raise self.failure
         return self.replies[method]
 
-    async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
-        reply: responses.TrainingStarted = self.answer("start_training", request)
-        return reply
+    def __getattr__(self, name: str) -> Callable[[Any], Awaitable[Any]]:
+        """The operation of this name, with a canned reply."""
+        if name not in OPERATIONS:
+            raise AttributeError(name)
+
+        async def operation(request: Any) -> Any:
+            return self.answer(name, request)
+
+        return operation
 
     async def get_training_status(
         self, request: requests.GetTrainingStatus, on_progress: OnProgress | None = None
@@ -88,83 +100,48 @@ class FakeLab:
                 raise
         return reply
 
-    async def get_model_performance(self, request: requests.TaskOnly) -> responses.ModelPerformance:
-        reply: responses.ModelPerformance = self.answer("get_model_performance", request)
-        return reply
-
-    async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
-        reply: responses.ModelBacktest = self.answer("backtest_model", request)
-        return reply
-
-    async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
-        reply: responses.Comparison = self.answer("compare_trainings", request)
-        return reply
-
-    async def reproduce_training(
-        self, request: requests.ReproduceTraining
-    ) -> responses.Reproduction:
-        reply: responses.Reproduction = self.answer("reproduce_training", request)
-        return reply
-
-    async def equity_curve(self, request: requests.BacktestModel) -> dict[str, Any]:
-        reply: dict[str, Any] = self.answer("equity_curve", request)
-        return reply
-
-    async def save_trained_model(self, request: requests.SaveModel) -> responses.ModelSaved:
-        reply: responses.ModelSaved = self.answer("save_trained_model", request)
-        return reply
-
-    async def load_trained_model(self, request: requests.LoadModel) -> responses.ModelLoaded:
-        reply: responses.ModelLoaded = self.answer("load_trained_model", request)
-        return reply
-
-    async def test_model_prediction(self, request: requests.Predict) -> responses.ModelPrediction:
-        reply: responses.ModelPrediction = self.answer("test_model_prediction", request)
-        return reply
-
-    async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
-        reply: responses.ModelList = self.answer("list_trained_models", request)
-        return reply
-
-    async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
-        reply: responses.TaskList = self.answer("list_training_tasks", request)
-        return reply
-
-    async def cancel_training(self, request: requests.TaskOnly) -> responses.TaskCancelled:
-        reply: responses.TaskCancelled = self.answer("cancel_training", request)
-        return reply
-
-    async def get_market_data_summary(
-        self, request: requests.SummarizeData
-    ) -> responses.DataSummary:
-        reply: responses.DataSummary = self.answer("get_market_data_summary", request)
-        return reply
-
-    async def training_history(self, task_id: str) -> dict[str, Any]:
-        self.calls.append(("training_history", task_id))
+    async def training_history(self, request: requests.TaskOnly) -> responses.TrainingHistory:
+        self.calls.append(("training_history", request))
         if self.failure is not None:
             raise self.failure
+        task_id = request.task_id
         if task_id != sample_replies.UUID:
             raise TaskNotFound(f"No task has the id '{task_id}'.", hint="Call list_training_tasks.")
-        return {"task_id": task_id, "epochs": [{"epoch": 1, "val_loss": 1.1}]}
+        history = {"task_id": task_id, "epochs": [{"epoch": 1, "val_loss": 1.1}]}
+        return responses.TrainingHistory(task_id=task_id, history=history)
 
-    async def model_card(self, model_name: str) -> dict[str, Any]:
-        self.calls.append(("model_card", model_name))
-        if model_name != "alpha":
-            raise ModelNotFound(f"No model is named '{model_name}'.", hint="Saved: alpha.")
-        return {"model_name": model_name, "description": "from Zürich"}
+    async def model_card(self, request: requests.LoadModel) -> responses.ModelCard:
+        self.calls.append(("model_card", request))
+        name = request.model_name
+        if name != "alpha":
+            raise ModelNotFound(f"No model is named '{name}'.", hint="Saved: alpha.")
+        card = {"model_name": name, "description": "from Zürich"}
+        return responses.ModelCard(model_name=name, card=card)
 
-    async def strategy_text(self, name: str) -> str:
-        self.calls.append(("strategy_text", name))
-        if name != "default":
-            raise StrategyNotFound(f"No strategy is named '{name}'.", hint="There is: default.")
-        return "name: default\n"
-
-    async def complete(self, kind: str, prefix: str) -> list[str]:
-        self.calls.append(("complete", (kind, prefix)))
+    async def list_strategies(self, request: requests.Empty) -> responses.StrategyNames:
+        self.calls.append(("list_strategies", request))
         if self.failure is not None:
             raise self.failure
-        return [name for name in self.names[kind] if name.startswith(prefix)]
+        return responses.StrategyNames(strategies=self.names["strategy"])
+
+    async def strategy_text(self, request: requests.ReadStrategy) -> responses.StrategyText:
+        self.calls.append(("strategy_text", request))
+        if request.name != "default":
+            raise StrategyNotFound(
+                f"No strategy is named '{request.name}'.", hint="There is: default."
+            )
+        return responses.StrategyText(name=request.name, text="name: default\n")
+
+    async def complete(self, request: requests.CompleteName) -> responses.Names:
+        self.calls.append(("complete", request))
+        if self.failure is not None:
+            raise self.failure
+        known = self.names[request.kind]
+        names = [name for name in known if name.startswith(request.prefix)]
+        return responses.Names(kind=request.kind, names=names)
+
+    async def health(self, request: requests.Empty) -> responses.Health:
+        return responses.Health(version=__version__, contract_version=CONTRACT_VERSION)
 
 
 def as_lab(lab: FakeLab) -> ServiceProtocol:

@@ -18,7 +18,8 @@ class NoisyLab(FakeLab):
         print("noise from Python")  # noqa: T201
         os.system("echo noise from a child process")  # noqa: ASYNC221
         logging.getLogger("some.library").warning("noise in the log")
-        return await super().list_training_tasks(request)
+        reply: responses.TaskList = self.answer("list_training_tasks", request)
+        return reply
 
     async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
         raise RuntimeError("a defect below")

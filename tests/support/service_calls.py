@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ktrdr_mcp.api.operations import COMPLETE, MODEL_CARD, STRATEGY_TEXT, TRAINING_HISTORY
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
@@ -66,3 +67,19 @@ class Bench:
             for path in sorted(self.workspace.root.rglob("*"))
             if path.is_file() and path.name not in BOOKKEEPING and "ktrdr.db" not in path.name
         }
+
+
+async def history_of(service: ServiceProtocol, task_id: str) -> dict[str, Any]:
+    return (await TRAINING_HISTORY.answer(service, {"task_id": task_id})).history
+
+
+async def card_of(service: ServiceProtocol, model_name: str) -> dict[str, Any]:
+    return (await MODEL_CARD.answer(service, {"model_name": model_name})).card
+
+
+async def strategy_of(service: ServiceProtocol, name: str) -> str:
+    return (await STRATEGY_TEXT.answer(service, {"name": name})).text
+
+
+async def names_of(service: ServiceProtocol, kind: str, prefix: str = "") -> list[str]:
+    return (await COMPLETE.answer(service, {"kind": kind, "prefix": prefix})).names

@@ -9,19 +9,23 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import anyio
 import httpx2
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from ktrdr_mcp.api.operations import OPERATIONS, TERMINAL, Operation
 from ktrdr_mcp.errors import Draining, KtrdrError, LabUnavailable, Unauthorized, kinds_by_code
 from ktrdr_mcp.ownership.address import DaemonAddress
-from ktrdr_mcp.schemas import documents, requests, responses, service
+from ktrdr_mcp.schemas import requests, responses, service
+from ktrdr_mcp.schemas.config import Strict
 from ktrdr_mcp.schemas.service import OnProgress
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
+Answer = TypeVar("Answer", bound=responses.Reply)
 Locate = Callable[[], DaemonAddress | None]
 Find = Callable[[], Awaitable[DaemonAddress]]  # waits for it, or starts it
 
@@ -133,7 +137,7 @@ class Connection:
         if self._find is not None:
             self.address = None
 
-    async def while_it_lives(self, call: Coroutine[Any, Any, Answer], sign_s: float) -> Answer:
+    async def while_it_lives(self, call: Coroutine[Any, Any, Value], sign_s: float) -> Value:
         """The result of a call that may take long, unless the laboratory is stuck meanwhile.
 
         Args:
@@ -256,24 +260,21 @@ class Connection:
 def error_in(content: bytes) -> KtrdrError:
     """The error that the other process told, as the same class."""
     try:
-        told = documents.ErrorReply.model_validate(json.loads(content)).error
+        told = responses.ErrorReply.model_validate(json.loads(content)).error
     except ValueError:  # pydantic's and the decoder's are both of this kind
         return unavailable("something else answers at its address")
     kind = kinds_by_code().get(told.code, KtrdrError)
     return kind(told.message, hint=told.hint, field=told.field)
 
 
-ReplyModel = TypeVar("ReplyModel", bound=responses.Reply)
-
 PRESENCE: Final = timeout(60.0)  # it says every ten seconds that it lives
 # What handing a connection to a request costs grows with the connections there are, so that a
 # burst of polls on hundreds of them takes several times as long as on a few.
 POLLS_AT_ONCE: Final = 8
-TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
 
 
 class ServiceClient:
-    """Implements `contract.Lab` over HTTP.
+    """Answers every operation of the table as the service of another process does.
 
     Args:
         locate: gives the address of the laboratory; asked again when it has moved.
@@ -297,12 +298,18 @@ class ServiceClient:
         """Closes the connections."""
         await self._connection.close()
 
-    async def health(self) -> documents.Health:
+    def __getattr__(self, name: str) -> Callable[[Strict], Awaitable[Any]]:
+        """The operation of this name, asked of the service."""
+        if name not in OPERATIONS:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return partial(self._asked, OPERATIONS[name])
+
+    async def health(self, _: requests.Empty | None = None) -> responses.Health:
         """Whether the other process answers. Raises LabUnavailable."""
-        return await self._get("/health", {}, documents.Health, SIGN_S)
+        return await self._get("/health", {}, responses.Health, SIGN_S)
 
     async def stay(self, address: DaemonAddress) -> None:
-        """Keeps a laboratory that ends when idle from ending; returns once it has ended."""
+        """Keeps a daemon that ends when idle from ending; returns once it has ended."""
         # On connections of its own, which last longer than those of calls.
         async with loopback_client() as client:
             with contextlib.suppress(httpx2.TransportError):
@@ -314,17 +321,13 @@ class ServiceClient:
                         pass
 
     async def stop(self) -> None:
-        """Asks a detached laboratory to end. Raises KtrdrError."""
-        await self._post("/lab/stop", None, documents.Stopping, SIGN_S)
-
-    async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
-        """See `contract.Lab`."""
-        return await self._post("/training/start", request, responses.TrainingStarted)
+        """Asks a detached daemon to end. Raises KtrdrError."""
+        await self._post("/lab/stop", None, responses.Stopping, SIGN_S)
 
     async def get_training_status(
         self, request: requests.GetTrainingStatus, on_progress: OnProgress | None = None
     ) -> responses.TrainingStatus:
-        """See `contract.Lab`."""
+        """A task's state; waits up to `wait_s` for its end and reports progress meanwhile."""
         path = f"/training/{request.task_id}"
         if request.wait_s <= 0:
             async with self._polling:
@@ -340,85 +343,22 @@ class ServiceClient:
                     await on_progress(status)
         return await self._get(path, {}, responses.TrainingStatus)
 
-    async def get_model_performance(self, request: requests.TaskOnly) -> responses.ModelPerformance:
-        """See `contract.Lab`."""
-        path = f"/training/{request.task_id}/performance"
-        return await self._get(path, {}, responses.ModelPerformance)
-
-    async def save_trained_model(self, request: requests.SaveModel) -> responses.ModelSaved:
-        """See `contract.Lab`."""
-        return await self._post("/models/save", request, responses.ModelSaved)
-
-    async def load_trained_model(self, request: requests.LoadModel) -> responses.ModelLoaded:
-        """See `contract.Lab`."""
-        return await self._post(f"/models/{request.model_name}/load", None, responses.ModelLoaded)
-
-    async def test_model_prediction(self, request: requests.Predict) -> responses.ModelPrediction:
-        """See `contract.Lab`."""
-        return await self._post("/models/predict", request, responses.ModelPrediction)
-
-    async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
-        """See `contract.Lab`."""
-        return await self._get("/models", query_of(request), responses.ModelList)
-
-    async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
-        """See `contract.Lab`."""
-        return await self._get("/training", query_of(request), responses.TaskList)
-
-    async def cancel_training(self, request: requests.TaskOnly) -> responses.TaskCancelled:
-        """See `contract.Lab`."""
-        return await self._post(
-            f"/training/{request.task_id}/cancel", None, responses.TaskCancelled
-        )
-
-    async def get_market_data_summary(
-        self, request: requests.SummarizeData
-    ) -> responses.DataSummary:
-        """See `contract.Lab`."""
-        return await self._get("/data", query_of(request), responses.DataSummary, ANSWER_S)
-
-    async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
-        """See `contract.Lab`."""
-        path = f"/models/{request.model_name}/backtest"
-        return await self._post(path, request, responses.ModelBacktest)
-
-    async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
-        """See `contract.Lab`."""
-        return await self._post("/training/compare", request, responses.Comparison)
-
-    async def reproduce_training(
-        self, request: requests.ReproduceTraining
-    ) -> responses.Reproduction:
-        """See `contract.Lab`."""
-        path = f"/training/{request.task_id}/reproduce"
-        return await self._post(path, request, responses.Reproduction)
-
-    async def equity_curve(self, request: requests.BacktestModel) -> dict[str, Any]:
-        """See `contract.Lab`."""
-        path = f"/models/{request.model_name}/equity"
-        return (await self._post(path, request, documents.EquityCurve)).equity
-
-    async def training_history(self, task_id: str) -> dict[str, Any]:
-        """See `contract.Lab`."""
-        path = f"/training/{task_id}/history"
-        return (await self._get(path, {}, documents.TrainingHistory)).history
-
-    async def model_card(self, model_name: str) -> dict[str, Any]:
-        """See `contract.Lab`."""
-        return (await self._get(f"/models/{model_name}", {}, documents.ModelCard)).card
-
-    async def strategy_text(self, name: str) -> str:
-        """See `contract.Lab`."""
-        return (await self._get(f"/strategies/{name}", {}, documents.StrategyText)).text
-
-    async def complete(self, kind: str, prefix: str) -> list[str]:
-        """See `contract.Lab`."""
-        query = {"kind": kind, "prefix": prefix}
-        return (await self._get("/complete", query, documents.Names)).names
+    async def _asked(self, operation: Operation[Any, Answer], request: Strict) -> Answer:
+        """The service's reply to an operation's request. Raises KtrdrError."""
+        names = {name for name in type(request).model_fields if operation.in_path(name)}
+        path = operation.path.format_map(request.model_dump(mode="json", include=names))
+        if operation.method == "GET":
+            # with its defaults: those of a route are others
+            query = request.model_dump(mode="json", exclude=names, exclude_none=True)
+            answer_s = ANSWER_S if operation.slow else LOOK_S
+            return await self._get(path, query, operation.reply, answer_s)
+        # What the caller left out stays out: the strategy may say otherwise than the defaults.
+        body = request.model_dump(mode="json", exclude=names, exclude_unset=True)
+        return await self._post(path, body, operation.reply)
 
     async def _get(
-        self, path: str, query: Mapping[str, Any], reply: type[ReplyModel], answer_s: float = LOOK_S
-    ) -> ReplyModel:
+        self, path: str, query: Mapping[str, Any], reply: type[Answer], answer_s: float = LOOK_S
+    ) -> Answer:
         """Reads. Raises KtrdrError."""
         call = self._answer("GET", path, reply, params=query, timeout=timeout(answer_s))
         if answer_s <= LOOK_S:
@@ -428,37 +368,28 @@ class ServiceClient:
     async def _post(
         self,
         path: str,
-        request: BaseModel | None,
-        reply: type[ReplyModel],
+        body: Mapping[str, Any] | None,
+        reply: type[Answer],
         answer_s: float = ANSWER_S,
-    ) -> ReplyModel:
+    ) -> Answer:
         """Changes something. Raises KtrdrError."""
-        # What the caller left out stays out: the strategy may say otherwise than the defaults.
-        body = None if request is None else request.model_dump(mode="json", exclude_unset=True)
         call = self._answer("POST", path, reply, json=body, timeout=timeout(answer_s))
         return await self._connection.while_it_lives(call, SIGN_S)
 
-    async def _answer(
-        self, method: str, path: str, reply: type[ReplyModel], **content: Any
-    ) -> ReplyModel:
+    async def _answer(self, method: str, path: str, reply: type[Answer], **content: Any) -> Answer:
         """The reply to one request. Raises KtrdrError."""
         async with self._connection.asked(method, path, **content) as response:
             return read(reply, await response.aread())
 
     async def _events(self, path: str) -> AsyncGenerator[responses.TrainingStatus]:
-        """A task's statuses as they are told. Raises KtrdrError."""
+        """A task's statuses as they come. Raises KtrdrError."""
         async with self._connection.asked("GET", path, timeout=timeout(LOOK_S)) as response:
             async for line in response.aiter_lines():
                 if line.startswith("data: "):
                     yield read(responses.TrainingStatus, line.removeprefix("data: ").encode())
 
 
-def query_of(request: BaseModel) -> dict[str, Any]:
-    """A request as query parameters, with its defaults: those of a route are others."""
-    return request.model_dump(mode="json", exclude_none=True)
-
-
-def read(reply: type[ReplyModel], content: bytes) -> ReplyModel:
+def read(reply: type[Answer], content: bytes) -> Answer:
     """A reply out of its JSON. Raises LabUnavailable."""
     try:
         return reply.model_validate_json(content)

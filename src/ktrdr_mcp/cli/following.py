@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from ktrdr_mcp import limits
+from ktrdr_mcp.api.operations import CANCEL_TRAINING, GET_TRAINING_STATUS, TERMINAL
 from ktrdr_mcp.cli.session import Interrupted, runs_here
 from ktrdr_mcp.errors import TrainingFailed
-from ktrdr_mcp.schemas import requests
-from ktrdr_mcp.schemas.parsing import parse
 
 if TYPE_CHECKING:
     from ktrdr_mcp.schemas.responses import TrainingStatus
     from ktrdr_mcp.schemas.service import ServiceProtocol
 
 
-TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
 QUEUE_WAIT_S: Final = 2.0  # how old the shown place in the queue may get
 STOPPING_S: Final = 10.0
 
@@ -65,8 +63,8 @@ async def ended(
     until_s = None if limit_s is None else anyio.current_time() + limit_s
     wait_s = 0.0
     while True:
-        request = parse(requests.GetTrainingStatus, {"task_id": task_id, "wait_s": wait_s})
-        status = await lab.get_training_status(request, on_progress)
+        waiting = {"task_id": task_id, "wait_s": wait_s}
+        status = await GET_TRAINING_STATUS.answer(lab, waiting, on_progress)
         left_s = limits.MAX_WAIT_S if until_s is None else until_s - anyio.current_time()
         if status.status in TERMINAL or left_s <= 0:
             return status
@@ -104,9 +102,9 @@ async def interrupted(lab: ServiceProtocol, task_id: str) -> Interrupted:
             hint=f"Follow it with `ktrdr-mcp status {task_id} --wait 600`, or end it with "
             f"`ktrdr-mcp cancel {task_id}`.",
         )
-    await lab.cancel_training(parse(requests.TaskOnly, {"task_id": task_id}))
+    await CANCEL_TRAINING.answer(lab, {"task_id": task_id})
     waiting = {"task_id": task_id, "wait_s": STOPPING_S}
-    status = await lab.get_training_status(parse(requests.GetTrainingStatus, waiting))
+    status = await GET_TRAINING_STATUS.answer(lab, waiting)
     if status.status == "completed":
         return Interrupted(
             f"The training {task_id} was completed before it could be cancelled.",

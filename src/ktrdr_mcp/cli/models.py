@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ktrdr_mcp.cli import output
+from ktrdr_mcp.cli import output, session
 from ktrdr_mcp.cli.session import WithDefault, json_option, with_lab
 
 if TYPE_CHECKING:
@@ -53,10 +53,6 @@ def models() -> None:
 @click.pass_obj
 def list_models(workspace: Workspace, /, as_json: bool, offset: int, **given: Any) -> None:
     """List the saved models, newest first."""
-    from ktrdr_mcp.schemas import requests
-    from ktrdr_mcp.schemas.parsing import parse
-
-    request = parse(requests.ListModels, {**given, "offset": offset})
 
     def show(to: Console, reply: responses.ModelList) -> None:
         if not reply.models:
@@ -65,8 +61,7 @@ def list_models(workspace: Workspace, /, as_json: bool, offset: int, **given: An
         output.listing(to, MODEL_COLUMNS, [model_cells(one) for one in reply.models])
         output.more(to, reply.has_more, reply.returned, offset)
 
-    reply = with_lab(workspace, lambda lab: lab.list_trained_models(request), quiet=as_json)
-    output.answer(reply, as_json, show)
+    session.answer(workspace, "list_trained_models", {**given, "offset": offset}, as_json, show)
 
 
 def model_cells(model: responses.ModelRow) -> list[object]:
@@ -89,11 +84,13 @@ def model_cells(model: responses.ModelRow) -> list[object]:
 @click.pass_obj
 def show_model(workspace: Workspace, name: str, as_json: bool) -> None:
     """Show what the newest version of a model is, was trained on and measured."""
-    from ktrdr_mcp import paths
+    from ktrdr_mcp.api.operations import MODEL_CARD
+    from ktrdr_mcp.schemas import requests
+    from ktrdr_mcp.schemas.parsing import parse
 
-    model_name = paths.model_name(name)
-    card = with_lab(workspace, lambda lab: lab.model_card(model_name), quiet=as_json)
-    output.answer(card, as_json, show_card)
+    request = parse(requests.LoadModel, {"model_name": name})
+    reply = with_lab(workspace, lambda service: MODEL_CARD(service, request), quiet=as_json)
+    output.answer(reply.card, as_json, show_card)
 
 
 def show_card(to: Console, card: Mapping[str, Any]) -> None:
@@ -119,19 +116,14 @@ def show_card(to: Console, card: Mapping[str, Any]) -> None:
 @click.pass_obj
 def save(workspace: Workspace, task_id: str, name: str, description: str, as_json: bool) -> None:
     """Publish a completed task's model under a name."""
-    from ktrdr_mcp.schemas import requests
-    from ktrdr_mcp.schemas.parsing import parse
-
     raw = {"task_id": task_id, "model_name": name, "description": description}
-    request = parse(requests.SaveModel, raw)
 
     def show(to: Console, reply: responses.ModelSaved) -> None:
         done = "Saved" if reply.created else "Saved before"
         to.print(Text.assemble((done, "bold green"), f"  {reply.model_name} v{reply.version}"))
         output.facts(to, {"folder": reply.model_path, "weights": f"{reply.model_size_mb:.3f} MB"})
 
-    reply = with_lab(workspace, lambda lab: lab.save_trained_model(request), quiet=as_json)
-    output.answer(reply, as_json, show)
+    session.answer(workspace, "save_trained_model", raw, as_json, show)
 
 
 @models.command()
@@ -140,18 +132,13 @@ def save(workspace: Workspace, task_id: str, name: str, description: str, as_jso
 @click.pass_obj
 def load(workspace: Workspace, name: str, as_json: bool) -> None:
     """Verify every file of a model's newest version and keep it in memory."""
-    from ktrdr_mcp.schemas import requests
-    from ktrdr_mcp.schemas.parsing import parse
-
-    request = parse(requests.LoadModel, {"model_name": name})
 
     def show(to: Console, reply: responses.ModelLoaded) -> None:
         to.print(Text.assemble(("Verified and loaded", "bold green"), f"  {reply.model_name}"))
         rows = reply.model_info.model_dump()
         output.facts(to, rows | {"trained_on": " to ".join(rows["trained_on"])})
 
-    reply = with_lab(workspace, lambda lab: lab.load_trained_model(request), quiet=as_json)
-    output.answer(reply, as_json, show)
+    session.answer(workspace, "load_trained_model", {"model_name": name}, as_json, show)
 
 
 @click.command()
@@ -168,12 +155,9 @@ def load(workspace: Workspace, name: str, as_json: bool) -> None:
 @click.pass_obj
 def predict(workspace: Workspace, /, model: str, as_json: bool, **given: str | None) -> None:
     """Predict one bar with a saved model."""
-    from ktrdr_mcp.schemas import requests
-    from ktrdr_mcp.schemas.parsing import parse
-
-    request = parse(requests.Predict, {"model_name": model, **given})
-    reply = with_lab(workspace, lambda lab: lab.test_model_prediction(request), quiet=as_json)
-    output.answer(reply, as_json, show_prediction)
+    session.answer(
+        workspace, "test_model_prediction", {"model_name": model, **given}, as_json, show_prediction
+    )
 
 
 def show_prediction(to: Console, reply: responses.ModelPrediction) -> None:
@@ -218,12 +202,9 @@ RESULT_STYLES: Final = {"match": "bold green", "differs": "bold red", None: "bol
 @click.pass_obj
 def compare(workspace: Workspace, task_ids: tuple[str, ...], as_json: bool) -> None:
     """Set completed trainings side by side, ranked by validation only."""
-    from ktrdr_mcp.schemas import requests
-    from ktrdr_mcp.schemas.parsing import parse
-
-    request = parse(requests.CompareTrainings, {"task_ids": list(task_ids)})
-    reply = with_lab(workspace, lambda lab: lab.compare_trainings(request), quiet=as_json)
-    output.answer(reply, as_json, show_comparison)
+    session.answer(
+        workspace, "compare_trainings", {"task_ids": list(task_ids)}, as_json, show_comparison
+    )
 
 
 def show_comparison(to: Console, reply: responses.Comparison) -> None:
@@ -262,12 +243,9 @@ def compared_cells(task: responses.ComparedTask) -> list[object]:
 @click.pass_obj
 def reproduce(workspace: Workspace, task_id: str, as_json: bool) -> None:
     """Train a completed task again from what is stored: match, or what differs."""
-    from ktrdr_mcp.schemas import requests
-    from ktrdr_mcp.schemas.parsing import parse
-
-    request = parse(requests.ReproduceTraining, {"task_id": task_id})
-    reply = with_lab(workspace, lambda lab: lab.reproduce_training(request), quiet=as_json)
-    output.answer(reply, as_json, show_reproduction)
+    session.answer(
+        workspace, "reproduce_training", {"task_id": task_id}, as_json, show_reproduction
+    )
 
 
 def show_reproduction(to: Console, reply: responses.Reproduction) -> None:
@@ -289,9 +267,6 @@ def show_reproduction(to: Console, reply: responses.Reproduction) -> None:
 @click.pass_obj
 def backtest(workspace: Workspace, /, model: str, as_json: bool, **given: Any) -> None:
     """Trade a saved model's signals over any range, after costs."""
-    from ktrdr_mcp.schemas import requests
-    from ktrdr_mcp.schemas.parsing import parse
-
     raw = {
         "model_name": model,
         "symbol": given["symbol"],
@@ -300,11 +275,13 @@ def backtest(workspace: Workspace, /, model: str, as_json: bool, **given: Any) -
         "cost_bps": given["cost_bps"],
         "long_only": given["long_only"],
     }
-    request = parse(
-        requests.BacktestModel, {name: value for name, value in raw.items() if value is not None}
+    session.answer(
+        workspace,
+        "backtest_model",
+        {name: value for name, value in raw.items() if value is not None},
+        as_json,
+        show_backtest,
     )
-    reply = with_lab(workspace, lambda lab: lab.backtest_model(request), quiet=as_json)
-    output.answer(reply, as_json, show_backtest)
 
 
 def show_backtest(to: Console, reply: responses.ModelBacktest) -> None:

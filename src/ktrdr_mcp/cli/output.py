@@ -28,22 +28,6 @@ SMALLEST_PLAIN: Final = 0.001  # nearer to zero, four decimals would hide the nu
 LARGEST_PLAIN: Final = 1e6
 # Hints are written for agents; people read the command that does the same.
 WAITING: Final = re.compile(r"get_training_status with task_id (\S+) and wait_s=50")
-COMMANDS: Final[Mapping[str, str]] = {
-    "get_training_status": "ktrdr-mcp status",
-    "list_training_tasks": "ktrdr-mcp tasks",
-    "start_training": "ktrdr-mcp train",
-    "get_model_performance": "ktrdr-mcp performance",
-    "save_trained_model": "ktrdr-mcp models save",
-    "load_trained_model": "ktrdr-mcp models load",
-    "list_trained_models": "ktrdr-mcp models",
-    "test_model_prediction": "ktrdr-mcp predict",
-    "cancel_training": "ktrdr-mcp cancel",
-    "get_market_data_summary": "ktrdr-mcp data",
-    "compare_trainings": "ktrdr-mcp compare",
-    "reproduce_training": "ktrdr-mcp reproduce",
-    "backtest_model": "ktrdr-mcp backtest",
-}
-
 Answer = TypeVar("Answer", bound="BaseModel | Mapping[str, Any]")
 
 
@@ -106,9 +90,12 @@ def print_error(error: KtrdrError, as_json: bool) -> None:
 
 def in_commands(hint: str) -> str:
     """A hint with the commands of this command line in place of the tools' names."""
+    from ktrdr_mcp.api.operations import OPERATIONS
+
     hint = WAITING.sub(r"`ktrdr-mcp status \1 --wait 50`", hint)
-    for tool, command in COMMANDS.items():
-        hint = hint.replace(tool, f"`{command}`")
+    for operation in OPERATIONS.values():
+        if operation.command is not None:
+            hint = hint.replace(operation.name, f"`ktrdr-mcp {operation.command}`")
     return hint
 
 

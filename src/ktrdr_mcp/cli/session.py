@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -24,6 +24,8 @@ from ktrdr_mcp.errors import (
 from ktrdr_mcp.files import storage_errors
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ktrdr_mcp.paths import Workspace
     from ktrdr_mcp.schemas.service import ServiceProtocol
 
@@ -204,6 +206,33 @@ def with_lab(
             return await work(lab)
 
     return anyio.run(session)
+
+
+def answer(
+    workspace: Workspace,
+    name: str,
+    raw: Mapping[str, Any],
+    as_json: bool,
+    show: Callable[[Console, Any], None],
+) -> None:
+    """Asks the workspace's service for an operation and prints the reply.
+
+    Args:
+        workspace: the folder.
+        name: of the operation.
+        raw: the request as the command line has it, unchecked.
+        as_json: whether to print the reply as JSON.
+        show: else prints it for people.
+    Raises:
+        KtrdrError: the request is not valid, or cannot be met.
+    """
+    from ktrdr_mcp.api.operations import OPERATIONS
+    from ktrdr_mcp.schemas.parsing import parse
+
+    operation = OPERATIONS[name]
+    request = parse(operation.request, raw)
+    reply = with_lab(workspace, lambda service: operation(service, request), quiet=as_json)
+    output.answer(reply, as_json, show)
 
 
 def starting(quiet: bool) -> Any:

@@ -128,19 +128,20 @@ def train(
 
 async def trained(lab: ServiceProtocol, request: Any, as_json: bool) -> responses.ModelPerformance:
     """Starts, follows and judges a training, and shows it unless JSON is wanted."""
+    from ktrdr_mcp.api import operations
     from ktrdr_mcp.cli import following
     from ktrdr_mcp.schemas import requests
     from ktrdr_mcp.schemas.parsing import parse
 
     to = output.console()
-    reply = await lab.start_training(request)
+    reply = await operations.START_TRAINING(lab, request)
     if not as_json:
         screens.started(to, reply)
         to.print()
     async with screens.shown(output.console(stderr=True), "", as_json) as on_progress:
         await following.completed(lab, reply.task_id, on_progress)
     task = parse(requests.TaskOnly, {"task_id": reply.task_id})
-    judged = await lab.get_model_performance(task)
+    judged = await operations.GET_MODEL_PERFORMANCE(lab, task)
     if not as_json:
         screens.performance(to, judged)
         screens.next_steps(to, reply.task_id)
@@ -156,10 +157,6 @@ async def trained(lab: ServiceProtocol, request: Any, as_json: bool) -> response
 @click.pass_obj
 def tasks(workspace: Workspace, /, as_json: bool, offset: int, **given: Any) -> None:
     """List the tasks, newest first."""
-    from ktrdr_mcp.schemas import requests
-    from ktrdr_mcp.schemas.parsing import parse
-
-    request = parse(requests.ListTasks, {**given, "offset": offset})
 
     def show(to: Console, reply: responses.TaskList) -> None:
         if not reply.tasks:
@@ -168,8 +165,7 @@ def tasks(workspace: Workspace, /, as_json: bool, offset: int, **given: Any) -> 
         output.listing(to, TASK_COLUMNS, [task_cells(one) for one in reply.tasks])
         output.more(to, reply.has_more, reply.returned, offset)
 
-    reply = with_lab(workspace, lambda lab: lab.list_training_tasks(request), quiet=as_json)
-    output.answer(reply, as_json, show)
+    session.answer(workspace, "list_training_tasks", {**given, "offset": offset}, as_json, show)
 
 
 def task_cells(task: responses.TaskSummary) -> list[object]:
@@ -223,15 +219,11 @@ def status(context: click.Context, task_id: str, wait_s: int, as_json: bool) -> 
 @click.pass_obj
 def cancel(workspace: Workspace, task_id: str, as_json: bool) -> None:
     """Stop a waiting or running task; a finished one stays as it is."""
-    from ktrdr_mcp.schemas import requests
-    from ktrdr_mcp.schemas.parsing import parse
 
     def show(to: Console, reply: responses.TaskCancelled) -> None:
         to.print(output.printable(output.in_commands(reply.message)))
 
-    request = parse(requests.TaskOnly, {"task_id": task_id})
-    reply = with_lab(workspace, lambda lab: lab.cancel_training(request), quiet=as_json)
-    output.answer(reply, as_json, show)
+    session.answer(workspace, "cancel_training", {"task_id": task_id}, as_json, show)
 
 
 @click.command()
@@ -240,9 +232,6 @@ def cancel(workspace: Workspace, task_id: str, as_json: bool) -> None:
 @click.pass_obj
 def performance(workspace: Workspace, task_id: str, as_json: bool) -> None:
     """Show what a completed training is worth."""
-    from ktrdr_mcp.schemas import requests
-    from ktrdr_mcp.schemas.parsing import parse
-
-    request = parse(requests.TaskOnly, {"task_id": task_id})
-    reply = with_lab(workspace, lambda lab: lab.get_model_performance(request), quiet=as_json)
-    output.answer(reply, as_json, screens.performance)
+    session.answer(
+        workspace, "get_model_performance", {"task_id": task_id}, as_json, screens.performance
+    )

@@ -1,4 +1,4 @@
-"""Requests, responses and the laboratory's protocol; no other place defines a field."""
+"""Requests, replies and the protocol of the service; fields are defined here alone."""
 
 from ktrdr_mcp.schemas.config import EarlyStopping, TrainingConfig
 from ktrdr_mcp.schemas.parsing import parse

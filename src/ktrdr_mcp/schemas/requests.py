@@ -16,8 +16,14 @@ ModelName = Annotated[str, AfterValidator(lambda text: paths.model_name(text))]
 StrategyName = Annotated[str, AfterValidator(lambda text: paths.strategy_name(text))]
 Symbol = Annotated[str, AfterValidator(lambda text: paths.symbol(text))]
 Timeframe = Annotated[str, AfterValidator(lambda text: paths.timeframe(text))]
+Rows = Annotated[int, Field(ge=1, le=limits.MAX_PAGE_ROWS)]
+Offset = Annotated[int, Field(ge=0, le=1_000_000)]
 BUILT_IN_STRATEGIES: Final = ("default", "mean_reversion", "trend_following", "volatility_breakout")
 Status = Literal["pending", "training", "completed", "failed", "cancelled"]
+
+
+class Empty(Strict):
+    """A request without arguments."""
 
 
 class StartTraining(Strict):
@@ -79,8 +85,8 @@ class ListModels(Strict):
     """Page through the registry, newest first."""
 
     symbol: Symbol | None = None
-    limit: int = Field(limits.MCP_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
-    offset: int = Field(0, ge=0, le=1_000_000)
+    limit: Rows = limits.MCP_PAGE_ROWS
+    offset: Offset = 0
 
 
 class ListTasks(Strict):
@@ -88,16 +94,16 @@ class ListTasks(Strict):
 
     status: Status | None = None
     symbol: Symbol | None = None
-    limit: int = Field(limits.MCP_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
-    offset: int = Field(0, ge=0, le=1_000_000)
+    limit: Rows = limits.MCP_PAGE_ROWS
+    offset: Offset = 0
 
 
 class SummarizeData(Strict):
     """See which bars there are."""
 
     symbol: Symbol | None = None
-    limit: int = Field(limits.MCP_PAGE_ROWS, ge=1, le=limits.MAX_PAGE_ROWS)
-    offset: int = Field(0, ge=0, le=1_000_000)
+    limit: Rows = limits.MCP_PAGE_ROWS
+    offset: Offset = 0
 
 
 class BacktestModel(Strict):
@@ -124,3 +130,16 @@ class ReproduceTraining(Strict):
     wait_s: float = Field(
         limits.MAX_WAIT_S, ge=0, le=limits.MAX_WAIT_S, description="seconds to wait for the end"
     )
+
+
+class ReadStrategy(Strict):
+    """Read a strategy file."""
+
+    name: StrategyName
+
+
+class CompleteName(Strict):
+    """Find the known names that begin with a text."""
+
+    kind: Literal["task_id", "model_name", "symbol", "timeframe", "strategy"]
+    prefix: Text = ""

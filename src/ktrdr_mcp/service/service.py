@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
+from ktrdr_mcp import __version__
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.service import OnProgress
 from ktrdr_mcp.service import backtesting, evaluation, models, replies, training
 from ktrdr_mcp.service.data import completions, data_summary
@@ -36,7 +37,7 @@ async def in_thread(work: Callable[..., Value], *arguments: Any) -> Value:
 
 
 class Service:
-    """Implements `contract.Lab` over store, job manager and research.
+    """Answers every operation over store, queue and evaluation: a method for each, of its name.
 
     Args:
         workspace: the folder that everything lies in.
@@ -67,7 +68,7 @@ class Service:
         self._saving = asyncio.Lock()
 
     async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
-        """See `contract.Lab`."""
+        """Validates, stores and queues a training; the id it returns is never lost."""
         row = await self._repeated(request)
         if row is None:
             new = await in_thread(admit, request, self._strategies, self._sources, self._speed)
@@ -84,7 +85,7 @@ class Service:
     async def get_training_status(
         self, request: requests.GetTrainingStatus, on_progress: OnProgress | None = None
     ) -> responses.TrainingStatus:
-        """See `contract.Lab`."""
+        """A task's state; waits up to `wait_s` for its end and reports progress meanwhile."""
         row = await self._tasks.get(request.task_id)
         if request.wait_s > 0:
 
@@ -100,11 +101,11 @@ class Service:
         return replies.status(row, self._manager.live(row.task_id), position)
 
     async def get_model_performance(self, request: requests.TaskOnly) -> responses.ModelPerformance:
-        """See `contract.Lab`."""
+        """What a completed task measured."""
         return await self._judge.performance(await self._tasks.get(request.task_id))
 
     async def save_trained_model(self, request: requests.SaveModel) -> responses.ModelSaved:
-        """See `contract.Lab`."""
+        """Publishes a completed task's model under a name."""
         task = await self._tasks.get(request.task_id)
         if task.status != "completed":
             raise replies.not_completed(task)
@@ -120,14 +121,14 @@ class Service:
         return replies.saved(row, created)
 
     async def load_trained_model(self, request: requests.LoadModel) -> responses.ModelLoaded:
-        """See `contract.Lab`."""
+        """Verifies the newest version of a model and keeps it in memory."""
         row = await self._library.newest(request.model_name)
         loaded = await in_thread(self._shelf.load, row)
         await self._ledger.count_readings(row.task_id)
         return replies.loaded(row, loaded.model.document)
 
     async def test_model_prediction(self, request: requests.Predict) -> responses.ModelPrediction:
-        """See `contract.Lab`."""
+        """Predicts one bar, loading the model if needed."""
         row = await self._library.newest(request.model_name)
 
         def predict() -> responses.ModelPrediction:
@@ -136,19 +137,19 @@ class Service:
         return await in_thread(predict)
 
     async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
-        """See `contract.Lab`."""
+        """A page of the registry."""
         rows, has_more = await self._library.page(request)
         await self._ledger.count_readings(*(row.task_id for row in rows))
         return replies.model_list(rows, has_more)
 
     async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
-        """See `contract.Lab`."""
+        """A page of the tasks."""
         page = await self._tasks.page(request.limit, request.offset, request.status, request.symbol)
         rows = [replies.task_summary(row, self._manager.live(row.task_id)) for row in page.rows]
         return responses.TaskList(tasks=rows, returned=len(rows), has_more=page.has_more)
 
     async def cancel_training(self, request: requests.TaskOnly) -> responses.TaskCancelled:
-        """See `contract.Lab`."""
+        """Asks a task to stop; of a finished one changes nothing."""
         row = await self._manager.cancel(request.task_id)
         return responses.TaskCancelled(
             task_id=row.task_id, status=row.status, message=replies.cancel_message(row)
@@ -157,18 +158,19 @@ class Service:
     async def get_market_data_summary(
         self, request: requests.SummarizeData
     ) -> responses.DataSummary:
-        """See `contract.Lab`."""
+        """Which bars there are."""
         return await in_thread(data_summary, self._sources, request)
 
     async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
-        """See `contract.Lab`."""
+        """Trades a saved model's signals over any range, after costs."""
         loaded, traded = await self._traded(request)
         return backtesting.reply(loaded, request, traded)
 
-    async def equity_curve(self, request: requests.BacktestModel) -> dict[str, Any]:
-        """See `contract.Lab`."""
+    async def equity_curve(self, request: requests.BacktestModel) -> responses.EquityCurve:
+        """The equity curve of a backtest, in sample and out of it apart."""
         _, traded = await self._traded(request)
-        return backtesting.equity(traded)
+        equity = backtesting.equity(traded)
+        return responses.EquityCurve(model_name=request.model_name, equity=equity)
 
     async def _traded(self, request: requests.BacktestModel) -> tuple[Loaded, backtesting.Traded]:
         """A model and the backtest of it that a request asks for."""
@@ -185,7 +187,7 @@ class Service:
         return loaded, traded
 
     async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
-        """See `contract.Lab`."""
+        """Sets completed tasks side by side."""
         rows = [await self._tasks.get(task_id) for task_id in request.task_ids]
         evaluation.require_comparable(rows)
         judged = [await self._judge.comparable(row) for row in rows]
@@ -194,7 +196,7 @@ class Service:
     async def reproduce_training(
         self, request: requests.ReproduceTraining
     ) -> responses.Reproduction:
-        """See `contract.Lab`."""
+        """Trains a completed task again from what is stored, and compares."""
         original = await self._tasks.get(request.task_id)
         if original.status != "completed":
             raise replies.not_completed(original)
@@ -205,13 +207,13 @@ class Service:
         again = await self._manager.wait(again.task_id, request.wait_s)
         return await in_thread(training.reproduction, self._workspace, original, again)
 
-    async def training_history(self, task_id: str) -> dict[str, Any]:
-        """See `contract.Lab`."""
-        row = await self._tasks.get(task_id)
-        position = await self._tasks.queue_position(task_id)
-        status = replies.status(row, self._manager.live(task_id), position)
+    async def training_history(self, request: requests.TaskOnly) -> responses.TrainingHistory:
+        """A task's whole story: specification, every epoch, metrics."""
+        row = await self._tasks.get(request.task_id)
+        position = await self._tasks.queue_position(row.task_id)
+        status = replies.status(row, self._manager.live(row.task_id), position)
         epochs = await in_thread(self._epochs, row) if row.status == "completed" else []
-        return {
+        history = {
             "status": status.model_dump(),
             "strategy": row.strategy,
             "config": replies.echo_config(row.config),
@@ -225,6 +227,7 @@ class Service:
             **(await self._judge.whole(row) if row.status == "completed" else {}),
             "epochs": epochs,
         }
+        return responses.TrainingHistory(task_id=row.task_id, history=history)
 
     def _epochs(self, row: TaskRow) -> list[dict[str, Any]]:
         """Every epoch of a completed task; none where its result was removed."""
@@ -233,21 +236,34 @@ class Service:
         directory = self._workspace.bundle_directory(row.task_id)
         return bundle.read_history(directory, bundle.read_document(directory))
 
-    async def model_card(self, model_name: str) -> dict[str, Any]:
-        """See `contract.Lab`."""
-        row = await self._library.newest(model_name)
+    async def model_card(self, request: requests.LoadModel) -> responses.ModelCard:
+        """What the newest version of a model is, was trained on and measured."""
+        row = await self._library.newest(request.model_name)
         card = await in_thread(models.card, self._workspace, row)
         await self._ledger.count_readings(row.task_id)
-        return card
+        return responses.ModelCard(model_name=request.model_name, card=card)
 
-    async def strategy_text(self, name: str) -> str:
-        """See `contract.Lab`."""
-        return await in_thread(self._strategies.text, name)
+    async def list_strategies(self, request: requests.Empty) -> responses.StrategyNames:
+        """The names of the workspace's strategies and of the built-in ones."""
+        names = await in_thread(completions, "strategy", "", self._sources, self._strategies)
+        return responses.StrategyNames(strategies=names)
 
-    async def complete(self, kind: str, prefix: str) -> list[str]:
-        """See `contract.Lab`."""
+    async def strategy_text(self, request: requests.ReadStrategy) -> responses.StrategyText:
+        """A strategy file as it stands."""
+        text = await in_thread(self._strategies.text, request.name)
+        return responses.StrategyText(name=request.name, text=text)
+
+    async def complete(self, request: requests.CompleteName) -> responses.Names:
+        """Known names that begin with a text."""
+        kind, prefix = request.kind, request.prefix
         if kind == "task_id":
-            return await self._tasks.ids_with_prefix(prefix, limit=20)
-        if kind == "model_name":
-            return await self._library.names(prefix, limit=20)
-        return await in_thread(completions, kind, prefix, self._sources, self._strategies)
+            names = await self._tasks.ids_with_prefix(prefix, limit=20)
+        elif kind == "model_name":
+            names = await self._library.names(prefix, limit=20)
+        else:
+            names = await in_thread(completions, kind, prefix, self._sources, self._strategies)
+        return responses.Names(kind=kind, names=names)
+
+    async def health(self, request: requests.Empty) -> responses.Health:
+        """That the service answers, and its versions."""
+        return responses.Health(version=__version__, contract_version=CONTRACT_VERSION)

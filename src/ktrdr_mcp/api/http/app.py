@@ -7,21 +7,27 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
-from starlette.routing import BaseRoute, Match
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ktrdr_mcp import __version__
+from ktrdr_mcp import limits
 from ktrdr_mcp.api.http import docs_page, openapi
 from ktrdr_mcp.api.http.arguments import raw_arguments
-from ktrdr_mcp.api.http.events import END, TERMINAL, event_stream
+from ktrdr_mcp.api.http.events import END, event_stream
 from ktrdr_mcp.api.http.guard import Guard, Rules
 from ktrdr_mcp.api.http.replies import NOT_STORED, error_response, reply_response
-from ktrdr_mcp.api.http.routes import EVENTS_PATH, Route, all_routes
 from ktrdr_mcp.api.internal_errors import internal_error
+from ktrdr_mcp.api.operations import (
+    GET_TRAINING_STATUS,
+    OPERATIONS,
+    TERMINAL,
+    Operation,
+    with_pages,
+)
 from ktrdr_mcp.errors import (
     InvalidRequest,
     KtrdrError,
@@ -31,7 +37,6 @@ from ktrdr_mcp.errors import (
     shown,
 )
 from ktrdr_mcp.schemas import requests
-from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
 PREFIX: Final = "/api/v1"
@@ -49,38 +54,26 @@ class HttpApi:
     routes: list[BaseRoute]
 
 
-class Application(FastAPI):
-    """FastAPI, with our examples in its documentation."""
-
-    def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document; made once."""
-        if self.openapi_schema is None:
-            self.openapi_schema = openapi.add_examples(super().openapi())
-        return self.openapi_schema
-
-
-def build_api(lab: ServiceProtocol, rules: Rules, more: Sequence[BaseRoute] = ()) -> HttpApi:
-    """The laboratory as an ASGI application.
+def build_api(service: ServiceProtocol, rules: Rules, more: Sequence[BaseRoute] = ()) -> HttpApi:
+    """The service as an ASGI application.
 
     Args:
-        lab: the laboratory behind every route.
+        service: answers every operation.
         rules: who may come in.
         more: another protocol's routes, behind the same guard.
     """
-    app = Application(
-        title="ktrdr-mcp",
-        version=__version__,
-        description=openapi.DESCRIPTION,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        exception_handlers={HTTPException: refuse_route, Exception: refuse_defect},
+    operations = [with_pages(each, limits.MAX_PAGE_ROWS) for each in OPERATIONS.values()]
+    routes = [
+        *(operation_route(service, each) for each in operations),
+        events_route(service),
+        *document_routes(openapi.document(operations)),
+        *more,
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: refuse_route, Exception: refuse_internal_error},
     )
-    for route in all_routes(lab):
-        add_route(app, route)
-    add_events(app, lab)
-    add_documentation(app)
-    app.router.routes.extend(more)
+    app.router.redirect_slashes = False
     return HttpApi(Guard(SamePaths(app), rules), app.routes)
 
 
@@ -100,66 +93,49 @@ class SamePaths:
         await self.app(scope, receive, send)
 
 
-def add_route(app: FastAPI, route: Route) -> None:
-    """Registers a use case with its documentation."""
-    app.add_api_route(
-        route.path,
-        answering(route.name, lambda request: replied(route, request)),
-        methods=[route.method],
-        response_model=route.reply,
-        name=route.name,
-        operation_id=route.name,
-        summary=route.summary,
-        description="",
-        responses=openapi.replies(route),
-        openapi_extra=openapi.arguments(route),
-    )
+def operation_route(service: ServiceProtocol, operation: Operation[Any, Any]) -> Route:
+    """The route of an operation."""
+
+    async def answer(request: Request) -> Response:
+        raw = await raw_arguments(request, operation.request)
+        return reply_response(await operation.answer(service, raw))
+
+    return route(operation.path, operation.method, operation.name, answer)
 
 
-async def replied(route: Route, request: Request) -> Response:
-    """The reply to a request. Raises KtrdrError."""
-    parsed = parse(route.request, await raw_arguments(request, route.request))
-    return reply_response(await route.call(parsed))
+def events_route(service: ServiceProtocol) -> Route:
+    """The stream of a task's progress."""
 
-
-def add_events(app: FastAPI, lab: ServiceProtocol) -> None:
-    """Registers the stream of a task's progress."""
-
-    async def events(request: Request) -> Response:
-        asked = parse(requests.TaskOnly, await raw_arguments(request, requests.TaskOnly))
-        first = await lab.get_training_status(requests.GetTrainingStatus(task_id=asked.task_id))
+    async def answer(request: Request) -> Response:
+        raw = await raw_arguments(request, requests.TaskOnly)
+        first = await GET_TRAINING_STATUS.answer(service, raw)
         seen_its_end = request.headers.get("last-event-id") == END
         if seen_its_end and first.status in TERMINAL:
             return Response(status_code=204)  # tells an EventSource not to come again
-        stream = event_stream(lab, first)
+        stream = event_stream(service, first)
         return StreamingResponse(stream, headers=NOT_STORED, media_type="text/event-stream")
 
-    app.add_api_route(
-        EVENTS_PATH,
-        answering("training_events", events),
-        methods=["GET"],
-        response_class=StreamingResponse,
-        name="training_events",
-        operation_id="training_events",
-        summary="A task's progress as server-sent events, until its end.",
-        description="",
-        responses=openapi.EVENTS_REPLIES,
-        openapi_extra={"parameters": openapi.parameters(requests.TaskOnly, EVENTS_PATH)},
-    )
+    return route(openapi.EVENTS_PATH, "GET", "training_events", answer)
 
 
-def add_documentation(app: FastAPI) -> None:
-    """Registers the page for people."""
+def document_routes(document: dict[str, Any]) -> list[Route]:
+    """The OpenAPI document, for programs and for people."""
 
-    async def documentation(request: Request) -> Response:
+    async def programs(request: Request) -> Response:
+        return JSONResponse(document)
+
+    async def people(request: Request) -> Response:
         address = f"{request.url.scheme}://{request.url.netloc}"
-        return HTMLResponse(docs_page.page(app.openapi(), address), headers=docs_page.SECURITY)
+        return HTMLResponse(docs_page.page(document, address), headers=docs_page.SECURITY)
 
-    app.add_route("/docs", documentation, include_in_schema=False)
+    return [
+        route("/openapi.json", "GET", "openapi", programs),
+        route("/docs", "GET", "docs", people),
+    ]
 
 
-def answering(name: str, answer: Answer) -> Answer:
-    """An endpoint that answers with our errors and lets no other out.
+def route(path: str, method: str, name: str, answer: Answer) -> Route:
+    """A route that answers with our errors and lets no other out.
 
     Args:
         name: what failed, if it fails.
@@ -175,7 +151,9 @@ def answering(name: str, answer: Answer) -> Answer:
             log.exception("%s failed unexpectedly", name)
             return error_response(internal_error(name))
 
-    return endpoint
+    made = Route(path, endpoint, methods=[method], name=name)
+    made.methods = {method}  # Starlette adds HEAD
+    return made
 
 
 async def refuse_route(request: Request, error: Exception) -> Response:
@@ -205,6 +183,6 @@ def methods_of(request: Request) -> list[str]:
     return sorted({method for route in same or fitting for method in route.methods or ()})
 
 
-async def refuse_defect(request: Request, error: Exception) -> Response:
+async def refuse_internal_error(request: Request, error: Exception) -> Response:
     """The answer to what should not happen; the server logs the rest."""
     return error_response(internal_error("The request"))

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
+from ktrdr_mcp.api.operations import TERMINAL
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.schemas.requests import GetTrainingStatus
 from ktrdr_mcp.schemas.responses import TrainingStatus
@@ -17,7 +18,6 @@ KEEP_ALIVE_S: Final = 10.0
 RECONNECT: Final = b"retry: 2000\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 END: Final = "end"  # name and id of the last event
-TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,11 @@ class Newest:
         return status
 
 
-async def watch(lab: ServiceProtocol, task_id: str, newest: Newest) -> None:
-    """Follows a task to its end, or to the laboratory's.
+async def watch(service: ServiceProtocol, task_id: str, newest: Newest) -> None:
+    """Follows a task to its end, or to the service's.
 
     Args:
-        lab: where the task runs.
+        service: where the task runs.
         task_id: which task.
         newest: gets every status.
     """
@@ -63,27 +63,27 @@ async def watch(lab: ServiceProtocol, task_id: str, newest: Newest) -> None:
     request = GetTrainingStatus(task_id=task_id, wait_s=KEEP_ALIVE_S)
     while True:
         began = clock()
-        status = await lab.get_training_status(request, newest.put)
+        status = await service.get_training_status(request, newest.put)
         await newest.put(status)
-        # Only a laboratory that shuts down answers early without an end.
+        # Only a service that shuts down answers early without an end.
         if status.status in TERMINAL or clock() - began < KEEP_ALIVE_S / 2:
             return
 
 
-async def event_stream(lab: ServiceProtocol, first: TrainingStatus) -> AsyncIterator[bytes]:
+async def event_stream(service: ServiceProtocol, first: TrainingStatus) -> AsyncIterator[bytes]:
     """The events of a task, beginning with where it stands.
 
-    It ends with `end`; without that, the laboratory has shut down or cannot read the task.
+    It ends with `end`; without that, the service has shut down or cannot read the task.
 
     Args:
-        lab: where the task runs.
+        service: where the task runs.
         first: the task as it is now.
     """
     yield RECONNECT + event(first)
     if first.status in TERMINAL:
         return
     newest, told = Newest(), first
-    watching = asyncio.create_task(watch(lab, first.task_id, newest))
+    watching = asyncio.create_task(watch(service, first.task_id, newest))
     watching.add_done_callback(lambda _: newest.changed.set())
     try:
         while not watching.done() or newest.status is not None:

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ktrdr_mcp.api.http.replies import NOT_STORED, reply_response
-from ktrdr_mcp.schemas import documents
+from ktrdr_mcp.schemas import responses
 
 KEEP_ALIVE_S: Final = 10.0
 KEEP_ALIVE: Final = b": here\n\n"
@@ -68,7 +68,7 @@ def owner_routes(closing: asyncio.Event, stop: Callable[[], None] | None) -> lis
 
         async def stopping(request: Request) -> Response:
             stop()
-            return reply_response(documents.Stopping())
+            return reply_response(responses.Stopping())
 
         routes.append(Route("/lab/stop", stopping, methods=["POST"]))
     return routes

@@ -17,6 +17,7 @@ from mcp.types import (
 )
 
 from ktrdr_mcp import paths
+from ktrdr_mcp.api.operations import COMPLETE
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.service import ServiceProtocol
@@ -66,12 +67,12 @@ def add_prompt(server: MCPServer[Any]) -> None:
         return RESEARCH_SESSION.format(**series, built_in=built_in)
 
 
-def add_completion(server: MCPServer[Any], lab: ServiceProtocol) -> None:
+def add_completion(server: MCPServer[Any], service: ServiceProtocol) -> None:
     """Registers the completion of task ids, model names, symbols, timeframes and strategies.
 
     Args:
         server: the server that gets it.
-        lab: knows the names.
+        service: knows the names.
     """
 
     @server.completion()  # type: ignore[no-untyped-call, untyped-decorator]  # the SDK's gap
@@ -84,7 +85,8 @@ def add_completion(server: MCPServer[Any], lab: ServiceProtocol) -> None:
         if kind is None or len(argument.value) > MAX_PREFIX_CHARACTERS:
             return Completion(values=[], total=0, has_more=False)
         try:
-            known = await lab.complete(kind, argument.value)
+            raw = {"kind": kind, "prefix": argument.value}
+            known = (await COMPLETE.answer(service, raw)).names
         except KtrdrError as error:
             logger.warning("Completion of %s failed: %s", kind, error.message)
             known = []

@@ -6,11 +6,12 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Annotated, Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.shared.exceptions import MCPError
@@ -20,31 +21,29 @@ from mcp.types import (
     GetPromptResult,
     InputRequiredResult,
     Resource,
+    ResourceTemplate,
     TextContent,
     ToolAnnotations,
 )
-from pydantic import AfterValidator, AnyUrl, BaseModel, Field
+from pydantic import AnyUrl, Field
 
 from ktrdr_mcp import __version__, limits
 from ktrdr_mcp.api.internal_errors import internal_error
+from ktrdr_mcp.api.mcp import resources
 from ktrdr_mcp.api.mcp.prompts import add_completion, add_prompt
-from ktrdr_mcp.api.mcp.resources import TEMPLATES, NameNotFound, add_resources, listed_resources
+from ktrdr_mcp.api.operations import OPERATIONS, Operation, with_pages
 from ktrdr_mcp.api.schema import input_schema, output_schema
-from ktrdr_mcp.errors import KtrdrError, LimitExceeded, NotFound, did_you_mean, shown
-from ktrdr_mcp.schemas import requests, responses
-from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.errors import KtrdrError, NotFound, did_you_mean, shown
 from ktrdr_mcp.schemas.responses import Reply, TrainingStatus
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
 logger = logging.getLogger(__name__)
 
-Call = Callable[[Any, Context[Any, Any]], Awaitable[Reply]]
 
+class OperationTool(Tool):
+    """An operation as an MCP tool."""
 
-class ContractTool(Tool):
-    """One use case of the laboratory as an MCP tool."""
-
-    request_model: type[BaseModel] = Field(exclude=True)
+    operation: Operation[Any, Any] = Field(exclude=True)
 
     async def run(
         self,
@@ -52,13 +51,14 @@ class ContractTool(Tool):
         context: Context[Any, Any],
         convert_result: bool = False,
     ) -> CallToolResult:
-        """Checks the raw arguments, asks the laboratory and answers in the contract's shapes.
+        """Checks the raw arguments, asks the service and answers in the contract's shapes.
 
         The result is always converted, so `convert_result` changes nothing.
         """
         try:
-            request = parse(self.request_model, arguments)
-            return success_result(await self.fn(request, context))
+            notifier = ProgressNotifier(context.report_progress)
+            reply = await self.fn(arguments, notifier)
+            return success_result(fitted(reply, self.operation.rows))
         except KtrdrError as error:
             return error_result(error)
         except MCPError:
@@ -68,33 +68,30 @@ class ContractTool(Tool):
             return error_result(internal_error(self.name))
 
 
-def contract_tool(
-    name: str,
-    call: Call,
-    request: type[BaseModel],
-    reply: type[Reply],
-    description: str,
-    annotations: ToolAnnotations,
-) -> ContractTool:
-    """A tool that advertises flat schemas.
-
-    Args:
-        name: what clients call it.
-        call: takes the parsed request and the SDK's context, and returns the reply.
-        request: the model of its arguments.
-        reply: the model of its result.
-        description: when and how to use it.
-        annotations: what it changes.
-    """
-    return ContractTool(
-        fn=call,
-        name=name,
-        description=description,
-        parameters=input_schema(request),
-        fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=output_schema(reply)),
+def operation_tool(service: ServiceProtocol, operation: Operation[Any, Any]) -> OperationTool:
+    """The tool of an operation, which advertises flat schemas."""
+    offer = operation.tool
+    if offer is None:
+        raise ValueError(f"{operation.name} is no tool")
+    # The protocol gives the other hints a meaning only for tools that change something.
+    annotations = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    if offer.changes:
+        annotations = ToolAnnotations(
+            read_only_hint=False,
+            destructive_hint=offer.destructive,
+            idempotent_hint=offer.idempotent,
+            open_world_hint=False,
+        )
+    outputs = output_schema(operation.reply)
+    return OperationTool(
+        fn=partial(operation.answer, service),
+        name=operation.name,
+        description=offer.description,
+        parameters=input_schema(operation.request),
+        fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=outputs),
         is_async=True,
         annotations=annotations,
-        request_model=request,
+        operation=operation,
     )
 
 
@@ -115,17 +112,17 @@ def error_result(error: KtrdrError) -> CallToolResult:
     )
 
 
-class ContractServer(MCPServer[Any]):
-    """An MCP server whose every tool is a LabTool.
+class Server(MCPServer[Any]):
+    """An MCP server whose tools and resources come from the table of operations.
 
     Args:
-        lab: knows which resources there are.
+        service: knows which resources there are.
         settings: those of the SDK's server.
     """
 
-    def __init__(self, lab: ServiceProtocol, **settings: Any) -> None:
+    def __init__(self, service: ServiceProtocol, **settings: Any) -> None:
         super().__init__(**settings)
-        self._lab = lab
+        self._service = service
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -133,7 +130,7 @@ class ContractServer(MCPServer[Any]):
         """Calls a tool; an unknown one is an error of our shape."""
         try:
             return await super().call_tool(name, arguments, context)
-        except ToolError:  # a LabTool raises none, so there is no such tool
+        except ToolError:  # ours raise none, so there is no such tool
             names = [tool.name for tool in await self.list_tools()]
             unknown = NotFound(
                 f"{shown(name)} is not a tool.{did_you_mean(name[:64], names)}",
@@ -143,21 +140,18 @@ class ContractServer(MCPServer[Any]):
 
     async def list_resources(self) -> list[Resource]:
         """The resources that are worth naming, as they are now: the SDK knows no changing ones."""
-        return await listed_resources(self._lab)
+        return await resources.listed_resources(self._service)
+
+    async def list_resource_templates(self) -> list[ResourceTemplate]:
+        """The forms of the addresses that can be read."""
+        return resources.resource_templates()
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
-        """Reads a resource; an address of no known form is told which forms there are."""
-        try:
-            return await super().read_resource(uri, context)
-        except NameNotFound:
-            raise
-        except ResourceNotFoundError:
-            forms = ", ".join(TEMPLATES)
-            raise ResourceNotFoundError(
-                f"{shown(str(uri))} is not a resource. Resources are {forms}."
-            ) from None
+        """Reads a resource; an address of no known form is answered with the forms there are."""
+        text, mime_type = await resources.read(self._service, str(uri))
+        return [ReadResourceContents(content=text, mime_type=mime_type)]
 
     async def get_prompt(
         self,
@@ -225,67 +219,24 @@ def progress_message(status: TrainingStatus) -> str:
     return ", ".join(parts)
 
 
-Page = TypeVar("Page", responses.ModelList, responses.TaskList, responses.DataSummary)
-
-ROWS_FIELD: Final[dict[type[responses.Success], str]] = {
-    responses.ModelList: "models",
-    responses.TaskList: "tasks",
-    responses.DataSummary: "series",
-}
+Answer = TypeVar("Answer", bound=Reply)
 
 
-def at_most_one_page(rows: int) -> int:
-    """The limit itself, if a page may have so many rows. Raises LimitExceeded."""
-    if rows > limits.MCP_PAGE_ROWS:
-        raise LimitExceeded(
-            f"limit is {shown(rows)}, but over MCP it must be at most {limits.MCP_PAGE_ROWS}.",
-            hint=f"Ask for {limits.MCP_PAGE_ROWS} and go on with offset while has_more is true.",
-            field="limit",
-        )
-    return rows
-
-
-PageRows = Annotated[
-    int,
-    Field(ge=1, json_schema_extra={"maximum": limits.MCP_PAGE_ROWS}),
-    AfterValidator(at_most_one_page),
-]
-
-
-class ListModels(requests.ListModels):
-    """A page of the registry."""
-
-    limit: PageRows = limits.MCP_PAGE_ROWS
-
-
-class ListTasks(requests.ListTasks):
-    """A page of the tasks."""
-
-    limit: PageRows = limits.MCP_PAGE_ROWS
-
-
-class SummarizeData(requests.SummarizeData):
-    """A page of the stored series."""
-
-    limit: PageRows = limits.MCP_PAGE_ROWS
-
-
-def fitted(page: Page) -> Page:
-    """The page without the last rows that would take it beyond its size; one row always stays.
+def fitted(reply: Answer, field: str | None) -> Answer:
+    """A page without the last rows that would take it beyond its size; one row always stays.
 
     Args:
-        page: a page as the laboratory gave it.
+        reply: a reply of the service.
+        field: which of its fields has the rows, if it is a page.
     """
-    field = ROWS_FIELD[type(page)]
-    rows = getattr(page, field)
-    while len(rows) > 1 and len(page.model_dump_json().encode()) > limits.PAGE_BYTES:
+    if field is None:
+        return reply
+    rows = getattr(reply, field)
+    while len(rows) > 1 and len(reply.model_dump_json().encode()) > limits.PAGE_BYTES:
         rows = rows[:-1]
-        page = page.model_copy(update={field: rows, "returned": len(rows), "has_more": True})
-    return page
+        reply = reply.model_copy(update={field: rows, "returned": len(rows), "has_more": True})
+    return reply
 
-
-Request = TypeVar("Request", bound=BaseModel)
-Answer = TypeVar("Answer", bound=responses.Reply)
 
 INSTRUCTIONS: Final = (
     "To train a network on market data, look at get_market_data_summary, call start_training, "
@@ -297,198 +248,22 @@ INSTRUCTIONS: Final = (
 )
 
 
-def annotated(*, destructive: bool = False, idempotent: bool) -> ToolAnnotations:
-    """What a tool changes; none reaches beyond this laboratory."""
-    return ToolAnnotations(
-        read_only_hint=False,
-        destructive_hint=destructive,
-        idempotent_hint=idempotent,
-        open_world_hint=False,
-    )
+def build_server(service: ServiceProtocol) -> Server:
+    """The service as an MCP server, for any transport.
 
-
-# The protocol gives the other hints a meaning only for tools that change something.
-READS: Final = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-
-
-def build_server(lab: ServiceProtocol) -> ContractServer:
-    """The laboratory as an MCP server, for any transport.
-
-    Call `faces.logs.configure_logging` before, or the SDK sets up logging its own way.
+    Call `api.logs.configure_logging` before, or the SDK sets up logging its own way.
 
     Args:
-        lab: the laboratory behind every tool.
+        service: answers every tool and resource.
     """
-    server = ContractServer(
-        lab,
-        name="ktrdr-mcp",
-        version=__version__,
-        instructions=INSTRUCTIONS,
-        tools=[*training_tools(lab), *judging_tools(lab), *model_tools(lab), *listing_tools(lab)],
+    tools: list[Tool] = [
+        operation_tool(service, with_pages(each, limits.MCP_PAGE_ROWS))
+        for each in OPERATIONS.values()
+        if each.tool is not None
+    ]
+    server = Server(
+        service, name="ktrdr-mcp", version=__version__, instructions=INSTRUCTIONS, tools=tools
     )
-    add_resources(server, lab)
     add_prompt(server)
-    add_completion(server, lab)
+    add_completion(server, service)
     return server
-
-
-def plain(method: Callable[[Request], Awaitable[Answer]]) -> Call:
-    """A method of the laboratory that needs nothing of the connection."""
-
-    async def call(request: Request, context: Context[Any, Any]) -> Answer:
-        return await method(request)
-
-    return call
-
-
-def paged(method: Callable[[Request], Awaitable[Page]]) -> Call:
-    """A method of the laboratory whose page must fit a conversation."""
-
-    async def call(request: Request, context: Context[Any, Any]) -> Page:
-        return fitted(await method(request))
-
-    return call
-
-
-def training_tools(lab: ServiceProtocol) -> list[ContractTool]:
-    """The tools that start, watch, judge and stop a training."""
-
-    async def status(
-        request: requests.GetTrainingStatus, context: Context[Any, Any]
-    ) -> responses.TrainingStatus:
-        return await lab.get_training_status(request, ProgressNotifier(context.report_progress))
-
-    return [
-        contract_tool(
-            "start_training",
-            plain(lab.start_training),
-            requests.StartTraining,
-            responses.TrainingStarted,
-            "Start training a network. Answers at once with a task_id and the effective config; "
-            "then call get_training_status with wait_s=50, and do not send it again meanwhile.",
-            annotated(idempotent=False),
-        ),
-        contract_tool(
-            "get_training_status",
-            status,
-            requests.GetTrainingStatus,
-            responses.TrainingStatus,
-            "State and progress of a task. Prefer wait_s=50 over polling: it returns as soon as "
-            "the task has ended.",
-            READS,
-        ),
-        contract_tool(
-            "get_model_performance",
-            plain(lab.get_model_performance),
-            requests.TaskOnly,
-            responses.ModelPerformance,
-            "What a completed task is worth: the verdict first, then its figures on bars that it "
-            "was not trained on, beside simple rules. The resource in details has the rest.",
-            READS,
-        ),
-        contract_tool(
-            "cancel_training",
-            plain(lab.cancel_training),
-            requests.TaskOnly,
-            responses.TaskCancelled,
-            "Stop a pending or running task for good; what it learned is lost. One that has ended "
-            "stays as it is.",
-            annotated(destructive=True, idempotent=True),
-        ),
-    ]
-
-
-def judging_tools(lab: ServiceProtocol) -> list[ContractTool]:
-    """The tools that set trainings and models beside one another, or beside themselves."""
-    return [
-        contract_tool(
-            "compare_trainings",
-            plain(lab.compare_trainings),
-            requests.CompareTrainings,
-            responses.Comparison,
-            "Set completed tasks on one symbol side by side: settings that differ, ranking by "
-            "validation only, and whether the difference is more than luck.",
-            READS,
-        ),
-        contract_tool(
-            "reproduce_training",
-            plain(lab.reproduce_training),
-            requests.ReproduceTraining,
-            responses.Reproduction,
-            "Train a completed task again from what is stored: match, or what differs. Call again "
-            "while it trains.",
-            annotated(idempotent=True),
-        ),
-        contract_tool(
-            "backtest_model",
-            plain(lab.backtest_model),
-            requests.BacktestModel,
-            responses.ModelBacktest,
-            "Trade a saved model's signals after costs; only out_of_sample says anything.",
-            READS,
-        ),
-    ]
-
-
-def model_tools(lab: ServiceProtocol) -> list[ContractTool]:
-    """The tools that publish and use a model."""
-    return [
-        contract_tool(
-            "save_trained_model",
-            plain(lab.save_trained_model),
-            requests.SaveModel,
-            responses.ModelSaved,
-            "Publish a completed task's model under a name. Another task makes the next version; "
-            "nothing is overwritten.",
-            annotated(idempotent=True),
-        ),
-        contract_tool(
-            "load_trained_model",
-            plain(lab.load_trained_model),
-            requests.LoadModel,
-            responses.ModelLoaded,
-            "Check a saved model's files and keep it in memory; test_model_prediction does so "
-            "by itself.",
-            READS,
-        ),
-        contract_tool(
-            "test_model_prediction",
-            plain(lab.test_model_prediction),
-            requests.Predict,
-            responses.ModelPrediction,
-            "Predict one bar with a saved model: signal, probabilities, indicator values. "
-            "in_sample: the model has seen that bar.",
-            READS,
-        ),
-    ]
-
-
-def listing_tools(lab: ServiceProtocol) -> list[ContractTool]:
-    """The tools that show what there is."""
-    return [
-        contract_tool(
-            "list_trained_models",
-            paged(lab.list_trained_models),
-            ListModels,
-            responses.ModelList,
-            "Saved models, newest first. For more, add returned to offset.",
-            READS,
-        ),
-        contract_tool(
-            "list_training_tasks",
-            paged(lab.list_training_tasks),
-            ListTasks,
-            responses.TaskList,
-            "Tasks, newest first. For more, add returned to offset.",
-            READS,
-        ),
-        contract_tool(
-            "get_market_data_summary",
-            paged(lab.get_market_data_summary),
-            SummarizeData,
-            responses.DataSummary,
-            "Which bars there are: symbols, timeframes, ranges, defects. For more, add returned to "
-            "offset.",
-            READS,
-        ),
-    ]

@@ -1,0 +1,697 @@
+"""The one table of operations; tools, routes, client, OpenAPI and commands are made from it.
+
+A row and the service's method of the same name, with its request and reply in `schemas`, are all
+that a new operation needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, create_model
+
+from ktrdr_mcp import __version__
+from ktrdr_mcp.errors import LimitExceeded, shown
+from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
+from ktrdr_mcp.schemas.config import Strict, TrainingConfig
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
+
+Request = TypeVar("Request", bound=Strict)
+Answer = TypeVar("Answer", bound=responses.Reply)
+Example = Mapping[str, Any]
+
+TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})  # statuses of tasks that ended
+JSON: Final = "application/json"
+YAML: Final = "application/yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """How an operation is offered as an MCP tool.
+
+    Attributes:
+        description: when and how to use it.
+        changes: whether it changes anything but what is in memory.
+        destructive: whether it takes something away.
+        idempotent: whether calling it again changes nothing more.
+    """
+
+    description: str
+    changes: bool = False
+    destructive: bool = False
+    idempotent: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """How an operation is offered as an MCP resource.
+
+    Attributes:
+        template: the address, with the request's fields in braces.
+        content: the reply's field that is the resource.
+        arguments: makes the request's fields of the texts in an address.
+    """
+
+    template: str
+    name: str
+    description: str
+    content: str
+    mime_type: str = JSON
+    arguments: Callable[[Mapping[str, str]], dict[str, Any]] = dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation(Generic[Request, Answer]):
+    """One thing that the service does, and everything that its callers must know of it.
+
+    Attributes:
+        name: also of the service's method, and of the tool where there is one.
+        path: of the route; fields of the request in braces.
+        summary: one sentence for people.
+        refusals: statuses of errors, beside those that every route has.
+        command: the command line that does the same, without the program's name.
+        rows: the reply's field that is a page of a longer list.
+        slow: whether it may take longer than looking something up, although it changes nothing.
+        reports_progress: whether the method also takes a callback for statuses.
+    """
+
+    name: str
+    method: Literal["GET", "POST"]
+    path: str
+    request: type[Request]
+    reply: type[Answer]
+    summary: str
+    refusals: tuple[int, ...] = ()
+    tool: Tool | None = None
+    resource: Resource | None = None
+    command: str | None = None
+    rows: str | None = None
+    slow: bool = False
+    reports_progress: bool = False
+    request_example: Example | None = field(default=None, repr=False)
+    reply_example: Example | None = field(default=None, repr=False)
+
+    async def __call__(
+        self, service: ServiceProtocol, request: Request, on_progress: OnProgress | None = None
+    ) -> Answer:
+        """The service's reply to a request. Raises KtrdrError.
+
+        Args:
+            service: in this process or in another.
+            request: what to do.
+            on_progress: gets every new status, where the operation reports any.
+        """
+        method = getattr(service, self.name)
+        more = {"on_progress": on_progress} if self.reports_progress else {}
+        answer: Answer = await method(request, **more)
+        return answer
+
+    async def answer(
+        self, service: ServiceProtocol, raw: object, on_progress: OnProgress | None = None
+    ) -> Answer:
+        """The reply to what a caller sent, decoded but unchecked. Raises KtrdrError."""
+        return await self(service, parse(self.request, raw), on_progress)
+
+    def in_path(self, name: str) -> bool:
+        """Whether the route takes a field of the request from its path."""
+        return f"{{{name}}}" in self.path
+
+
+# What the specification's examples have in common.
+TASK_ID: Final = "training_20250610_123456"
+MODEL_NAME: Final = "aapl_momentum_v1"
+SAVED_AT: Final = "2025-06-10T13:46:07Z"
+MODEL_DESCRIPTION: Final = "AAPL momentum strategy trained on 2024 data"
+SERIES: Final = {"symbol": "AAPL", "timeframe": "1h"}
+DATA_USED: Final = {
+    "first_bar": "2024-08-06T13:30:00Z",
+    "last_bar": "2024-12-31T20:30:00Z",
+    "bars": 713,
+    "usable_rows": 656,
+    "train_rows": 418,
+    "validation_rows": 123,
+    "test_rows": 99,
+    "purged_rows": 16,
+    "class_shares": {"buy": 0.35, "hold": 0.35, "sell": 0.3},
+    "source": "built-in sample",
+}
+
+LEFT_OUT: Final = "-"  # in the address of an equity curve
+SIDES: Final = {"long": True, "both": False}
+
+
+def curve_arguments(address: Mapping[str, str]) -> dict[str, Any]:
+    """The request for an equity curve that an address says."""
+    given: dict[str, Any] = {name: text for name, text in address.items() if text != LEFT_OUT}
+    if "sides" in given:
+        sides = given.pop("sides")
+        given["long_only"] = SIDES.get(sides, sides)
+    if "cost_bps" in given:
+        given["cost_bps"] = number(given["cost_bps"])
+    return given
+
+
+def number(text: str) -> float | str:
+    """The number that a text says, or the text, for the request's model to refuse."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+START_TRAINING: Final = Operation(
+    name="start_training",
+    method="POST",
+    path="/training/start",
+    request=requests.StartTraining,
+    reply=responses.TrainingStarted,
+    summary="Start training a network on one series of bars; answers at once with a task_id.",
+    refusals=(404, 409, 429, 503),
+    tool=Tool(
+        description=(
+            "Start training a network. Answers at once with a task_id and the effective config; "
+            "then call get_training_status with wait_s=50, and do not send it again meanwhile."
+        ),
+        changes=True,
+        idempotent=False,
+    ),
+    command="train",
+    request_example={
+        **SERIES,
+        "config": {
+            "model_type": "mlp",
+            "hidden_layers": [64, 32, 16],
+            "epochs": 100,
+            "learning_rate": 0.001,
+            "batch_size": 32,
+            "validation_split": 0.2,
+            "early_stopping": {"patience": 10, "monitor": "val_accuracy"},
+            "optimizer": "adam",
+            "dropout_rate": 0.2,
+        },
+        "start_date": "2024-01-01",
+        "end_date": "2024-12-31",
+        "task_id": "optional-task-id",
+    },
+    reply_example={
+        "success": True,
+        "task_id": TASK_ID,
+        "status": "training_started",
+        "message": "Neural network training started",
+        **SERIES,
+        "config": TrainingConfig().model_dump(mode="json"),
+        "estimated_duration_minutes": 30,
+        "strategy": "default",
+        "data": DATA_USED,
+        "warnings": [],
+        "similar_to": [],
+    },
+)
+GET_TRAINING_STATUS: Final = Operation(
+    name="get_training_status",
+    method="GET",
+    path="/training/{task_id}",
+    request=requests.GetTrainingStatus,
+    reply=responses.TrainingStatus,
+    summary="State and progress of a task; wait_s waits for its end.",
+    refusals=(404,),
+    tool=Tool(
+        description=(
+            "State and progress of a task. Prefer wait_s=50 over polling: it returns as soon as "
+            "the task has ended."
+        ),
+    ),
+    command="status",
+    reports_progress=True,
+    reply_example={
+        "success": True,
+        "task_id": TASK_ID,
+        "status": "training",
+        "progress": 65,
+        "current_epoch": 65,
+        "total_epochs": 100,
+        **SERIES,
+        "started_at": "2025-06-10T12:34:56Z",
+        "estimated_completion": "2025-06-10T13:04:56Z",
+        "current_metrics": {
+            "train_loss": 0.045,
+            "val_loss": 0.052,
+            "train_accuracy": 0.89,
+            "val_accuracy": 0.87,
+        },
+        "error": None,
+        "error_code": None,
+        "queue_position": None,
+        "alarm": None,
+        "attempt": 1,
+        "resumed_from": None,
+    },
+)
+GET_MODEL_PERFORMANCE: Final = Operation(
+    name="get_model_performance",
+    method="GET",
+    path="/training/{task_id}/performance",
+    request=requests.TaskOnly,
+    reply=responses.ModelPerformance,
+    summary="What a completed task measured on bars that it was not trained on.",
+    refusals=(404, 409),
+    tool=Tool(
+        description=(
+            "What a completed task is worth: the verdict first, then its figures on bars that it "
+            "was not trained on, beside simple rules. The resource in details has the rest."
+        ),
+    ),
+    command="performance",
+    reply_example={
+        "success": True,
+        "task_id": TASK_ID,
+        "status": "completed",
+        "training_metrics": {
+            "final_train_loss": 0.032,
+            "final_val_loss": 0.038,
+            "final_train_accuracy": 0.92,
+            "final_val_accuracy": 0.89,
+            "epochs_completed": 87,
+            "early_stopped": True,
+            "training_time_minutes": 25.5,
+            "best_epoch": 77,
+        },
+        "test_metrics": {
+            "test_loss": 0.041,
+            "test_accuracy": 0.88,
+            "precision": 0.87,
+            "recall": 0.89,
+            "f1_score": 0.88,
+        },
+        "model_info": {
+            "model_size_mb": 12.5,
+            "parameters_count": 125430,
+            "architecture": "mlp_64_32_16",
+        },
+        "verdict": {
+            "prediction": "inconclusive",
+            "trading": "inconclusive",
+            "reason": "Too few independent test bars to tell skill from luck.",
+            "needs": "About four times as many test bars.",
+            "as_of_trial": 1,
+            "luck": "This is the first training on these test bars.",
+        },
+        "baselines": {
+            "majority": {"accuracy": 0.36, "macro_f1": 0.18},
+            "prior": {"accuracy": 0.33, "macro_f1": 0.33},
+            "persistence": {"accuracy": 0.4, "macro_f1": 0.38},
+            "logistic": {"accuracy": 0.41, "macro_f1": 0.39},
+        },
+        "beats_linear": True,
+        "trading": {
+            "net_total_return": 0.021,
+            "sharpe": 0.6,
+            "sharpe_error": 0.9,
+            "max_drawdown": -0.08,
+            "trades": 41,
+            "break_even_cost_bps": 4.5,
+            "buy_and_hold_return": 0.034,
+        },
+        "collapsed": False,
+        "leak_suspected": None,
+        "seeds": None,
+        "test_readings": 1,
+        "next": "Train on a longer range.",
+        "details": f"training://{TASK_ID}",
+    },
+)
+CANCEL_TRAINING: Final = Operation(
+    name="cancel_training",
+    method="POST",
+    path="/training/{task_id}/cancel",
+    request=requests.TaskOnly,
+    reply=responses.TaskCancelled,
+    summary="Stop a pending or running task for good; one that has ended stays as it is.",
+    refusals=(404,),
+    tool=Tool(
+        description=(
+            "Stop a pending or running task for good; what it learned is lost. One that has ended "
+            "stays as it is."
+        ),
+        changes=True,
+        destructive=True,
+    ),
+    command="cancel",
+    reply_example={
+        "success": True,
+        "task_id": TASK_ID,
+        "status": "cancelled",
+        "message": "The task is cancelled.",
+    },
+)
+COMPARE_TRAININGS: Final = Operation(
+    name="compare_trainings",
+    method="POST",
+    path="/training/compare",
+    request=requests.CompareTrainings,
+    reply=responses.Comparison,
+    summary="Set completed tasks side by side, ranked by validation only.",
+    refusals=(404, 409),
+    tool=Tool(
+        description=(
+            "Set completed tasks on one symbol side by side: settings that differ, ranking by "
+            "validation only, and whether the difference is more than luck."
+        ),
+    ),
+    command="compare",
+    request_example={"task_ids": [TASK_ID, "training_20250611_091500"]},
+)
+REPRODUCE_TRAINING: Final = Operation(
+    name="reproduce_training",
+    method="POST",
+    path="/training/{task_id}/reproduce",
+    request=requests.ReproduceTraining,
+    reply=responses.Reproduction,
+    summary="Train a completed task again from what is stored: match, or what differs.",
+    refusals=(404, 409, 410, 429, 503),
+    tool=Tool(
+        description=(
+            "Train a completed task again from what is stored: match, or what differs. Call again "
+            "while it trains."
+        ),
+        changes=True,
+    ),
+    command="reproduce",
+)
+BACKTEST_MODEL: Final = Operation(
+    name="backtest_model",
+    method="POST",
+    path="/models/{model_name}/backtest",
+    request=requests.BacktestModel,
+    reply=responses.ModelBacktest,
+    summary="Trade a saved model's signals over any range, after costs.",
+    refusals=(404,),
+    tool=Tool(
+        description="Trade a saved model's signals after costs; only out_of_sample says anything.",
+    ),
+    command="backtest",
+)
+SAVE_TRAINED_MODEL: Final = Operation(
+    name="save_trained_model",
+    method="POST",
+    path="/models/save",
+    request=requests.SaveModel,
+    reply=responses.ModelSaved,
+    summary="Publish a completed task's model under a name; repeating it is safe.",
+    refusals=(404, 409, 410, 507),
+    tool=Tool(
+        description=(
+            "Publish a completed task's model under a name. Another task makes the next version; "
+            "nothing is overwritten."
+        ),
+        changes=True,
+    ),
+    command="models save",
+    request_example={
+        "task_id": TASK_ID,
+        "model_name": MODEL_NAME,
+        "description": MODEL_DESCRIPTION,
+    },
+    reply_example={
+        "success": True,
+        "model_id": "model_20250610_134567",
+        "model_name": MODEL_NAME,
+        "model_path": f"models/{MODEL_NAME}/AAPL_1h_v1",
+        "task_id": TASK_ID,
+        "saved_at": SAVED_AT,
+        "model_size_mb": 12.5,
+        "version": 1,
+        "created": True,
+        "ktrdr_backtest_compatible": True,
+        "ktrdr_incompatibilities": [],
+    },
+)
+LOAD_TRAINED_MODEL: Final = Operation(
+    name="load_trained_model",
+    method="POST",
+    path="/models/{model_name}/load",
+    request=requests.LoadModel,
+    reply=responses.ModelLoaded,
+    summary="Check the newest version of a saved model and keep it in memory.",
+    refusals=(404,),
+    tool=Tool(
+        description=(
+            "Check a saved model's files and keep it in memory; test_model_prediction does so "
+            "by itself."
+        ),
+    ),
+    command="models load",
+    reply_example={
+        "success": True,
+        "model_name": MODEL_NAME,
+        "model_loaded": True,
+        "model_info": {
+            "created_at": SAVED_AT,
+            **SERIES,
+            "architecture": "mlp_64_32_16",
+            "training_accuracy": 0.89,
+            "test_accuracy": 0.88,
+            "strategy": "default",
+            "version": 1,
+            "trained_on": ["2024-08-06T13:30:00Z", "2024-12-31T20:30:00Z"],
+        },
+    },
+)
+TEST_MODEL_PREDICTION: Final = Operation(
+    name="test_model_prediction",
+    method="POST",
+    path="/models/predict",
+    request=requests.Predict,
+    reply=responses.ModelPrediction,
+    summary="Predict one bar with a saved model, loading it if needed.",
+    refusals=(404,),
+    tool=Tool(
+        description=(
+            "Predict one bar with a saved model: signal, probabilities, indicator values. "
+            "in_sample: the model has seen that bar."
+        ),
+    ),
+    command="predict",
+    request_example={"model_name": MODEL_NAME, **SERIES, "test_date": "2025-06-09"},
+    reply_example={
+        "success": True,
+        "model_name": MODEL_NAME,
+        "symbol": "AAPL",
+        "test_date": "2025-06-09",
+        "prediction": {
+            "signal": "buy",
+            "confidence": 0.78,
+            "signal_strength": 0.65,
+            "fuzzy_outputs": {"bullish": 0.78, "bearish": 0.22, "neutral": 0.31},
+            "probabilities": {"buy": 0.78, "hold": 0.09, "sell": 0.13},
+        },
+        "input_features": {"sma_20": 152.34, "rsi_14": 64.2, "macd_signal": 0.45},
+        "as_of": "2025-06-09T19:30:00Z",
+        "in_sample": False,
+        "timeframe": "1h",
+        "version": 1,
+        "warnings": [],
+    },
+)
+LIST_TRAINED_MODELS: Final = Operation(
+    name="list_trained_models",
+    method="GET",
+    path="/models",
+    request=requests.ListModels,
+    reply=responses.ModelList,
+    summary="Saved models, newest first.",
+    tool=Tool(
+        description="Saved models, newest first. For more, add returned to offset.",
+    ),
+    command="models",
+    rows="models",
+    reply_example={
+        "success": True,
+        "models": [
+            {
+                "model_id": "model_20250610_134567",
+                "model_name": MODEL_NAME,
+                **SERIES,
+                "created_at": SAVED_AT,
+                "training_accuracy": 0.89,
+                "test_accuracy": 0.88,
+                "description": MODEL_DESCRIPTION,
+                "version": 1,
+            }
+        ],
+        "returned": 1,
+        "has_more": False,
+    },
+)
+LIST_TRAINING_TASKS: Final = Operation(
+    name="list_training_tasks",
+    method="GET",
+    path="/training",
+    request=requests.ListTasks,
+    reply=responses.TaskList,
+    summary="Tasks, newest first.",
+    tool=Tool(
+        description="Tasks, newest first. For more, add returned to offset.",
+    ),
+    command="tasks",
+    rows="tasks",
+)
+GET_MARKET_DATA_SUMMARY: Final = Operation(
+    name="get_market_data_summary",
+    method="GET",
+    path="/data",
+    request=requests.SummarizeData,
+    reply=responses.DataSummary,
+    summary="Which symbols and timeframes there are, with range, number of bars and defects.",
+    tool=Tool(
+        description=(
+            "Which bars there are: symbols, timeframes, ranges, defects. For more, add returned to "
+            "offset."
+        ),
+    ),
+    command="data",
+    rows="series",
+    slow=True,
+)
+HEALTH: Final = Operation(
+    name="health",
+    method="GET",
+    path="/health",
+    request=requests.Empty,
+    reply=responses.Health,
+    summary="Whether the service answers, and its versions.",
+    reply_example={
+        "success": True,
+        "status": "ok",
+        "version": __version__,
+        "contract_version": CONTRACT_VERSION,
+    },
+)
+TRAINING_HISTORY: Final = Operation(
+    name="training_history",
+    method="GET",
+    path="/training/{task_id}/history",
+    request=requests.TaskOnly,
+    reply=responses.TrainingHistory,
+    summary="A task's whole story: specification, every epoch, metrics.",
+    refusals=(404,),
+    resource=Resource(
+        template="training://{task_id}",
+        name="training",
+        description="A task's full history: specification, every epoch, metrics.",
+        content="history",
+    ),
+)
+MODEL_CARD: Final = Operation(
+    name="model_card",
+    method="GET",
+    path="/models/{model_name}",
+    request=requests.LoadModel,
+    reply=responses.ModelCard,
+    summary="What a model's newest version is, was trained on and measured.",
+    refusals=(404,),
+    resource=Resource(
+        template="model://{model_name}",
+        name="model",
+        description="The card of a saved model's newest version.",
+        content="card",
+    ),
+)
+LIST_STRATEGIES: Final = Operation(
+    name="list_strategies",
+    method="GET",
+    path="/strategies",
+    request=requests.Empty,
+    reply=responses.StrategyNames,
+    summary="The names of the strategies: those of the workspace and the built-in ones.",
+)
+STRATEGY_TEXT: Final = Operation(
+    name="strategy_text",
+    method="GET",
+    path="/strategies/{name}",
+    request=requests.ReadStrategy,
+    reply=responses.StrategyText,
+    summary="A strategy file as it stands.",
+    refusals=(404,),
+    resource=Resource(
+        template="strategy://{name}",
+        name="strategy",
+        description="A strategy file: indicators, fuzzy sets and training defaults.",
+        content="text",
+        mime_type=YAML,
+    ),
+)
+COMPLETE: Final = Operation(
+    name="complete",
+    method="GET",
+    path="/complete",
+    request=requests.CompleteName,
+    reply=responses.Names,
+    summary="Known names that begin with a text.",
+)
+EQUITY_CURVE: Final = Operation(
+    name="equity_curve",
+    method="POST",
+    path="/models/{model_name}/equity",
+    request=requests.BacktestModel,
+    reply=responses.EquityCurve,
+    summary="The equity curve of such a backtest.",
+    refusals=(404,),
+    resource=Resource(
+        template="equity://{model_name}/{start_date}/{end_date}/{symbol}/{cost_bps}/{sides}",
+        name="equity",
+        description="The equity curve of a backtest_model call, whose reply names the address.",
+        content="equity",
+        arguments=curve_arguments,
+    ),
+)
+
+OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
+    each.name: each
+    for each in (
+        START_TRAINING,
+        GET_TRAINING_STATUS,
+        GET_MODEL_PERFORMANCE,
+        CANCEL_TRAINING,
+        COMPARE_TRAININGS,
+        REPRODUCE_TRAINING,
+        BACKTEST_MODEL,
+        SAVE_TRAINED_MODEL,
+        LOAD_TRAINED_MODEL,
+        TEST_MODEL_PREDICTION,
+        LIST_TRAINED_MODELS,
+        LIST_TRAINING_TASKS,
+        GET_MARKET_DATA_SUMMARY,
+        HEALTH,
+        TRAINING_HISTORY,
+        MODEL_CARD,
+        LIST_STRATEGIES,
+        STRATEGY_TEXT,
+        COMPLETE,
+        EQUITY_CURVE,
+    )
+}
+
+
+def with_pages(operation: Operation[Any, Any], most_rows: int) -> Operation[Any, Any]:
+    """The operation with pages of so many rows at most, and by default; unchanged without pages."""
+    if operation.rows is None:
+        return operation
+
+    def fits(rows: int) -> int:
+        if rows > most_rows:
+            raise LimitExceeded(
+                f"limit is {shown(rows)}, but a page has at most {most_rows:,} rows here.",
+                hint=f"Ask for {most_rows:,} and go on with offset while has_more is true.",
+                field="limit",
+            )
+        return rows
+
+    bounds = Field(ge=1, json_schema_extra={"maximum": most_rows})
+    limit: Any = (Annotated[int, bounds, AfterValidator(fits)], most_rows)
+    base = operation.request
+    request = create_model(base.__name__, __base__=base, __doc__=base.__doc__, limit=limit)
+    return replace(operation, request=request)
