@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-faults test-api lint types layers unit bench format clean
+CODE := src tests benchmarks examples tools
+
+.PHONY: setup demo test test-faults test-api lint types layers unit coverage bench format clean
 
 setup: $(READY)
+	@echo "Ready. Next: make demo, or $(BIN)/ktrdr-mcp train AAPL 1h"
 
 demo: $(READY)
 	$(BIN)/ktrdr-mcp demo
@@ -14,8 +17,8 @@ demo: $(READY)
 test: lint types layers unit
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 
 types: $(READY)
 	$(BIN)/mypy
@@ -25,6 +28,10 @@ layers: $(READY)
 
 unit: $(READY)
 	$(BIN)/pytest -n auto --dist worksteal
+
+# Which lines and branches the tests reach, in processes too; a report, no gate.
+coverage: $(READY)
+	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term --cov-report=html:build/coverage
 
 # Every step killed and refused once, 20 killed servers, 200 cycles: half an hour, and a table.
 test-faults: $(READY)
@@ -39,8 +46,8 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks --output build/benchmarks.md
 
 format: $(READY)
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,4 +55,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache

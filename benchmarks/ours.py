@@ -14,8 +14,10 @@ ENDLESS_EPOCHS = 10**9
 
 
 class Ours:
-    """K default networks. A turn is whole epochs: shuffling, gathering, scores and validation
-    are in it. A step is one network's.
+    """K default networks.
+
+    A turn is whole epochs: shuffling, gathering, scores and validation are in it. A step is one
+    network's.
 
     Args:
         problem: what is learnt.

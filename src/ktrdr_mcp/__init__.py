@@ -1,5 +1,3 @@
-"""A laboratory an LLM agent can trust: neural networks on market data over MCP and HTTP."""
+"""Neural networks on market data, trained, judged and used over MCP and HTTP."""
 
-from importlib.metadata import version
-
-__version__ = version("ktrdr-mcp")
+__version__ = "0.2.0"

@@ -22,7 +22,7 @@ from ktrdr_mcp.store.migrate import prepare, read_migrations
 
 @pytest.fixture(autouse=True)
 def quick_probe(monkeypatch) -> None:
-    """torch takes seconds to import; one test below runs the real probe."""
+    """PyTorch takes seconds to import; one test below runs the real probe."""
     monkeypatch.setattr(diagnosis, "TORCH_PROBE", 'print(\'{"version": "1", "device": "cpu"}\')')
 
 

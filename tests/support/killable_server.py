@@ -102,7 +102,7 @@ class RealServer:
         raise AssertionError(f"the server ended without {word}")
 
     def kill(self) -> None:
-        """kill -9."""
+        """As `kill -9` does."""
         self.process.kill()
         self.process.communicate()
 
