@@ -179,7 +179,7 @@ def test_a_timeframe_that_is_not_stored_is_aggregated_and_the_notes_say_so(
     assert loaded.bars.timeframe == "1w"
     assert "Aggregated to 1w from 1d" in loaded.notes[-1]
     four_hours = BarCatalog(workspace).load("AAPL", "4h")
-    assert "first bar of each UTC day" in four_hours.notes[-1]
+    assert "first bar of each day in the file's own offset" in four_hours.notes[-1]
     assert four_hours.bars.moment(0) == "2024-08-06T13:30:00Z"
 
 

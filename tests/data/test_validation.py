@@ -120,7 +120,7 @@ def test_an_offset_is_seen_wherever_pandas_sees_one(day: str, clock: str, offset
     """pandas, which reads the times, tells by itself whether one is aware."""
     for text in (f"{day}{clock}{offset}", f"{day}{clock}", day):
         [moment] = pd.to_datetime([text], format="ISO8601")
-        _, names_offset = times_of(pd.Series([text]))
+        _, names_offset, _ = times_of(pd.Series([text]))
         assert bool(names_offset[0]) == (moment.tzinfo is not None), text
 
 

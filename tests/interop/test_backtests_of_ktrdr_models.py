@@ -24,7 +24,7 @@ CREATED = "2025-06-10T12:00:00"
 class Series:
     """A source of the built-in bars, whatever the symbol."""
 
-    def load(self, symbol: str, timeframe: str) -> Any:
+    def load(self, symbol: str, timeframe: str, *_: object) -> Any:
         class Loaded:
             bars = hourly_bars()
             notes = ()

@@ -34,7 +34,7 @@ BARS = np.arange(len(hourly_bars()) - 500, len(hourly_bars()))
 class Series:
     """A source of the built-in bars."""
 
-    def load(self, symbol: str, timeframe: str) -> Any:
+    def load(self, symbol: str, timeframe: str, *_: object) -> Any:
         class Loaded:
             bars = hourly_bars()
             notes = ()

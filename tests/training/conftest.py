@@ -27,7 +27,7 @@ class OneSeries:
     bars: Bars
     notes: list[str] = field(default_factory=list)
 
-    def load(self, symbol: str, timeframe: str) -> LoadedBars:
+    def load(self, symbol: str, timeframe: str, *_: object) -> LoadedBars:
         return LoadedBars(self.bars, "made by a test", self.notes)
 
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from ktrdr_mcp import paths
-from ktrdr_mcp.data.bars import Bars, LoadedBars, aggregate, is_whole_multiple
+from ktrdr_mcp.data.bars import Bars, DayRule, LoadedBars, aggregate, is_whole_multiple
 from ktrdr_mcp.data.cache import BarCache
 from ktrdr_mcp.data.files import NotRead, WorkspaceFiles
 from ktrdr_mcp.data.samples import Samples
@@ -21,6 +21,8 @@ __all__ = ["BarCatalog", "LoadedBars", "SeriesSummary", "Source", "select_range"
 
 SERIES_NAMED: Final = 12
 NOT_READ_NAMED: Final = 3
+OWN_DAY: Final = "each day in the file's own offset"
+OWN_MONDAY: Final = "each Monday in the file's own offset"
 
 
 class Source(Protocol):
@@ -79,7 +81,7 @@ class BarCatalog:
         default = (WorkspaceFiles(workspace, cache), Samples(cache))
         self._sources: tuple[Source, ...] = default if sources is None else tuple(sources)
 
-    def load(self, symbol: str, timeframe: str) -> LoadedBars:
+    def load(self, symbol: str, timeframe: str, rule: DayRule = "file") -> LoadedBars:
         """A series of the first source that has it: as stored, else from narrower bars.
 
         One source gives all timeframes that it can, so that those of a symbol fit together.
@@ -87,6 +89,7 @@ class BarCatalog:
         Args:
             symbol: a symbol, in any case.
             timeframe: one of the known timeframes.
+            rule: in which offset the days of wider bars begin.
         Raises:
             InvalidName: a name is not well formed.
             DataNotFound: there is no such series; says what there is.
@@ -97,7 +100,7 @@ class BarCatalog:
             origin = origin_of(symbol, timeframe, source.series())
             if origin is not None:
                 loaded = source.load(symbol, origin)
-                bars = loaded if origin == timeframe else aggregated(loaded, timeframe)
+                bars = loaded if origin == timeframe else aggregated(loaded, timeframe, rule)
                 passed_over = [one for one in self.not_read(symbol) if serves(one, timeframe)]
                 return with_notes(bars, [str(one) for one in passed_over[:NOT_READ_NAMED]])
         raise self._not_found(symbol, timeframe)
@@ -183,25 +186,26 @@ def with_notes(loaded: LoadedBars, notes: list[str]) -> LoadedBars:
     return LoadedBars(loaded.bars, loaded.source, [*loaded.notes, *notes])
 
 
-def aggregated(loaded: LoadedBars, timeframe: str) -> LoadedBars:
+def aggregated(loaded: LoadedBars, timeframe: str, rule: DayRule = "file") -> LoadedBars:
     """Wider bars, with a note of how they were made.
 
     Raises:
         NotEnoughData: the stored bars do not fill a single one.
     """
     stored = loaded.bars
-    bars = aggregate(stored, timeframe)
+    bars = aggregate(stored, timeframe, rule)
     if not len(bars):
         raise NotEnoughData(
             f"The {len(stored)} stored {stored.timeframe} bars do not fill one {timeframe} bar.",
             hint=f"Use {stored.timeframe}, or store more bars.",
             field="timeframe",
         )
-    begin = {"1d": "each UTC day", "1w": "each Monday, UTC"}
+    utc = stored.offset is None or rule == "utc"
+    day, monday = ("each UTC day", "each Monday, UTC") if utc else (OWN_DAY, OWN_MONDAY)
+    begin = {"1d": day, "1w": monday}.get(timeframe, f"the first bar of {day}")
     note = (
-        f"Aggregated to {timeframe} from {stored.timeframe}, beginning with "
-        f"{begin.get(timeframe, 'the first bar of each UTC day')}; a last bar that the stored "
-        "ones do not fill to its nominal end is left out."
+        f"Aggregated to {timeframe} from {stored.timeframe}, beginning with {begin}; a last bar"
+        " that the stored ones do not fill to its nominal end is left out."
     )
     return LoadedBars(bars, loaded.source, [*loaded.notes, note])
 
@@ -255,13 +259,13 @@ def select_range(
 
 
 def range_warnings(bars: Bars, earliest: int | None, latest: int | None) -> list[str]:
-    """A sentence for each end of the range that lies on a UTC day beyond the stored bars."""
-    warnings = []
-    if earliest is not None and earliest // DAY_NS < int(bars.time[0]) // DAY_NS:
+    """A sentence for each end of the range that lies on a day beyond the stored bars."""
+    warnings, shift, days = [], bars.local_time() - bars.time, bars.session_days()
+    if earliest is not None and (earliest + int(shift[0])) // DAY_NS < int(days[0]):
         warnings.append(
             f"The range starts at {format_timestamp(earliest)}, before the first stored bar"
         )
-    if latest is not None and latest // DAY_NS > int(bars.time[-1]) // DAY_NS:
+    if latest is not None and (latest + int(shift[-1])) // DAY_NS > int(days[-1]):
         warnings.append(f"The range ends at {format_timestamp(latest)}, after the last stored bar")
     return [f"{warning}. {stored_range(bars)}" for warning in warnings]
 

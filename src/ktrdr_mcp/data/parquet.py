@@ -58,12 +58,13 @@ def table_of(answer: bytes, name: str) -> BarTable:
         raise kind(header["message"], hint=header["hint"], field="symbol")
     rows = int(header["rows"])
     time = np.frombuffer(data, np.int64, rows)
-    names_offset = np.frombuffer(data, np.bool_, rows, offset=time.nbytes)
-    begin = time.nbytes + names_offset.nbytes
+    offset = np.frombuffer(data, np.int64, rows, offset=time.nbytes)
+    names_offset = np.frombuffer(data, np.bool_, rows, offset=2 * time.nbytes)
+    begin = 2 * time.nbytes + names_offset.nbytes
     columns = {
         # A copy, because indicators want aligned numbers and the bytes are not.
         column: np.frombuffer(data, np.float64, rows, begin + place * time.nbytes).copy()
         for place, column in enumerate(COLUMNS)
     }
     unreadable = str(header["first_unreadable"])
-    return BarTable(name, time.copy(), names_offset, columns, "row", 1, unreadable)
+    return BarTable(name, time.copy(), names_offset, offset.copy(), columns, "row", 1, unreadable)

@@ -65,9 +65,10 @@ def decode(file: BinaryIO, name: str) -> BarTable:
         raise unusable(name, "has columns and no bars", "Add bars, or remove the file.")
     names = [str(column).strip().lower() for column in frame.columns]
     places = column_places(names, name, LAYOUT)
-    time, names_offset = times_of(frame.iloc[:, 0])
+    time, names_offset, offset = times_of(frame.iloc[:, 0])
     unreadable = first_unreadable(frame.iloc[:, 0], time)
-    return BarTable(name, time, names_offset, numbers(frame, places), "row", 1, unreadable)
+    columns = numbers(frame, places)
+    return BarTable(name, time, names_offset, offset, columns, "row", 1, unreadable)
 
 
 def frame_of(file: BinaryIO, name: str) -> pd.DataFrame:
@@ -124,7 +125,12 @@ def answer(file: BinaryIO, name: str, output: BinaryIO) -> None:
         return
     header = {"rows": len(table.time), "first_unreadable": table.first_unreadable}
     output.write(f"{json.dumps(header)}\n".encode())
-    for array in (table.time, table.names_offset, *(table.columns[name] for name in COLUMNS)):
+    for array in (
+        table.time,
+        table.offset,
+        table.names_offset,
+        *(table.columns[name] for name in COLUMNS),
+    ):
         output.write(array.tobytes())
 
 

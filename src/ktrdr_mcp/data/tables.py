@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import COLUMNS, PRICES, Floats, Integers
-from ktrdr_mcp.data.timestamps import EARLIEST_NS, LATEST_NS
+from ktrdr_mcp.data.timestamps import EARLIEST_NS, LATEST_NS, MINUTE_NS
 from ktrdr_mcp.errors import DataInvalid, shown
 
 NO_TIME: Final = -(2**63)  # numpy's "not a time"
@@ -21,6 +21,8 @@ MAX_LINE_BYTES: Final = 64 * 1024
 SHORTEST_TIME_CHARACTERS: Final = 8  # YYYYMMDD; pandas would read "2024" as a year
 # An hour after a day, with or without colons, and then Z or a signed offset of any length.
 NAMES_ITS_OFFSET: Final = r"\d[T ]\d\d[\d:]*(?:[.,]\d+)?\s*(?:Z|[+-]\d[\d:]*)\s*$"
+OFFSET_AT_END: Final = r"\d[T ]\d\d[\d:]*(?:[.,]\d+)?\s*([+-]\d\d?(?::?\d\d)?)\s*$"
+SHORT_OFFSET_CHARACTERS: Final = 2  # "+02"
 BYTE_ORDER_MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 LAYOUT: Final = (
     "Use comma-separated UTF-8 text whose first line is timestamp,open,high,low,close,volume."
@@ -36,6 +38,7 @@ class BarTable:
         name: the file, as messages call it.
         time: int64[n], UTC nanoseconds; NO_TIME where the file's text cannot be read.
         names_offset: bool[n], whether the time named its offset from UTC.
+        offset: int64[n], that offset in nanoseconds; 0 where it named none.
         columns: float64[n] each, of open, high, low, close, volume; NaN where unreadable.
         place_word: what the file's places are called, "line" or "row".
         first_place: the place of the first bar.
@@ -45,6 +48,7 @@ class BarTable:
     name: str
     time: Integers
     names_offset: NDArray[np.bool_]
+    offset: Integers
     columns: dict[str, Floats]
     place_word: str
     first_place: int
@@ -71,9 +75,10 @@ def read_csv(file: BinaryIO, name: str) -> BarTable:
         frame = text_frame(file, len(names), set(places.values()), name)
     except ValueError:  # a word where a number belongs; which one is for the validation to say
         frame = text_frame(file, len(names), set(), name)
-    time, names_offset = times_of(frame[0])
+    time, names_offset, offset = times_of(frame[0])
     unreadable = first_unreadable(frame[0], time)
-    return BarTable(name, time, names_offset, numbers(frame, places), "line", 2, unreadable)
+    columns = numbers(frame, places)
+    return BarTable(name, time, names_offset, offset, columns, "line", 2, unreadable)
 
 
 def column_names(file: BinaryIO, name: str) -> list[str]:
@@ -168,26 +173,48 @@ def as_numbers(series: pd.Series) -> Floats:
     return np.array(parsed.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def times_of(series: pd.Series) -> tuple[Integers, NDArray[np.bool_]]:
+def times_of(series: pd.Series) -> tuple[Integers, NDArray[np.bool_], Integers]:
     """A column of times.
 
     Args:
         series: n times as text, or of a datetime type.
     Returns:
-        int64[n] UTC nanoseconds, NO_TIME where unreadable or beyond 64 bits; and bool[n],
-        whether each named its offset from UTC.
+        int64[n] UTC nanoseconds, NO_TIME where unreadable or beyond 64 bits; bool[n], whether
+        each named its offset from UTC; and int64[n], that offset in nanoseconds.
     """
+    none, zero = np.zeros(len(series), dtype=np.bool_), np.zeros(len(series), dtype=np.int64)
     if isinstance(series.dtype, pd.DatetimeTZDtype):
-        return in_nanoseconds(series), np.ones(len(series), dtype=np.bool_)
+        time = in_nanoseconds(series)
+        local = in_nanoseconds(series.dt.tz_localize(None).dt.tz_localize("UTC"))
+        readable = (time != NO_TIME) & (local != NO_TIME)
+        return time, ~none, np.where(readable, local - np.where(readable, time, 0), 0)
     if pd.api.types.is_datetime64_dtype(series.dtype):
-        return in_nanoseconds(series.dt.tz_localize("UTC")), np.zeros(len(series), dtype=np.bool_)
+        return in_nanoseconds(series.dt.tz_localize("UTC")), none, zero
     if pd.api.types.is_numeric_dtype(series.dtype):
-        return np.full(len(series), NO_TIME, dtype=np.int64), np.zeros(len(series), dtype=np.bool_)
+        return np.full(len(series), NO_TIME, dtype=np.int64), none, zero
     text = series.astype("str")
     readable = (text.str.len() >= SHORTEST_TIME_CHARACTERS).to_numpy(dtype=np.bool_)
     parsed = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
-    names_offset = text.str.contains(NAMES_ITS_OFFSET, regex=True, na=False)
-    return np.where(readable, in_nanoseconds(parsed), NO_TIME), names_offset.to_numpy(np.bool_)
+    found = text.str.contains(NAMES_ITS_OFFSET, regex=True, na=False)
+    names_offset = found.to_numpy(np.bool_)
+    offset = offsets_of(text) if names_offset.any() else zero
+    return np.where(readable, in_nanoseconds(parsed), NO_TIME), names_offset, offset
+
+
+def offsets_of(text: pd.Series) -> Integers:
+    """The offset from UTC at the end of each time, int64[n] nanoseconds; 0 where there is none."""
+    codes, endings = pd.factorize(text.str.extract(OFFSET_AT_END, expand=False))
+    known = np.array([*(offset_ns(str(ending)) for ending in endings), 0], dtype=np.int64)
+    return known[codes]  # the code of what has no such ending is -1
+
+
+def offset_ns(ending: str) -> int:
+    """An offset like "+05:30", "+0530" or "+5" in nanoseconds."""
+    sign = -1 if ending[0] == "-" else 1
+    hours, _, minutes = ending[1:].partition(":")
+    if not minutes and len(hours) > SHORT_OFFSET_CHARACTERS:
+        hours, minutes = hours[:2], hours[2:]
+    return sign * (int(hours or 0) * 60 + int(minutes[:2] or 0)) * MINUTE_NS
 
 
 def first_unreadable(series: pd.Series, time: Integers) -> str:

@@ -1,4 +1,4 @@
-"""Moments: UTC nanoseconds since 1970 inside, ISO 8601 text outside."""
+"""Timestamps: UTC nanoseconds since 1970 inside, ISO 8601 text outside."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ def parse_timestamp(text: str, field: str, end_of_day: bool) -> int:
     return moment
 
 
+def is_day(text: str) -> bool:
+    """Whether a text that `parse_timestamp` takes is a bare date."""
+    match = MOMENT.fullmatch(text)
+    return match is not None and match["clock"] is None
+
+
 def timestamp_of_match(match: re.Match[str]) -> int | None:
     """UTC nanoseconds of a text of the right form, or nothing if there is no such day or hour."""
     clock, offset = match["clock"] or "00:00", match["offset"] or "Z"
@@ -85,6 +91,15 @@ def nanoseconds(moment: int | datetime) -> int:
         return moment
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return whole_nanoseconds(aware - EPOCH)
+
+
+def format_day(moment: int) -> str:
+    """The day of a moment as "2024-08-06".
+
+    Args:
+        moment: nanoseconds since 1970, of whichever clock names the day.
+    """
+    return (EPOCH + timedelta(days=int(moment) // DAY_NS)).strftime("%Y-%m-%d")
 
 
 def format_timestamp(moment: int) -> str:

@@ -138,4 +138,6 @@ def place(table: BarTable, row: int) -> str:
 def checked_bars(table: BarTable, symbol: str, timeframe: str) -> Bars:
     """The table's bars, once they are known to be sound. Raises DataInvalid."""
     validate(table)
-    return Bars(symbol, timeframe, table.time, *(table.columns[name] for name in COLUMNS))
+    columns = (table.columns[name] for name in COLUMNS)
+    offset = table.offset if table.offset.any() else None
+    return Bars(symbol, timeframe, table.time, *columns, offset=offset)

@@ -15,7 +15,7 @@ from ktrdr_mcp.interop.ktrdr import models
 from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.requests import BacktestModel
-from ktrdr_mcp.service.model_cache import Loaded, warnings
+from ktrdr_mcp.service.model_cache import Loaded, day_rule, warnings
 from ktrdr_mcp.training import predictor
 from ktrdr_mcp.training.judgement import equity_curve
 
@@ -47,10 +47,12 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
         DataError: the range has no or too few bars.
     """
     symbol = request.symbol or loaded.row.symbol
-    series = sources.load(symbol, loaded.row.timeframe)
+    series = sources.load(symbol, loaded.row.timeframe, day_rule(loaded, symbol))
     bars = series.bars
     first, stop, beyond = select_range(
-        bars, moment(request.start_date, "start_date"), moment(request.end_date, "end_date")
+        bars,
+        moment(bars, request.start_date, "start_date"),
+        moment(bars, request.end_date, "end_date"),
     )
     chosen = predictor.Range(first, stop, seen(loaded, bars))
     rule = rule_of(loaded, request)
@@ -58,9 +60,9 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
     return Traded(bars, chosen, rule, run, [*beyond, *series.notes])
 
 
-def moment(text: str | None, field: str) -> int | None:
+def moment(bars: Bars, text: str | None, field: str) -> int | None:
     """A date of the request; an end date means its last nanosecond."""
-    return None if text is None else parse_timestamp(text, field, end_of_day=field == "end_date")
+    return None if text is None else bars.bound(text, field, end_of_day=field == "end_date")
 
 
 def seen(loaded: Loaded, bars: Bars) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.bars import Bars, DayRule
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.data.timestamps import DAY_NS, format_timestamp, parse_timestamp
+from ktrdr_mcp.data.timestamps import DAY_NS, format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
 from ktrdr_mcp.evaluation.metrics import CLASSES
 from ktrdr_mcp.features.registry import check
@@ -98,11 +98,19 @@ def predict_one(loaded: Loaded, request: Predict, sources: BarCatalog) -> respon
             hint=f"Predict with timeframe {row.timeframe}.",
             field="timeframe",
         )
-    series = sources.load(request.symbol or row.symbol, row.timeframe)
+    symbol = request.symbol or row.symbol
+    series = sources.load(symbol, row.timeframe, day_rule(loaded, symbol))
     index = bar_at(series.bars, request.test_date)
     scores = scores_at(loaded.model, series.bars, index)
     told = [*beyond_newest(series.bars, request.test_date), *series.notes]
     return reply(loaded, series.bars, index, scores, told)
+
+
+def day_rule(loaded: Loaded, symbol: str) -> DayRule:
+    """In which offset the days of a model's bars begin: on its own symbol, as when it trained."""
+    if symbol != loaded.row.symbol or models.is_ktrdrs(loaded.row):
+        return "file"
+    return "file" if loaded.model.document["spec"]["series"][0].get("days") == "file" else "utc"
 
 
 def reply(
@@ -125,7 +133,7 @@ def reply(
     return responses.ModelPrediction(
         model_name=loaded.row.model_name,
         symbol=bars.symbol,
-        test_date=as_of[:10],
+        test_date=bars.day(index),
         prediction=responses.Prediction(
             signal=CLASSES[best],
             confidence=probability[best],
@@ -153,7 +161,7 @@ def bar_at(bars: Bars, test_date: str | None) -> int:
     """
     if test_date is None:
         return len(bars) - 1
-    moment = parse_timestamp(test_date, "test_date", end_of_day=True)
+    moment = bars.bound(test_date, "test_date", end_of_day=True)
     index = int(np.searchsorted(bars.time, moment, side="right")) - 1
     if index < 0:
         raise NotEnoughData(
@@ -192,7 +200,7 @@ def too_early(model: Model, bars: Bars, index: int) -> NotEnoughData:
         )
     return NotEnoughData(
         f"{what}; {series} has {index} before {bars.moment(index)}.",
-        hint=f"Use a later test_date: {bars.moment(needed)[:10]} is the earliest.",
+        hint=f"Use a later test_date: {bars.day(needed)} is the earliest.",
         field="test_date",
     )
 
@@ -201,8 +209,9 @@ def beyond_newest(bars: Bars, test_date: str | None) -> list[str]:
     """A sentence if the day asked for lies after that of the newest bar."""
     if test_date is None:
         return []
-    asked = parse_timestamp(test_date, "test_date", end_of_day=True)
-    if asked // DAY_NS <= int(bars.time[-1]) // DAY_NS:
+    last = int(bars.local_time()[-1])
+    asked = bars.bound(test_date, "test_date", end_of_day=True) + last - int(bars.time[-1])
+    if asked // DAY_NS <= last // DAY_NS:
         return []
     newest = bars.moment(len(bars) - 1)
     return [f"{test_date} lies after the newest bar, {newest}: the prediction is for that one."]

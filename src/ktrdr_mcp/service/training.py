@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -66,7 +67,7 @@ def same_training(task: TaskRow) -> dict[str, Any]:
         for name, value in echo_config(task.config).items()
         if name == "seed" or value != rest[name]
     }
-    given = {name: value for name, value in series.items() if value is not None}
+    given = {name: value for name, value in series.items() if value is not None and name != "days"}
     return {**given, "strategy": task.strategy, "config": config}
 
 
@@ -86,15 +87,18 @@ def admit(
     strategy = strategies.read(request.strategy or DEFAULT_STRATEGY)
     config = effective(request.config, strategy)
     device_named(config.device)
+    series = SeriesSpec(
+        request.symbol, request.timeframe, request.start_date, request.end_date, days="file"
+    )
     spec = TrainingSpec(
         task_id=request.task_id or new_task_id(),
-        series=(
-            SeriesSpec(request.symbol, request.timeframe, request.start_date, request.end_date),
-        ),
+        series=(series,),
         strategy=strategy,
         config=config,
     )
     prepared = prepare(spec, sources)
+    if prepared.bars.offset is None:  # where days are UTC days, there is no rule to store
+        spec = replace(spec, series=(replace(series, days=None),))
     folds = folds_of(prepared, config)
     splits = [prepared.split] * config.seeds + folds
     widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
@@ -187,7 +191,10 @@ def similarity_hash(spec: TrainingSpec) -> str:
     """The same for trainings that differ in seed and id alone."""
     raw = spec.to_dict()
     config = {name: value for name, value in raw["config"].items() if name != "seed"}
-    return digest([raw["series"], raw["strategy"], config])
+    series = [
+        {name: value for name, value in one.items() if name != "days"} for one in raw["series"]
+    ]
+    return digest([series, raw["strategy"], config])
 
 
 def digest(value: Any) -> str:

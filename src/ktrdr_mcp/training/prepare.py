@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ktrdr_mcp import limits
 from ktrdr_mcp.data import catalog
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
+from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import InvalidStrategy, NotEnoughData
 from ktrdr_mcp.evaluation.metrics import CLASSES, class_shares
 from ktrdr_mcp.evaluation.walk_forward import Split, chronological
@@ -103,7 +103,7 @@ def prepare(spec: TrainingSpec, bar_sources: catalog.BarCatalog) -> Prepared:
         KtrdrError: the data do not carry this training; nothing has been changed.
     """
     series, config = spec.series[0], spec.config
-    loaded = bar_sources.load(series.symbol, series.timeframe)
+    loaded = bar_sources.load(series.symbol, series.timeframe, series.day_rule)
     first, stop, warnings = select(loaded.bars, series)
     bars = loaded.bars.slice(0, stop)  # what lies after the range must not matter
     dataset = dataset_of(bars, first, spec.strategy, config.labels)
@@ -124,11 +124,11 @@ def prepare(spec: TrainingSpec, bar_sources: catalog.BarCatalog) -> Prepared:
 
 def select(bars: Bars, series: SeriesSpec) -> tuple[int, int, list[str]]:
     """The requested range as indices, with a warning where it reaches beyond the data."""
-    start, end = series.start_date, series.end_date
+    start, end, rule = series.start_date, series.end_date, series.day_rule
     return catalog.select_range(
         bars,
-        None if start is None else parse_timestamp(start, "start_date", end_of_day=False),
-        None if end is None else parse_timestamp(end, "end_date", end_of_day=True),
+        None if start is None else bars.bound(start, "start_date", end_of_day=False, rule=rule),
+        None if end is None else bars.bound(end, "end_date", end_of_day=True, rule=rule),
     )
 
 

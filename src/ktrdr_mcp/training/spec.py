@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from ktrdr_mcp.data.bars import DayRule
 from ktrdr_mcp.errors import TrainingFailed, shown
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.strategy.form import Strategy
@@ -23,6 +24,20 @@ class SeriesSpec:
     timeframe: str
     start_date: str | None
     end_date: str | None
+    days: DayRule | None = None  # in which offset a day begins; None is UTC, as it always was
+
+    @property
+    def day_rule(self) -> DayRule:
+        """In which offset a day begins."""
+        return self.days or "utc"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, without a rule where there is none, so that stored ones stay equal."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name != "days" or value is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -39,7 +54,7 @@ class TrainingSpec:
         return {
             "spec_version": SPEC_VERSION,
             "task_id": self.task_id,
-            "series": [asdict(one) for one in self.series],
+            "series": [one.to_dict() for one in self.series],
             "strategy": self.strategy.to_dict(),
             "config": self.config.model_dump(),
         }
