@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ktrdr_mcp.interop.ktrdr import models
+from ktrdr_mcp.interop.ktrdr.model_format import MODEL_FORMAT
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.parsing import parse
@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 def traded(root: Path, **changes: Any) -> tuple[responses.ModelBacktest, backtesting.Traded]:
     workspace = Workspace(root)
-    loaded = ModelCache(workspace).load(models.newest(workspace, "theirs"))
+    loaded = ModelCache(workspace).load(MODEL_FORMAT.newest(workspace, "theirs"))
     request = parse(BacktestModel, {"model_name": "theirs", **changes})
     found = backtesting.trade(loaded, request, Series())  # type: ignore[arg-type]
     return backtesting.reply(loaded, request, found), found

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +19,8 @@ import pytest_asyncio
 import torch
 
 from ktrdr_mcp.errors import ModelCorrupted, ModelNameTaken, ModelNotFound, ModelNotReproducible
-from ktrdr_mcp.interop.ktrdr import models, read
+from ktrdr_mcp.interop.ktrdr import read
+from ktrdr_mcp.interop.ktrdr.model_format import MODEL_FORMAT
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
@@ -23,7 +29,8 @@ from ktrdr_mcp.service.model_cache import ModelCache, predict_one
 from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.models import ModelRegistry
-from ktrdr_mcp.training.predictor import model_of_ktrdr, predict
+from ktrdr_mcp.training.formats import load
+from ktrdr_mcp.training.predictor import Model, predict
 from tests.support import ktrdr_writer
 from tests.support.ktrdr_reader import features, load_network
 from tests.support.saved_models import Saver, hourly_bars, table_of
@@ -48,9 +55,15 @@ async def registry(tmp_path: Path) -> AsyncIterator[ModelRegistry]:
         yield ModelRegistry(database)
 
 
+def loaded(root: Path) -> Model:
+    """The newest model called theirs."""
+    workspace = Workspace(root)
+    return load(workspace, MODEL_FORMAT.newest(workspace, "theirs"))
+
+
 def test_the_probabilities_are_ktrdrs_on_500_bars(tmp_path) -> None:
     directory = ktrdr_writer.write(tmp_path)
-    scores = predict(model_of_ktrdr(read.read(directory, "theirs")), hourly_bars(), BARS)
+    scores = predict(loaded(tmp_path), hourly_bars(), BARS)
     names, rows = features(ktrdr_writer.config(), table_of(hourly_bars()))
     with torch.no_grad():
         theirs = load_network_of(directory)(torch.from_numpy(rows)).numpy()
@@ -148,8 +161,8 @@ def test_what_cannot_be_reproduced_is_refused_with_the_reason(tmp_path, case) ->
     (directory / "config.json").write_text(json.dumps(made), encoding="utf-8")
     with pytest.raises(ModelNotReproducible, match=expected) as refused:
         read.read(directory, "theirs")
-    assert "start_training" in refused.value.hint
-    assert models.newest(Workspace(tmp_path), "theirs") is not None, "it is still listed"
+    assert refused.value.hint.startswith("In KTRDR" if case == "a scaler" else "Train its strategy")
+    assert MODEL_FORMAT.newest(Workspace(tmp_path), "theirs") is not None, "it is still listed"
 
 
 def test_features_in_another_order_are_refused(tmp_path) -> None:
@@ -165,7 +178,7 @@ def test_a_list_shows_them_newest_first_with_their_figures(tmp_path) -> None:
     ktrdr_writer.write(tmp_path, created_at="2025-06-10T12:00:00.123456")
     ktrdr_writer.write(tmp_path, version=2, created_at="2025-06-12T12:00:00.5")
     ktrdr_writer.write(tmp_path, name="other", series="MSFT_1d", created_at="2025-06-11T00:00:00")
-    rows = models.rows(workspace)
+    rows = MODEL_FORMAT.rows(workspace)
     listed = [(row.model_name, row.version, row.symbol, row.timeframe) for row in rows]
     assert listed == [
         ("theirs", 2, "AAPL", "1h"),
@@ -179,8 +192,8 @@ def test_a_list_shows_them_newest_first_with_their_figures(tmp_path) -> None:
     parameters = (len(ktrdr_writer.NAMES) + 1) * 12 + 13 * 6 + 7 * 3
     assert rows[0].model_size_mb == parameters * 4 / 1e6
     assert len({row.model_id for row in rows}) == 3
-    assert [row.symbol for row in models.rows(workspace, "MSFT")] == ["MSFT"]
-    assert models.names(workspace, "th") == ["theirs"]
+    assert [row.symbol for row in MODEL_FORMAT.rows(workspace, "MSFT")] == ["MSFT"]
+    assert MODEL_FORMAT.names(workspace, "th") == ["theirs"]
 
 
 def test_links_other_names_and_damaged_folders_are_passed_over(tmp_path) -> None:
@@ -194,19 +207,19 @@ def test_links_other_names_and_damaged_folders_are_passed_over(tmp_path) -> None
     shutil.copytree(directory.parent, tmp_path / "models" / "Not A Name", symlinks=True)
     damaged = ktrdr_writer.write(tmp_path, version=2)
     (damaged / "metadata.json").write_text("{}", encoding="utf-8")
-    assert [row.path for row in models.rows(workspace)] == ["models/theirs/AAPL_1h_v1"]
+    assert [row.path for row in MODEL_FORMAT.rows(workspace)] == ["models/theirs/AAPL_1h_v1"]
 
 
 def test_a_name_with_nothing_but_damage_says_so(tmp_path) -> None:
     directory = ktrdr_writer.write(tmp_path)
     (directory / "config.json").unlink()
     with pytest.raises(ModelCorrupted, match=r"config\.json"):
-        models.newest(Workspace(tmp_path), "theirs")
+        MODEL_FORMAT.newest(Workspace(tmp_path), "theirs")
 
 
 def test_saved_models_are_not_taken_for_ktrdrs(saver) -> None:
     saver.saved("model")
-    assert models.rows(saver.workspace) == []
+    assert MODEL_FORMAT.rows(saver.workspace) == []
 
 
 def test_a_save_does_not_mix_with_ktrdrs_versions(saver) -> None:
@@ -217,7 +230,7 @@ def test_a_save_does_not_mix_with_ktrdrs_versions(saver) -> None:
 
 
 def prediction(workspace: Workspace, **changes: Any):
-    row = models.newest(workspace, "theirs")
+    row = MODEL_FORMAT.newest(workspace, "theirs")
     request = {"model_name": "theirs", "symbol": "AAPL", "timeframe": "1h", **changes}
     return predict_one(ModelCache(workspace).load(row), parse(requests.Predict, request), Series())
 
@@ -237,7 +250,7 @@ def test_a_prediction_says_that_the_training_range_is_not_known(tmp_path) -> Non
 def test_a_card_is_strict_json_and_says_where_it_comes_from(tmp_path) -> None:
     ktrdr_writer.write(tmp_path)
     workspace = Workspace(tmp_path)
-    card = models.card(workspace, models.newest(workspace, "theirs"))
+    card = MODEL_FORMAT.card(workspace, MODEL_FORMAT.newest(workspace, "theirs"))
     json.dumps(card, allow_nan=False)
     assert card["origin"] == "ktrdr"
     assert card["metrics"]["final_val_loss"] is None
@@ -245,15 +258,15 @@ def test_a_card_is_strict_json_and_says_where_it_comes_from(tmp_path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_pages_go_on_from_saved_models_to_ktrdrs(tmp_path, registry) -> None:
+async def test_pages_have_all_models_in_the_order_of_their_making(tmp_path, registry) -> None:
     saver = Saver(tmp_path / "workspace")
     for version in (1, 2, 3):
         saver.train(f"task{version}", saver.strategy("default", None), seed=version)
         await registry.insert(saver.save("model", f"task{version}", version=version))
-    for version in (1, 2):
-        ktrdr_writer.write(saver.root, version=version, created_at=f"2025-06-1{version}T00:00:00")
+    for version, year in ((1, 2025), (2, 2099)):
+        ktrdr_writer.write(saver.root, version=version, created_at=f"{year}-06-01T00:00:00")
     library = ModelCatalog(saver.workspace, registry)
-    expected = [("model", 3), ("model", 2), ("model", 1), ("theirs", 2), ("theirs", 1)]
+    expected = [("theirs", 2), ("model", 3), ("model", 2), ("model", 1), ("theirs", 1)]
     for limit in range(1, 7):
         seen: list[tuple[str, int]] = []
         more = True
@@ -273,3 +286,72 @@ async def test_pages_go_on_from_saved_models_to_ktrdrs(tmp_path, registry) -> No
     with pytest.raises(ModelNotFound) as unknown:
         await library.newest("thers")
     assert "Written by KTRDR: theirs" in unknown.value.hint
+
+
+def scaled(root: Path) -> Path:
+    """A model that KTRDR wrote with a scaler, which lies in a pickle."""
+    made = ktrdr_writer.config(model__features__scale_features=True)
+    return ktrdr_writer.write(root, made=made)
+
+
+def test_a_scaler_is_read_from_the_file_that_the_hint_writes(tmp_path) -> None:
+    directory = scaled(tmp_path)
+    with pytest.raises(ModelNotReproducible, match="never opened") as refused:
+        loaded(tmp_path)
+    _, command = refused.value.hint.split(": ", 1)
+    mean, scale = np.linspace(0.1, 0.5, 5), np.linspace(0.2, 0.4, 5)
+    pickled = SimpleNamespace(mean_=mean, scale_=scale)  # as a StandardScaler has them
+    (directory / "scaler.pkl").write_bytes(pickle.dumps(pickled))
+    program = shlex.split(command)
+    subprocess.run([sys.executable, *program[1:]], cwd=directory, check=True, timeout=60)
+    scores = predict(loaded(tmp_path), hourly_bars(), BARS)
+    _, rows = features(ktrdr_writer.config(), table_of(hourly_bars()))
+    with torch.no_grad():
+        inputs = torch.from_numpy(((rows - mean) / scale).astype(np.float32))
+        theirs = load_network_of(directory)(inputs).numpy()
+    np.testing.assert_allclose(scores.probabilities, theirs[BARS], rtol=0, atol=1e-5)
+
+
+def test_the_hint_writes_a_minmax_scaler_in_the_same_form(tmp_path) -> None:
+    directory = scaled(tmp_path)
+    with pytest.raises(ModelNotReproducible) as refused:
+        loaded(tmp_path)
+    low, high = np.arange(5.0), 2 * np.arange(5.0) + 1
+    pickled = SimpleNamespace(scale_=1 / (high - low), min_=-low / (high - low))
+    (directory / "scaler.pkl").write_bytes(pickle.dumps(pickled))
+    program = shlex.split(refused.value.hint.split(": ", 1)[1])
+    subprocess.run([sys.executable, *program[1:]], cwd=directory, check=True, timeout=60)
+    transformed = loaded(tmp_path).scaler.transform(np.vstack([low, high]))
+    np.testing.assert_allclose(transformed, [[0] * 5, [1] * 5], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_features": 4},
+        {"mean": [0, 0, 0, 0]},
+        {"scale": [1, 1, 1, 1, 0]},
+        {"scale": [1, 1, 1, 1, float("nan")]},
+        {"mean": "nothing"},
+    ],
+)
+def test_a_scaler_that_does_not_fit_is_damage(tmp_path, changes) -> None:
+    values = {"mean": [0] * 5, "scale": [1] * 5, "n_features": 5, **changes}
+    (scaled(tmp_path) / "scaler.json").write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ModelCorrupted, match=r"scaler\.json"):
+        loaded(tmp_path)
+
+
+def test_a_folder_of_ktrdrs_later_layout_is_listed_with_the_reason(tmp_path) -> None:
+    directory = tmp_path / "models" / "later" / "1h_v3"
+    directory.mkdir(parents=True)
+    metadata = {"created_at": "2026-04-01T10:00:00", "training_symbols": ["EURUSD"]}
+    (directory / "metadata_v3.json").write_text(json.dumps(metadata), encoding="utf-8")
+    workspace = Workspace(tmp_path)
+    (row,) = MODEL_FORMAT.rows(workspace)
+    listed = (row.model_name, row.symbol, row.timeframe, row.version, row.created_at)
+    assert listed == ("later", "EURUSD", "1h", 3, "2026-04-01T10:00:00Z")
+    assert "metadata_v3.json" in row.description
+    with pytest.raises(ModelNotReproducible, match=r"metadata_v3\.json"):
+        load(workspace, row)
+    assert MODEL_FORMAT.card(workspace, row)["metadata"] == metadata

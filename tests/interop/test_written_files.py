@@ -187,7 +187,7 @@ def test_a_save_that_died_before_its_link_goes_on_from_there(saver, monkeypatch)
         raise StorageFull("No space left.", hint="Free disk space.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(copy, "link_copy", died)
+        patched.setattr(copy, "link_latest", died)
         with pytest.raises(StorageFull):
             saver.save("model", "task")
     assert not saver.workspace.strategy_file("model").exists()

@@ -11,7 +11,6 @@ from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog, select_range
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
 from ktrdr_mcp.evaluation.backtest import Backtest, TradingRule, trading_rule
-from ktrdr_mcp.interop.ktrdr import models
 from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.requests import BacktestModel
@@ -69,13 +68,12 @@ def seen(loaded: Loaded, bars: Bars) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """(bars,) whether the weights were fitted or selected on a bar, or on a label that saw it."""
     if bars.symbol != loaded.row.symbol:
         return np.zeros(len(bars), dtype=np.bool_)
-    if models.is_ktrdrs(loaded.row):  # KTRDR does not keep the range
-        made = parse_timestamp(loaded.row.created_at, "created_at", end_of_day=False)
-        return bars.time < made
-    periods = loaded.model.document["periods"]
-    first = parse_timestamp(periods["train"][0], "periods", end_of_day=False)
-    after = parse_timestamp(periods["test"][0], "periods", end_of_day=False)
-    return (bars.time >= first) & (bars.time < after)
+    model = loaded.model
+    before = bars.time < parse_timestamp(model.seen_before, "seen_before", end_of_day=False)
+    if model.seen_from is None:
+        return before
+    first = parse_timestamp(model.seen_from, "seen_from", end_of_day=False)
+    return before & (bars.time >= first)
 
 
 def rule_of(loaded: Loaded, request: BacktestModel) -> TradingRule:
@@ -129,7 +127,7 @@ def rounded(figures: dict[str, Any]) -> dict[str, Any]:
 def summary(loaded: Loaded, traded: Traded) -> str:
     """What the part out of sample says, and what a reader must know to take it rightly."""
     bars = traded.bars
-    told = warnings(loaded.row, bars.symbol, bars.moment(traded.chosen.first))
+    told = warnings(loaded, bars.symbol, bars.moment(traded.chosen.first))
     skipped = left_out(traded.run.parts)
     return " ".join([outcome(traded.run), *skipped, *told, *rules(loaded, traded.rule)])
 
@@ -162,10 +160,10 @@ def left_out(parts: predictor.Parts) -> list[str]:
 def rules(loaded: Loaded, rule: TradingRule) -> list[str]:
     """What of the rule is not in the reply's fields and not the usual."""
     told = []
-    if models.is_ktrdrs(loaded.row) and rule.max_holding_bars is None:
+    if loaded.model.program and rule.max_holding_bars is None:
         told.append(
-            f"KTRDR does not say how long a position is held: at most {rule.holding_bars} bars"
-            " after its signal here."
+            f"{loaded.model.program} does not say how long a position is held: at most"
+            f" {rule.holding_bars} bars after its signal here."
         )
     if rule.confidence_threshold > 0:
         told.append(f"A signal less probable than {rule.confidence_threshold:g} is a hold.")

@@ -15,13 +15,12 @@ from ktrdr_mcp.data.timestamps import DAY_NS, format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
 from ktrdr_mcp.evaluation.metrics import CLASSES
 from ktrdr_mcp.features.registry import check
-from ktrdr_mcp.interop.ktrdr import models
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.requests import Predict
 from ktrdr_mcp.store.models import ModelRow
-from ktrdr_mcp.training import bundle
-from ktrdr_mcp.training.predictor import Model, Scores, direction_memberships, model_of, predict
+from ktrdr_mcp.training import formats
+from ktrdr_mcp.training.predictor import Model, Scores, direction_memberships, predict
 
 
 @dataclass(frozen=True)
@@ -53,21 +52,15 @@ class ModelCache:
             row: the version to load.
         Raises:
             ModelCorrupted: a file is not what was written.
-            ModelNotReproducible: KTRDR wrote it, and its features cannot be computed here.
+            ModelNotReproducible: another program wrote it, and it cannot be computed here.
         """
-        loaded = Loaded(row, self._read(row))
+        loaded = Loaded(row, formats.load(self._workspace, row))
         with self._lock:
             self._models[row.model_id] = loaded
             self._models.move_to_end(row.model_id)
             while len(self._models) > self._capacity:
                 self._models.popitem(last=False)
         return loaded
-
-    def _read(self, row: ModelRow) -> Model:
-        """A version from its files."""
-        if models.is_ktrdrs(row):
-            return models.load(self._workspace, row)
-        return model_of(bundle.read(self._workspace.inside(row.path), row.bundle_sha256))
 
     def get(self, row: ModelRow) -> Loaded:
         """The model from memory, or else from its files. Raises ModelCorrupted."""
@@ -129,7 +122,7 @@ def reply(
     best = int(np.argmax(probability))
     direction = probability[0] - probability[2]
     as_of = format_timestamp(int(bars.time[index]))
-    strategy = loaded.model.strategy
+    strategy, seen = loaded.model.strategy, in_sample(loaded, bars.symbol, as_of)
     return responses.ModelPrediction(
         model_name=loaded.row.model_name,
         symbol=bars.symbol,
@@ -143,10 +136,10 @@ def reply(
         ),
         input_features={name: float(values[0]) for name, values in scores.indicators.items()},
         as_of=as_of,
-        in_sample=in_sample(loaded, bars.symbol, as_of),
+        in_sample=seen,
         timeframe=bars.timeframe,
         version=loaded.row.version,
-        warnings=[*warnings(loaded.row, bars.symbol, as_of), *of_bars],
+        warnings=[*warnings(loaded, bars.symbol, as_of), *of_bars],
     )
 
 
@@ -219,21 +212,18 @@ def beyond_newest(bars: Bars, test_date: str | None) -> list[str]:
 
 def in_sample(loaded: Loaded, symbol: str, as_of: str) -> bool:
     """Whether the weights were fitted or selected on this bar, or on a label that saw it."""
-    same = symbol == loaded.row.symbol
-    if models.is_ktrdrs(loaded.row):  # it may have been; KTRDR does not keep the range
-        return same and as_of < loaded.row.created_at
-    periods = loaded.model.document["periods"]
-    return same and bool(periods["train"][0] <= as_of < periods["test"][0])
+    first, after = loaded.model.seen_from or "", loaded.model.seen_before
+    return symbol == loaded.row.symbol and first <= as_of < after
 
 
-def warnings(row: ModelRow, symbol: str, as_of: str) -> list[str]:
+def warnings(loaded: Loaded, symbol: str, as_of: str) -> list[str]:
     """What a reader of a prediction must know."""
-    told = []
+    row, program, told = loaded.row, loaded.model.program, []
     if symbol != row.symbol:
         told.append(f"The model was trained on {row.symbol}; nothing was measured on {symbol}.")
-    if models.is_ktrdrs(row) and symbol == row.symbol and as_of < row.created_at:
+    if program and in_sample(loaded, symbol, as_of):
         told.append(
-            "KTRDR does not keep which bars trained its model, so every bar before it was made"
+            f"{program} does not keep which bars trained its model, so every bar before it was made"
             " counts as in-sample."
         )
     return told

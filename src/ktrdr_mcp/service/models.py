@@ -11,19 +11,16 @@ from anyio import to_thread
 
 from ktrdr_mcp import files, limits
 from ktrdr_mcp.errors import ModelCorrupted, ModelNotFound
-from ktrdr_mcp.interop.ktrdr import copy, documents, models
-from ktrdr_mcp.interop.ktrdr import copy as ktrdr_copy
-from ktrdr_mcp.interop.ktrdr.documents import Identity
-from ktrdr_mcp.interop.ktrdr.models import folders
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.requests import SaveModel
 from ktrdr_mcp.store.db import utc_now_text
 from ktrdr_mcp.store.models import ModelRegistry, ModelRow, Owner, name_taken
 from ktrdr_mcp.store.task_row import TaskRow, parsed
-from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training import bundle, formats
 from ktrdr_mcp.training import publish as publishing
 from ktrdr_mcp.training.bundle import DOCUMENT
+from ktrdr_mcp.training.formats import Identity, model_folders, model_formats
 from ktrdr_mcp.training.publish import CARD, model_id
 
 
@@ -71,7 +68,7 @@ class ModelCatalog:
             ModelNotFound: nothing has this name; names the models that exist.
             ModelCorrupted: KTRDR wrote a model of this name, and no version of it is whole.
         """
-        theirs = await to_thread.run_sync(models.newest, self._workspace, name)
+        theirs = await to_thread.run_sync(formats.newest_foreign, self._workspace, name)
         try:
             ours = await self._registry.newest(name)
         except ModelNotFound as error:
@@ -82,30 +79,32 @@ class ModelCatalog:
 
     async def _not_found(self, error: ModelNotFound) -> ModelNotFound:
         """The registry's error, with the names of KTRDR's models."""
-        names = await to_thread.run_sync(models.names, self._workspace)
+        names = await to_thread.run_sync(formats.foreign_names, self._workspace)
         if not names:
             return error
         hint = f"{error.hint} Written by KTRDR: {', '.join(names[:10])}."
         return ModelNotFound(error.message, hint=hint, field=error.field)
 
     async def page(self, request: requests.ListModels) -> tuple[list[ModelRow], bool]:
-        """A page of models: those saved here, then KTRDR's, each newest first.
+        """A page of models, newest first, whoever wrote them.
 
         Returns:
             the rows, and whether there are more.
         """
         limit, offset, symbol = request.limit, request.offset, request.symbol
-        saved = await self._registry.page(limit, offset, symbol)
-        found = await to_thread.run_sync(models.rows, self._workspace, symbol)
-        start = max(0, offset - await self._registry.count(symbol)) if found else 0
-        room = 0 if saved.has_more else limit - len(saved.rows)
-        shown = [*saved.rows, *found[start : start + room]]
-        return shown, saved.has_more or len(found) > start + room
+        foreign = await to_thread.run_sync(formats.foreign_rows, self._workspace, symbol)
+        if not foreign:
+            saved = await self._registry.page(limit, offset, symbol)
+            return saved.rows, saved.has_more
+        saved = await self._registry.page(offset + limit, 0, symbol)
+        merged = sorted([*saved.rows, *foreign], key=lambda row: row.created_at, reverse=True)
+        page = merged[offset : offset + limit]
+        return page, saved.has_more or len(merged) > offset + limit
 
     async def names(self, prefix: str, limit: int) -> list[str]:
         """Names that begin with the prefix: those saved here first."""
         names = await self._registry.names(prefix, limit)
-        found = await to_thread.run_sync(models.names, self._workspace, prefix)
+        found = await to_thread.run_sync(formats.foreign_names, self._workspace, prefix)
         return [*names, *(name for name in found if name not in names)][:limit]
 
 
@@ -137,7 +136,8 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         ModelNameTaken: KTRDR keeps a model of its own under this name.
         StorageError: the disk failed; saving again goes on from there.
     """
-    models.refuse_shared_folder(workspace, request.model_name)
+    for each in model_formats().values():
+        each.refuse_shared_folder(workspace, request.model_name)
     source = workspace.bundle_directory(task.task_id)
     require(bundle.read_document(source), task)
     name, card = request.model_name, new_card(request, task)
@@ -147,7 +147,8 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         version,
         card,
     )
-    reasons = copy.link_copy(workspace, published.directory, name, published.copy)
+    identity = Identity(name, published.version, task.symbol, task.timeframe, card["created_at"])
+    reasons = publishing.link_copies(workspace, published.directory, identity, published.copies)
     metrics = published.document["metrics"]
     return ModelRow(
         model_id=card["model_id"],
@@ -165,7 +166,7 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         model_size_mb=round(metrics["model_info"]["model_size_mb"], 6),
         architecture=metrics["model_info"]["architecture"],
         bundle_sha256=published.sha256,
-        details={KTRDR_DETAILS: {"incompatibilities": reasons}},
+        details={name: {"incompatibilities": found} for name, found in reasons.items()},
     )
 
 
@@ -190,8 +191,9 @@ def ktrdr_incompatibilities(row: ModelRow) -> list[str]:
 
 def card(workspace: Workspace, row: ModelRow) -> dict[str, Any]:
     """What a model is, was trained on and measured. Raises ModelCorrupted."""
-    if models.is_ktrdrs(row):
-        return models.card(workspace, row)
+    foreign = formats.foreign_format(row)
+    if foreign is not None:
+        return foreign.card(workspace, row)
     document = bundle.read_document(workspace.inside(row.path), row.bundle_sha256)
     return {
         "model_id": row.model_id,
@@ -205,15 +207,25 @@ def card(workspace: Workspace, row: ModelRow) -> dict[str, Any]:
         "task_id": row.task_id,
         **{name: document[name] for name in CARD_FIELDS},
         "config": document["spec"]["config"],
-        "files": [*publishing.BUNDLE, *(documents.FILES if KTRDR_DETAILS in row.details else ())],
+        "files": [*publishing.BUNDLE, *copied_files(row)],
         "ktrdr_backtest_compatible": not ktrdr_incompatibilities(row),
         "ktrdr_incompatibilities": ktrdr_incompatibilities(row),
     }
 
 
+def copied_files(row: ModelRow) -> list[str]:
+    """The files of other programs that a version was saved with."""
+    return [
+        file
+        for name, each in model_formats().items()
+        if name in row.details
+        for file in each.file_names
+    ]
+
+
 def published(workspace: Workspace) -> Iterator[Path]:
     """The folders of all versions that this program published."""
-    for folder in folders(workspace.models):
+    for folder in model_folders(workspace.models):
         for directory in sorted(folder.iterdir()):
             if not directory.is_symlink() and (directory / CARD).is_file():
                 yield directory
@@ -247,8 +259,8 @@ def described(
         series["timeframe"],
         card["created_at"],
     )
-    copy = ktrdr_copy.render(verified, bundle.read_history(directory, document), identity)
-    reasons = ktrdr_copy.link_copy(workspace, directory, identity.model_name, copy)
+    copies = publishing.render_copies(verified, bundle.read_history(directory, document), identity)
+    reasons = publishing.link_copies(workspace, directory, identity, copies)
     metrics = document["metrics"]
     return ModelRow(
         model_id=card["model_id"],
@@ -266,7 +278,7 @@ def described(
         model_size_mb=round(metrics["model_info"]["model_size_mb"], 6),
         architecture=metrics["model_info"]["architecture"],
         bundle_sha256=files.sha256_of_file(directory / bundle.DOCUMENT),
-        details={KTRDR_DETAILS: {"incompatibilities": reasons}},
+        details={name: {"incompatibilities": found} for name, found in reasons.items()},
     )
 
 
@@ -279,7 +291,9 @@ def read_card(directory: Path) -> dict[str, Any]:
         texts = isinstance(card["description"], str) and isinstance(card["created_at"], str)
         series = f"{card['symbol']}_{card['timeframe']}_v{card['version']}"
         here = (directory.parent.name, directory.name) == (card["model_name"], series)
-        known = card.get("sha256", {}).keys() <= set(documents.FILES)
+        known = card.get("sha256", {}).keys() <= {
+            file for each in model_formats().values() for file in each.file_names
+        }
         if texts and here and known and card["model_id"] == named:
             return card
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -8,12 +8,12 @@ from typing import Any
 from ktrdr_mcp import limits
 from ktrdr_mcp.context import Progress
 from ktrdr_mcp.errors import TaskNotCompleted
-from ktrdr_mcp.interop.ktrdr import models as ktrdr_models
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.service import models
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.task_row import TaskRow
+from ktrdr_mcp.training.formats import origin
 
 
 def started(
@@ -220,7 +220,7 @@ def model_row(row: ModelRow) -> responses.ModelRow:
         test_accuracy=accuracy(row.test_accuracy),
         description=row.description,
         version=row.version,
-        origin="ktrdr" if ktrdr_models.is_ktrdrs(row) else "ktrdr-mcp",
+        origin=origin(row),
     )
 
 

@@ -14,7 +14,6 @@ from ktrdr_mcp.evaluation.backtest import Backtest, TradingRule, backtest, confi
 from ktrdr_mcp.features import build
 from ktrdr_mcp.features.fuzzy import membership
 from ktrdr_mcp.features.scaling import Scaler
-from ktrdr_mcp.interop.ktrdr.read import KtrdrModel
 from ktrdr_mcp.nn.network import NetworkShape, probabilities
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training.bundle import Bundle
@@ -30,7 +29,11 @@ class Model:
     scaler: Scaler
     shape: NetworkShape
     weights: dict[str, Any]  # tensors
-    document: dict[str, Any]  # bundle.json; empty for a model that KTRDR wrote
+    document: dict[str, Any]  # bundle.json; empty for a model that another program wrote
+    # Bars of its symbol from the first up to, and without, the second may have decided its weights.
+    seen_from: str | None  # ISO 8601 UTC with Z; None from the first bar on
+    seen_before: str
+    program: str = ""  # another program that wrote it, as sentences name it
 
 
 @dataclass(frozen=True)
@@ -44,24 +47,15 @@ class Scores:
 def model_of(bundle: Bundle) -> Model:
     """Rebuilds a model from its bundle."""
     document = bundle.document
-    network = document["network"]
+    network, periods = document["network"], document["periods"]
     return Model(
         strategy=Strategy.from_dict(document["strategy"]),
         scaler=Scaler.from_dict(document["scaler"]),
         shape=NetworkShape(network["inputs"], tuple(network["hidden"]), network["activation"]),
         weights=bundle.weights,
         document=document,
-    )
-
-
-def model_of_ktrdr(read: KtrdrModel) -> Model:
-    """A model that KTRDR wrote; it has no scaler, or it would not have been read."""
-    return Model(
-        strategy=read.strategy,
-        scaler=Scaler("none", np.zeros(read.shape.inputs), np.ones(read.shape.inputs)),
-        shape=read.shape,
-        weights=dict(read.weights),
-        document={},
+        seen_from=periods["train"][0],
+        seen_before=periods["test"][0],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +16,10 @@ from ktrdr_mcp.data import bars as bars_of
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.evaluation.metrics import CLASSES
-from ktrdr_mcp.interop.ktrdr.copy import Copy, render
-from ktrdr_mcp.interop.ktrdr.documents import Identity
 from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training.formats import Copy, Identity, model_format, model_formats
 from ktrdr_mcp.training.prepare import Prepared
 from ktrdr_mcp.training.spec import TrainingSpec
 
@@ -84,7 +84,7 @@ class Published:
     version: int
     sha256: str  # of bundle.json
     document: dict[str, Any]
-    copy: Copy  # KTRDR's
+    copies: dict[str, Copy]  # for other programs, by the name of their format
 
 
 def model_id(task_id: str, model_name: str) -> str:
@@ -104,7 +104,7 @@ def publish(
     first_version: int,
     card: Mapping[str, Any],
 ) -> Published:
-    """Copies a verified bundle to the first free version, with KTRDR's files beside it.
+    """Copies a verified bundle to the first free version, with other programs' files beside it.
 
     Args:
         source: the task's bundle.
@@ -126,9 +126,12 @@ def publish(
     with files.staging(made.directory) as staged:
         for name in BUNDLE:
             files.write_new(staged / name, (source / name).read_bytes())
-        for name, content in made.copy.files.items():
-            files.write_new(staged / name, content)
-        written = {**card, "version": version, "sha256": made.copy.hashes()}
+        hashes: dict[str, str] = {}
+        for copy in made.copies.values():
+            for name, content in copy.files.items():
+                files.write_new(staged / name, content)
+            hashes |= copy.hashes()
+        written = {**card, "version": version, "sha256": hashes}
         files.write_new(staged / CARD, files.json_bytes(written))
         bundle.read(staged)
         files.publish(staged, made.directory)
@@ -160,11 +163,40 @@ def published(
     identity = Identity(
         card["model_name"], version, card["symbol"], card["timeframe"], card["created_at"]
     )
-    copy = render(verified, bundle.read_history(source, verified.document), identity)
     return Published(
         directory,
         version,
         files.sha256_of_file(source / bundle.DOCUMENT),
         verified.document,
-        copy,
+        render_copies(verified, bundle.read_history(source, verified.document), identity),
     )
+
+
+def render_copies(
+    verified: bundle.Bundle, history: Sequence[Mapping[str, float]], identity: Identity
+) -> dict[str, Copy]:
+    """A version in the format of every other program, by the format's name."""
+    return {
+        name: each.render(verified, history, identity) for name, each in model_formats().items()
+    }
+
+
+def link_copies(
+    workspace: Workspace, directory: Path, identity: Identity, copies: Mapping[str, Copy]
+) -> dict[str, list[str]]:
+    """Lets other programs find a published version.
+
+    Args:
+        workspace: where models and strategies lie.
+        directory: the version, published.
+        identity: of it.
+        copies: what was rendered for it.
+    Returns:
+        why each program's backtester cannot use it, by the format's name; empty lists if it can.
+    Raises:
+        StorageError: the disk failed.
+    """
+    return {
+        name: model_format(name).link(workspace, directory, identity.model_name, copy)
+        for name, copy in copies.items()
+    }

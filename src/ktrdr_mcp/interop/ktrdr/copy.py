@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ktrdr_mcp import files
-from ktrdr_mcp import files as durable
 from ktrdr_mcp.errors import StorageError, StorageFull
 from ktrdr_mcp.interop.ktrdr import documents, state_dict
-from ktrdr_mcp.interop.ktrdr import documents as conventions
-from ktrdr_mcp.interop.ktrdr.documents import Identity, incompatibilities
+from ktrdr_mcp.interop.ktrdr.documents import incompatibilities
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.strategy.catalog import built_in
 from ktrdr_mcp.training.bundle import Bundle
+from ktrdr_mcp.training.formats import Copy, Identity
 from ktrdr_mcp.training.predictor import Model, model_of
 
 STAMP: Final = re.compile(rb"# Written by ktrdr-mcp [^\n]* sha256:([0-9a-f]{64})\n")
@@ -89,19 +87,6 @@ def place_strategy_file(workspace: Workspace, model_name: str, content: bytes | 
 TOLERANCE: Final = 1e-5  # between our probabilities and KTRDR's
 
 
-@dataclass(frozen=True)
-class Copy:
-    """What KTRDR gets of a model."""
-
-    files: dict[str, bytes]  # by name, for the version's folder
-    strategy: bytes | None  # None where KTRDR's backtester could not run it
-    incompatibilities: list[str]  # why not
-
-    def hashes(self) -> dict[str, str]:
-        """The SHA-256 of each file."""
-        return {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
-
-
 def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: Identity) -> Copy:
     """Makes KTRDR's files of a bundle.
 
@@ -116,16 +101,16 @@ def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: I
     names = documents.feature_names(strategy, document["feature_names"], alike=not reasons)
     figures = documents.metrics(document["metrics"], history)
     inputs = model.shape.inputs
-    files = {
-        conventions.CONFIG: documents.config(identity, strategy, training, inputs, not reasons),
-        conventions.METRICS: figures,
-        conventions.FEATURES: documents.features(names),
-        conventions.METADATA: documents.metadata(
+    values = {
+        documents.CONFIG: documents.config(identity, strategy, training, inputs, not reasons),
+        documents.METRICS: figures,
+        documents.FEATURES: documents.features(names),
+        documents.METADATA: documents.metadata(
             identity, inputs, document["versions"]["torch"], figures
         ),
     }
-    encoded = {name: documents.encoded(values) for name, values in files.items()}
-    encoded[conventions.MODEL] = state_dict.encoded(model.shape, model.weights, model.scaler)
+    encoded = {name: documents.encoded(document) for name, document in values.items()}
+    encoded[documents.MODEL] = state_dict.encoded(model.shape, model.weights, model.scaler)
     reasons = reasons or rounding(model)
     return Copy(encoded, None if reasons else strategy_bytes(model, training, identity), reasons)
 
@@ -182,7 +167,7 @@ def newest_version(folder: Path, series: str) -> int:
 def link_latest(path: Path, target: str) -> list[str]:
     """Points KTRDR's link at a version; without any link, KTRDR takes the highest version."""
     try:
-        durable.link(path, target)
+        files.link(path, target)
     except StorageFull:
         raise
     except StorageError as error:

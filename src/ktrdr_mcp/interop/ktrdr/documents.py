@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
 
 from ktrdr_mcp.features.registry import Resolved, used_indicators
 from ktrdr_mcp.strategy.form import FuzzyInput, IndicatorSpec, Strategy
+from ktrdr_mcp.training.formats import Identity
 
 MODEL: Final = "model.pt"
 CONFIG: Final = "config.json"
@@ -118,17 +118,6 @@ MEASURED_DECISIONS: Final = {
     "filters": {"min_signal_separation": 0.0},
 }
 HISTORY_FIELDS: Final = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Which version of which model the files are for."""
-
-    model_name: str
-    version: int
-    symbol: str
-    timeframe: str
-    created_at: str  # ISO 8601 UTC with Z
 
 
 def config(

@@ -10,15 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
+import numpy as np
+
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import InvalidStrategy, ModelNotReproducible, shown
 from ktrdr_mcp.evaluation.metrics import CLASSES
 from ktrdr_mcp.features.build import feature_names
+from ktrdr_mcp.features.scaling import Scaler
 from ktrdr_mcp.interop.ktrdr import state_dict
 from ktrdr_mcp.interop.ktrdr.documents import CONFIG, FEATURES, LARGEST_PERIODS, METADATA, METRICS
 from ktrdr_mcp.nn.network import ACTIVATIONS, NetworkShape
 from ktrdr_mcp.strategy.form import (
     FUZZY_KINDS,
+    LARGEST_NUMBER,
     FeatureSettings,
     FuzzyInput,
     FuzzyKind,
@@ -36,14 +40,21 @@ CLASS_NAMES: Final = {
     "exponentialmovingaverage": "ema",
     "macdindicator": "macd",
 }
+SCALER: Final = "scaler.json"
+# StandardScaler: (x - mean) / scale. MinMaxScaler: x * scale_ + min_, in the same form.
+SCALER_LINE: Final = (
+    """python -c "import json, pickle; s = pickle.load(open('scaler.pkl', 'rb'));"""
+    """ d = hasattr(s, 'mean_'); m = s.mean_ if d else -s.min_ / s.scale_;"""
+    """ k = s.scale_ if d else 1 / s.scale_; json.dump({'mean': m.tolist(), 'scale': k.tolist(),"""
+    """ 'n_features': len(m)}, open('scaler.json', 'w'))\""""
+)
 CONFIDENCE_THRESHOLD: Final = 0.5  # KTRDR's default, and the next too
 SEPARATION_HOURS: Final = 4.0
 MAX_SEPARATION_HOURS: Final = 1e6  # as in a strategy of our own
-FEATURE_SETTINGS: Final = {  # with what KTRDR takes if a file does not say it
+CONTEXT_FEATURES: Final = {  # with what KTRDR takes if a file does not say it
     "include_price_context": (True, "features of prices beside the fuzzy sets"),
     "include_volume_context": (True, "features of volumes beside the fuzzy sets"),
     "include_raw_indicators": (False, "raw indicators as features"),
-    "scale_features": (True, "a scaler, which lies in a pickle that is never opened"),
 }
 
 
@@ -96,8 +107,8 @@ def decisions(section: Any) -> dict[str, Any]:
 
 
 def refuse_other_features(features: Mapping[str, Any]) -> None:
-    """Refuses features that are not memberships, and scaling. Raises ModelNotReproducible."""
-    for key, (default, meaning) in FEATURE_SETTINGS.items():
+    """Refuses features that are not memberships. Raises ModelNotReproducible."""
+    for key, (default, meaning) in CONTEXT_FEATURES.items():
         if features.get(key, default) is not False:
             said = "" if key in features else " (KTRDR's default)"
             raise refused(f"model.features.{key} is true{said}: it has {meaning}.")
@@ -170,11 +181,11 @@ def fuzzy_set(place: str, name: str, values: Any) -> FuzzySetSpec:
         raise refused(f"its fuzzy_sets.{place} cannot be computed: {error}.") from None
 
 
-def refused(reason: str) -> ModelNotReproducible:
+def refused(reason: str, hint: str | None = None) -> ModelNotReproducible:
     """The error for one reason."""
     return ModelNotReproducible(
         f"KTRDR's model cannot be reproduced here: {reason}",
-        hint="Train its strategy here with start_training, and save that task as a model.",
+        hint=hint or "Train its strategy here with start_training, and save that task as a model.",
         field="model_name",
     )
 
@@ -198,6 +209,7 @@ class KtrdrModel:
     strategy: Strategy
     shape: NetworkShape
     weights: Weights
+    scaler: Scaler
     feature_names: tuple[str, ...]
     config: dict[str, Any]
 
@@ -210,7 +222,7 @@ def summary(directory: Path) -> Summary:
     hidden = part(part(config, "model"), "architecture").get("hidden_layers")
     layers = hidden if isinstance(hidden, list) else []
     return Summary(
-        created_at=moment(metadata.get("created_at")),
+        created_at=timestamp(metadata.get("created_at")),
         description=text[: limits.MAX_DESCRIPTION_CHARACTERS] if isinstance(text, str) else "",
         architecture="_".join(["mlp", *(f"{units}" for units in layers if type(units) is int)]),
         size_mb=size_megabytes(metadata.get("input_size"), hidden),
@@ -240,7 +252,46 @@ def read(directory: Path, name: str) -> KtrdrModel:
     strategy = strategy_of(config, name)
     names = reproduced_names(strategy, document(directory, FEATURES))
     shape = shape_of(config, document(directory, METADATA), len(names))
-    return KtrdrModel(strategy, shape, state_dict.read(directory, shape), names, config)
+    scaler = scaler_of(directory, config, len(names))
+    return KtrdrModel(strategy, shape, state_dict.read(directory, shape), scaler, names, config)
+
+
+def scaler_of(directory: Path, config: Mapping[str, Any], inputs: int) -> Scaler:
+    """The scaler of the features, from a JSON file beside KTRDR's pickle, which stays unread.
+
+    Args:
+        directory: the version's folder.
+        config: config.json.
+        inputs: how many features there are.
+    Raises:
+        ModelNotReproducible: there is a scaler, and no JSON file has it; the hint writes one.
+        ModelCorrupted: the JSON file is not what that line writes.
+    """
+    if part(part(config, "model"), "features").get("scale_features", True) is False:
+        return Scaler("none", np.zeros(inputs), np.ones(inputs))
+    if not (directory / SCALER).exists():
+        place = f"models/{directory.parent.name}/{directory.name}"
+        raise refused(
+            "its features are scaled, and the scaler lies in a pickle that is never opened.",
+            f"In KTRDR's own environment, in {place}, write {SCALER} with: {SCALER_LINE}",
+        )
+    values = document(directory, SCALER)
+    columns = [numbers(values.get(key), inputs) for key in ("mean", "scale")]
+    mean, scale = columns
+    if mean is None or scale is None or values.get("n_features") != inputs or min(scale) <= 0:
+        raise corrupted(
+            SCALER, f"does not have mean, scale (above 0) and n_features of {inputs} features"
+        )
+    return Scaler("standard", np.array(mean), np.array(scale))
+
+
+def numbers(values: Any, count: int) -> list[float] | None:
+    """A list of so many finite numbers, or nothing."""
+    if not isinstance(values, list) or len(values) != count:
+        return None
+    if not all(type(value) in {int, float} and abs(value) <= LARGEST_NUMBER for value in values):
+        return None
+    return [float(value) for value in values]
 
 
 def reproduced_names(strategy: Strategy, features: Mapping[str, Any]) -> tuple[str, ...]:
@@ -307,7 +358,7 @@ def share(value: Any) -> float | None:
     return float(value) if known else None
 
 
-def moment(text: Any) -> str:
+def timestamp(text: Any) -> str:
     """A time as replies show it; KTRDR's have no zone and count as UTC. Raises ModelCorrupted."""
     try:
         when = datetime.fromisoformat(text)

@@ -1,0 +1,242 @@
+"""KTRDR's format of models: found by looking, never copied into the registry.
+
+A version is KTRDR's if its folder has KTRDR's files and none of this program's. Folders are looked
+at anew each time, so what KTRDR writes or deletes meanwhile is what callers see. Folders of KTRDR's
+later layout, `{timeframe}_v{version}` without a symbol, are listed and cannot be used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from ktrdr_mcp.errors import InvalidName, ModelCorrupted, ModelNameTaken, shown
+from ktrdr_mcp.files import storage_errors
+from ktrdr_mcp.interop.ktrdr import documents, read
+from ktrdr_mcp.interop.ktrdr.copy import link_copy, render
+from ktrdr_mcp.paths import Workspace, model_name, symbol, timeframe
+from ktrdr_mcp.store.models import ModelRow
+from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training.bundle import Bundle
+from ktrdr_mcp.training.formats import ORIGIN, Copy, Identity, ModelFormat, model_folders
+from ktrdr_mcp.training.predictor import Model
+from ktrdr_mcp.training.publish import CARD
+
+KTRDR: Final = "ktrdr"
+PROGRAM: Final = "KTRDR"
+VERSION: Final = re.compile(r"(.+)_([^_]+)_v([0-9]{1,9})")
+LATER_VERSION: Final = re.compile(r"([^_]+)_v([0-9]{1,9})")
+LATER_METADATA: Final = "metadata_v3.json"
+LATER: Final = "later"  # in a row's details: it has the later layout
+NOT_USABLE: Final = (
+    "it has the layout of KTRDR's later releases (metadata_v3.json), which is not read here."
+)
+
+
+class KtrdrFormat:
+    """Implements ModelFormat."""
+
+    file_names = documents.FILES
+
+    def rows(self, workspace: Workspace, of_symbol: str | None = None) -> list[ModelRow]:
+        """Every version that KTRDR wrote and could load itself, newest first.
+
+        Args:
+            workspace: where models lie.
+            of_symbol: only models trained on this symbol.
+        """
+        found = []
+        for folder in model_folders(workspace.models):
+            for directory in versions(folder):
+                with suppress(ModelCorrupted):
+                    found.append(row_of(workspace, directory))
+        chosen = [row for row in found if of_symbol in {None, row.symbol}]
+        return sorted(chosen, key=lambda row: (row.created_at, row.path), reverse=True)
+
+    def newest(self, workspace: Workspace, name: str) -> ModelRow | None:
+        """The newest version that KTRDR wrote under a name, if there is one.
+
+        Raises:
+            ModelCorrupted: there are versions, and none of them is whole.
+        """
+        found, damage = [], None
+        for directory in versions(workspace.models / model_name(name)):
+            try:
+                found.append(row_of(workspace, directory))
+            except ModelCorrupted as error:
+                damage = error
+        if damage is not None and not found:
+            raise damage
+        return max(found, key=lambda row: (row.created_at, row.path), default=None)
+
+    def names(self, workspace: Workspace, prefix: str = "") -> list[str]:
+        """Names that begin with the prefix and under which KTRDR wrote a version, sorted."""
+        return sorted(
+            folder.name
+            for folder in model_folders(workspace.models)
+            if folder.name.startswith(prefix) and versions(folder)
+        )
+
+    def load(self, workspace: Workspace, row: ModelRow) -> Model:
+        """Reads a model that KTRDR wrote. Raises ModelCorrupted and ModelNotReproducible."""
+        if row.details.get(LATER):
+            raise read.refused(NOT_USABLE)
+        found = read.read(workspace.inside(row.path), row.model_name)
+        return Model(
+            strategy=found.strategy,
+            scaler=found.scaler,
+            shape=found.shape,
+            weights=dict(found.weights),
+            document={},
+            seen_from=None,  # KTRDR does not keep the range
+            seen_before=row.created_at,
+            program=PROGRAM,
+        )
+
+    def card(self, workspace: Workspace, row: ModelRow) -> dict[str, Any]:
+        """What a model that KTRDR wrote says of itself. Raises ModelCorrupted."""
+        directory = workspace.inside(row.path)
+        shown_fields = ("model_id", "model_name", "version", "description", "created_at", "symbol")
+        about = {
+            **{name: getattr(row, name) for name in (*shown_fields, "timeframe")},
+            "model_path": row.path,
+            "origin": KTRDR,
+        }
+        if row.details.get(LATER):
+            return {**about, "metadata": finite(read.document(directory, LATER_METADATA))}
+        return {
+            **about,
+            "config": finite(read.document(directory, documents.CONFIG)),
+            "metrics": finite(read.document(directory, documents.METRICS)),
+            "features": finite(read.document(directory, documents.FEATURES)),
+            "files": [name for name in documents.FILES if (directory / name).is_file()],
+        }
+
+    def refuse_shared_folder(self, workspace: Workspace, name: str) -> None:
+        """Refuses to save among KTRDR's own versions, whose strategy file is not ours to change.
+
+        Raises:
+            ModelNameTaken: KTRDR wrote a version under this name.
+        """
+        if versions(workspace.models / model_name(name)):
+            raise ModelNameTaken(
+                f"The model name {shown(name)} belongs to a model that KTRDR wrote.",
+                hint="Save this task under another model_name.",
+                field="model_name",
+            )
+
+    def render(
+        self, verified: Bundle, history: Sequence[Mapping[str, float]], identity: Identity
+    ) -> Copy:
+        """Makes KTRDR's files of a bundle; `ModelFormat.render` describes the arguments."""
+        return render(verified, history, identity)
+
+    def link(self, workspace: Workspace, directory: Path, name: str, copy: Copy) -> list[str]:
+        """Lets KTRDR find a published version; `ModelFormat.link` describes the arguments."""
+        return link_copy(workspace, directory, name, copy)
+
+
+MODEL_FORMAT: Final[ModelFormat] = KtrdrFormat()
+
+
+def versions(folder: Path) -> list[Path]:
+    """The versions in a model's folder that KTRDR wrote."""
+    with storage_errors(f"listing models/{folder.name}"):
+        entries = sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+    return [path for path in entries if is_written_by_ktrdr(path)]
+
+
+def is_written_by_ktrdr(path: Path) -> bool:
+    """Whether a folder has KTRDR's name and files, and none of this program's files."""
+    if path.is_symlink() or any((path / name).exists() for name in (bundle.DOCUMENT, CARD)):
+        return False
+    if series_of(path) is not None:
+        return (path / documents.METADATA).is_file()
+    return later_series_of(path) is not None and (path / LATER_METADATA).is_file()
+
+
+def series_of(path: Path) -> tuple[str, str, int] | None:
+    """Symbol, timeframe and version of a folder's name, if it is a version's."""
+    match = VERSION.fullmatch(path.name)
+    if match is None:
+        return None
+    with suppress(InvalidName):
+        if symbol(match[1]) == match[1]:
+            return match[1], timeframe(match[2]), int(match[3])
+    return None
+
+
+def later_series_of(path: Path) -> tuple[str, int] | None:
+    """Timeframe and version of a folder's name in the later layout, if it is a version's."""
+    match = LATER_VERSION.fullmatch(path.name)
+    with suppress(InvalidName):
+        return (timeframe(match[1]), int(match[2])) if match else None
+    return None
+
+
+def row_of(workspace: Workspace, directory: Path) -> ModelRow:
+    """A version as the registry would describe it. Raises ModelCorrupted."""
+    series, later = series_of(directory), later_series_of(directory)
+    if series is None and later is not None:
+        about, of_symbol = later_summary(directory)
+        series = (of_symbol, *later)
+        details: dict[str, Any] = {ORIGIN: KTRDR, LATER: True}
+    elif series is not None:
+        about, details = read.summary(directory), {ORIGIN: KTRDR}
+    else:
+        raise ValueError(f"{directory.name} is not the name of a version")
+    path = workspace.relative(directory)
+    identity = hashlib.sha256(f"{path}\0{about.created_at}".encode()).hexdigest()
+    return ModelRow(
+        model_id=f"ktrdr_{identity[:16]}",
+        model_name=directory.parent.name,
+        version=series[2],
+        task_id="",
+        symbol=series[0],
+        timeframe=series[1],
+        strategy=directory.parent.name,
+        created_at=about.created_at,
+        description=about.description,
+        path=path,
+        training_accuracy=about.training_accuracy,
+        test_accuracy=about.test_accuracy,
+        model_size_mb=round(about.size_mb, 6),
+        architecture=about.architecture,
+        bundle_sha256="",
+        details=details,
+    )
+
+
+def later_summary(directory: Path) -> tuple[read.Summary, str]:
+    """What a list says of a version in the later layout, and its symbol if it names one.
+
+    Raises:
+        ModelCorrupted: its metadata cannot be read.
+    """
+    metadata = read.document(directory, LATER_METADATA)
+    try:
+        created_at = read.timestamp(metadata.get("created_at"))
+    except ModelCorrupted:
+        changed = datetime.fromtimestamp((directory / LATER_METADATA).stat().st_mtime, UTC)
+        created_at = changed.strftime("%Y-%m-%dT%H:%M:%SZ")
+    symbols = metadata.get("training_symbols")
+    first = symbols[0] if isinstance(symbols, list) and symbols else None
+    of_symbol = ""
+    with suppress(InvalidName):
+        of_symbol = symbol(first)
+    description = f"Cannot be used: {NOT_USABLE}"
+    return read.Summary(created_at, description, "", 0.0, None, None), of_symbol
+
+
+def finite(value: Any) -> Any:
+    """A JSON value without NaN and infinities, which KTRDR writes and JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and value - value != 0 else value
