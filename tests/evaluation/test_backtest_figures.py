@@ -8,9 +8,10 @@ import empyrical
 import numpy as np
 import pytest
 
-from ktrdr_mcp.evaluation.backtest import Backtest, TradingRule, backtest, max_drawdown, performance
+from ktrdr_mcp.evaluation.backtest import Backtest, backtest, max_drawdown, performance
 from ktrdr_mcp.evaluation.blocks import bootstrap_means
 from ktrdr_mcp.evaluation.sharpe import sharpe_error, sharpe_ratio
+from ktrdr_mcp.schemas.results import TradingRule
 
 HOUR = 3_600 * 10**9
 YEAR_BARS = 1_638.0
@@ -81,10 +82,15 @@ def looped(seed: int, rule: TradingRule) -> dict[str, float | None]:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(
-    "rule", [TradingRule(8), TradingRule(2, cost_bps=20.0), TradingRule(5, 0.0, long_only=True)]
+    "rule",
+    [
+        TradingRule(horizon=8),
+        TradingRule(horizon=2, cost_bps=20.0),
+        TradingRule(horizon=5, cost_bps=0.0, long_only=True),
+    ],
 )
 def test_every_figure_equals_a_loop_over_bars(seed: int, rule: TradingRule) -> None:
-    found = run(seed, rule).figures()
+    found = run(seed, rule).figures().model_dump()
     for name, expected in looped(seed, rule).items():
         assert found[name] == pytest.approx(expected, abs=1e-8), name
 
@@ -96,7 +102,7 @@ def test_returns_are_measured_as_empyrical_measures_them(seed: int) -> None:
     assert found.total_return == pytest.approx(empyrical.cum_returns_final(returns), abs=1e-8)
     assert found.sharpe == pytest.approx(empyrical.sharpe_ratio(returns), abs=1e-8)
     assert found.max_drawdown == pytest.approx(empyrical.max_drawdown(returns), abs=1e-8)
-    result = run(seed, TradingRule(8))
+    result = run(seed, TradingRule(horizon=8))
     assert result.buy_and_hold.sharpe == pytest.approx(
         empyrical.sharpe_ratio(held_returns(seed), annualization=YEAR_BARS), abs=1e-8
     )
@@ -111,9 +117,9 @@ def held_returns(seed: int) -> np.ndarray:
 
 def test_buying_and_holding_earns_the_whole_move_less_both_costs() -> None:
     _, opening, rows, _ = market(1)
-    free = run(1, TradingRule(8, cost_bps=0.0)).buy_and_hold
+    free = run(1, TradingRule(horizon=8, cost_bps=0.0)).buy_and_hold
     assert free.total_return == pytest.approx(opening[rows[-1] + 2] / opening[rows[0] + 1] - 1)
-    assert run(1, TradingRule(8)).buy_and_hold.total_return < free.total_return
+    assert run(1, TradingRule(horizon=8)).buy_and_hold.total_return < free.total_return
 
 
 def test_the_sharpe_error_is_the_spread_over_samples() -> None:
@@ -135,7 +141,7 @@ def test_normal_returns_have_the_error_of_lo() -> None:
 def test_the_last_rows_without_two_further_bars_are_not_traded() -> None:
     time, opening, _, _ = market(0)
     rows = np.arange(390, 400)
-    result = backtest(time, opening, rows, np.ones(10, np.int64), TradingRule(8), YEAR_BARS)
+    result = backtest(time, opening, rows, np.ones(10, np.int64), TradingRule(horizon=8), YEAR_BARS)
     assert result.bars == 8
     assert result.time.tolist() == time[391:399].tolist()
     assert result.equity[-1] == pytest.approx(1 + result.net.total_return)
@@ -144,9 +150,11 @@ def test_the_last_rows_without_two_further_bars_are_not_traded() -> None:
 def test_nothing_to_trade_gives_empty_figures() -> None:
     time, opening, _, _ = market(0)
     none = np.empty(0, np.int64)
-    found = backtest(time, opening, none, none, TradingRule(8), YEAR_BARS)
+    found = backtest(time, opening, none, none, TradingRule(horizon=8), YEAR_BARS)
     assert (found.bars, found.net.total_return, found.net.sharpe, found.timing_p) == (0, 0, None, 1)
-    idle = backtest(time, opening, np.arange(50), np.zeros(50, np.int64), TradingRule(8), YEAR_BARS)
+    idle = backtest(
+        time, opening, np.arange(50), np.zeros(50, np.int64), TradingRule(horizon=8), YEAR_BARS
+    )
     assert (idle.net.sharpe, idle.trades.trades, idle.break_even_cost_bps) == (None, 0, None)
     assert idle.timing_p == 1.0
 
@@ -155,7 +163,7 @@ def test_more_than_everything_cannot_be_lost() -> None:
     opening = np.array([1.0, 1.0, 3.0, 3.0, 3.0])
     signal = np.array([-1, 0, 0])
     time = np.arange(5, dtype=np.int64) * HOUR
-    found = backtest(time, opening, np.arange(3), signal, TradingRule(8), YEAR_BARS)
+    found = backtest(time, opening, np.arange(3), signal, TradingRule(horizon=8), YEAR_BARS)
     assert found.net.total_return == -1.0
     assert found.net.max_drawdown == -1.0
     assert max_drawdown(np.array([0.1, -0.5, 0.2])) == pytest.approx(-0.5)
@@ -181,23 +189,28 @@ def test_drift_is_not_taken_for_timing() -> None:
     rows = np.arange(2_990)
     mostly_long = generator.choice([1, 1, 1, 1, -1], len(rows))
     time = np.arange(3_000, dtype=np.int64) * HOUR
-    found = backtest(time, opening, rows, mostly_long, TradingRule(8, 0.0), YEAR_BARS)
+    found = backtest(
+        time, opening, rows, mostly_long, TradingRule(horizon=8, cost_bps=0.0), YEAR_BARS
+    )
     assert found.mean_net_low > 0, "the drift is earned"
     assert found.timing_p > 0.05, "and is no timing"
 
 
 def test_a_longest_holding_time_leaves_the_blocks_as_wide_as_the_labels_say() -> None:
-    usual, short = run(2, TradingRule(8)), run(2, TradingRule(8, max_holding_bars=2))
+    usual, short = (
+        run(2, TradingRule(horizon=8)),
+        run(2, TradingRule(horizon=8, max_holding_bars=2)),
+    )
     assert short.timing_blocks.start.tolist() == usual.timing_blocks.start.tolist()
     assert short.exposure < usual.exposure
-    assert short.position.tolist() == run(2, TradingRule(2)).position.tolist()
+    assert short.position.tolist() == run(2, TradingRule(horizon=2)).position.tolist()
 
 
 def test_signals_within_the_least_separation_are_not_traded() -> None:
     time, opening, rows, _ = market(0)
     turning = np.where(rows % 2, 1, -1)  # every hour the other way
     for hours, expected in ((0.0, 1), (3.0, 3), (4.0, 5), (1e6, len(rows))):
-        rule = TradingRule(8, min_separation_hours=hours)
+        rule = TradingRule(horizon=8, min_separation_hours=hours)
         held = backtest(time, opening, rows, turning, rule, YEAR_BARS).position
         lengths = np.diff(np.flatnonzero(np.diff(held, prepend=0.0, append=2.0)))
         assert set(lengths[:-1].tolist()) <= {expected}
@@ -205,7 +218,7 @@ def test_signals_within_the_least_separation_are_not_traded() -> None:
 
 
 def test_each_bound_of_the_mean_net_return_leaves_one_draw_in_twenty_beyond_it() -> None:
-    found = run(4, TradingRule(8))
+    found = run(4, TradingRule(horizon=8))
     net = found.equity / np.r_[1.0, found.equity[:-1]] - 1
     draws = bootstrap_means(net[None], 16, seed=0)[0]
     assert np.mean(draws > found.mean_net_high) == pytest.approx(0.05, abs=0.001)

@@ -9,13 +9,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
 from ktrdr_mcp.evaluation.baselines import (
-    Baseline,
     baselines,
     logistic_probabilities,
     majority_class,
     of_predictions,
     persistence,
 )
+from ktrdr_mcp.schemas.responses import BaselineFigures
 
 COUNT = 900
 
@@ -36,7 +36,7 @@ def macro(actual: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
     return accuracy_score(actual, predicted), score
 
 
-def figures(baseline: Baseline) -> tuple[float, float]:
+def figures(baseline: BaselineFigures) -> tuple[float, float]:
     return baseline.accuracy, baseline.macro_f1
 
 

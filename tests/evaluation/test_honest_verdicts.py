@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.honesty.series import NOISE, garch, garch_series, planted_series
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.evaluation.backtest import TradingRule, backtest
+from ktrdr_mcp.evaluation.backtest import backtest
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import directional_test
 from ktrdr_mcp.evaluation.multiple_testing import judge_in_family
@@ -20,6 +20,7 @@ from ktrdr_mcp.evaluation.verdict import (
     trading_verdict,
 )
 from ktrdr_mcp.evaluation.walk_forward import sign_flip_surrogate
+from ktrdr_mcp.schemas.results import TradingRule
 from tests.support.quick_model import HORIZON, past_moves, predict_quickly
 
 SERIES = 50  # of each kind of noise
@@ -31,7 +32,7 @@ def judged(bars: Bars) -> tuple[str, str]:
     test = directional_test(found.folds, bars.time, HORIZON)
     family = judge_in_family(test.blocks, [])
     prediction = prediction_verdict(test, family, len(bars), Caveats()).prediction
-    rule = TradingRule(HORIZON)
+    rule = TradingRule(horizon=HORIZON)
     traded = backtest(bars.time, bars.open, found.rows, found.signal, rule, 6_000.0)
     timing = judge_in_family(traded.timing_blocks, [], own_p=traded.timing_p)
     trading = trading_verdict(

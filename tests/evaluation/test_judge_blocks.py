@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktrdr_mcp.evaluation.blocks import MAX_BLOCKS, BlockSums, block_sums, block_width, reach_bars
+from ktrdr_mcp.schemas.results import Blocks
 
 TIME = np.arange(5_000, dtype=np.int64) * 60 * 10**9
 
@@ -41,7 +42,7 @@ def test_a_later_start_moves_no_block() -> None:
 
 def test_a_block_is_stored_and_read_back_as_it_was() -> None:
     blocks = block_sums(np.random.default_rng(0).normal(size=90), np.arange(90), TIME, 24)
-    back = BlockSums.from_dict(json.loads(json.dumps(blocks.to_dict())))
+    back = BlockSums.of(Blocks.from_json(json.loads(json.dumps(blocks.stored().to_json()))))
     assert np.array_equal(back.sums, blocks.sums)
     assert np.array_equal(back.start, blocks.start)
     assert np.array_equal(back.stop, blocks.stop)

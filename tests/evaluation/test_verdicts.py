@@ -10,15 +10,19 @@ from ktrdr_mcp.evaluation.direction import DirectionalTest, blocks_for_power, de
 from ktrdr_mcp.evaluation.multiple_testing import FamilyJudgement
 from ktrdr_mcp.evaluation.verdict import (
     Caveats,
-    FailedFolds,
     Prediction,
     PredictionVerdict,
+    describe_failures,
     leak_suspected,
     leak_tested,
     luck_line,
     prediction_verdict,
     trading_verdict,
 )
+from ktrdr_mcp.schemas.results import FailedFolds
+
+ONE_DIVERGED = FailedFolds(planned=4, diverged=1)
+TWO_DIVERGED = FailedFolds(planned=4, diverged=2)
 
 
 def verdict(
@@ -27,14 +31,14 @@ def verdict(
     adjusted_p: float | None = None,
     statistic: float = 3.0,
     constant: bool = False,
-    doubts: Caveats | None = None,
+    caveats: Caveats | None = None,
 ) -> PredictionVerdict:
     some = np.arange(blocks, dtype=np.int64)
     sums = BlockSums(some, some, np.ones(blocks))
     test = DirectionalTest(statistic, p, sums, 24, 24 * blocks, constant, 0.51, 0.02)
     adjusted = p if adjusted_p is None else adjusted_p
     family = FamilyJudgement(statistic, p, adjusted, 3, 0.8, 2.1, 2.4)
-    return prediction_verdict(test, family, 2_000, doubts or Caveats())
+    return prediction_verdict(test, family, 2_000, caveats or Caveats())
 
 
 @pytest.mark.parametrize(
@@ -49,15 +53,15 @@ def verdict(
         (verdict(blocks=14, p=0.9), "inconclusive"),
         (verdict(constant=True), "no_skill"),
         (verdict(blocks=3, constant=True), "no_skill"),
-        (verdict(doubts=Caveats(answer="hold")), "skill"),
-        (verdict(p=0.1, doubts=Caveats(answer="hold")), "inconclusive"),
-        (verdict(doubts=Caveats(model_constant=True)), "inconclusive"),
-        (verdict(p=0.5, doubts=Caveats(model_constant=True)), "no_skill"),
-        (verdict(doubts=Caveats(folds=FailedFolds(4, diverged=1))), "inconclusive"),
-        (verdict(doubts=Caveats(folds=FailedFolds(4, unusable=1))), "inconclusive"),
-        (verdict(doubts=Caveats(folds=FailedFolds(4))), "skill"),
-        (verdict(doubts=Caveats(leak_suspected=True)), "inconclusive"),
-        (verdict(p=0.5, doubts=Caveats(leak_suspected=True)), "no_skill"),
+        (verdict(caveats=Caveats(answer="hold")), "skill"),
+        (verdict(p=0.1, caveats=Caveats(answer="hold")), "inconclusive"),
+        (verdict(caveats=Caveats(model_constant=True)), "inconclusive"),
+        (verdict(p=0.5, caveats=Caveats(model_constant=True)), "no_skill"),
+        (verdict(caveats=Caveats(folds=FailedFolds(planned=4, diverged=1))), "inconclusive"),
+        (verdict(caveats=Caveats(folds=FailedFolds(planned=4, unusable=1))), "inconclusive"),
+        (verdict(caveats=Caveats(folds=FailedFolds(planned=4))), "skill"),
+        (verdict(caveats=Caveats(leak_suspected=True)), "inconclusive"),
+        (verdict(p=0.5, caveats=Caveats(leak_suspected=True)), "no_skill"),
         (verdict(blocks=0, p=1.0, statistic=0.0), "inconclusive"),
     ],
 )
@@ -73,7 +77,7 @@ def test_the_reason_is_the_sentence_that_decided() -> None:
         " better than luck explains."
     )
     assert "needs 15 blocks" in verdict(blocks=9).reason
-    assert "a leak" in verdict(doubts=Caveats(leak_suspected=True)).reason
+    assert "a leak" in verdict(caveats=Caveats(leak_suspected=True)).reason
     assert "constant" in verdict(constant=True).reason
 
 
@@ -120,7 +124,10 @@ def test_no_effect_needs_no_plan_and_no_accuracy_is_above_one() -> None:
         ((14, 0.3, 0.001, 0.01), "inconclusive"),
         ((40, 0.1, 0.001, 0.001, Caveats(leak_suspected=True)), "inconclusive"),
         ((40, 0.1, 0.001, 0.001, Caveats(model_constant=True)), "inconclusive"),
-        ((40, 0.1, 0.001, 0.001, Caveats(folds=FailedFolds(4, diverged=1))), "inconclusive"),
+        (
+            (40, 0.1, 0.001, 0.001, Caveats(folds=FailedFolds(planned=4, diverged=1))),
+            "inconclusive",
+        ),
         ((40, 0.1, 0.001, 0.001, Caveats(tells_past=True)), "survives_costs"),
     ],
 )
@@ -142,7 +149,7 @@ def test_fewer_than_three_twins_cannot_show_a_leak() -> None:
 
 
 def test_labels_that_tell_the_past_are_no_ground_for_skill() -> None:
-    found = verdict(doubts=Caveats(tells_past=True))
+    found = verdict(caveats=Caveats(tells_past=True))
     assert found.prediction == "inconclusive"
     assert "tell the past" in found.reason
     assert found.needs == "Labels that tell the future only, such as triple_barrier."
@@ -168,19 +175,23 @@ def test_a_small_p_is_no_evidence_unless_the_verdict_is_skill(prediction: Predic
 
 
 def test_one_class_on_every_row_is_said_and_decides_nothing() -> None:
-    plain, one_class = verdict(), verdict(doubts=Caveats(answer="hold"))
+    plain, one_class = verdict(), verdict(caveats=Caveats(answer="hold"))
     assert one_class.prediction == plain.prediction
     assert one_class.reason == f"{plain.reason[:-1]}; the kept model answers hold on every row."
 
 
 @pytest.mark.parametrize(
-    ("doubts", "reason", "needs"),
+    ("caveats", "reason", "needs"),
     [
         (Caveats(leak_suspected=True), "noise is foreseen, too: a leak", "do not look ahead"),
         (Caveats(leak_suspected=True, tells_past=True), "tell the past", "tell the future only"),
-        (Caveats(folds=FailedFolds(4, diverged=2)), "2 of 4 folds diverged", "learning_rate"),
         (
-            Caveats(folds=FailedFolds(4, unusable=1)),
+            Caveats(folds=FailedFolds(planned=4, diverged=2)),
+            "2 of 4 folds diverged",
+            "learning_rate",
+        ),
+        (
+            Caveats(folds=FailedFolds(planned=4, unusable=1)),
             "1 of 4 folds had no usable data",
             "longer range",
         ),
@@ -188,9 +199,9 @@ def test_one_class_on_every_row_is_said_and_decides_nothing() -> None:
     ],
 )
 def test_a_ground_against_skill_is_named_with_what_removes_it(
-    doubts: Caveats, reason: str, needs: str
+    caveats: Caveats, reason: str, needs: str
 ) -> None:
-    found = verdict(doubts=doubts)
+    found = verdict(caveats=caveats)
     assert found.prediction == "inconclusive"
     assert reason in found.reason
     assert found.needs is not None
@@ -206,17 +217,22 @@ def test_a_constant_output_needs_another_training_not_more_bars() -> None:
 
 
 def test_every_kind_of_loss_is_counted_in_words() -> None:
-    assert FailedFolds(4, 2, 1).text("folds") == (
+    assert describe_failures(FailedFolds(planned=4, diverged=2, unusable=1), "folds") == (
         "2 of 4 folds diverged and 1 of 4 folds had no usable data"
     )
-    assert FailedFolds(4).text("folds") == ""
+    assert describe_failures(FailedFolds(planned=4), "folds") == ""
 
 
 def test_the_longest_reason_stays_short() -> None:
-    family = FailedFolds(20, 9, 9), FailedFolds(4, 2, 2)
-    doubts = Caveats("hold", False, True, True, *family)
-    prediction = verdict(blocks=2_000, p=0.0201, statistic=-12.3, doubts=doubts)
-    usual = verdict(doubts=Caveats("hold", folds=FailedFolds(4, diverged=2)))
-    trading = trading_verdict(2_000, 1.234, 0.0201, 0.1, Caveats(folds=FailedFolds(4, diverged=2)))
+    family = (
+        FailedFolds(planned=20, diverged=9, unusable=9),
+        FailedFolds(planned=4, diverged=2, unusable=2),
+    )
+    caveats = Caveats("hold", False, True, True, *family)
+    prediction = verdict(blocks=2_000, p=0.0201, statistic=-12.3, caveats=caveats)
+    usual = verdict(caveats=Caveats("hold", folds=FailedFolds(planned=4, diverged=2)))
+    trading = trading_verdict(
+        2_000, 1.234, 0.0201, 0.1, Caveats(folds=FailedFolds(planned=4, diverged=2))
+    )
     assert len(f"{usual.reason} Trading: {trading.reason}") <= 330
     assert len(f"{prediction.reason} Trading: {trading.reason}") <= 450

@@ -13,12 +13,12 @@ from ktrdr_mcp.evaluation.direction import DirectionalTest
 from ktrdr_mcp.evaluation.multiple_testing import FamilyJudgement
 from ktrdr_mcp.evaluation.verdict import (
     Caveats,
-    FailedFolds,
     luck_line,
     prediction_verdict,
     trading_verdict,
 )
 from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas.results import FailedFolds
 from tests.support import sample_replies
 from tests.support.fake_service import FakeLab
 from tests.support.mcp_clients import Connect
@@ -52,9 +52,9 @@ def wordy() -> responses.ModelPerformance:
     blocks = BlockSums(nothing, nothing, np.zeros(2_000))
     test = DirectionalTest(12.1, 0.0002, blocks, 24, 48_000, False, 0.5123, 0.0123)
     family = FamilyJudgement(12.1, 0.0002, 0.012, 1_000, 2.61, 3.04, 3.31)
-    doubts = Caveats(leak_suspected=True, folds=FailedFolds(planned=4, diverged=2))
-    judged = prediction_verdict(test, family, 115_030, doubts)
-    traded = trading_verdict(1_000, 12.313, 0.012, 0.1, doubts)
+    caveats = Caveats(leak_suspected=True, folds=FailedFolds(planned=4, diverged=2))
+    judged = prediction_verdict(test, family, 115_030, caveats)
+    traded = trading_verdict(1_000, 12.313, 0.012, 0.1, caveats)
     spread = responses.Spread(mean=0.4123, deviation=0.0123)
     usual = sample_replies.PERFORMANCE
     reason = f"{judged.reason} Trading: {traded.reason}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import yaml
@@ -53,8 +51,8 @@ def test_the_written_strategy_makes_exactly_the_trades_of_the_models_backtest(sa
     measured, again = traded(model, rule_of(model.strategy)), traded(model, rule_of(written))
     assert again.figures() == measured.figures()
     np.testing.assert_array_equal(again.position, measured.position)
-    with_ktrdrs_defaults = dataclasses.replace(
-        rule_of(model.strategy), confidence_threshold=0.5, min_separation_hours=4.0
+    with_ktrdrs_defaults = rule_of(model.strategy).model_copy(
+        update={"confidence_threshold": 0.5, "min_separation_hours": 4.0}
     )
     assert 0 < measured.trades.trades != traded(model, with_ktrdrs_defaults).trades.trades
 

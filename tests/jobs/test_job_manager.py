@@ -38,9 +38,10 @@ async def test_a_task_goes_from_submission_to_its_result(
         assert running.generation == manager.generation
         runner.gate("ok").opened.set()
         done = await manager.wait("ok", BOUND_S)
-    assert (done.status, done.progress, done.current_epoch) == ("completed", 100, 1)
-    assert done.result == RESULT["metrics"]
-    assert done.test_start == "2026-01-01T00:00:00Z"
+    assert (done.status, done.progress, done.current_epoch) == ("completed", 100, 7)
+    assert done.result is not None
+    assert done.result.to_json() == RESULT["metrics"]
+    assert done.test_start == RESULT["tested_window"][0]
     assert manager.live("ok") is None
     assert manager.stuck is False
 
@@ -141,7 +142,7 @@ async def test_a_result_that_the_database_cannot_take_fails_the_task(
     make_manager: Make, new_task: New
 ) -> None:
     def run(*_: Any) -> dict[str, Any]:
-        return {"metrics": {}, "columns": {"current_epoch": "not a number"}}
+        return {**RESULT, "metrics": {**RESULT["metrics"], "collapsed": "not a truth"}}
 
     async with make_manager(run) as manager:
         await manager.submit(new_task("odd"))

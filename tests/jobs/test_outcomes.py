@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import Outcome, outcome_of
 from ktrdr_mcp.jobs.worker import how_it_ends
 from ktrdr_mcp.limits import MAX_ERROR_CHARACTERS
+from tests.support.sample_results import merged, run_result
 
 LIVE = Live().after(Progress(40, 100, 0.7, 0.8, 0.5, 0.4), 1.0)
 
@@ -42,21 +44,28 @@ def failure(error: BaseException, stop_requested: bool = False) -> tuple[object,
 
 
 def test_a_result_completes_the_task_with_its_metrics_and_columns() -> None:
-    result = {"metrics": {"a": 1}, "columns": {"model_path": "p", "data_fingerprint": "f"}}
-    columns = outcome(Ended(result=result)).columns
+    result = run_result()
+    columns = outcome(Ended(result=result.to_json())).columns
     assert columns.pop("completed_at")
+    assert json.loads(str(columns.pop("result"))) == result.metrics.to_json()
+    assert json.loads(str(columns.pop("scores"))) == result.scores.to_json()
     assert columns == {
-        "current_epoch": 40,
-        "model_path": "p",
-        "data_fingerprint": "f",
-        "result": '{"a":1}',
+        "current_epoch": result.metrics.training_metrics.epochs_completed,
+        "data_fingerprint": result.data_fingerprint,
+        "test_start": "2025-01-02T00:00:00Z",
+        "test_end": "2025-07-01T00:00:00Z",
         "progress": 100,
         "resumed_from": None,
     }
 
 
+def test_the_tested_window_of_the_start_stays_where_a_bundle_does_not_say_it() -> None:
+    older = {**run_result().to_json(), "tested_window": None}
+    assert not {"test_start", "test_end"} & outcome(Ended(result=older)).columns.keys()
+
+
 def test_a_result_that_came_after_a_request_to_stop_still_counts() -> None:
-    assert outcome(Ended(result={"metrics": {}}), stop_requested=True).status == "completed"
+    assert outcome(Ended(result=run_result().to_json()), stop_requested=True).status == "completed"
 
 
 @pytest.mark.parametrize(
@@ -64,10 +73,11 @@ def test_a_result_that_came_after_a_request_to_stop_still_counts() -> None:
     [
         None,
         {},
-        {"metrics": {"loss": float("nan")}},
-        {"metrics": {}, "columns": {"task_id": "other"}},
-        {"metrics": {}, "columns": {"test_start": ["list"]}},
-        {"metrics": {}, "columns": None},
+        {"metrics": {}},
+        {**run_result().to_json(), "metrics": None},
+        {**run_result().to_json(), "tested_window": ["only one"]},
+        run_result(validation_majority=0.0).to_json() | {"data_fingerprint": ["list"]},
+        merged(run_result().to_json(), {"metrics": {"validation_majority": float("nan")}}),
     ],
 )
 def test_a_result_of_the_wrong_form_is_a_defect(result: object) -> None:

@@ -119,10 +119,10 @@ async def test_a_document_that_was_changed_is_never_read(
     workspace: Workspace, change: Callable[[dict[str, Any]], None]
 ) -> None:
     folder = workspace.bundle_directory("damaged")
-    assert bundle.read_document(folder)
+    assert bundle.read_manifest(folder)
     alter(folder, change)
     with pytest.raises(ModelCorrupted, match=r"bundle\.json"):
-        bundle.read_document(folder)
+        bundle.read_manifest(folder)
 
 
 async def test_a_document_is_sealed_as_it_is_read_back() -> None:

@@ -63,7 +63,7 @@ async def test_a_window_reaches_to_the_close_of_the_last_bar_that_a_label_depend
     async def counts(hours: float) -> bool:
         """Whether a test that begins so long after that opening is of the same family."""
         begins = f"{last + np.timedelta64(round(hours * 60), 'm')}Z"
-        family = await bench.lab._judge._ledger.family("TEST", begins, "2100-01-01T00:00:00Z")
+        family = await bench.lab._judge._trial_log.family("TEST", begins, "2100-01-01T00:00:00Z")
         return task_id in {trial.task_id for trial in family}
 
     assert await counts(0)
@@ -125,7 +125,7 @@ async def test_a_disk_that_takes_nothing_keeps_no_results_back_and_no_reading_un
         yield
 
     with monkeypatch.context() as full:
-        full.setattr(bench.lab._judge._ledger._database, "transaction", refused)
+        full.setattr(bench.lab._judge._trial_log._database, "transaction", refused)
         await bench.load("kept")
         assert (await bench.performance(task_id)).test_readings == 2
     assert (await bench.performance(task_id)).test_readings == 3

@@ -13,6 +13,7 @@ from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import TaskConflict
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.service.reconciliation import Rebuilt, rebuild, verify
+from ktrdr_mcp.service.training import REQUEST
 from ktrdr_mcp.training import bundle
 from tests.support.service_calls import SHORT, Bench
 
@@ -96,20 +97,34 @@ async def test_a_rebuilt_task_still_knows_its_request(tmp_path: Path) -> None:
         assert (await bench.status("mine")).status == "completed"
 
 
-async def test_a_task_whose_bundle_does_not_know_its_request_is_found_by_its_id(
+async def test_a_task_whose_folder_does_not_know_its_request_is_found_by_its_id(
     tmp_path: Path,
 ) -> None:
     workspace = Workspace(tmp_path)
     async with open_workspace(workspace) as opened:
         await Bench(opened.lab, workspace).trained(task_id="mine", config=SHORT)
-    path = workspace.bundle_directory("mine") / "bundle.json"
-    document = json.loads(path.read_bytes())
-    del document["request"]
-    path.write_bytes(files.json_bytes(bundle.sealed(document)))
+    (workspace.task_directory("mine") / REQUEST).unlink()
     await from_bundles_alone(workspace)
     async with open_workspace(workspace) as opened:
         again = await Bench(opened.lab, workspace).start(task_id="mine", config=SHORT)
         assert "already completed" in again.message
+
+
+async def test_a_bundle_of_the_version_before_says_its_request_itself(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    async with open_workspace(workspace) as opened:
+        await Bench(opened.lab, workspace).trained(idempotency_key="kept", config=SHORT)
+    (folder,) = (workspace.internal / "tasks").iterdir()
+    kept = json.loads((folder / REQUEST).read_bytes())
+    (folder / REQUEST).unlink()
+    path = folder / "bundle" / "bundle.json"
+    request = {"hash": kept["request_hash"], "key": kept["idempotency_key"]}
+    document = json.loads(path.read_bytes()) | {"request": request}
+    path.write_bytes(files.json_bytes(bundle.sealed(document)))
+    await from_bundles_alone(workspace)
+    async with open_workspace(workspace) as opened:
+        again = await Bench(opened.lab, workspace).start(idempotency_key="kept", config=SHORT)
+        assert again.task_id == folder.name
 
 
 async def test_a_task_of_which_only_checkpoints_are_left_is_named(tmp_path: Path) -> None:

@@ -10,13 +10,19 @@ import pytest
 
 from ktrdr_mcp.errors import QueueFull, TaskConflict, TaskNotFound
 from ktrdr_mcp.store.db import Database, rows_of
-from ktrdr_mcp.store.task_row import Fence, NewTask, TaskRow
+from ktrdr_mcp.store.task_row import Fence, NewTask, TaskRow, json_text
 from ktrdr_mcp.store.tasks import SAME_FOLDER, TaskStore
+from tests.support.sample_results import task_result
 
 pytestmark = pytest.mark.asyncio
 
 Make = Callable[..., NewTask]
-COMPLETED = {"result": '{"x":1}', "progress": 100, "completed_at": "2026-01-01T00:00:00Z"}
+RESULT = task_result()
+COMPLETED = {
+    "result": json_text(RESULT.to_json()),
+    "progress": 100,
+    "completed_at": "2026-01-01T00:00:00Z",
+}
 STANDING = {"progress": 40, "current_epoch": 4, "resumed_from": "epoch 2"}
 FAILED = {"error_code": "diverged", "completed_at": "2026-01-01T00:00:00Z"}
 
@@ -204,7 +210,7 @@ async def test_a_result_is_written_only_through_the_fence_of_its_run(
         assert not await tasks.move("t1", {"training"}, "completed", ghost, COMPLETED)
     assert await tasks.move("t1", {"training"}, "completed", Fence(1, "g1"), COMPLETED)
     row = await tasks.get("t1")
-    assert (row.status, row.result, row.progress) == ("completed", {"x": 1}, 100)
+    assert (row.status, row.result, row.progress) == ("completed", RESULT, 100)
 
 
 @pytest.mark.parametrize(

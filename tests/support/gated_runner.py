@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ktrdr_mcp.context import Context, Progress
+from tests.support.sample_results import run_result
 
 BOUND_S = 60.0  # a wait that lasts so long is a failure
-RESULT = {"metrics": {"test_accuracy": 0.5}, "columns": {"test_start": "2026-01-01T00:00:00Z"}}
+RESULT = run_result().to_json()
 
 
 def progress(epoch: int, total_epochs: int = 100) -> Progress:

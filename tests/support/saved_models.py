@@ -30,11 +30,14 @@ from ktrdr_mcp.strategy.parsing import parse_strategy
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.predictor import model_of, predict
+from tests.support.sample_results import task_result
 
 TRAINING_ROWS = 2_000
 EPOCH = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.1, "train_accuracy": 0.4, "val_accuracy": 0.3}
-METRICS = {
-    "training_metrics": {
+FINGERPRINT = "f" * 64
+PERIOD = ["2024-08-06T13:30:00Z"] * 2
+METRICS = task_result(
+    training_metrics={
         "final_train_loss": 1.0,
         "final_val_loss": 1.1,
         "final_train_accuracy": 0.4,
@@ -44,9 +47,9 @@ METRICS = {
         "training_time_minutes": 0.5,
         "best_epoch": 1,
     },
-    "test_metrics": {"test_loss": 1.2, "test_accuracy": 0.35},
-    "model_info": {"architecture": "mlp", "model_size_mb": 0.01},
-}
+    test_metrics={"test_loss": 1.2, "test_accuracy": 0.35},
+    model_info={"architecture": "mlp", "model_size_mb": 0.01},
+)
 
 
 @cache
@@ -89,29 +92,30 @@ class Saver:
             random = torch.randn(outputs, inputs + 1, generator=generator) * (2 / inputs) ** 0.5
             weights[f"layers.{layer}.weight"] = random[:, :-1]
             weights[f"layers.{layer}.bias"] = random[:, -1]
-        document = {
-            "task_id": task_id,
-            "spec": {"config": settings.model_dump()},
-            "strategy": fitted.to_dict(),
-            "feature_names": list(names),
-            "scaler": scaler.to_dict(),
-            "network": {
-                "inputs": shape.inputs,
-                "hidden": list(shape.hidden),
-                "activation": shape.activation,
-            },
-            "classes": ["buy", "hold", "sell"],
-            "periods": {name: ["2024-08-06T13:30:00Z"] * 2 for name in ("train", "test")},
-            "metrics": METRICS,
-            "versions": {"torch": torch.__version__},
-        }
+        manifest = bundle.BundleManifest(
+            task_id=task_id,
+            spec={"config": settings.model_dump()},
+            strategy=fitted.to_dict(),
+            feature_names=list(names),
+            scaler=scaler.to_dict(),
+            network=bundle.NetworkForm(
+                inputs=shape.inputs, hidden=list(shape.hidden), activation=shape.activation
+            ),
+            classes=["buy", "hold", "sell"],
+            seeds=[seed],
+            best_epoch=1,
+            data_fingerprint=FINGERPRINT,
+            periods=bundle.Periods(train=PERIOD, validation=PERIOD, test=PERIOD),
+            metrics=METRICS,
+            versions={"torch": torch.__version__},
+        )
         destination = self.workspace.bundle_directory(task_id)
-        bundle.write(destination, weights, [EPOCH], lambda _: document)
+        bundle.write(destination, weights, [EPOCH], lambda _: manifest)
 
     def save(self, name: str, task_id: str, strategy: str = "default", version: int = 1):
         task = dict.fromkeys((each.name for each in dataclasses.fields(TaskRow)), None)
         task |= {"task_id": task_id, "symbol": "AAPL", "timeframe": "1h", "strategy": strategy}
-        task["result"] = METRICS
+        task |= {"stored_result": METRICS.to_json(), "data_fingerprint": FINGERPRINT}
         request = parse(requests.SaveModel, {"task_id": task_id, "model_name": name})
         return models.publish(self.workspace, request, TaskRow(**task), version)
 

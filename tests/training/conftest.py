@@ -13,6 +13,7 @@ from ktrdr_mcp.context import Context, NullContext
 from ktrdr_mcp.data.bars import Bars, LoadedBars
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.config import TrainingConfig
+from ktrdr_mcp.schemas.results import RunResult
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.training import pipeline
 from ktrdr_mcp.training.config import effective
@@ -59,7 +60,7 @@ class Trial:
         context: Context | None = None,
         folder: str = "bundle",
         **more: Any,
-    ) -> dict[str, Any]:
+    ) -> RunResult:
         return pipeline.run(
             self.spec(config, **more).to_dict(),
             self.root / folder,

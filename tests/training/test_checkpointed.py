@@ -76,7 +76,7 @@ def test_a_resumed_training_leaves_the_bundle_of_a_whole_one(trial, noise, epoch
     assert second.began == [(epoch, None)]
     assert [report.epoch for report in second.reports][:2] == [epoch, epoch + 1]
     assert bundle(trial.root / "again/bundle") == bundle(trial.root / "whole/bundle")
-    assert result["metrics"]["training_metrics"][TIME] > 0
+    assert result.metrics.training_metrics.training_time_minutes > 0
 
 
 def test_a_cancelled_training_keeps_no_state(trial, noise) -> None:
@@ -236,5 +236,5 @@ def test_the_time_of_all_attempts_is_added_up(trial, noise, monkeypatch) -> None
     interrupt(trial, noise, Slow(epochs=2))
     last = Slow(epochs=100)
     result = trial.run(noise, {**SHORT}, context=last)
-    figures = result["metrics"]["training_metrics"]
-    assert figures[TIME] == last.reports[-1].epoch
+    figures = result.metrics.training_metrics
+    assert figures.training_time_minutes == last.reports[-1].epoch

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from ktrdr_mcp.evaluation.blocks import block_sums
 from ktrdr_mcp.evaluation.compare import difference, meaning
 from ktrdr_mcp.evaluation.direction import sign_flip_p
+from ktrdr_mcp.schemas.results import TrialScores
+from tests.support.sample_results import trial_scores
 
 HOUR_NS = 3_600 * 10**9
 BARS = 2_400
@@ -18,10 +18,10 @@ TIME = np.arange(BARS, dtype=np.int64) * HOUR_NS
 
 def scores(
     values: np.ndarray, width_bars: int, constant: bool = False, first: int = 0
-) -> dict[str, Any]:
+) -> TrialScores:
     """What the ledger would keep of a trial with these products from some bar on."""
     blocks = block_sums(values[first:], np.arange(first, BARS), TIME, width_bars)
-    return {"direction": {"blocks": blocks.to_dict(), "constant": constant}}
+    return trial_scores(direction={"blocks": blocks.stored().to_json(), "constant": constant})
 
 
 @pytest.mark.parametrize("widths", [(12, 96), (96, 12), (24, 24)])
@@ -85,6 +85,6 @@ def test_trials_on_other_times_are_said_to_have_none_in_common() -> None:
     values = np.random.default_rng(7).normal(0.3, 1.0, BARS)
     late = scores(values, 24, first=1_200)
     early = block_sums(values[:1_200], np.arange(1_200), TIME, 24)
-    found = difference({"direction": {"blocks": early.to_dict(), "constant": False}}, late)
+    found = difference(trial_scores(direction={"blocks": early.stored().to_json()}), late)
     assert found is None
     assert meaning(found).startswith("They tested no time in common")

@@ -110,5 +110,5 @@ def test_the_verdict_trades_only_signals_as_sure_as_the_strategy_asks(
     folder = trial.root / "strategies"
     folder.mkdir()
     (folder / "careful.yaml").write_text(STRATEGY.format(threshold=threshold), encoding="utf-8")
-    told = trial.run(bars, CONFIG, strategy="careful")["metrics"]["trading"]
-    assert (told["trades"] > 0) is trades
+    told = trial.run(bars, CONFIG, strategy="careful").metrics.trading
+    assert (told.trades > 0) is trades

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 
 from benchmarks.honesty.series import garch_series, planted_series
 from ktrdr_mcp.errors import DataInvalid
-from ktrdr_mcp.evaluation.verdict import FailedFolds, verdict
+from ktrdr_mcp.evaluation.verdict import verdict
 from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.schemas.responses import Verdict
+from ktrdr_mcp.schemas.results import FailedFolds, RunResult
 from ktrdr_mcp.training import candidates, pipeline
 from ktrdr_mcp.training.judgement import judge
+from tests.support.sample_results import merged
 from tests.support.trained_candidates import trained_cohort
 
 WILD = {
@@ -26,11 +28,9 @@ WILD = {
 SOUND = {"epochs": 4, "hidden_layers": [8], "learning_rate": 0.01}
 
 
-def judged(result: dict) -> dict:
+def judged(result: RunResult) -> Verdict:
     """The verdict on a training that is alone in its family."""
-    scores = json.loads(result["columns"]["scores"])
-    labels = {"method": "triple_barrier"}
-    return verdict(scores, [], 1, result["metrics"], labels)
+    return verdict(result.scores, [], 1, result.metrics, {"method": "triple_barrier"})
 
 
 def test_folds_that_diverge_are_counted_named_and_said(trial) -> None:
@@ -40,17 +40,17 @@ def test_folds_that_diverge_are_counted_named_and_said(trial) -> None:
     lost = sum(fate is not None for fate in fates)
     assert 0 < lost < 4, "the learning rate no longer makes only some of the folds diverge"
     result = trial.run(bars, WILD)
-    walked = result["metrics"]["walk_forward"]
-    assert (walked["planned"], walked["used"]) == (4, 4 - lost)
-    assert [fold["lost"] for fold in walked["folds"]] == [
+    walked = result.metrics.walk_forward
+    assert (walked.planned, walked.used) == (4, 4 - lost)
+    assert [fold.lost for fold in walked.folds] == [
         None if fate is None else "diverged" for fate in fates
     ]
-    assert [fold["test"][0] for fold in walked["folds"]] == [
+    assert [fold.test[0] for fold in walked.folds] == [
         bars.moment(int(member.split.test[0])) for member, _ in trained.of_role("fold")
     ]
     found = judged(result)
-    assert f"{lost} of 4 folds diverged" in found["reason"]
-    assert found["prediction"] != "skill"
+    assert f"{lost} of 4 folds diverged" in found.reason
+    assert found.prediction != "skill"
 
 
 @pytest.fixture
@@ -74,8 +74,8 @@ def diverged_after(monkeypatch, numbers: set[int]) -> None:
 
 def test_without_a_loss_the_planted_signal_is_skill(trial, planted) -> None:
     found = judged(trial.run(planted, SOUND))
-    assert found["prediction"] == "skill"
-    assert "folds" not in found["reason"]
+    assert found.prediction == "skill"
+    assert "folds" not in found.reason
 
 
 @pytest.mark.parametrize("numbers", [{2}, {1, 2, 3, 4}])
@@ -85,14 +85,13 @@ def test_a_lost_fold_forbids_skill_however_clear_the_rest_is(
     diverged_after(monkeypatch, numbers)
     result = trial.run(planted, SOUND)
     found = judged(result)
-    scores = json.loads(result["columns"]["scores"])
-    assert scores["direction"]["p"] <= 0.02
-    assert found["prediction"] == "inconclusive"
-    assert f"{len(numbers)} of 4 folds diverged" in found["reason"]
-    assert found["luck"].endswith("no evidence")
-    assert "learning_rate" in found["needs"]
-    walked = result["metrics"]["walk_forward"]
-    assert (walked["planned"], walked["used"]) == (4, 4 - len(numbers))
+    assert result.scores.direction.p <= 0.02
+    assert found.prediction == "inconclusive"
+    assert f"{len(numbers)} of 4 folds diverged" in found.reason
+    assert found.luck.endswith("no evidence")
+    assert "learning_rate" in found.needs
+    walked = result.metrics.walk_forward
+    assert (walked.planned, walked.used) == (4, 4 - len(numbers))
 
 
 def test_a_fold_without_usable_data_is_lost_too(trial, planted, monkeypatch) -> None:
@@ -106,9 +105,9 @@ def test_a_fold_without_usable_data_is_lost_too(trial, planted, monkeypatch) -> 
 
     monkeypatch.setattr(candidates, "view_of", view_of)
     result = trial.run(planted, SOUND)
-    walked = result["metrics"]["walk_forward"]
-    assert [fold["lost"] for fold in walked["folds"]] == ["no usable data", None, None, None]
-    assert "1 of 4 folds had no usable data" in judged(result)["reason"]
+    walked = result.metrics.walk_forward
+    assert [fold.lost for fold in walked.folds] == ["no usable data", None, None, None]
+    assert "1 of 4 folds had no usable data" in judged(result).reason
 
 
 def test_twins_that_diverge_are_said_where_no_leak_can_be_shown(
@@ -117,28 +116,26 @@ def test_twins_that_diverge_are_said_where_no_leak_can_be_shown(
     config = {**SOUND, "epochs": 2, "walk_forward": None, "control": True}
     diverged_after(monkeypatch, {1, 2})
     result = trial.run(planted, config)
-    scores = json.loads(result["columns"]["scores"])
-    assert len(scores["twins"]) == 2
-    assert scores["lost"]["twins"] == {"planned": 4, "diverged": 2, "unusable": 0}
-    assert "2 of 4 twins diverged" in judged(result)["reason"]
+    assert len(result.scores.twins) == 2
+    assert result.scores.lost.twins == FailedFolds(planned=4, diverged=2, unusable=0)
+    assert "2 of 4 twins diverged" in judged(result).reason
 
 
 def test_folds_that_the_rows_are_too_few_for_are_not_lost_but_never_planned(trial, noise) -> None:
     config = {**SOUND, "epochs": 1, "walk_forward": {"folds": 20, "span": 0.89}}
     judgement = trained_cohort(trial, noise, config).judgement
-    assert judgement.lost_folds == FailedFolds(len(judgement.folds))
-    assert len(judgement.folds) < 20
+    folds = judgement.walk_forward.folds
+    assert judgement.failed.folds == FailedFolds(planned=len(folds))
+    assert len(folds) < 20
 
 
 def test_a_kept_model_that_is_constant_beside_living_folds_is_not_skill(trial, planted) -> None:
     result = trial.run(planted, SOUND)
-    scores = json.loads(result["columns"]["scores"])
-    assert scores["model_constant"] is False
-    scores["model_constant"] = True
-    result["metrics"]["collapsed"] = True
-    found = judged({**result, "columns": {"scores": json.dumps(scores)}})
-    assert found["prediction"] == "inconclusive"
-    assert "the kept model says the same of every row" in found["reason"]
+    assert result.scores.model_constant is False
+    changes = {"metrics": {"collapsed": True}, "scores": {"model_constant": True}}
+    found = judged(RunResult.from_json(merged(result.to_json(), changes)))
+    assert found.prediction == "inconclusive"
+    assert "the kept model says the same of every row" in found.reason
 
 
 def test_a_constant_kept_model_is_recognised_by_its_scores(trial, noise) -> None:
@@ -156,8 +153,7 @@ def test_a_constant_kept_model_is_recognised_by_its_scores(trial, noise) -> None
 
 def test_a_result_from_before_losses_were_stored_is_judged_by_the_rest(trial, planted) -> None:
     result = trial.run(planted, SOUND)
-    scores = json.loads(result["columns"]["scores"])
+    old = result.to_json()
     for name in ("lost", "model_constant"):
-        del scores[name]
-    old = {**result, "columns": {"scores": json.dumps(scores)}}
-    assert judged(old) == judged(result)
+        del old["scores"][name]
+    assert judged(RunResult.from_json(old)) == judged(result)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +10,8 @@ from scipy import stats
 
 from ktrdr_mcp.evaluation.blocks import block_sums
 from ktrdr_mcp.evaluation.multiple_testing import overfitting
+from ktrdr_mcp.schemas.results import TrialScores
+from tests.support.sample_results import trial_scores
 
 BARS = 9_600
 TIME = np.arange(BARS, dtype=np.int64) * 3_600 * 10**9
@@ -24,15 +25,17 @@ def streams(seed: int) -> np.ndarray:
     return returns
 
 
-def scores(returns: np.ndarray, width_bars: int) -> dict[str, Any]:
+def scores(returns: np.ndarray, width_bars: int) -> TrialScores:
     """What the ledger would keep of a trial with these net returns."""
     blocks = block_sums(returns, np.arange(BARS), TIME, width_bars)
-    return {"trading": {"timing_blocks": blocks.to_dict(), "net_sums": blocks.sums.tolist()}}
+    sums = {"timing_blocks": blocks.stored().to_json(), "net_sums": blocks.sums.tolist()}
+    return trial_scores(trading=sums)
 
 
 def deflated(returns: np.ndarray, widths: tuple[int, ...]) -> float:
     own, *others = (scores(each, width) for each, width in zip(returns, widths, strict=True))
-    found: float = overfitting(own, others)["deflated_sharpe"]
+    found = overfitting(own, others).deflated_sharpe
+    assert found is not None
     return found
 
 
@@ -67,5 +70,5 @@ def test_a_reproduction_leaves_the_probability_of_overfitting_as_it_was() -> Non
     one, *others = (scores(each, 16) for each in streams(1)[:4])
     before = overfitting(one, others)
     after = overfitting(one, [*others, one, others[0]])
-    assert after["overfitting_probability"] == before["overfitting_probability"]
-    assert overfitting(one, [one])["overfitting_probability"] is None
+    assert after.overfitting_probability == before.overfitting_probability
+    assert overfitting(one, [one]).overfitting_probability is None

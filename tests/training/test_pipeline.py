@@ -97,13 +97,13 @@ def test_reported_test_metrics_equal_an_independent_recomputation(trial, noise) 
     folder = trial.root / "bundle"
     document = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     weights = safetensors.numpy.load_file(folder / "weights.safetensors")
-    first, last = result["metrics"]["test_period"]
+    first, last = result.metrics.test_period
     times = np.array(noise.times())
     rows = np.flatnonzero((times >= first) & (times <= last))
     probabilities = forward(weights, independent_features(document, noise)[rows])
     labels, predicted = independent_labels(noise)[rows], probabilities.argmax(axis=1)
-    assert len(rows) == result["metrics"]["data"]["test_rows"]
-    reported = result["metrics"]["test_metrics"]
+    assert len(rows) == result.metrics.data.test_rows
+    reported = result.metrics.test_metrics
     options = {"average": "macro", "zero_division": 0.0, "labels": [0, 1, 2]}
     expected = {
         "test_loss": sklearn_metrics.log_loss(labels, probabilities, labels=[0, 1, 2]),
@@ -112,7 +112,7 @@ def test_reported_test_metrics_equal_an_independent_recomputation(trial, noise) 
         "recall": sklearn_metrics.recall_score(labels, predicted, **options),
         "f1_score": sklearn_metrics.f1_score(labels, predicted, **options),
     }
-    assert {name: reported[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert {name: getattr(reported, name) for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_trains_beside_it(trial, noise) -> None:
@@ -150,9 +150,9 @@ def test_a_planted_signal_is_learned_and_a_random_walk_is_not(
 ) -> None:
     def gain(strength: float, seed: int) -> float:
         bars = make_bars(planted_close(3_000, strength, seed), seed=seed)
-        figures = trial.run(bars, {"epochs": 40}, folder=f"{strength}-{seed}")["metrics"]
-        majority = figures["baselines"]["majority"]["accuracy"]
-        return float(figures["test_metrics"]["test_accuracy"] - majority)
+        figures = trial.run(bars, {"epochs": 40}, folder=f"{strength}-{seed}").metrics
+        majority = figures.baselines.majority.accuracy
+        return float(figures.test_metrics.test_accuracy - majority)
 
     planted = [gain(1.0, seed) for seed in range(4)]
     walk = [gain(0.0, seed) for seed in range(4)]
@@ -165,14 +165,14 @@ def test_a_planted_signal_is_learned_and_a_random_walk_is_not(
 def test_metrics_are_those_of_the_restored_best_epoch(trial, noise) -> None:
     context = NullContext()
     config = {**SHORT, "epochs": 30, "walk_forward": None}
-    figures = trial.run(noise, config, context=context)["metrics"]
-    best = figures["training_metrics"]["best_epoch"]
+    figures = trial.run(noise, config, context=context).metrics
+    best = figures.training_metrics.best_epoch
     reports = {report.epoch: report for report in context.reports}
     highest = max(report.val_accuracy for report in context.reports)
     assert reports[best].val_accuracy == highest
-    assert best < figures["training_metrics"]["epochs_completed"] == len(context.reports)
-    assert figures["training_metrics"]["final_val_accuracy"] == pytest.approx(highest, abs=1e-6)
-    assert figures["training_metrics"]["final_val_loss"] == pytest.approx(
+    assert best < figures.training_metrics.epochs_completed == len(context.reports)
+    assert figures.training_metrics.final_val_accuracy == pytest.approx(highest, abs=1e-6)
+    assert figures.training_metrics.final_val_loss == pytest.approx(
         reports[best].val_loss, rel=1e-5
     )
 
@@ -180,13 +180,14 @@ def test_metrics_are_those_of_the_restored_best_epoch(trial, noise) -> None:
 def test_a_bundle_predicts_what_was_measured(trial, noise) -> None:
     trial.run(noise, SHORT)
     loaded = bundle.read(trial.root / "bundle")
-    parity = loaded.document["parity"]
-    assert parity["largest_difference_after_loading"] == 0.0
-    rows = np.flatnonzero(np.isin(noise.times(), parity["times"]))
+    parity = loaded.manifest.parity
+    assert parity is not None
+    assert parity.largest_difference_after_loading == 0.0
+    rows = np.flatnonzero(np.isin(noise.times(), parity.times))
     scores = predict(model_of(loaded), noise, rows)
-    assert scores.probabilities.tolist() == parity["probabilities"]
+    assert scores.probabilities.tolist() == parity.probabilities
     alone = predict(model_of(loaded), noise.slice(0, int(rows[3]) + 1), rows[3:4])
-    assert alone.probabilities[0] == pytest.approx(parity["probabilities"][3], abs=1e-6)
+    assert alone.probabilities[0] == pytest.approx(parity.probabilities[3], abs=1e-6)
 
 
 def test_a_learning_rate_that_diverges_says_when_and_leaves_nothing(trial, noise) -> None:
@@ -219,7 +220,7 @@ def test_a_damaged_bundle_of_an_earlier_attempt_is_replaced_and_kept(trial, nois
     trial.run(noise, SHORT)
     (trial.root / "bundle" / "weights.safetensors").write_bytes(b"damaged")
     trial.run(noise, SHORT)
-    assert bundle.read(trial.root / "bundle").document["task_id"] == "trial"
+    assert bundle.read(trial.root / "bundle").manifest.task_id == "trial"
     kept = trial.root / "bundle.earlier-1" / "weights.safetensors"
     assert kept.read_bytes() == b"damaged"
 
@@ -228,7 +229,7 @@ def test_whole_bundles_of_other_settings_are_set_aside_and_named(trial, noise, c
     for seed in (1, 2, 3):
         trial.run(noise, {**SHORT, "seed": seed})
     seeds = {
-        path.name: bundle.read(path).document["spec"]["config"]["seed"]
+        path.name: bundle.read(path).manifest.spec["config"]["seed"]
         for path in trial.root.iterdir()
     }
     assert seeds == {"bundle.earlier-1": 1, "bundle.earlier-2": 2, "bundle": 3}
@@ -248,7 +249,7 @@ def test_a_bundle_that_cannot_be_set_aside_is_not_touched(trial, noise, monkeypa
     with pytest.raises(StorageError, match="setting bundle aside"):
         trial.run(noise, {**SHORT, "seed": 2})
     monkeypatch.undo()
-    assert bundle.read(trial.root / "bundle").document["spec"]["config"]["seed"] == 1
+    assert bundle.read(trial.root / "bundle").manifest.spec["config"]["seed"] == 1
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "history.json", "bundle.json"])
@@ -304,9 +305,9 @@ def test_every_setting_has_an_effect(trial, noise, setting, value) -> None:
 def test_epochs_and_early_stopping_have_an_effect(trial, noise) -> None:
     def epochs(config: dict) -> tuple[int, bool]:
         folder = f"run-{len(list(trial.root.iterdir()))}"
-        figures = trial.run(noise, {**SHORT, **config}, folder=folder)["metrics"]
-        training = figures["training_metrics"]
-        return training["epochs_completed"], training["early_stopped"]
+        figures = trial.run(noise, {**SHORT, **config}, folder=folder).metrics
+        training = figures.training_metrics
+        return training.epochs_completed, training.early_stopped
 
     assert epochs({"epochs": 5, "early_stopping": None}) == (5, False)
     stopped, early = epochs({"epochs": 60, "early_stopping": {"patience": 2}})

@@ -10,7 +10,7 @@ SHORT = {"epochs": 3, "hidden_layers": [8], "walk_forward": None}
 
 
 def test_simple_rules_are_measured_on_the_test_rows_of_the_final_split(trial, noise) -> None:
-    told = trial.run(noise, SHORT)["metrics"]["baselines"]
+    told = trial.run(noise, SHORT).metrics.baselines
     prepared = trial.prepare(noise, SHORT)
     label, end = prepared.dataset.label, prepared.dataset.end
     train, test = prepared.split.train, prepared.split.test
@@ -25,5 +25,5 @@ def test_simple_rules_are_measured_on_the_test_rows_of_the_final_split(trial, no
     }
     options = {"average": "macro", "labels": [0, 1, 2], "zero_division": 0}
     for name, answer in answers.items():
-        assert told[name]["accuracy"] == accuracy_score(label[test], answer)
-        assert abs(told[name]["macro_f1"] - f1_score(label[test], answer, **options)) < 1e-12
+        assert getattr(told, name).accuracy == accuracy_score(label[test], answer)
+        assert abs(getattr(told, name).macro_f1 - f1_score(label[test], answer, **options)) < 1e-12

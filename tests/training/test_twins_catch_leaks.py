@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -58,8 +57,8 @@ def twins_p(trial, bars: Bars, kind: str) -> list[float]:
     folder = trial.root / "strategies"
     folder.mkdir()
     (folder / "suspect.yaml").write_text(STRATEGY.format(type=kind), encoding="utf-8")
-    columns = trial.run(bars, CONFIG, strategy="suspect")["columns"]
-    return json.loads(columns["scores"])["twins"]
+    found: list[float] = trial.run(bars, CONFIG, strategy="suspect").scores.twins
+    return found
 
 
 @pytest.mark.usefixtures("leaky_indicators")

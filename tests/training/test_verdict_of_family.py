@@ -9,19 +9,12 @@ import pytest
 
 from ktrdr_mcp.evaluation.direction import sign_flip_p, statistic
 from ktrdr_mcp.evaluation.verdict import verdict
+from ktrdr_mcp.schemas.responses import Verdict
+from ktrdr_mcp.schemas.results import TaskResult, TrialScores
+from tests.support.sample_results import blocks, task_result, trial_scores
 
-DAY_NS = 24 * 3_600 * 10**9
 BLOCKS = 60
 LABELS = {"method": "triple_barrier"}
-
-
-def blocks(sums: np.ndarray) -> dict[str, Any]:
-    start = np.arange(len(sums), dtype=np.int64) * DAY_NS
-    return {
-        "start": start.tolist(),
-        "stop": (start + DAY_NS - 1).tolist(),
-        "sums": sums.tolist(),
-    }
 
 
 def sums_of(seed: int, mean: float) -> np.ndarray:
@@ -31,35 +24,25 @@ def sums_of(seed: int, mean: float) -> np.ndarray:
 TIMING = sums_of(77, 0.6)
 
 
-def scores(direction: np.ndarray, timing_p: float = 0.5, **more: Any) -> dict[str, Any]:
-    return {
-        "direction": {
+def scores(direction: np.ndarray, timing_p: float = 0.5, **more: Any) -> TrialScores:
+    return trial_scores(
+        direction={
             "statistic": statistic(direction),
             "p": sign_flip_p(direction, 0),
-            "width_bars": 24,
             "rows": 24 * BLOCKS,
-            "constant": False,
-            "accuracy": 0.55,
-            "accuracy_error": 0.02,
             "blocks": blocks(direction),
         },
-        "trading": {
+        trading={
             "timing_p": timing_p,
             "timing_blocks": blocks(TIMING),
             "net_sums": sums_of(78, 0.1).tolist(),
-            "mean_net_high": 0.001,
-            "net_total_return": 0.2,
         },
-        "twins": [],
         **more,
-    }
+    )
 
 
-def judged(
-    own: dict[str, Any], others: list[dict[str, Any] | None], collapsed: bool = False, **more: Any
-) -> dict[str, Any]:
-    metrics = {"collapsed": collapsed, "data": {"bars": 2_000}, **more}
-    return verdict(own, others, 1, metrics, LABELS)
+def judged(own: TrialScores, others: list[TrialScores | None], **changes: Any) -> Verdict:
+    return verdict(own, others, 1, task_result(**changes), LABELS)
 
 
 STRONG = sums_of(1, 0.8)
@@ -67,27 +50,27 @@ STRONG = sums_of(1, 0.8)
 
 def test_a_clear_trial_alone_is_skill() -> None:
     found = judged(scores(STRONG), [])
-    assert found["prediction"] == "skill"
-    assert found["luck"].endswith(": evidence")
+    assert found.prediction == "skill"
+    assert found.luck.endswith(": evidence")
 
 
 def test_twins_that_were_foreseen_forbid_skill_and_gains() -> None:
     found = judged(scores(STRONG, timing_p=0.001, twins=[0.001, 0.01, 0.02, 0.6]), [])
-    assert (found["prediction"], found["trading"]) == ("inconclusive", "inconclusive")
-    assert found["reason"].count("a leak") == 2
-    assert "look ahead" in found["needs"]
-    assert found["luck"].endswith("no evidence")
+    assert (found.prediction, found.trading) == ("inconclusive", "inconclusive")
+    assert found.reason.count("a leak") == 2
+    assert "look ahead" in found.needs
+    assert found.luck.endswith("no evidence")
     clean = judged(scores(STRONG, timing_p=0.001, twins=[0.001, 0.01, 0.03, 0.6]), [])
-    assert (clean["prediction"], clean["trading"]) == ("skill", "survives_costs")
+    assert (clean.prediction, clean.trading) == ("skill", "survives_costs")
 
 
 @pytest.mark.parametrize("missing", [0, 1, 12, 40])
 def test_timing_is_adjusted_for_trials_without_a_result(missing: int) -> None:
     found = judged(scores(STRONG, timing_p=0.004), [None] * missing)
     adjusted = max(0.004, 1 - (1 - sign_flip_p(TIMING, 0)) * 0.996**missing)
-    assert (found["trading"] == "survives_costs") == (adjusted <= 0.05)
+    assert (found.trading == "survives_costs") == (adjusted <= 0.05)
     shown = f"{adjusted:.2f}" if adjusted >= 0.1 else f"{adjusted:.3f}"
-    assert f"p {shown} for its timing" in found["reason"]
+    assert f"p {shown} for its timing" in found.reason
 
 
 def luck_by_hand(trials: list[np.ndarray], flips: int = 4_000) -> float:
@@ -103,26 +86,28 @@ def test_trials_with_scores_get_their_signs_flipped_together() -> None:
     found = judged(scores(weak), [*copies])
     alone = judged(scores(weak), [])
     unrelated = judged(scores(weak), [None] * 30)
-    assert found["as_of_trial"] == unrelated["as_of_trial"] == 31
+    assert found.as_of_trial == unrelated.as_of_trial == 31
     p = sign_flip_p(weak, 0)
-    assert f"adjusted p {p:.3f}: " in alone["luck"]
-    assert f"adjusted p {p:.3f}: " in found["luck"], "thirty copies are one trial"
+    assert f"adjusted p {p:.3f}: " in alone.luck
+    assert f"adjusted p {p:.3f}: " in found.luck, "thirty copies are one trial"
     finer = sign_flip_p(weak, 0, 19_999)
-    assert f"adjusted p {1 - (1 - p) * (1 - finer) ** 30:.3f}: " in unrelated["luck"]
+    assert f"adjusted p {1 - (1 - p) * (1 - finer) ** 30:.3f}: " in unrelated.luck
 
 
 def test_the_luck_of_a_family_is_what_joint_flips_by_hand_reach() -> None:
     trials = [sums_of(20, 0.2)]
     trials += [0.7 * trials[0] + sums_of(400 + k, 0.0) for k in range(9)]
     found = judged(scores(trials[0]), [scores(each) for each in trials[1:]])
-    told = float(found["luck"].split("averages ")[1].split(" ")[0])
+    told = float(found.luck.split("averages ")[1].split(" ")[0])
     assert told == pytest.approx(luck_by_hand(trials), abs=0.1)
 
 
 def test_the_class_that_every_final_row_gets_is_named_and_decides_nothing() -> None:
     shares = {"buy": 0.0, "hold": 1.0, "sell": 0.0}
     found = judged(scores(STRONG), [], collapsed=True, predicted_shares=shares)
-    assert found["prediction"] == "skill"
-    assert "the kept model answers hold on every row" in found["reason"]
-    older = judged(scores(STRONG), [], collapsed=True)
-    assert "answers one class on every row" in older["reason"]
+    assert found.prediction == "skill"
+    assert "the kept model answers hold on every row" in found.reason
+    raw = task_result(collapsed=True).to_json()
+    del raw["predicted_shares"]
+    older = verdict(scores(STRONG), [], 1, TaskResult.from_json(raw), LABELS)
+    assert "answers one class on every row" in older.reason

@@ -8,11 +8,11 @@ import gc
 import logging
 import secrets
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
 
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from ktrdr_mcp.api.http.presence import Presence
     from ktrdr_mcp.context import Context
     from ktrdr_mcp.jobs.queue import JobManager
+    from ktrdr_mcp.schemas.results import Json
     from ktrdr_mcp.store.db import Database
+    from ktrdr_mcp.store.task_row import TaskRow
     from ktrdr_mcp.store.tasks import TaskStore
 
 
@@ -92,15 +94,18 @@ async def assemble(
     from ktrdr_mcp.data.catalog import BarCatalog
     from ktrdr_mcp.evaluation import baselines
     from ktrdr_mcp.jobs.queue import JobManager
-    from ktrdr_mcp.service import reconciliation
+    from ktrdr_mcp.service import reconciliation, training
     from ktrdr_mcp.service.service import Service
     from ktrdr_mcp.store.stores import Stores
     from ktrdr_mcp.training import estimate, pipeline
 
     sources = BarCatalog(workspace)
 
-    def run(spec: Mapping[str, Any], directory: Path, context: Context) -> dict[str, Any]:
-        return pipeline.run(spec, directory, context, sources)
+    def run(spec: Json, directory: Path, context: Context) -> Json:
+        return pipeline.run(spec, directory, context, sources).to_json()
+
+    def prepare(task: TaskRow) -> None:
+        training.keep_request(workspace, task)
 
     def clean_up(task_id: str) -> None:
         reconciliation.discard_checkpoints(workspace, task_id)
@@ -111,7 +116,9 @@ async def assemble(
     await reconciliation.recover(workspace, stores)
     async with AsyncExitStack() as jobs:
         manager = await jobs.enter_async_context(
-            JobManager(stores.tasks, ThreadExecutor(run), workspace.bundle_directory, clean_up)
+            JobManager(
+                stores.tasks, ThreadExecutor(run), workspace.bundle_directory, clean_up, prepare
+            )
         )
         lab = Service(workspace, stores, manager, sources, measured)
         yield OpenWorkspace(lab, manager, stores.tasks, owned, jobs.aclose)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from ktrdr_mcp.evaluation.blocks import (
 )
 from ktrdr_mcp.evaluation.sharpe import sharpe_error, sharpe_ratio
 from ktrdr_mcp.labels.registry import HOLD
+from ktrdr_mcp.schemas.responses import BacktestFigures
+from ktrdr_mcp.schemas.results import TradingRule
 from ktrdr_mcp.strategy.form import Strategy
 
 
@@ -155,34 +157,7 @@ def trade_returns(position: Floats, returns: Floats, cost: float) -> Floats:
 
 HORIZONS_PER_BLOCK: Final = 2
 BASIS_POINT: Final = 1e-4
-DEFAULT_COST_BPS: Final = 5.0
 HOUR_NS: Final = 3_600 * 10**9
-
-
-@dataclass(frozen=True)
-class TradingRule:
-    """How signals are traded.
-
-    Args:
-        horizon: how far labels look ahead, in bars; blocks are two of it.
-        cost_bps: per unit of position change, basis points.
-        long_only: whether sell means no position.
-        max_holding_bars: the most bars that a position outlives its signal; the horizon if None.
-        confidence_threshold: the least probability of a buy or sell; less of it is a hold.
-        min_separation_hours: from one signal that changes the position to the next.
-    """
-
-    horizon: int
-    cost_bps: float = DEFAULT_COST_BPS
-    long_only: bool = False
-    max_holding_bars: int | None = None
-    confidence_threshold: float = 0.0
-    min_separation_hours: float = 0.0
-
-    @property
-    def holding_bars(self) -> int:
-        """The most bars that a position outlives its signal."""
-        return self.horizon if self.max_holding_bars is None else self.max_holding_bars
 
 
 @dataclass(frozen=True)
@@ -241,24 +216,24 @@ class Backtest:
     position: Floats
     equity: Floats
 
-    def figures(self) -> dict[str, Any]:
-        """The numbers of a reply, by name; None where there is none."""
-        return {
-            "bars": self.bars,
-            "net_total_return": self.net.total_return,
-            "sharpe": self.net.sharpe,
-            "sharpe_error": self.net.sharpe_error,
-            "max_drawdown": self.net.max_drawdown,
-            "trades": self.trades.trades,
-            "win_rate": self.trades.win_rate,
-            "profit_factor": self.trades.profit_factor,
-            "exposure": self.exposure,
-            "turnover_per_year": self.turnover_per_year,
-            "break_even_cost_bps": self.break_even_cost_bps,
-            "buy_and_hold_return": self.buy_and_hold.total_return,
-            "buy_and_hold_sharpe": self.buy_and_hold.sharpe,
-            "buy_and_hold_max_drawdown": self.buy_and_hold.max_drawdown,
-        }
+    def figures(self) -> BacktestFigures:
+        """The numbers of a reply; None where there is none."""
+        return BacktestFigures(
+            bars=self.bars,
+            net_total_return=self.net.total_return,
+            sharpe=self.net.sharpe,
+            sharpe_error=self.net.sharpe_error,
+            max_drawdown=self.net.max_drawdown,
+            trades=self.trades.trades,
+            win_rate=self.trades.win_rate,
+            profit_factor=self.trades.profit_factor,
+            exposure=self.exposure,
+            turnover_per_year=self.turnover_per_year,
+            break_even_cost_bps=self.break_even_cost_bps,
+            buy_and_hold_return=self.buy_and_hold.total_return,
+            buy_and_hold_sharpe=self.buy_and_hold.sharpe,
+            buy_and_hold_max_drawdown=self.buy_and_hold.max_drawdown,
+        )
 
 
 def backtest(
@@ -414,7 +389,7 @@ def trading_rule(strategy: Strategy, horizon: int) -> TradingRule:
     separation = decisions.get("filters", {}).get("min_signal_separation", 0.0)
     return TradingRule(
         horizon=horizon,
-        cost_bps=float(decisions.get("cost_bps", DEFAULT_COST_BPS)),
+        cost_bps=float(decisions.get("cost_bps", TradingRule.model_fields["cost_bps"].default)),
         long_only=bool(decisions.get("long_only", False)),
         max_holding_bars=None if longest is None else int(longest),
         confidence_threshold=float(decisions.get("confidence_threshold", 0.0)),

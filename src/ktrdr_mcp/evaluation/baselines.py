@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ktrdr_mcp.evaluation.blocks import Floats, Integers
 from ktrdr_mcp.evaluation.metrics import CLASSES, class_shares, confusion_matrix, ratio
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """How good a simple rule is. Both in [0, 1]."""
-
-    accuracy: float
-    macro_f1: float  # an absent class counts as zero
-
-
-@dataclass(frozen=True)
-class Baselines:
-    """The simple rules.
-
-    Args:
-        majority: always the most frequent class of the training rows.
-        prior: at random with the training rows' class shares; expected figures.
-        persistence: the newest label that was resolved by then.
-        logistic: logistic regression on the same features.
-    """
-
-    majority: Baseline
-    prior: Baseline
-    persistence: Baseline
-    logistic: Baseline
+from ktrdr_mcp.schemas.responses import BaselineFigures, Baselines
 
 
 def load() -> None:
@@ -117,7 +91,7 @@ def logistic_probabilities(
     return result
 
 
-def of_predictions(actual: Integers, predicted: Integers) -> Baseline:
+def of_predictions(actual: Integers, predicted: Integers) -> BaselineFigures:
     """Accuracy and macro F1 of predicted classes.
 
     Args:
@@ -127,9 +101,11 @@ def of_predictions(actual: Integers, predicted: Integers) -> Baseline:
     return of_confusion(confusion_matrix(actual, predicted))
 
 
-def of_confusion(confusion: NDArray[np.integer] | Floats) -> Baseline:
+def of_confusion(confusion: NDArray[np.integer] | Floats) -> BaselineFigures:
     """Accuracy and macro F1 from counts [3, 3], whose rows are what happened."""
     counts = np.asarray(confusion, dtype=np.float64)
     hits = np.diag(counts)
     f1 = ratio(2 * hits, counts.sum(axis=0) + counts.sum(axis=1))
-    return Baseline(float(hits.sum() / max(counts.sum(), 1)), float(f1.mean()))
+    return BaselineFigures(
+        accuracy=float(hits.sum() / max(counts.sum(), 1)), macro_f1=float(f1.mean())
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ktrdr_mcp.schemas.results import Blocks
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -33,21 +34,17 @@ class BlockSums:
         """How many blocks there are."""
         return len(self.sums)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return {
-            "start": self.start.tolist(),
-            "stop": self.stop.tolist(),
-            "sums": self.sums.tolist(),
-        }
+    def stored(self) -> Blocks:
+        """As the trial log keeps it."""
+        return Blocks(start=self.start.tolist(), stop=self.stop.tolist(), sums=self.sums.tolist())
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """The value that `to_dict` was made from."""
+    def of(cls, stored: Blocks) -> Self:
+        """The value that `stored` was made from."""
         return cls(
-            np.array(stored["start"], dtype=np.int64),
-            np.array(stored["stop"], dtype=np.int64),
-            np.array(stored["sums"], dtype=np.float64),
+            np.array(stored.start, dtype=np.int64),
+            np.array(stored.stop, dtype=np.int64),
+            np.array(stored.sums, dtype=np.float64),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ktrdr_mcp.evaluation.blocks import BlockSums, Floats
 from ktrdr_mcp.evaluation.direction import TIE, sign_flip_p, studentised
 from ktrdr_mcp.evaluation.multiple_testing import cells_of, on_shared_cells
 from ktrdr_mcp.evaluation.verdict import blocks_of
+from ktrdr_mcp.schemas.results import TrialScores
 
 SURE_P = 0.05
 SEED = 0  # of the random signs
@@ -34,7 +35,7 @@ class Difference:
         return "first" if self.statistic > 0 else "second"
 
 
-def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> Difference | None:
+def difference(first: TrialScores, second: TrialScores) -> Difference | None:
     """Compares two trials block by block, each in units of its own T.
 
     The signs of the differences of block sums are flipped, as in the directional test. The blocks
@@ -50,7 +51,7 @@ def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> Differenc
     common = common_sums(blocks_of(first), blocks_of(second))
     if not common.shape[1]:
         return None
-    constant = is_constant(first), is_constant(second)
+    constant = first.direction.constant, second.direction.constant
     common[list(constant)] = 0.0
     gap = np.subtract(*studentised(common))
     gap[np.abs(gap) < TIE] = 0.0
@@ -70,11 +71,6 @@ def common_sums(one: BlockSums, other: BlockSums) -> Floats:
     return common[::-1].copy() if swapped else common
 
 
-def is_constant(scores: Mapping[str, Any]) -> bool:
-    """Whether a trial's output was the same on every tested row."""
-    return bool(scores["direction"]["constant"])
-
-
 def width(blocks: BlockSums) -> float:
     """The mean width of some blocks, in nanoseconds."""
     return float(blocks.stop[-1] - blocks.start[0]) / len(blocks)
@@ -86,16 +82,16 @@ def meaning(found: Difference | None) -> str:
         return "They tested no time in common, so they cannot be compared."
     if all(found.constant):
         return "Both give every row the same answer: neither foresees anything."
-    told = ""
+    constant = ""
     if any(found.constant):
         which = "first" if found.constant[0] else "second"
-        told = f"The {which} gives every row the same answer, so it foresees nothing. "
+        constant = f"The {which} gives every row the same answer, so it foresees nothing. "
     if found.better is None:
-        return f"{told}Not significant: prefer neither on this evidence."
-    return f"{told}The {found.better} foresees more on the same time."
+        return f"{constant}Not significant: prefer neither on this evidence."
+    return f"{constant}The {found.better} foresees more on the same time."
 
 
-def differing_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def differing_settings(settings: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
     """Dotted names of settings that are not the same everywhere, with each one's value.
 
     Args:
@@ -107,9 +103,9 @@ def differing_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[
     return {name: each for name, each in values.items() if any(v != each[0] for v in each)}
 
 
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Nested settings by their dotted names."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
             flat |= flattened(value, f"{prefix}{name}.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ktrdr_mcp.evaluation.blocks import BlockSums, Floats, Integers, block_sums, block_width
 from ktrdr_mcp.labels.registry import BUY, HOLD, SELL
+from ktrdr_mcp.schemas.results import DirectionScores
 
 Signs = NDArray[np.int8]
 
@@ -202,6 +203,33 @@ class DirectionalTest:
     constant: bool
     accuracy: float | None
     accuracy_error: float | None
+
+    def stored(self) -> DirectionScores:
+        """As the trial log keeps it."""
+        return DirectionScores(
+            statistic=self.statistic,
+            p=self.p,
+            width_bars=self.width_bars,
+            rows=self.rows,
+            constant=self.constant,
+            accuracy=self.accuracy,
+            accuracy_error=self.accuracy_error,
+            blocks=self.blocks.stored(),
+        )
+
+    @classmethod
+    def of(cls, stored: DirectionScores) -> Self:
+        """The test that `stored` was made from."""
+        return cls(
+            statistic=stored.statistic,
+            p=stored.p,
+            blocks=BlockSums.of(stored.blocks),
+            width_bars=stored.width_bars,
+            rows=stored.rows,
+            constant=stored.constant,
+            accuracy=stored.accuracy,
+            accuracy_error=stored.accuracy_error,
+        )
 
 
 def is_constant(score: Floats) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from ktrdr_mcp.evaluation.direction import (
     statistic,
 )
 from ktrdr_mcp.evaluation.sharpe import sharpe_ratio, variance_factor
+from ktrdr_mcp.schemas.results import TrialScores
 
 CRITICAL_P: Final = 0.02  # adjusted; the verdict's threshold for skill
 FINE_FLIPS: Final = 19_999  # for a p that is to be raised to the power of missing trials
@@ -304,10 +305,24 @@ class PartSums:
         return ratio
 
 
-Scores = Mapping[str, Any]
+@dataclass(frozen=True)
+class Overfitting:
+    """What choosing among its family does to a trial's Sharpe ratio.
+
+    Args:
+        deflated_sharpe: the probability that the true ratio is above what the best of as many
+            trials reaches by luck.
+        overfitting_probability: how often the best half in sample is below the median out of it.
+        trials: how many there were.
+    None where there is too little to compute it from.
+    """
+
+    deflated_sharpe: float | None
+    overfitting_probability: float | None
+    trials: int
 
 
-def overfitting(own: Scores, others: Sequence[Scores | None]) -> dict[str, Any]:
+def overfitting(own: TrialScores, others: Sequence[TrialScores | None]) -> Overfitting:
     """Deflated Sharpe ratio and probability of backtest overfitting, on sums of net returns.
 
     Blocks are as wide as each trial's labels reach, so every ratio is brought to the width of the
@@ -316,10 +331,6 @@ def overfitting(own: Scores, others: Sequence[Scores | None]) -> dict[str, Any]:
     Args:
         own: the trial's scores.
         others: those of the family's other trials; None for one without a result.
-    Returns:
-        "deflated_sharpe", the probability that the true Sharpe ratio is above what the best of as
-        many trials reaches by luck; "overfitting_probability", how often the best half in sample is
-        below the median out of it; "trials". None where there is too little to compute it from.
     """
     scored = [each for each in others if each is not None]
     trial = net_blocks(own)
@@ -328,13 +339,13 @@ def overfitting(own: Scores, others: Sequence[Scores | None]) -> dict[str, Any]:
     known = sharpes_per_block(trial, blocks) if len(trial) > 1 else np.empty(0)
     deflated = deflated_sharpe(trial.sums, known, trials) if len(trial) > 1 else None
     sums = on_shared_cells(trial, blocks[1:]) if len(trial) else None
-    return {
-        "deflated_sharpe": deflated,
-        "overfitting_probability": (
+    return Overfitting(
+        deflated_sharpe=deflated,
+        overfitting_probability=(
             overfitting_probability(sums[:, : len(trial)].T) if sums is not None else None
         ),
-        "trials": trials,
-    }
+        trials=trials,
+    )
 
 
 def sharpes_per_block(trial: BlockSums, blocks: Sequence[BlockSums]) -> Floats:
@@ -364,8 +375,7 @@ def block_ns(blocks: BlockSums) -> float:
     return (int(blocks.stop[-1] - blocks.start[0]) + bar) / len(blocks)
 
 
-def net_blocks(scores: Scores) -> BlockSums:
+def net_blocks(scores: TrialScores) -> BlockSums:
     """A trial's sums of net returns over its blocks."""
-    trading = scores["trading"]
-    blocks = BlockSums.from_dict(trading["timing_blocks"])
-    return replace(blocks, sums=np.array(trading["net_sums"], dtype=np.float64))
+    blocks = BlockSums.of(scores.trading.timing_blocks)
+    return replace(blocks, sums=np.array(scores.trading.net_sums, dtype=np.float64))

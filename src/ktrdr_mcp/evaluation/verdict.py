@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from ktrdr_mcp.evaluation.blocks import BlockSums
@@ -16,6 +16,8 @@ from ktrdr_mcp.evaluation.direction import (
 )
 from ktrdr_mcp.evaluation.multiple_testing import CRITICAL_P, FamilyJudgement, judge_in_family
 from ktrdr_mcp.labels.registry import tells_past
+from ktrdr_mcp.schemas.responses import Verdict
+from ktrdr_mcp.schemas.results import FailedFolds, TaskResult, TrialScores
 
 OTHER_LABELS: Final = "Labels that tell the future only, such as triple_barrier."
 NO_LEAK: Final = "Features that do not look ahead."
@@ -24,31 +26,15 @@ FINITE_FOLDS: Final = "A lower learning_rate, or gradient_clip, so that no fold 
 USABLE_FOLDS: Final = "Indicators that vary in every fold, fewer folds or a longer range."
 
 
-@dataclass(frozen=True)
-class FailedFolds:
-    """Networks of one role that were planned and say nothing in the end.
+def describe_failures(failed: FailedFolds, name: str) -> str:
+    """ "2 of 4 folds diverged", with `name` in the plural; empty if none failed."""
+    causes = [(failed.diverged, "diverged"), (failed.unusable, "had no usable data")]
+    return " and ".join(
+        f"{count} of {failed.planned} {name} {cause}" for count, cause in causes if count
+    )
 
-    Args:
-        planned: how many there should have been.
-        diverged: how many lost their numbers in training.
-        unusable: how many have rows that carry no training, such as an indicator that stands still.
-    """
 
-    planned: int = 0
-    diverged: int = 0
-    unusable: int = 0
-
-    @property
-    def lost(self) -> int:
-        """How many say nothing."""
-        return self.diverged + self.unusable
-
-    def text(self, name: str) -> str:
-        """ "2 of 4 folds diverged", with `name` in the plural; empty if none is lost."""
-        causes = [(self.diverged, "diverged"), (self.unusable, "had no usable data")]
-        return " and ".join(
-            f"{count} of {self.planned} {name} {cause}" for count, cause in causes if count
-        )
+NONE_FAILED: Final = FailedFolds()
 
 
 class Objection(NamedTuple):
@@ -77,8 +63,8 @@ class Caveats:
     model_constant: bool = False
     leak_suspected: bool = False
     tells_past: bool = False
-    folds: FailedFolds = field(default_factory=FailedFolds)
-    untested: FailedFolds = field(default_factory=FailedFolds)
+    folds: FailedFolds = NONE_FAILED
+    untested: FailedFolds = NONE_FAILED
 
     def objection(self) -> Objection | None:
         """The gravest ground against `skill`, if there is one."""
@@ -100,7 +86,8 @@ class Caveats:
     def notes(self) -> str:
         """What a reason says besides, each clause after a semicolon."""
         answer = self.answer and f"the kept model answers {self.answer} on every row"
-        clauses = (answer, self.folds.text("folds"), self.untested.text("twins"))
+        folds = describe_failures(self.folds, "folds")
+        clauses = (answer, folds, describe_failures(self.untested, "twins"))
         return "".join(f"; {clause}" for clause in clauses if clause)
 
 
@@ -115,7 +102,7 @@ TWINS_FOR_SUSPICION: Final = 3
 # planted signal (q 0.25, L 24, labels.width 1.3; all 8 had p <= 0.02) and in 70 of 70 of garch
 # noise at that width, where none had p <= 0.02. T alone tells them apart.
 CONSTANT: Final = "Its output is constant: every tested row gets the same answer"
-NO_DOUBTS: Final = Caveats()
+NO_CAVEATS: Final = Caveats()
 
 Prediction = Literal["no_skill", "inconclusive", "skill"]
 Trading = Literal["loses", "inconclusive", "survives_costs"]
@@ -145,7 +132,7 @@ class TradingVerdict:
 
 
 def prediction_verdict(
-    test: DirectionalTest, family: FamilyJudgement, bars: int, doubts: Caveats
+    test: DirectionalTest, family: FamilyJudgement, bars: int, caveats: Caveats
 ) -> PredictionVerdict:
     """Judges the direction of the predictions.
 
@@ -153,21 +140,21 @@ def prediction_verdict(
         test: on the pooled walk-forward predictions.
         family: the same, among all trials on this test window.
         bars: how many bars the training used in all; `needs` speaks of these.
-        doubts: what else is known.
+        caveats: what else is known.
     """
-    prediction, reason = decided_prediction(test, family, doubts)
-    reason = f"{reason}{doubts.notes()}."
+    prediction, reason = decided_prediction(test, family, caveats)
+    reason = f"{reason}{caveats.notes()}."
     if prediction == "skill":
         return PredictionVerdict(prediction, reason, None)
     if test.constant:
         return PredictionVerdict(prediction, reason, LIVING_MODEL)
-    objection = doubts.objection()
+    objection = caveats.objection()
     needs = objection.needs if objection else needed(test, family, bars)
     return PredictionVerdict(prediction, reason, needs)
 
 
 def decided_prediction(
-    test: DirectionalTest, family: FamilyJudgement, doubts: Caveats
+    test: DirectionalTest, family: FamilyJudgement, caveats: Caveats
 ) -> tuple[Prediction, str]:
     """The verdict and the beginning of its sentence."""
     blocks = len(test.blocks)
@@ -182,7 +169,7 @@ def decided_prediction(
     evidence = f"{evidence}, {adjusted}"
     if family.adjusted_p > CRITICAL_P:
         return "inconclusive", f"{evidence}: not enough to rule out luck"
-    if objection := doubts.objection():
+    if objection := caveats.objection():
         return "inconclusive", f"{evidence}, {objection.clause}"
     return "skill", f"{evidence}: direction is foreseen better than luck explains"
 
@@ -219,7 +206,7 @@ def trading_verdict(
     net_total_return: float,
     adjusted_p: float,
     upper_mean_net_return: float,
-    doubts: Caveats = NO_DOUBTS,
+    caveats: Caveats = NO_CAVEATS,
 ) -> TradingVerdict:
     """Judges the result of trading after costs.
 
@@ -228,7 +215,7 @@ def trading_verdict(
         net_total_return: a fraction, after costs.
         adjusted_p: that timing earns no more than its costs, adjusted for the family.
         upper_mean_net_return: upper 95 % bound of the mean net return per bar.
-        doubts: what else is known.
+        caveats: what else is known.
     """
     net = f"net {net_total_return:+.1%}"
     if blocks < MIN_BLOCKS:
@@ -242,7 +229,7 @@ def trading_verdict(
         )
     timing = f"{net}, p {p_text(adjusted_p)} for its timing after costs"
     if adjusted_p <= SURVIVES_P and net_total_return > 0:
-        if objection := doubts.trading_objection():
+        if objection := caveats.trading_objection():
             return TradingVerdict("inconclusive", f"{timing}, {objection.clause}.")
         return TradingVerdict("survives_costs", f"{timing}.")
     return TradingVerdict("inconclusive", f"{timing}: not enough to rule out luck or drift.")
@@ -293,115 +280,105 @@ def rounded(bars: float) -> str:
     return f"{math.ceil(bars / unit) * unit:,}"
 
 
-Scores = Mapping[str, Any]
-
-
 def verdict(
-    own: Scores,
-    others: Sequence[Scores | None],
+    own: TrialScores,
+    others: Sequence[TrialScores | None],
     trial: int,
-    metrics: Mapping[str, Any],
+    result: TaskResult,
     labels: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Verdict:
     """Judges one trial among all others of its family.
 
     Args:
         own: the trial's scores.
         others: those of the family's other trials; None for one without a result.
         trial: the number of this trial, from 1, in the order of their starts.
-        metrics: the figures of the training.
+        result: what its training measured.
         labels: its complete labels configuration.
-    Returns:
-        the fields of a `responses.Verdict`.
     """
-    test = directional_test_of(own["direction"])
+    test = DirectionalTest.of(own.direction)
     scored = [each for each in others if each is not None]
     missing = len(others) - len(scored)
     family = judge_in_family(test.blocks, [blocks_of(each) for each in scored], missing)
-    doubts = caveats_of(own, metrics, labels)
-    prediction = prediction_verdict(test, family, metrics["data"]["bars"], doubts)
+    caveats = caveats_of(own, result, labels)
+    prediction = prediction_verdict(test, family, result.data.bars, caveats)
     trading = trading_verdict(
-        blocks=len(own["trading"]["timing_blocks"]["sums"]),
-        net_total_return=own["trading"]["net_total_return"],
+        blocks=len(own.trading.timing_blocks.sums),
+        net_total_return=own.trading.net_total_return,
         adjusted_p=timing_family(own, scored, missing).adjusted_p,
-        upper_mean_net_return=own["trading"]["mean_net_high"],
-        doubts=doubts,
+        upper_mean_net_return=own.trading.mean_net_high,
+        caveats=caveats,
     )
-    return {
-        "prediction": prediction.prediction,
-        "trading": trading.trading,
-        "reason": f"{prediction.reason} Trading: {trading.reason}",
-        "needs": prediction.needs,
-        "as_of_trial": family.trials,
-        "luck": luck_line(trial, family, prediction.prediction),
-    }
+    return Verdict(
+        prediction=prediction.prediction,
+        trading=trading.trading,
+        reason=f"{prediction.reason} Trading: {trading.reason}",
+        needs=prediction.needs,
+        as_of_trial=family.trials,
+        luck=luck_line(trial, family, prediction.prediction),
+    )
 
 
-def caveats_of(own: Scores, metrics: Mapping[str, Any], labels: Mapping[str, Any]) -> Caveats:
+def caveats_of(own: TrialScores, result: TaskResult, labels: Mapping[str, Any]) -> Caveats:
     """What is known of a trial beside its T.
 
     Args:
-        own: its scores; older ones do not say what was lost, nor whether the model is constant.
-        metrics: the figures of the training.
+        own: its scores.
+        result: what its training measured.
         labels: its complete labels configuration.
     """
-    constant, lost = own.get("model_constant", False), own.get("lost", {})
     return Caveats(
-        answer=None if constant else only_answer(metrics),
-        model_constant=constant,
-        leak_suspected=leak_suspected(own["twins"]),
+        answer=None if own.model_constant else only_answer(result),
+        model_constant=own.model_constant,
+        leak_suspected=leak_suspected(own.twins),
         tells_past=tells_past(labels),
-        folds=FailedFolds(**lost.get("folds", {})),
-        untested=FailedFolds(**({} if leak_tested(own["twins"]) else lost.get("twins", {}))),
+        folds=own.lost.folds,
+        untested=NONE_FAILED if leak_tested(own.twins) else own.lost.twins,
     )
 
 
-def only_answer(metrics: Mapping[str, Any]) -> str | None:
+def only_answer(result: TaskResult) -> str | None:
     """The class that every row of the final split gets, if there is one such."""
-    if not metrics["collapsed"]:
+    if not result.collapsed:
         return None
-    shares: Mapping[str, float] = metrics.get("predicted_shares", {})
+    shares = result.predicted_shares  # older results have none
     return max(shares, key=lambda name: shares[name], default="one class")
 
 
-def directional_test_of(stored: Mapping[str, Any]) -> DirectionalTest:
-    """The test as it was made."""
-    return DirectionalTest(**{**stored, "blocks": BlockSums.from_dict(stored["blocks"])})
-
-
-def blocks_of(scores: Scores) -> BlockSums:
+def blocks_of(scores: TrialScores) -> BlockSums:
     """A trial's block sums of the directional test."""
-    return BlockSums.from_dict(scores["direction"]["blocks"])
+    return BlockSums.of(scores.direction.blocks)
 
 
-def timing_family(own: Scores, others: Sequence[Scores], missing: int) -> FamilyJudgement:
+def timing_family(own: TrialScores, others: Sequence[TrialScores], missing: int) -> FamilyJudgement:
     """The trial's timing after costs among that of all others."""
-    blocks = [BlockSums.from_dict(scores["trading"]["timing_blocks"]) for scores in (own, *others)]
-    return judge_in_family(blocks[0], blocks[1:], missing, own_p=own["trading"]["timing_p"])
+    blocks = [BlockSums.of(scores.trading.timing_blocks) for scores in (own, *others)]
+    return judge_in_family(blocks[0], blocks[1:], missing, own_p=own.trading.timing_p)
 
 
 GAP: Final = 0.15  # training accuracy above validation accuracy
 
 
-def next_step(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """What to try next.
+def next_step(result: TaskResult, epochs: int, seeds: int) -> str:
+    """What to try next, from figures of training and validation rows only.
 
     Args:
-        metrics: the figures of a completed training.
-        config: its effective configuration.
+        result: what a completed training measured.
+        epochs: the most that it could have.
+        seeds: how many networks it trained that differ in seed alone.
     """
-    training = metrics["training_metrics"]
-    gap = training["final_train_accuracy"] - training["final_val_accuracy"]
-    if any(fold.get("lost") == "diverged" for fold in metrics["walk_forward"]["folds"]):
+    training = result.training_metrics
+    gap = training.final_train_accuracy - training.final_val_accuracy
+    if any(fold.lost == "diverged" for fold in result.walk_forward.folds):
         return "Lower learning_rate, or set gradient_clip (1.0): not every fold kept its numbers."
-    if metrics["validation_collapsed"]:
+    if result.validation_collapsed:
         return "Set class_weights to 'balanced', or a smaller labels.width: one class took all."
     if gap > GAP:
         return f"Raise dropout_rate or weight_decay: training is {gap:.2f} above validation."
-    if training["final_val_accuracy"] <= metrics["validation_majority"]:
+    if training.final_val_accuracy <= result.validation_majority:
         return "Try a strategy of another idea: nothing was found on the validation rows."
-    if training["best_epoch"] == config["epochs"]:
+    if training.best_epoch == epochs:
         return "Raise epochs: validation was still improving at the last one."
-    if config["seeds"] == 1:
+    if seeds == 1:
         return "Set seeds to 5: the spread shows how much of this is the seed's luck."
     return "Compare with another strategy by compare_trainings, on validation only."

@@ -10,10 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from ktrdr_mcp.context import Cancelled
 from ktrdr_mcp.errors import KtrdrError, StorageError, kinds_by_code
@@ -21,6 +20,7 @@ from ktrdr_mcp.jobs.executors.base import Ended, Failure
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.worker import failure_of
 from ktrdr_mcp.limits import MAX_ERROR_CHARACTERS
+from ktrdr_mcp.schemas.results import RunResult
 from ktrdr_mcp.store.db import utc_now_text
 from ktrdr_mcp.store.task_row import json_text
 
@@ -66,17 +66,6 @@ def sources_of(target: Status) -> frozenset[Status]:
 
 Columns: TypeAlias = dict[str, str | int | float | None]
 
-RESULT_COLUMNS: Final = frozenset(
-    {
-        "model_path",
-        "current_epoch",
-        "data_fingerprint",
-        "label_hash",
-        "test_start",
-        "test_end",
-        "scores",
-    }
-)
 ANOTHER_ID: Final = (  # of a result that could not be stored for long
     "Make room on the disk and check that it can be written, then start it under another task_id."
 )
@@ -114,25 +103,25 @@ def outcome_of(ended: Ended, live: Live, stop_requested: bool) -> Outcome | None
     failure = failure_of(Cancelled()) if ended.stopped else ended.failure
     if failure is None:
         try:
-            return _completed(ended.result, live)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            return _completed(RunResult.from_json(ended.result), live)
+        except ValueError as error:
             failure = failure_of(error)
     return _failed(failure, live)
 
 
-def _completed(result: Any, live: Live) -> Outcome:
-    """The outcome of a run that returned. Raises if the result is not of the agreed form."""
-    columns: Mapping[str, str | int | float | None] = result.get("columns", {})
-    if unknown := columns.keys() - RESULT_COLUMNS:
-        raise ValueError(f"the run's result has unknown columns: {sorted(unknown)}")
-    if not all(isinstance(value, str | int | float | None) for value in columns.values()):
-        raise TypeError("the run's result has columns that are neither text nor number")
+def _completed(result: RunResult, live: Live) -> Outcome:
+    """The outcome of a run that returned."""
+    window = result.tested_window  # of the bars as they were when it trained
+    tested: Columns = {} if window is None else {"test_start": window[0], "test_end": window[1]}
     return Outcome(
         Status.COMPLETED,
         {
             **standing(live),
-            **columns,
-            "result": json_text(result["metrics"]),
+            **tested,
+            "data_fingerprint": result.data_fingerprint,
+            "current_epoch": result.metrics.training_metrics.epochs_completed,
+            "scores": json_text(result.scores.to_json()),
+            "result": json_text(result.metrics.to_json()),
             "progress": 100,
             "completed_at": utc_now_text(),
         },

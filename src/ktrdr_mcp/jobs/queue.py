@@ -241,20 +241,22 @@ class JobManager:
 
     Args:
         tasks: the stored tasks.
-        executor: where they run; the run's result is {"metrics": ..., "columns": ...}.
+        executor: where they run; a run's result is a `RunResult` as JSON.
         directory_of: where the task with an id leaves its files.
         clean_up: called in a thread with the id of each task that will not run again.
+        prepare: called in a thread with each task before it runs.
         max_pending: the most tasks that may wait.
         drain_s: how long leaving may wait for running steps to end.
         retry_s: the pause after the database refused.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         tasks: TaskStore,
         executor: Executor,
         directory_of: Callable[[str], Path],
         clean_up: Callable[[str], None] = keep_everything,
+        prepare: Callable[[TaskRow], None] | None = None,
         *,
         max_pending: int = limits.MAX_PENDING_TASKS,
         drain_s: float = limits.DRAIN_S,
@@ -265,6 +267,7 @@ class JobManager:
         self._tasks = tasks
         self._executor = executor
         self._directory_of = directory_of
+        self._prepare = prepare
         self._max_pending = max_pending
         self._drain_s = drain_s
         self._retry_s = retry_s
@@ -426,6 +429,8 @@ class JobManager:
 
         try:
             async with resetting_crashes(self._tasks, running):
+                if self._prepare is not None:
+                    await asyncio.to_thread(self._prepare, running.row)
                 ended = await until_published(run, running, self._retry_s)
             await self._endings.write(running, ended)
         finally:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog, select_range
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
-from ktrdr_mcp.evaluation.backtest import Backtest, TradingRule, trading_rule
+from ktrdr_mcp.evaluation.backtest import Backtest, trading_rule
 from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.requests import BacktestModel
+from ktrdr_mcp.schemas.results import EquityPoint, TradingRule
+from ktrdr_mcp.service.evaluation import MEASURED_DIGITS, rounded
 from ktrdr_mcp.service.model_cache import Loaded, day_rule, warnings
 from ktrdr_mcp.training import predictor
 from ktrdr_mcp.training.judgement import equity_curve
+
+CURVE_POINTS: Final = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +85,12 @@ def rule_of(loaded: Loaded, request: BacktestModel) -> TradingRule:
 
     The horizon is the one that the training measured; without one, that of the default labels.
     """
-    measured = loaded.model.document.get("metrics", {}).get("trading_rule", {})
-    rule = trading_rule(loaded.model.strategy, measured.get("horizon", horizon_bars({})))
-    if request.cost_bps is not None:
-        rule = replace(rule, cost_bps=request.cost_bps)
-    if request.long_only is not None:
-        rule = replace(rule, long_only=request.long_only)
-    return rule
+    manifest = loaded.model.manifest
+    horizon = horizon_bars({}) if manifest is None else manifest.metrics.trading_rule.horizon
+    chosen = {"cost_bps": request.cost_bps, "long_only": request.long_only}
+    return trading_rule(loaded.model.strategy, horizon).model_copy(
+        update={name: value for name, value in chosen.items() if value is not None}
+    )
 
 
 def reply(loaded: Loaded, request: BacktestModel, traded: Traded) -> responses.ModelBacktest:
@@ -113,15 +116,7 @@ def reply(loaded: Loaded, request: BacktestModel, traded: Traded) -> responses.M
 def part(traded: Traded, name: str) -> responses.BacktestFigures | None:
     """The figures of one part, if the range has any of it."""
     one = traded.parts.get(name)
-    return None if one is None else responses.BacktestFigures(**rounded(one.figures()))
-
-
-def rounded(figures: dict[str, Any]) -> dict[str, Any]:
-    """Figures with as many digits as a reply needs."""
-    return {
-        name: round(value, 6) if isinstance(value, float) else value
-        for name, value in figures.items()
-    }
+    return None if one is None else rounded(one.figures(), MEASURED_DIGITS)
 
 
 def summary(loaded: Loaded, traded: Traded) -> str:
@@ -181,6 +176,6 @@ def address(request: BacktestModel) -> str:
     return "/".join([f"equity://{request.model_name}", *parts, sides])
 
 
-def equity(traded: Traded) -> dict[str, Any]:
+def equity(traded: Traded) -> dict[str, list[EquityPoint]]:
     """The equity curve of each part."""
-    return {name: equity_curve(one, points=500) for name, one in traded.parts.items()}
+    return {name: equity_curve(one, CURVE_POINTS) for name, one in traded.parts.items()}

@@ -11,6 +11,7 @@ from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.jobs.model import TERMINAL
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.service.training import REQUEST
 from ktrdr_mcp.store import db, inspection, repair
 from ktrdr_mcp.store.inspection import inspect
 from ktrdr_mcp.store.migrate import MIGRATION_FILES, prepare, read_migrations
@@ -124,6 +125,8 @@ def bytes_in(folder: Path) -> int:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Removes a folder that holds nothing; any other stays."""
+    """Removes a folder that holds nothing but a request; any other stays."""
     with contextlib.suppress(OSError):
+        if {path.name for path in folder.iterdir()} == {REQUEST}:
+            (folder / REQUEST).unlink()
         folder.rmdir()

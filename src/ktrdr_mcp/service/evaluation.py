@@ -4,46 +4,50 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Final, TypeVar
 
 import anyio.to_thread
 
-from ktrdr_mcp.errors import InvalidRequest
+from ktrdr_mcp.errors import DatabaseError, InvalidRequest
 from ktrdr_mcp.evaluation.compare import Difference, difference, differing_settings, meaning
-from ktrdr_mcp.evaluation.multiple_testing import overfitting
+from ktrdr_mcp.evaluation.multiple_testing import Overfitting, overfitting
 from ktrdr_mcp.evaluation.verdict import leak_suspected, leak_tested, next_step, verdict
 from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas.results import TaskResult, TrialScores
 from ktrdr_mcp.service import replies
 from ktrdr_mcp.service.training import digest
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.store.trials import Trial, TrialLog
 
-REMEMBERED = 256  # verdicts; a family that has grown is judged anew
-MEASURED_DIGITS = 6  # of what others recompute
-SHOWN_DIGITS = 4  # of what only a reader compares
+REMEMBERED: Final = 256  # verdicts; a family that has grown is judged anew
+MEASURED_DIGITS: Final = 6  # of what others recompute
+SHOWN_DIGITS: Final = 4  # of what only a reader compares
 
 FamilyState = tuple[str, int, int]
+Figures = TypeVar("Figures", bound=responses.Reply)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A task's verdict and what the ledger keeps of it."""
+    """A completed task with its verdict and what the trial log keeps of it."""
 
-    verdict: dict[str, Any]
-    scores: dict[str, Any]
+    row: TaskRow
+    result: TaskResult
+    verdict: responses.Verdict
+    scores: TrialScores
 
 
 class Judge:
     """Judges completed tasks among all trials of their family.
 
     Args:
-        ledger: what was tried on which test window.
+        trial_log: what was tried on which test window.
     """
 
-    def __init__(self, ledger: TrialLog) -> None:
-        self._ledger = ledger
-        self._verdicts: OrderedDict[FamilyState, dict[str, Any]] = OrderedDict()
+    def __init__(self, trial_log: TrialLog) -> None:
+        self._trial_log = trial_log
+        self._verdicts: OrderedDict[FamilyState, responses.Verdict] = OrderedDict()
 
     async def performance(self, row: TaskRow) -> responses.ModelPerformance:
         """A task's figures; counts as a reading of its test results.
@@ -53,100 +57,111 @@ class Judge:
         Raises:
             TaskNotCompleted: it has none.
         """
-        if row.status != "completed" or row.result is None:
-            raise replies.not_completed(row)
-        family = await self._family(row)
-        judged = await self._judged(row, family)
-        readings = await self._ledger.count_reading(row.task_id)
-        return performance_reply(row, family, judged, readings)
+        judged = await self._judged(row, await self._family(row))
+        readings = await self._trial_log.count_reading(row.task_id)
+        return performance_reply(judged, readings)
 
     async def comparable(self, row: TaskRow) -> Judged:
         """A completed task's verdict and scores; counts as a reading of its test results."""
-        family = await self._family(row)
-        judged = await self._judged(row, family)
-        await self._ledger.count_reading(row.task_id)
-        return Judged(judged, await anyio.to_thread.run_sync(own_scores, row, family))
+        judged = await self._judged(row, await self._family(row))
+        await self._trial_log.count_reading(row.task_id)
+        return judged
 
-    async def whole(self, row: TaskRow) -> dict[str, Any]:
+    async def whole(self, row: TaskRow) -> dict[str, object]:
         """All that is said of a completed task's worth; counts as a reading of its results."""
         family = await self._family(row)
+        judged = await self._judged(row, family)
         return {
-            "verdict": await self._judged(row, family),
-            "overfitting": await anyio.to_thread.run_sync(overfitting_of, row, family),
-            "test_readings": await self._ledger.count_reading(row.task_id),
+            "verdict": judged.verdict.model_dump(),
+            "overfitting": asdict(
+                await anyio.to_thread.run_sync(overfitting_of, row.task_id, judged.scores, family)
+            ),
+            "test_readings": await self._trial_log.count_reading(row.task_id),
         }
 
     async def _family(self, row: TaskRow) -> list[Trial]:
         """Every trial on the task's test window, its own included."""
         if row.test_start is None or row.test_end is None:
             return []
-        return await self._ledger.family(row.symbol, row.test_start, row.test_end)
+        return await self._trial_log.family(row.symbol, row.test_start, row.test_end)
 
-    async def _judged(self, row: TaskRow, family: list[Trial]) -> dict[str, Any]:
-        """The verdict, from memory if the family has not changed."""
+    async def _judged(self, row: TaskRow, family: list[Trial]) -> Judged:
+        """The verdict, from memory if the family has not changed. Raises TaskNotCompleted."""
+        if row.status != "completed" or row.result is None:
+            raise replies.not_completed(row)
         scored = sum(trial.stored_scores is not None for trial in family)
         state = (row.task_id, len(family), scored)
+        number, own = next(
+            (index, trial) for index, trial in enumerate(family) if trial.task_id == row.task_id
+        )
+        scores = await anyio.to_thread.run_sync(scores_of, own)
         if state not in self._verdicts:
-            judged = await anyio.to_thread.run_sync(judge, row, family)
-            self._verdicts[state] = judged
+            others = [*family[:number], *family[number + 1 :]]
+            self._verdicts[state] = await anyio.to_thread.run_sync(
+                judge, row, row.result, scores, others, number + 1
+            )
             while len(self._verdicts) > REMEMBERED:
                 self._verdicts.popitem(last=False)
-        return self._verdicts[state]
+        return Judged(row, row.result, self._verdicts[state], scores)
 
 
-def judge(row: TaskRow, family: list[Trial]) -> dict[str, Any]:
-    """One task's verdict among its family."""
-    number = next(index for index, trial in enumerate(family) if trial.task_id == row.task_id)
-    own = family[number]
-    others = [trial.scores() for trial in family if trial is not own]
-    labels = row.config["labels"]
-    return verdict(own.scores() or {}, others, number + 1, row.result or {}, labels)
+def judge(
+    row: TaskRow, result: TaskResult, own: TrialScores, others: list[Trial], number: int
+) -> responses.Verdict:
+    """One task's verdict among the other trials of its family. Raises DatabaseError."""
+    scores = [trial.scores() for trial in others]
+    return verdict(own, scores, number, result, row.config["labels"])
 
 
-def overfitting_of(row: TaskRow, family: list[Trial]) -> dict[str, Any]:
-    """What choosing among its family does to one task's Sharpe ratio."""
-    others = [trial.scores() for trial in family if trial.task_id != row.task_id]
-    return overfitting(own_scores(row, family), others)
+def overfitting_of(task_id: str, own: TrialScores, family: list[Trial]) -> Overfitting:
+    """What choosing among its family does to one task's Sharpe ratio. Raises DatabaseError."""
+    return overfitting(own, [trial.scores() for trial in family if trial.task_id != task_id])
 
 
-def own_scores(row: TaskRow, family: list[Trial]) -> dict[str, Any]:
-    """What the ledger keeps of a completed task."""
-    return next(trial.scores() for trial in family if trial.task_id == row.task_id) or {}
+def scores_of(trial: Trial) -> TrialScores:
+    """What the trial log keeps of a completed task. Raises DatabaseError."""
+    scores = trial.scores()
+    if scores is None:
+        raise DatabaseError(
+            f"The scores of task {trial.task_id} are missing in the database.",
+            hint="'ktrdr-mcp doctor --verify' says what else is missing.",
+        )
+    return scores
 
 
-def performance_reply(
-    row: TaskRow, family: list[Trial], judged: dict[str, Any], readings: int
-) -> responses.ModelPerformance:
+def performance_reply(judged: Judged, readings: int) -> responses.ModelPerformance:
     """What an agent decides by; the rest is in the resource."""
-    metrics = row.result or {}
-    shown = rounded_all(
-        {name: metrics[name] for name in ("baselines", "trading", "seeds")}, SHOWN_DIGITS
-    )
-    twins = own_scores(row, family)["twins"]
+    row, result, surrogate_p = judged.row, judged.result, judged.scores.twins
+    trading = responses.TradingFigures.model_validate(result.trading.model_dump())
     return responses.ModelPerformance(
         task_id=row.task_id,
-        verdict=responses.Verdict(**judged),
-        training_metrics=rounded_all(metrics["training_metrics"], MEASURED_DIGITS),
-        test_metrics=rounded_all(metrics["test_metrics"], MEASURED_DIGITS),
-        baselines=shown["baselines"],
-        beats_linear=metrics["beats_linear"],
-        trading=shown["trading"],
-        model_info=metrics["model_info"],
-        collapsed=metrics["collapsed"],
-        leak_suspected=leak_suspected(twins) if leak_tested(twins) else None,
-        seeds=shown["seeds"],
+        verdict=judged.verdict,
+        training_metrics=rounded(result.training_metrics, MEASURED_DIGITS),
+        test_metrics=rounded(result.test_metrics, MEASURED_DIGITS),
+        baselines=rounded(result.baselines, SHOWN_DIGITS),
+        beats_linear=result.beats_linear,
+        trading=rounded(trading, SHOWN_DIGITS),
+        model_info=result.model_info,
+        collapsed=result.collapsed,
+        leak_suspected=leak_suspected(surrogate_p) if leak_tested(surrogate_p) else None,
+        seeds=result.seeds and rounded(result.seeds, SHOWN_DIGITS),
         test_readings=readings,
-        next=next_step(metrics, row.config),
-        details=metrics["details"],
+        next=next_step(result, row.config["epochs"], row.config["seeds"]),
+        details=result.details,
     )
 
 
-def rounded_all(value: Any, digits: int) -> Any:
+def rounded(figures: Figures, digits: int) -> Figures:
+    """Figures with as many digits as a reply needs."""
+    return figures.model_validate(round_all(figures.model_dump(), digits))
+
+
+def round_all(value: object, digits: int) -> object:
     """A tree of figures, each number with as many digits as a reply needs."""
     if isinstance(value, float):
         return round(value, digits)
     if isinstance(value, dict):
-        return {name: rounded_all(each, digits) for name, each in value.items()}
+        return {name: round_all(each, digits) for name, each in value.items()}
     return value
 
 
@@ -176,34 +191,24 @@ def require_comparable(rows: Sequence[TaskRow]) -> None:
         )
 
 
-def comparison(rows: Sequence[TaskRow], judged: Sequence[Judged]) -> responses.Comparison:
-    """The reply.
-
-    Args:
-        rows: the tasks.
-        judged: each one's verdict and scores, in the same order.
-    """
-    verdicts, scores = [each.verdict for each in judged], [each.scores for each in judged]
-    order = sorted(range(len(rows)), key=lambda index: -gain(rows[index]))
-    tasks = [
-        compared(rows[index], verdicts[index], scores[index], rank)
-        for rank, index in enumerate(order, start=1)
-    ]
-    best, *rest = order
-    found = [difference(scores[best], scores[index]) for index in rest]
-    tests = [paired(rows[best], rows[index], one) for index, one in zip(rest, found, strict=True)]
-    differences = differing_settings([settings_of(rows[index]) for index in order])
+def comparison(tasks: Sequence[Judged]) -> responses.Comparison:
+    """The reply."""
+    ranked = sorted(tasks, key=lambda task: -gain(task.result))
+    best, *rest = ranked
+    found = [difference(best.scores, other.scores) for other in rest]
+    differences = differing_settings([settings_of(task.row) for task in ranked])
     if "strategy" in differences:
         differences.pop("strategy_sha256", None)
+    shown = [compared(task, rank) for rank, task in enumerate(ranked, start=1)]
     return responses.Comparison(
-        tasks=tasks,
+        tasks=shown,
         differences=differences,
-        tests=tests,
-        summary=summary(tasks, found, differences),
+        tests=[paired(best.row, other.row, one) for other, one in zip(rest, found, strict=True)],
+        summary=summary(shown, found, differences),
     )
 
 
-def settings_of(row: TaskRow) -> dict[str, Any]:
+def settings_of(row: TaskRow) -> dict[str, object]:
     """Everything that a request decides; a strategy's file may have changed under its name."""
     series = row.spec["series"][0]
     return {
@@ -216,28 +221,23 @@ def settings_of(row: TaskRow) -> dict[str, Any]:
     }
 
 
-def gain(row: TaskRow) -> float:
+def gain(result: TaskResult) -> float:
     """Validation accuracy above that of always answering the validation rows' majority class."""
-    result = row.result or {}
-    accuracy: float = result["training_metrics"]["final_val_accuracy"]
-    majority: float = result["validation_majority"]
-    return accuracy - majority
+    return result.training_metrics.final_val_accuracy - result.validation_majority
 
 
-def compared(
-    row: TaskRow, verdict: dict[str, Any], scores: dict[str, Any], rank: int
-) -> responses.ComparedTask:
+def compared(task: Judged, rank: int) -> responses.ComparedTask:
     """One task of the reply."""
-    result = row.result or {}
+    training = task.result.training_metrics
     return responses.ComparedTask(
-        task_id=row.task_id,
+        task_id=task.row.task_id,
         rank=rank,
-        val_gain=replies.rounded(gain(row)),
-        val_accuracy=replies.rounded(result["training_metrics"]["final_val_accuracy"]),
-        val_loss=replies.rounded(result["training_metrics"]["final_val_loss"]),
-        test_accuracy=replies.rounded(result["test_metrics"]["test_accuracy"]),
-        prediction=verdict["prediction"],
-        statistic=replies.rounded(scores["direction"]["statistic"]),
+        val_gain=replies.rounded(gain(task.result)),
+        val_accuracy=replies.rounded(training.final_val_accuracy),
+        val_loss=replies.rounded(training.final_val_loss),
+        test_accuracy=replies.rounded(task.result.test_metrics.test_accuracy),
+        prediction=task.verdict.prediction,
+        statistic=replies.rounded(task.scores.direction.statistic),
     )
 
 
@@ -255,7 +255,7 @@ def paired(first: TaskRow, second: TaskRow, found: Difference | None) -> respons
 def summary(
     tasks: Sequence[responses.ComparedTask],
     found: Sequence[Difference | None],
-    differences: Mapping[str, Any],
+    differences: Mapping[str, object],
 ) -> str:
     """What follows, in one sentence.
 

@@ -101,9 +101,10 @@ def predict_one(loaded: Loaded, request: Predict, sources: BarCatalog) -> respon
 
 def day_rule(loaded: Loaded, symbol: str) -> DayRule:
     """In which offset the days of a model's bars begin: on its own symbol, as when it trained."""
-    if symbol != loaded.row.symbol or loaded.model.program:
+    manifest = loaded.model.manifest
+    if symbol != loaded.row.symbol or manifest is None:
         return "file"
-    return "file" if loaded.model.document["spec"]["series"][0].get("days") == "file" else "utc"
+    return "file" if manifest.spec["series"][0].get("days") == "file" else "utc"
 
 
 def reply(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +14,10 @@ from ktrdr_mcp.errors import ModelCorrupted, ModelNotFound
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.requests import SaveModel
+from ktrdr_mcp.schemas.results import TrialScores
 from ktrdr_mcp.store.db import utc_now_text
 from ktrdr_mcp.store.models import ModelRegistry, ModelRow, Owner, name_taken
-from ktrdr_mcp.store.task_row import TaskRow, parsed
+from ktrdr_mcp.store.task_row import TaskRow, parsed, read_stored
 from ktrdr_mcp.training import bundle, formats
 from ktrdr_mcp.training import publish as publishing
 from ktrdr_mcp.training.bundle import DOCUMENT
@@ -24,24 +25,24 @@ from ktrdr_mcp.training.formats import Identity, model_folders, model_formats
 from ktrdr_mcp.training.publish import CARD, model_id
 
 
-def require(document: Mapping[str, Any], row: TaskRow, scores: str | None = None) -> None:
-    """Compares a bundle's document with the row of its task.
+def require(manifest: bundle.BundleManifest, row: TaskRow, scores: str | None = None) -> None:
+    """Compares a bundle's manifest with the row of its task.
 
     Args:
-        document: of the bundle.
+        manifest: of the bundle.
         row: the completed task.
         scores: what the ledger keeps of it, as JSON; None to leave it out.
     Raises:
         ModelCorrupted: a figure is not the one that was stored when the training ended.
         DatabaseError: what the ledger keeps is not what was written.
     """
-    pairs = [
-        (document.get("task_id"), row.task_id),
-        (document.get("metrics"), row.result),
-        (document.get("data_fingerprint"), row.data_fingerprint),
+    pairs: list[tuple[object, object]] = [
+        (manifest.task_id, row.task_id),
+        (manifest.metrics, row.result),
+        (manifest.data_fingerprint, row.data_fingerprint),
     ]
     if scores is not None:
-        pairs.append((document.get("scores"), parsed(scores)))
+        pairs.append((manifest.scores, read_stored(TrialScores, parsed(scores))))
     if any(found != stored for found, stored in pairs):
         raise ModelCorrupted(
             f"The result's file {DOCUMENT} does not have the figures that its task ended with.",
@@ -113,7 +114,15 @@ SAVED_BEFORE: Final = (
     "This version was saved before KTRDR's files were written; save its task under another"
     " model_name to have them."
 )
-CARD_FIELDS = ("strategy", "feature_names", "network", "classes", "periods", "metrics", "versions")
+CARD_FIELDS: Final = {
+    "strategy",
+    "feature_names",
+    "network",
+    "classes",
+    "periods",
+    "metrics",
+    "versions",
+}
 
 
 async def require_owner(registry: ModelRegistry, model_name: str, task: TaskRow) -> None:
@@ -139,7 +148,7 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
     for each in model_formats().values():
         each.refuse_shared_folder(workspace, request.model_name)
     source = workspace.bundle_directory(task.task_id)
-    require(bundle.read_document(source), task)
+    require(bundle.read_manifest(source), task)
     name, card = request.model_name, new_card(request, task)
     published = publishing.publish(
         source,
@@ -149,7 +158,7 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
     )
     identity = Identity(name, published.version, task.symbol, task.timeframe, card["created_at"])
     reasons = publishing.link_copies(workspace, published.directory, identity, published.copies)
-    metrics = published.document["metrics"]
+    metrics = published.manifest.metrics
     return ModelRow(
         model_id=card["model_id"],
         model_name=name,
@@ -161,10 +170,10 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
         created_at=card["created_at"],
         description=request.description,
         path=workspace.relative(published.directory),
-        training_accuracy=metrics["training_metrics"]["final_train_accuracy"],
-        test_accuracy=metrics["test_metrics"]["test_accuracy"],
-        model_size_mb=round(metrics["model_info"]["model_size_mb"], 6),
-        architecture=metrics["model_info"]["architecture"],
+        training_accuracy=metrics.training_metrics.final_train_accuracy,
+        test_accuracy=metrics.test_metrics.test_accuracy,
+        model_size_mb=round(metrics.model_info.model_size_mb, 6),
+        architecture=metrics.model_info.architecture,
         bundle_sha256=published.sha256,
         details={name: {"incompatibilities": found} for name, found in reasons.items()},
     )
@@ -194,7 +203,7 @@ def card(workspace: Workspace, row: ModelRow) -> dict[str, Any]:
     foreign = formats.foreign_format(row)
     if foreign is not None:
         return foreign.card(workspace, row)
-    document = bundle.read_document(workspace.inside(row.path), row.bundle_sha256)
+    manifest = bundle.read_manifest(workspace.inside(row.path), row.bundle_sha256)
     return {
         "model_id": row.model_id,
         "model_name": row.model_name,
@@ -205,8 +214,8 @@ def card(workspace: Workspace, row: ModelRow) -> dict[str, Any]:
         "timeframe": row.timeframe,
         "model_path": row.path,
         "task_id": row.task_id,
-        **{name: document[name] for name in CARD_FIELDS},
-        "config": document["spec"]["config"],
+        **manifest.model_dump(mode="json", include=CARD_FIELDS),
+        "config": manifest.spec["config"],
         "files": [*publishing.BUNDLE, *copied_files(row)],
         "ktrdr_backtest_compatible": not ktrdr_incompatibilities(row),
         "ktrdr_incompatibilities": ktrdr_incompatibilities(row),
@@ -250,8 +259,8 @@ def described(
     workspace: Workspace, directory: Path, verified: bundle.Bundle, card: dict[str, Any]
 ) -> ModelRow:
     """The row of a version that was read, once KTRDR can reach it. Raises StorageError."""
-    document = verified.document
-    series = document["spec"]["series"][0]
+    manifest = verified.manifest
+    series = manifest.spec["series"][0]
     identity = Identity(
         card["model_name"],
         card["version"],
@@ -259,9 +268,9 @@ def described(
         series["timeframe"],
         card["created_at"],
     )
-    copies = publishing.render_copies(verified, bundle.read_history(directory, document), identity)
+    copies = publishing.render_copies(verified, bundle.read_history(directory, manifest), identity)
     reasons = publishing.link_copies(workspace, directory, identity, copies)
-    metrics = document["metrics"]
+    metrics = manifest.metrics
     return ModelRow(
         model_id=card["model_id"],
         model_name=identity.model_name,
@@ -269,14 +278,14 @@ def described(
         task_id=card["task_id"],
         symbol=identity.symbol,
         timeframe=identity.timeframe,
-        strategy=document["strategy"]["name"],
+        strategy=manifest.strategy["name"],
         created_at=identity.created_at,
         description=card["description"],
         path=workspace.relative(directory),
-        training_accuracy=metrics["training_metrics"]["final_train_accuracy"],
-        test_accuracy=metrics["test_metrics"]["test_accuracy"],
-        model_size_mb=round(metrics["model_info"]["model_size_mb"], 6),
-        architecture=metrics["model_info"]["architecture"],
+        training_accuracy=metrics.training_metrics.final_train_accuracy,
+        test_accuracy=metrics.test_metrics.test_accuracy,
+        model_size_mb=round(metrics.model_info.model_size_mb, 6),
+        architecture=metrics.model_info.architecture,
         bundle_sha256=files.sha256_of_file(directory / bundle.DOCUMENT),
         details={name: {"incompatibilities": found} for name, found in reasons.items()},
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio.to_thread
 
@@ -22,7 +22,8 @@ from ktrdr_mcp.jobs.executors.base import Ended
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import TERMINAL, Columns, Outcome, outcome_of, sources_of
 from ktrdr_mcp.paths import Workspace, task_id
-from ktrdr_mcp.service import models
+from ktrdr_mcp.schemas.results import SubmittedRequest
+from ktrdr_mcp.service import models, training
 from ktrdr_mcp.service.diagnosis import Finding, State
 from ktrdr_mcp.service.training import similarity_hash
 from ktrdr_mcp.store import repair
@@ -32,7 +33,7 @@ from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import REBUILT_HASH
 from ktrdr_mcp.training import bundle
-from ktrdr_mcp.training.pipeline import earlier_result, result
+from ktrdr_mcp.training.pipeline import earlier_result
 from ktrdr_mcp.training.spec import SPEC_VERSION, TrainingSpec
 
 REBUILD: Final = "'ktrdr-mcp doctor --rebuild' makes the registry anew from the folders."
@@ -317,7 +318,7 @@ def published_outcome(workspace: Workspace, row: TaskRow) -> Outcome | None:
     """The end of a run that published its bundle; None if the bundle is not whole, or another's."""
     directory = workspace.bundle_directory(row.task_id)
     found = earlier_result(directory, TrainingSpec.from_dict(row.spec))
-    return None if found is None else outcome_of(Ended(found), Live(), False)
+    return None if found is None else outcome_of(Ended(found.to_json()), Live(), False)
 
 
 async def register(workspace: Workspace, stores: Stores, directory: Path) -> None:
@@ -418,7 +419,7 @@ def task_damage(workspace: Workspace, row: TaskRow, scores: str | None) -> Itera
         yield Finding("tasks", "note", f"The bundle of task {row.task_id} is not kept any more.")
         return
     try:
-        models.require(bundle.read(directory).document, row, scores)
+        models.require(bundle.read(directory).manifest, row, scores)
     except ModelCorrupted as error:
         text = f"The bundle of task {row.task_id}: {error.message}"
         yield wrong("tasks", text, "Start the same training again to have its result.")
@@ -539,9 +540,10 @@ def take_in(workspace: Workspace, differences: Iterable[Difference]) -> TakenIn:
             if difference.kind is Kind.UNREGISTERED:
                 taken.versions.append(models.row_of(workspace, path))
             elif difference.kind is Kind.UNKNOWN_RESULT:
-                document = bundle.read(path).document
-                with bundle.understood():
-                    taken.tasks.append(finished_task(task_id(difference.task_id), document))
+                identifier = task_id(difference.task_id)
+                request = training.read_request(workspace, identifier)
+                manifest = bundle.read(path).manifest
+                taken.tasks.append(finished_task(identifier, manifest, request))
             elif difference.kind is Kind.ORPHANED:
                 taken.left_out.append(difference.finding())
         except KtrdrError as error:
@@ -559,35 +561,39 @@ def take_in(workspace: Workspace, differences: Iterable[Difference]) -> TakenIn:
     return taken
 
 
-def finished_task(identifier: str, document: dict[str, Any]) -> tuple[NewTask, Columns]:
-    """A completed task as its bundle describes it. Raises ModelCorrupted."""
-    spec = TrainingSpec.from_dict(document["spec"])
+def finished_task(
+    identifier: str, manifest: bundle.BundleManifest, request: SubmittedRequest | None
+) -> tuple[NewTask, Columns]:
+    """A completed task as its folder describes it.
+
+    Args:
+        identifier: of the task.
+        manifest: of its bundle; older ones keep the request themselves.
+        request: what its folder keeps of its request.
+    Raises:
+        ModelCorrupted: the bundle is another task's.
+    """
+    spec = TrainingSpec.from_dict(manifest.spec)
     series = spec.series[0]
-    outcome = outcome_of(Ended(result(document)), Live(), False)
+    outcome = outcome_of(Ended(manifest.result().to_json()), Live(), False)
     if spec.task_id != identifier or outcome is None or outcome.status != "completed":
         raise ModelCorrupted(
             "The bundle is not this task's.", hint="Move it out of the workspace, or delete it."
         )
-    metrics = document["metrics"]
-    tested = metrics["walk_forward"]["tested"] or metrics["test_period"]
-    first, last = document.get("tested_window") or tested
-    kept = document.get("request")
-    known = kept if isinstance(kept, dict) else {}
-    request = {
-        name: value if isinstance(value := known.get(name), str) else None
-        for name in ("hash", "key")
-    }
-    accepted = {"data": metrics["data"], "warnings": [], "duration_s": 0.0}
+    metrics = manifest.metrics
+    first, last = manifest.tested_window or metrics.walk_forward.tested or metrics.test_period
+    earlier = manifest.request or bundle.RequestReference()
+    accepted = {"data": metrics.data.model_dump(), "warnings": [], "duration_s": 0.0}
     new = NewTask(
         task_id=identifier,
         symbol=series.symbol,
         timeframe=series.timeframe,
         strategy=spec.strategy.name,
         config=spec.config.model_dump(),
-        spec={**spec.to_dict(), "accepted": accepted, "request": request},
+        spec={**spec.to_dict(), "accepted": accepted},
         spec_version=SPEC_VERSION,
-        request_hash=request["hash"] or REBUILT_HASH,
-        idempotency_key=request["key"],
+        request_hash=request.request_hash if request else earlier.hash or REBUILT_HASH,
+        idempotency_key=request.idempotency_key if request else earlier.key,
         similarity_hash=similarity_hash(spec),
         total_epochs=spec.config.epochs,
         test_start=first,

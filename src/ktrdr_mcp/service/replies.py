@@ -13,6 +13,7 @@ from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.service import models
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.task_row import TaskRow
+from ktrdr_mcp.training.bundle import BundleManifest
 from ktrdr_mcp.training.formats import origin
 
 
@@ -129,12 +130,12 @@ def current_metrics(row: TaskRow, progress: Progress | None) -> responses.Curren
         )
     if row.result is None:
         return responses.CurrentMetrics()
-    metrics = row.result["training_metrics"]
+    metrics = row.result.training_metrics
     return responses.CurrentMetrics(
-        train_loss=rounded(metrics["final_train_loss"]),
-        val_loss=rounded(metrics["final_val_loss"]),
-        train_accuracy=rounded(metrics["final_train_accuracy"]),
-        val_accuracy=rounded(metrics["final_val_accuracy"]),
+        train_loss=rounded(metrics.final_train_loss),
+        val_loss=rounded(metrics.final_val_loss),
+        train_accuracy=rounded(metrics.final_train_accuracy),
+        val_accuracy=rounded(metrics.final_val_accuracy),
     )
 
 
@@ -182,7 +183,7 @@ def cancel_message(row: TaskRow) -> str:
 
 def task_summary(row: TaskRow, live: Live | None) -> responses.TaskSummary:
     """One task in a list."""
-    result = row.result or {}
+    training = row.result.training_metrics if row.result else None
     return responses.TaskSummary(
         task_id=row.task_id,
         status=row.status,
@@ -191,15 +192,9 @@ def task_summary(row: TaskRow, live: Live | None) -> responses.TaskSummary:
         timeframe=row.timeframe,
         strategy=row.strategy,
         created_at=row.created_at,
-        val_accuracy=figure(result, "training_metrics", "final_val_accuracy"),
+        val_accuracy=rounded(training.final_val_accuracy) if training else None,
         error_code=row.error_code,
     )
-
-
-def figure(result: dict[str, Any], group: str, name: str) -> float | None:
-    """One rounded figure of a result, if there is one."""
-    value = result.get(group, {}).get(name)
-    return None if value is None else rounded(value)
 
 
 def model_list(rows: list[ModelRow], has_more: bool) -> responses.ModelList:
@@ -246,7 +241,7 @@ def saved(row: ModelRow, created: bool) -> responses.ModelSaved:
     )
 
 
-def loaded(row: ModelRow, document: dict[str, Any]) -> responses.ModelLoaded:
+def loaded(row: ModelRow, manifest: BundleManifest | None) -> responses.ModelLoaded:
     """The card of a loaded model; KTRDR does not keep which bars fitted the weights."""
     return responses.ModelLoaded(
         model_name=row.model_name,
@@ -259,6 +254,6 @@ def loaded(row: ModelRow, document: dict[str, Any]) -> responses.ModelLoaded:
             test_accuracy=accuracy(row.test_accuracy),
             strategy=row.strategy,
             version=row.version,
-            trained_on=document["periods"]["train"] if document else [],
+            trained_on=manifest.periods.train if manifest else [],
         ),
     )

@@ -125,7 +125,7 @@ class Service:
         row = await self._library.newest(request.model_name)
         loaded = await in_thread(self._shelf.load, row)
         await self._ledger.count_readings(row.task_id)
-        return replies.loaded(row, loaded.model.document)
+        return replies.loaded(row, loaded.model.manifest)
 
     async def test_model_prediction(self, request: requests.Predict) -> responses.ModelPrediction:
         """Predicts one bar, loading the model if needed."""
@@ -169,7 +169,8 @@ class Service:
     async def equity_curve(self, request: requests.BacktestModel) -> responses.EquityCurve:
         """The equity curve of a backtest, in sample and out of it apart."""
         _, traded = await self._traded(request)
-        equity = backtesting.equity(traded)
+        curves = backtesting.equity(traded)
+        equity = {name: [point.to_json() for point in curve] for name, curve in curves.items()}
         return responses.EquityCurve(model_name=request.model_name, equity=equity)
 
     async def _traded(self, request: requests.BacktestModel) -> tuple[Loaded, backtesting.Traded]:
@@ -191,7 +192,7 @@ class Service:
         rows = [await self._tasks.get(task_id) for task_id in request.task_ids]
         evaluation.require_comparable(rows)
         judged = [await self._judge.comparable(row) for row in rows]
-        return await in_thread(evaluation.comparison, rows, judged)
+        return await in_thread(evaluation.comparison, judged)
 
     async def reproduce_training(
         self, request: requests.ReproduceTraining
@@ -223,18 +224,18 @@ class Service:
             "crashes": row.crashes,
             "resumed_from": row.resumed_from,
             "error_stage": row.error_stage,
-            "performance": row.result,
+            "performance": row.stored_result,
             **(await self._judge.whole(row) if row.status == "completed" else {}),
             "epochs": epochs,
         }
         return responses.TrainingHistory(task_id=row.task_id, history=history)
 
-    def _epochs(self, row: TaskRow) -> list[dict[str, Any]]:
+    def _epochs(self, row: TaskRow) -> bundle.History:
         """Every epoch of a completed task; none where its result was removed."""
         if not training.is_kept(self._workspace, row.task_id):
             return []
         directory = self._workspace.bundle_directory(row.task_id)
-        return bundle.read_history(directory, bundle.read_document(directory))
+        return bundle.read_history(directory, bundle.read_manifest(directory))
 
     async def model_card(self, request: requests.LoadModel) -> responses.ModelCard:
         """What the newest version of a model is, was trained on and measured."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from ktrdr_mcp import files
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.errors import ResultRemoved
+from ktrdr_mcp.errors import ResultRemoved, StorageError
 from ktrdr_mcp.evaluation.metrics import CLASSES
 from ktrdr_mcp.features.build import remarks, without_effect
 from ktrdr_mcp.nn.settings import device_named
@@ -20,17 +21,51 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.config import EffectiveConfig, TrainingConfig
 from ktrdr_mcp.schemas.requests import StartTraining
+from ktrdr_mcp.schemas.results import SubmittedRequest, TaskResult
 from ktrdr_mcp.service.replies import echo_config
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import bundle, estimate
-from ktrdr_mcp.training.candidates import TWINS, folds_of, twins_fit
+from ktrdr_mcp.training.candidates import SURROGATES, folds_of, surrogates_fit
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.estimate import Speed
 from ktrdr_mcp.training.judgement import tested_window
 from ktrdr_mcp.training.prepare import Prepared, prepare
 from ktrdr_mcp.training.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
+
+REQUEST: Final = "task.json"  # beside a task's bundle
+
+log = logging.getLogger(__name__)
+
+
+def keep_request(workspace: Workspace, task: TaskRow) -> None:
+    """Writes beside a task's bundle what a database that is made anew must know of its request.
+
+    The row is the truth as long as there is one, so a disk that takes nothing stops no training.
+    """
+    kept = SubmittedRequest(
+        task_id=task.task_id,
+        request_hash=task.request_hash,
+        idempotency_key=task.idempotency_key,
+    )
+    path = workspace.task_directory(task.task_id) / REQUEST
+    try:
+        files.replace(path, files.json_bytes(kept.to_json()))
+    except StorageError as error:
+        log.warning("task %s: its request is not kept: %s", task.task_id, error.message)
+
+
+def read_request(workspace: Workspace, task_id: str) -> SubmittedRequest | None:
+    """What `keep_request` wrote; None if it is not there or not what was written."""
+    path = workspace.task_directory(task_id) / REQUEST
+    if path.is_symlink():
+        return None
+    try:
+        kept = SubmittedRequest.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return kept if kept.task_id == task_id else None
 
 
 def is_kept(workspace: Workspace, task_id: str) -> bool:
@@ -102,7 +137,7 @@ def admit(
     folds = folds_of(prepared, config)
     splits = [prepared.split] * config.seeds + folds
     widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
-    networks = len(splits) + (TWINS if config.control else 0)
+    networks = len(splits) + (SURROGATES if config.control else 0)
     estimate.check(widths, config.batch_size, len(prepared.bars), networks)
     rows = [len(split.train) for split in splits]
     duration_s = config.epochs * speed.epoch_s(widths, config.batch_size, rows)
@@ -116,8 +151,6 @@ def admit(
         spec={
             **spec.to_dict(),
             "accepted": accepted(prepared, duration_s, too_short(prepared, config, len(folds))),
-            # The bundle keeps it, so that a rebuilt task still knows its request.
-            "request": {"hash": request_hash(request), "key": request.idempotency_key},
         },
         spec_version=SPEC_VERSION,
         test_start=test_start,
@@ -153,7 +186,7 @@ def too_short(prepared: Prepared, config: EffectiveConfig, folds: int) -> list[s
             f"Only {folds} of {wanted.folds} walk-forward folds have rows enough; {rest}. Use"
             " fewer folds, another span or a longer range."
         )
-    if config.control and not twins_fit(prepared, config):
+    if config.control and not surrogates_fit(prepared, config):
         warnings.append("The rows are too few for noise twins: control finds no leak here.")
     return warnings
 
@@ -200,10 +233,6 @@ def similarity_hash(spec: TrainingSpec) -> str:
 def digest(value: Any) -> str:
     """SHA-256 of a value as stable JSON."""
     return hashlib.sha256(files.json_bytes(value)).hexdigest()
-
-
-# what need not be the same: when and how long, and the names of the tasks
-NOT_COMPARED = {"training_time_minutes", "details"}
 
 
 def new_task(original: TaskRow, after: TaskRow | None = None) -> NewTask:
@@ -275,33 +304,25 @@ def message(again: TaskRow, found: list[str]) -> str:
 def differences(workspace: Workspace, original: TaskRow, again: TaskRow) -> list[str]:
     """What is not the same in two completed tasks."""
     folders = [workspace.bundle_directory(row.task_id) for row in (original, again)]
-    documents = [bundle.read_document(folder) for folder in folders]
+    one, other = (bundle.read_manifest(folder) for folder in folders)
     found = [
-        f"{name}: {one} became {other}"
-        for name, one, other in changed(documents[0]["versions"], documents[1]["versions"])
+        f"{name}: {one.versions.get(name)} became {other.versions.get(name)}"
+        for name in changed(one.versions, other.versions)
     ]
-    if documents[0]["data_fingerprint"] != documents[1]["data_fingerprint"]:
+    if one.data_fingerprint != other.data_fingerprint:
         found.append("The stored bars have changed since the first training.")
-    hashes = changed(documents[0]["sha256"], documents[1]["sha256"])
-    found += [f"{name} has other bytes." for name, _, _ in hashes]
-    figures = [files.json_bytes(comparable(document["metrics"])) for document in documents]
-    if figures[0] != figures[1]:
+    found += [f"{name} has other bytes." for name in changed(one.sha256, other.sha256)]
+    if comparable(one.metrics) != comparable(other.metrics):
         found.append("The figures differ.")
     return found
 
 
-def changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def changed(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     """Names whose values are not the same."""
-    names = sorted({*one, *other})
-    return [
-        (name, one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)
-    ]
+    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
 
 
-def comparable(value: Any) -> Any:
-    """Figures without what need not be the same."""
-    if isinstance(value, dict):
-        return {name: comparable(each) for name, each in value.items() if name not in NOT_COMPARED}
-    if isinstance(value, list):
-        return [comparable(each) for each in value]
-    return value
+def comparable(result: TaskResult) -> TaskResult:
+    """A result without what need not be the same: how long it took, and the task's name."""
+    timeless = result.training_metrics.model_copy(update={"training_time_minutes": 0.0})
+    return result.model_copy(update={"training_metrics": timeless, "details": ""})

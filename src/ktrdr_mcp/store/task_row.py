@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass, fields
-from typing import Any, Final, Self
+from functools import cached_property
+from typing import Any, Final, Self, TypeVar
 
+from ktrdr_mcp.schemas.results import Json, Stored, TaskResult
 from ktrdr_mcp.store.sqlite_errors import damaged
 
-JSON_COLUMNS: Final = ("config", "spec", "result")
+JSON_COLUMNS: Final = ("config", "spec")
+
+Value = TypeVar("Value", bound=Stored)
 
 
 def json_text(value: Any) -> str:
@@ -21,6 +25,14 @@ def parsed(text: str) -> Any:
     """The value of a JSON column. Raises DatabaseError if it is not what was written."""
     try:
         return json.loads(text)
+    except ValueError:
+        raise damaged("a row's content is unreadable") from None
+
+
+def read_stored(kind: type[Value], raw: object) -> Value:
+    """What a JSON column's value says. Raises DatabaseError if it is not what was written."""
+    try:
+        return kind.from_json(raw)
     except ValueError:
         raise damaged("a row's content is unreadable") from None
 
@@ -93,7 +105,7 @@ class TaskRow:
     error_code: str | None
     error_hint: str | None
     error_stage: str | None
-    result: dict[str, Any] | None
+    stored_result: Json | None  # the column `result`
     data_fingerprint: str | None
     label_hash: str | None
     test_start: str | None
@@ -105,11 +117,17 @@ class TaskRow:
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> Self:
         """The value of one row of training_tasks."""
-        values = {each.name: row[each.name] for each in fields(cls)}
-        for name in JSON_COLUMNS:
+        names = {each.name for each in fields(cls)} - {"stored_result"}
+        values = {name: row[name] for name in names} | {"stored_result": row["result"]}
+        for name in ("config", "spec", "stored_result"):
             values[name] = None if values[name] is None else parsed(values[name])
         values["cancel_requested"] = bool(values["cancel_requested"])
         return cls(**values)
+
+    @cached_property
+    def result(self) -> TaskResult | None:
+        """What a completed task measured. Raises DatabaseError if it is not what was written."""
+        return None if self.stored_result is None else read_stored(TaskResult, self.stored_result)
 
     @property
     def fence(self) -> Fence:

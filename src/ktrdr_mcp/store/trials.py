@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from ktrdr_mcp.errors import StorageError
+from ktrdr_mcp.schemas.results import TrialScores
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.task_row import parsed
+from ktrdr_mcp.store.task_row import parsed, read_stored
 
 # Times are text of one form, so their order is the order of text.
 FAMILY: Final = """
@@ -33,7 +34,7 @@ class Trial:
     status: str
     stored_scores: str | None  # JSON; None for a task that has not completed
 
-    def scores(self) -> dict[str, Any] | None:
+    def scores(self) -> TrialScores | None:
         """What the trial came to; takes a while, so it is not for the event loop.
 
         Raises:
@@ -41,8 +42,7 @@ class Trial:
         """
         if self.stored_scores is None:
             return None
-        scores: dict[str, Any] = parsed(self.stored_scores)
-        return scores
+        return read_stored(TrialScores, parsed(self.stored_scores))
 
 
 class TrialLog:

@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import safetensors.torch
 import torch
+from pydantic import Field
 from safetensors import SafetensorError
 
 from ktrdr_mcp import files, limits
 from ktrdr_mcp.errors import ModelCorrupted
+from ktrdr_mcp.schemas.results import Json, Period, RunResult, Stored, TaskResult, TrialScores
 
 FORMAT: Final = "ktrdr-mcp-bundle/1"
 WEIGHTS: Final = "weights.safetensors"
@@ -31,32 +33,105 @@ SEAL: Final = "content_sha256"  # in the document, of all else in it
 MAX_WEIGHTS_BYTES: Final = 8 * 1024**3
 
 Weights = Mapping[str, torch.Tensor]
+History = list[dict[str, float]]  # one object for each epoch
+
+
+class NetworkForm(Stored):
+    """What a network's weights are the weights of."""
+
+    inputs: int
+    hidden: list[int]
+    activation: str
+
+
+class Periods(Stored):
+    """When each part of the main split begins and ends."""
+
+    train: Period
+    validation: Period
+    test: Period
+
+
+class Parity(Stored):
+    """The proof that a model predicts after loading what it predicted in training.
+
+    Args:
+        times: of some bars of the test part.
+        probabilities: of each class, as trained.
+        largest_difference_after_loading: from what the written weights give.
+    """
+
+    times: list[str]
+    probabilities: list[list[float]]
+    largest_difference_after_loading: float
+
+
+class RequestReference(Stored):
+    """What bundles from before the task's folder kept it say of their request."""
+
+    hash: str | None = None
+    key: str | None = None
+
+
+class BundleManifest(Stored):
+    """Everything that bundle.json says: what rebuilds the model, and what it measured."""
+
+    task_id: str
+    spec: Json  # a `TrainingSpec`
+    strategy: Json  # a `Strategy`, every fuzzy set explicit
+    feature_names: list[str]
+    scaler: Json  # a `Scaler`
+    network: NetworkForm
+    classes: list[str]
+    seeds: list[int]
+    best_epoch: int
+    data_fingerprint: str
+    periods: Periods
+    versions: dict[str, str]  # of Python and the libraries that trained it
+    metrics: TaskResult
+    scores: TrialScores | None = None
+    tested_window: tuple[str, str] | None = None
+    parity: Parity | None = None
+    format: str = FORMAT
+    sha256: dict[str, str] = Field(default_factory=dict)  # of the other files, by name
+    request: RequestReference | None = Field(default=None, exclude=True)
+
+    def result(self) -> RunResult:
+        """What its task's row keeps. Raises ModelCorrupted if it does not say."""
+        if self.scores is None:
+            raise corrupted(DOCUMENT, "does not say what a bundle's does")
+        return RunResult(
+            metrics=self.metrics,
+            scores=self.scores,
+            data_fingerprint=self.data_fingerprint,
+            tested_window=self.tested_window,
+        )
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified model: its weights and its document."""
+    """A verified model: its weights and what is said of it."""
 
     weights: dict[str, torch.Tensor]
-    document: dict[str, Any]
+    manifest: BundleManifest
 
 
 def write(
     destination: Path,
     weights: Weights,
-    history: list[dict[str, Any]],
-    document_of: Callable[[dict[str, torch.Tensor]], dict[str, Any]],
-) -> str:
+    history: History,
+    manifest_of: Callable[[dict[str, torch.Tensor]], BundleManifest],
+) -> BundleManifest:
     """Writes a whole bundle, or nothing.
 
     Args:
         destination: the bundle's folder; it must not exist.
         weights: the network's tensors.
         history: one object for each epoch.
-        document_of: makes the document from the weights as they were read back from the file, so
+        manifest_of: makes the manifest from the weights as they were read back from the file, so
             that what it measures is what was written.
     Returns:
-        the SHA-256 of bundle.json.
+        the manifest as it was written.
     Raises:
         StorageError: nothing was published.
     """
@@ -64,15 +139,11 @@ def write(
         tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
         files.write_new(staged / WEIGHTS, safetensors.torch.save(tensors))
         files.write_new(staged / HISTORY, files.json_bytes(history))
-        document = {
-            **document_of(read_weights(staged)),
-            "format": FORMAT,
-            "sha256": {name: files.sha256_of_file(staged / name) for name in (WEIGHTS, HISTORY)},
-        }
-        files.write_new(staged / DOCUMENT, files.json_bytes(sealed(document)))
-        digest = files.sha256_of_file(staged / DOCUMENT)
+        hashes = {name: files.sha256_of_file(staged / name) for name in (WEIGHTS, HISTORY)}
+        manifest = manifest_of(read_weights(staged)).model_copy(update={"sha256": hashes})
+        files.write_new(staged / DOCUMENT, files.json_bytes(sealed(manifest.to_json())))
         files.publish(staged, destination)
-    return digest
+    return manifest
 
 
 def read(directory: Path, expected_sha256: str | None = None) -> Bundle:
@@ -84,13 +155,13 @@ def read(directory: Path, expected_sha256: str | None = None) -> Bundle:
     Raises:
         ModelCorrupted: names the file that is missing, altered, extra or unreadable.
     """
-    document = read_document(directory, expected_sha256)
-    for name, expected in document["sha256"].items():
+    manifest = read_manifest(directory, expected_sha256)
+    for name, expected in manifest.sha256.items():
         verify(directory, name, expected)
-    return Bundle(read_weights(directory), document)
+    return Bundle(read_weights(directory), manifest)
 
 
-def read_document(directory: Path, expected_sha256: str | None = None) -> dict[str, Any]:
+def read_manifest(directory: Path, expected_sha256: str | None = None) -> BundleManifest:
     """Reads bundle.json alone. Raises ModelCorrupted."""
     path = regular_file(directory, DOCUMENT, limits.MAX_BUNDLE_JSON_BYTES)
     if expected_sha256 is not None:
@@ -106,10 +177,13 @@ def read_document(directory: Path, expected_sha256: str | None = None) -> dict[s
     hashes = document.get("sha256")
     if not isinstance(hashes, dict) or set(hashes) != {WEIGHTS, HISTORY}:
         raise corrupted(DOCUMENT, "does not list the bundle's files")
-    return document
+    try:
+        return BundleManifest.from_json(document)
+    except ValueError:
+        raise corrupted(DOCUMENT, "does not say what a bundle's does") from None
 
 
-def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(document: Mapping[str, object]) -> Json:
     """A document with the SHA-256 of its content, so that damage shows without any registry."""
     content = {name: value for name, value in document.items() if name != SEAL}
     # as it is read back: pairs become lists, and every name a text
@@ -117,7 +191,7 @@ def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, SEAL: hashlib.sha256(files.json_bytes(content)).hexdigest()}
 
 
-def is_as_sealed(document: dict[str, Any]) -> bool:
+def is_as_sealed(document: Json) -> bool:
     """Whether a document that was read has the content of which its seal tells."""
     try:
         return document == sealed(document)
@@ -134,10 +208,10 @@ def understood() -> Iterator[None]:
         raise corrupted(DOCUMENT, "does not say what a bundle's does") from None
 
 
-def read_history(directory: Path, document: Mapping[str, Any]) -> list[dict[str, Any]]:
+def read_history(directory: Path, manifest: BundleManifest) -> History:
     """Reads every epoch's figures. Raises ModelCorrupted."""
-    verify(directory, HISTORY, document["sha256"][HISTORY])
-    history: list[dict[str, Any]] = json.loads((directory / HISTORY).read_bytes())
+    verify(directory, HISTORY, manifest.sha256[HISTORY])
+    history: History = json.loads((directory / HISTORY).read_bytes())
     return history
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,9 @@ from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.dataset import Dataset, View, dataset_of, view_of
 from ktrdr_mcp.training.prepare import Prepared
 
-TWINS = 4
-# a twin predicts the last 60 % of its rows, after training on those before
-TWIN_SPLIT = WalkForward(folds=1, span=0.6, window="expanding")
+SURROGATES: Final = 4
+# a surrogate predicts the last 60 % of its rows, after training on those before
+SURROGATE_SPLIT: Final = WalkForward(folds=1, span=0.6, window="expanding")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Candidate:
     role: Literal["seed", "fold", "twin"]
     seed: int
     dataset: Dataset
-    view: View  # fitted on the member's own training rows
+    view: View  # fitted on the candidate's own training rows
     split: Split
 
 
@@ -41,7 +41,7 @@ def make_candidates(prepared: Prepared, config: EffectiveConfig) -> list[Candida
 
     Args:
         prepared: the data and the specification's split.
-        config: how many seeds, which folds, whether twins.
+        config: how many seeds, which folds, whether surrogates.
     """
     seeds = [
         Candidate("seed", config.seed + number, prepared.dataset, prepared.view, prepared.split)
@@ -52,12 +52,12 @@ def make_candidates(prepared: Prepared, config: EffectiveConfig) -> list[Candida
         for split in folds_of(prepared, config)
         if (fold := make_candidate("fold", config.seed, prepared.dataset, split)) is not None
     ]
-    twins = [
-        twin
-        for number in range(TWINS if config.control else 0)
-        if (twin := twin_of(prepared, config, number)) is not None
+    surrogates = [
+        surrogate
+        for number in range(SURROGATES if config.control else 0)
+        if (surrogate := surrogate_of(prepared, config, number)) is not None
     ]
-    return seeds + folds + twins
+    return seeds + folds + surrogates
 
 
 def folds_of(prepared: Prepared, config: EffectiveConfig) -> list[Split]:
@@ -88,66 +88,71 @@ def make_candidate(
     return None
 
 
-def twins_fit(prepared: Prepared, config: EffectiveConfig) -> bool:
-    """Whether the rows are enough for a twin, which has about as many as the bars themselves."""
-    return bool(splits_of(prepared.dataset, config, TWIN_SPLIT))
+def surrogates_fit(prepared: Prepared, config: EffectiveConfig) -> bool:
+    """Whether the rows are enough for a surrogate, which has about as many as the bars."""
+    return bool(splits_of(prepared.dataset, config, SURROGATE_SPLIT))
 
 
-def twin_of(prepared: Prepared, config: EffectiveConfig, number: int) -> Candidate | None:
-    """A network that is trained on a noise twin of the bars, or nothing if that cannot be."""
+def surrogate_of(prepared: Prepared, config: EffectiveConfig, number: int) -> Candidate | None:
+    """A network that is trained on a sign-flip surrogate of the bars, if that can be."""
     own = prepared.dataset
     with contextlib.suppress(DataError):
         bars = sign_flip_surrogate(own.bars, config.seed, number)
-        twin = dataset_of(bars, own.rows.first, own.strategy, config.labels)
-        splits = splits_of(twin, config, TWIN_SPLIT)
+        dataset = dataset_of(bars, own.rows.first, own.strategy, config.labels)
+        splits = splits_of(dataset, config, SURROGATE_SPLIT)
         if splits:
-            return make_candidate("twin", config.seed, twin, splits[0])
+            return make_candidate("twin", config.seed, dataset, splits[0])
     return None
 
 
 def fit(
-    shape: NetworkShape, config: EffectiveConfig, members: Sequence[Candidate], keeper: Checkpointer
+    shape: NetworkShape,
+    config: EffectiveConfig,
+    candidates: Sequence[Candidate],
+    checkpointer: Checkpointer,
 ) -> list[loop.TrainedNetwork]:
-    """Trains every member on its training rows, watched on its validation rows.
+    """Trains every candidate on its training rows, watched on its validation rows.
 
     Args:
         shape: of every network.
         config: what all share.
-        members: the networks; those of the model come first.
-        keeper: trains, and keeps the training's state.
+        candidates: the networks; those of the model come first.
+        checkpointer: trains, and keeps the training's state.
     Returns:
-        one result for each member.
+        one result for each candidate.
     """
     networks = [
         loop.NetworkSettings(
-            seed=member.seed,
+            seed=candidate.seed,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
             dropout_rate=config.dropout_rate,
         )
-        for member in members
+        for candidate in candidates
     ]
     settings = trainer_settings(config)
-    return keeper.train(shape, settings, networks, stacked(members, config))
+    return checkpointer.train(shape, settings, networks, stacked(candidates, config))
 
 
-def stacked(members: Sequence[Candidate], config: EffectiveConfig) -> loop.TrainingRows:
-    """The members' data, one below the other; those that share a view share its rows."""
+def stacked(candidates: Sequence[Candidate], config: EffectiveConfig) -> loop.TrainingRows:
+    """The candidates' data, one below the other; those that share a view share its rows."""
     first_of: dict[int, Candidate] = {}
-    for member in members:
-        first_of.setdefault(id(member.view), member)
+    for candidate in candidates:
+        first_of.setdefault(id(candidate.view), candidate)
     offset, start = {}, 0
-    for key, member in first_of.items():
+    for key, candidate in first_of.items():
         offset[key] = start
-        start += len(member.view.features)
+        start += len(candidate.view.features)
     owners = list(first_of.values())
     return loop.TrainingRows(
-        features=np.concatenate([features_of(member.view) for member in owners]),
-        labels=np.concatenate([member.dataset.label for member in owners]),
-        train_rows=[member.split.train + offset[id(member.view)] for member in members],
-        validation_rows=[member.split.validation + offset[id(member.view)] for member in members],
+        features=np.concatenate([features_of(candidate.view) for candidate in owners]),
+        labels=np.concatenate([candidate.dataset.label for candidate in owners]),
+        train_rows=[candidate.split.train + offset[id(candidate.view)] for candidate in candidates],
+        validation_rows=[
+            candidate.split.validation + offset[id(candidate.view)] for candidate in candidates
+        ],
         row_weights=(
-            np.concatenate([class_weights_of_rows(member) for member in owners])
+            np.concatenate([class_weights_of_rows(candidate) for candidate in owners])
             if config.class_weights
             else None
         ),
@@ -159,10 +164,10 @@ def features_of(view: View) -> npt.NDArray[np.float32]:
     return view.features.astype(np.float32)
 
 
-def class_weights_of_rows(member: Candidate) -> npt.NDArray[np.float64]:
-    """(bars,) the balanced weight of each row's class, by the member's own training rows."""
-    label = member.dataset.label
-    weights = np.array(balanced_weights(label[member.split.train]))
+def class_weights_of_rows(candidate: Candidate) -> npt.NDArray[np.float64]:
+    """(bars,) the balanced weight of each row's class, by the candidate's own training rows."""
+    label = candidate.dataset.label
+    weights = np.array(balanced_weights(label[candidate.split.train]))
     return np.where(label >= 0, weights[label], 0.0)
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ktrdr_mcp.data.bars import Bars, bars_per_year
 from ktrdr_mcp.errors import NotEnoughData
-from ktrdr_mcp.evaluation.backtest import Backtest, TradingRule, backtest, confident_signals
+from ktrdr_mcp.evaluation.backtest import Backtest, backtest, confident_signals
 from ktrdr_mcp.features import build
 from ktrdr_mcp.features.fuzzy import membership
 from ktrdr_mcp.features.scaling import Scaler
 from ktrdr_mcp.nn.network import NetworkShape, probabilities
+from ktrdr_mcp.schemas.results import TradingRule
 from ktrdr_mcp.strategy.form import Strategy
-from ktrdr_mcp.training.bundle import Bundle
+from ktrdr_mcp.training.bundle import Bundle, BundleManifest
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,8 +29,8 @@ class Model:
     strategy: Strategy  # every fuzzy set explicit
     scaler: Scaler
     shape: NetworkShape
-    weights: dict[str, Any]  # tensors
-    document: dict[str, Any]  # bundle.json; empty for a model that another program wrote
+    weights: dict[str, torch.Tensor]
+    manifest: BundleManifest | None  # None for a model that another program wrote
     # Bars of its symbol from the first up to, and without, the second may have decided its weights.
     seen_from: str | None  # ISO 8601 UTC with Z; None from the first bar on
     seen_before: str
@@ -46,16 +47,16 @@ class Scores:
 
 def model_of(bundle: Bundle) -> Model:
     """Rebuilds a model from its bundle."""
-    document = bundle.document
-    network, periods = document["network"], document["periods"]
+    manifest = bundle.manifest
+    network, periods = manifest.network, manifest.periods
     return Model(
-        strategy=Strategy.from_dict(document["strategy"]),
-        scaler=Scaler.from_dict(document["scaler"]),
-        shape=NetworkShape(network["inputs"], tuple(network["hidden"]), network["activation"]),
+        strategy=Strategy.from_dict(manifest.strategy),
+        scaler=Scaler.from_dict(manifest.scaler),
+        shape=NetworkShape(network.inputs, tuple(network.hidden), network.activation),
         weights=bundle.weights,
-        document=document,
-        seen_from=periods["train"][0],
-        seen_before=periods["test"][0],
+        manifest=manifest,
+        seen_from=periods.train[0],
+        seen_before=periods.test[0],
     )
 
 

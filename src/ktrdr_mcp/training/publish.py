@@ -1,79 +1,22 @@
-"""Publishes a task's bundle under a model's name; `bundle.json` and what it says."""
+"""Publishes a task's bundle under a model's name."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ktrdr_mcp import files
-from ktrdr_mcp.data import bars as bars_of
-from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import ModelCorrupted
-from ktrdr_mcp.evaluation.metrics import CLASSES
-from ktrdr_mcp.nn.network import NetworkShape
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.formats import Copy, Identity, model_format, model_formats
-from ktrdr_mcp.training.prepare import Prepared
-from ktrdr_mcp.training.spec import TrainingSpec
 
-LIBRARIES = ("ktrdr-mcp", "torch", "numpy", "pandas", "ta-lib", "safetensors")
-
-
-def document(
-    spec: TrainingSpec, prepared: Prepared, shape: NetworkShape, best_epoch: int
-) -> dict[str, Any]:
-    """The bundle's document, but for figures, hashes and the parity proof.
-
-    Args:
-        spec: what was trained.
-        prepared: its data, features and scaler.
-        shape: the network's shape.
-        best_epoch: whose weights the model has.
-    """
-    split, time = prepared.split, prepared.bars.time
-    return {
-        "task_id": spec.task_id,
-        "spec": spec.to_dict(),
-        "strategy": prepared.view.strategy.to_dict(),
-        "feature_names": list(prepared.view.feature_names),
-        "scaler": prepared.view.scaler.to_dict(),
-        "network": {
-            "inputs": shape.inputs,
-            "hidden": list(shape.hidden),
-            "activation": shape.activation,
-        },
-        "classes": list(CLASSES),
-        "seeds": [spec.config.seed],
-        "best_epoch": best_epoch,
-        "data_fingerprint": bars_of.fingerprint(prepared.bars),
-        "periods": {
-            "train": [
-                format_timestamp(int(time[split.train[0]])),
-                format_timestamp(int(time[split.train[-1]])),
-            ],
-            "validation": [
-                format_timestamp(int(time[split.validation[0]])),
-                format_timestamp(int(time[split.validation[-1]])),
-            ],
-            "test": [
-                format_timestamp(int(time[split.test[0]])),
-                format_timestamp(int(time[split.test[-1]])),
-            ],
-        },
-        "versions": {"python": platform.python_version()}
-        | {library: version(library) for library in LIBRARIES},
-    }
-
-
-CARD = "model.json"
-BUNDLE = (bundle.WEIGHTS, bundle.HISTORY, bundle.DOCUMENT)
+CARD: Final = "model.json"
+BUNDLE: Final = (bundle.WEIGHTS, bundle.HISTORY, bundle.DOCUMENT)
 
 
 @dataclass(frozen=True)
@@ -83,7 +26,7 @@ class Published:
     directory: Path
     version: int
     sha256: str  # of bundle.json
-    document: dict[str, Any]
+    manifest: bundle.BundleManifest
     copies: dict[str, Copy]  # for other programs, by the name of their format
 
 
@@ -167,8 +110,8 @@ def published(
         directory,
         version,
         files.sha256_of_file(source / bundle.DOCUMENT),
-        verified.document,
-        render_copies(verified, bundle.read_history(source, verified.document), identity),
+        verified.manifest,
+        render_copies(verified, bundle.read_history(source, verified.manifest), identity),
     )
 
 

@@ -95,18 +95,18 @@ def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: I
         history: every epoch's figures.
         identity: the version that they are for.
     """
-    model, document = model_of(verified), verified.document
-    strategy, training = model.strategy, document["spec"]["config"]
+    model, manifest = model_of(verified), verified.manifest
+    strategy, training = model.strategy, manifest.spec["config"]
     reasons = incompatibilities(strategy)
-    names = documents.feature_names(strategy, document["feature_names"], alike=not reasons)
-    figures = documents.metrics(document["metrics"], history)
+    names = documents.feature_names(strategy, manifest.feature_names, alike=not reasons)
+    figures = documents.metrics(manifest.metrics.to_json(), history)
     inputs = model.shape.inputs
     values = {
         documents.CONFIG: documents.config(identity, strategy, training, inputs, not reasons),
         documents.METRICS: figures,
         documents.FEATURES: documents.features(names),
         documents.METADATA: documents.metadata(
-            identity, inputs, document["versions"]["torch"], figures
+            identity, inputs, manifest.versions["torch"], figures
         ),
     }
     encoded = {name: documents.encoded(document) for name, document in values.items()}

@@ -92,7 +92,7 @@ class KtrdrFormat:
             scaler=found.scaler,
             shape=found.shape,
             weights=dict(found.weights),
-            document={},
+            manifest=None,
             seen_from=None,  # KTRDR does not keep the range
             seen_before=row.created_at,
             program=PROGRAM,

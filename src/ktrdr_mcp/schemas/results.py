@@ -1,0 +1,228 @@
+"""What a training came to: measured once, stored as JSON, and shown as it was stored."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ktrdr_mcp.schemas.responses import (
+    BacktestFigures,
+    Baselines,
+    DataUsed,
+    HeldOutMetrics,
+    ModelInfo,
+    SeedFigures,
+    TrainingMetrics,
+)
+
+Json = dict[str, Any]  # an object as `json.loads` gives it
+Period = list[str]  # the opening of the first and of the last bar, ISO 8601 UTC
+
+
+class Stored(BaseModel):
+    """A value that is kept as JSON; fields that only a newer version knows are kept with it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        """The value that `to_json` made. Raises ValueError if it is not what was written."""
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{cls.__name__}.{place}: {first['msg']}") from None
+
+    def to_json(self) -> Json:
+        """In JSON's types; what was read comes out with the same keys."""
+        return self.model_dump(mode="json")
+
+
+class TradingRule(Stored):
+    """How signals are traded.
+
+    Args:
+        horizon: how far labels look ahead, in bars; blocks are two of it.
+        cost_bps: per unit of position change, basis points.
+        long_only: whether sell means no position.
+        max_holding_bars: the most bars that a position outlives its signal; the horizon if None.
+        confidence_threshold: the least probability of a buy or sell; less of it is a hold.
+        min_separation_hours: from one signal that changes the position to the next.
+    """
+
+    horizon: int
+    cost_bps: float = 5.0
+    long_only: bool = False
+    max_holding_bars: int | None = None
+    confidence_threshold: float = 0.0
+    min_separation_hours: float = 0.0
+
+    @property
+    def holding_bars(self) -> int:
+        """The most bars that a position outlives its signal."""
+        return self.horizon if self.max_holding_bars is None else self.max_holding_bars
+
+
+class FoldRows(Stored):
+    """When a walk-forward fold trained and was tested, and on how many rows."""
+
+    train: Period
+    test: Period
+    train_rows: int
+    test_rows: int
+
+
+class JudgedFold(FoldRows):
+    """A fold whose predictions are part of the verdict; figures of its test rows."""
+
+    loss: float
+    accuracy: float
+    precision: float
+    recall: float
+    f1_score: float
+    lost: None = None
+
+
+class FailedFold(FoldRows):
+    """A fold without predictions."""
+
+    lost: Literal["diverged", "no usable data"]
+
+
+class WalkForwardResult(Stored):
+    """What the verdict rests on: the time, how many folds of those planned, and each of them."""
+
+    tested: Period
+    planned: int
+    used: int
+    folds: list[FailedFold | JudgedFold]
+
+
+class EquityPoint(Stored):
+    """The growth of one unit after costs, at one time."""
+
+    time: str
+    equity: float
+
+
+class TaskResult(Stored):
+    """Everything that a training measured, but for the verdict, which others' trials change."""
+
+    training_metrics: TrainingMetrics
+    test_metrics: HeldOutMetrics
+    baselines: Baselines
+    beats_linear: bool  # test accuracy above logistic regression's
+    trading: BacktestFigures
+    trading_rule: TradingRule
+    model_info: ModelInfo
+    collapsed: bool  # one class is predicted for every test row
+    seeds: SeedFigures | None
+    data: DataUsed
+    test_period: Period
+    predicted_shares: dict[str, float] = Field(default_factory=dict)  # by class, of the test rows
+    validation_collapsed: bool
+    validation_majority: float  # share of the validation rows' most frequent class
+    walk_forward: WalkForwardResult
+    equity: list[EquityPoint]
+    details: str  # the resource with everything else
+
+
+class Blocks(Stored):
+    """Sums over blocks of time, oldest first.
+
+    Args:
+        start: opening of each block's first bar, UTC nanoseconds since 1970.
+        stop: opening of each block's last bar.
+        sums: one for each block, in the unit of the summed quantity.
+    """
+
+    start: list[int]
+    stop: list[int]
+    sums: list[float]
+
+
+class DirectionScores(Stored):
+    """The directional test; see `evaluation.direction.DirectionalTest`."""
+
+    statistic: float
+    p: float
+    width_bars: int
+    rows: int
+    constant: bool
+    accuracy: float | None
+    accuracy_error: float | None
+    blocks: Blocks
+
+
+class TradingScores(Stored):
+    """Trading after costs; see `evaluation.backtest.Backtest`."""
+
+    timing_p: float
+    timing_blocks: Blocks
+    net_sums: list[float]  # of the same blocks
+    mean_net_high: float
+    net_total_return: float
+
+
+class FailedFolds(Stored):
+    """Networks of one role that were planned and say nothing in the end.
+
+    Args:
+        planned: how many there should have been.
+        diverged: how many lost their numbers in training.
+        unusable: how many have rows that carry no training, such as a constant indicator.
+    """
+
+    planned: int = 0
+    diverged: int = 0
+    unusable: int = 0
+
+    @property
+    def lost(self) -> int:
+        """How many say nothing."""
+        return self.diverged + self.unusable
+
+
+class FailedNetworks(Stored):
+    """What is missing, by role; trials from before it was kept have none."""
+
+    folds: FailedFolds = FailedFolds()
+    twins: FailedFolds = FailedFolds()
+
+
+class TrialScores(Stored):
+    """What the trial log keeps: enough to judge this trial in any family, later."""
+
+    direction: DirectionScores
+    trading: TradingScores
+    twins: list[float]  # p of the directional test on each sign-flip surrogate
+    model_constant: bool = False  # the kept model's score is the same on all rows it is tested on
+    lost: FailedNetworks = FailedNetworks()
+
+
+class RunResult(Stored):
+    """What a run hands back: the task's row keeps each part.
+
+    Args:
+        metrics: what was measured.
+        scores: what the trial log keeps.
+        data_fingerprint: of the bars that were used.
+        tested_window: from the opening of the first tested bar to the close of the last that a
+            label depends on, ISO 8601 UTC, of the bars as they were when it trained; None in
+            bundles from before it was kept.
+    """
+
+    metrics: TaskResult
+    scores: TrialScores
+    data_fingerprint: str
+    tested_window: tuple[str, str] | None = None
+
+
+class SubmittedRequest(Stored):
+    """What a task's folder keeps of the request, for a database that must be made anew."""
+
+    task_id: str
+    request_hash: str
+    idempotency_key: str | None
