@@ -17,6 +17,7 @@ KtrdrError
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, ClassVar
@@ -78,13 +79,15 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """A caller's value as it may stand in a message: printable, quoted and short.
+    """A caller's value as it may stand in a message: printable, in JSON's words, and short.
 
     Args:
         value: anything a caller sent.
         limit: the most characters shown.
     """
     try:
+        text = ascii(value) if isinstance(value, str) else json.dumps(value)
+    except TypeError:  # not of JSON
         text = ascii(value)
     except ValueError:  # Python refuses to print integers of thousands of digits
         text = "a number of thousands of digits"

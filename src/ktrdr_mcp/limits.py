@@ -29,14 +29,14 @@ MAX_CRASHES: Final = 3  # of the process that runs a task, before the task is gi
 KEPT_RESULT_DAYS: Final = 30  # of a result that nobody saved, unless `clean` is told otherwise
 MAX_DATABASE_BACKUP_BYTES: Final = 32 * 1024**2  # of the copy made at every start
 
-MCP_PAGE_ROWS: Final = 5
+MCP_PAGE_ROWS: Final = 20
 MAX_COMPARED_TASKS: Final = 6
 MAX_PAGE_ROWS: Final = 1_000
 
 STATUS_BYTES: Final = 600
 PERFORMANCE_BYTES: Final = 1_800
 PAGE_BYTES: Final = 2_400
-TOOL_LIST_BYTES: Final = 12_500
+TOOL_LIST_BYTES: Final = 22_500
 
 MAX_STRATEGY_BYTES: Final = 256 * 1024
 MAX_INDICATORS: Final = 64

@@ -11,7 +11,7 @@ from typing import Final
 
 import platformdirs
 
-from ktrdr_mcp.errors import InvalidName, StorageError, shown
+from ktrdr_mcp.errors import InvalidName, StorageError, did_you_mean, shown
 
 TASK_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -71,11 +71,14 @@ def symbol(text: object, field: str = "symbol") -> str:
 
 
 def timeframe(text: object, field: str = "timeframe") -> str:
-    """A known timeframe. Raises InvalidName."""
+    """A known timeframe, whatever its case. Raises InvalidName."""
     if isinstance(text, str) and text in TIMEFRAME_MINUTES:
         return text
+    folded = text.lower() if isinstance(text, str) and text.isascii() else ""
+    if folded in TIMEFRAME_MINUTES and not str(text).endswith("M"):  # which others write for months
+        return folded
     raise InvalidName(
-        f"{shown(text)} is not a timeframe.",
+        f"{shown(text)} is not a timeframe.{did_you_mean(folded[:16], TIMEFRAME_MINUTES)}",
         hint=f"Use one of {', '.join(TIMEFRAME_MINUTES)}.",
         field=field,
     )

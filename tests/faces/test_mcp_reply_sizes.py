@@ -8,6 +8,7 @@ from mcp.types import CallToolResult, TextContent
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.api.mcp import tools
+from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import DirectionalTest
 from ktrdr_mcp.evaluation.multiple_testing import FamilyJudgement
@@ -83,12 +84,20 @@ async def test_a_performance_is_small(
 @pytest.mark.parametrize(
     "name", ["list_trained_models", "list_training_tasks", "get_market_data_summary"]
 )
-async def test_a_full_page_of_usual_rows_fits(connect: Connect, name: str) -> None:
+async def test_a_page_has_as_many_usual_rows_as_fit(
+    connect: Connect, lab: FakeLab, name: str
+) -> None:
+    few = lab.replies[name]
+    field = OPERATIONS[name].rows
+    assert field is not None
+    rows = getattr(few, field)[:1] * limits.MCP_PAGE_ROWS
+    lab.replies[name] = few.model_copy(update={field: rows, "returned": len(rows)})
     async with connect() as client:
         result = await client.call_tool(name)
     assert size_bytes(result) <= limits.PAGE_BYTES
     assert result.structured_content is not None
-    assert result.structured_content["returned"] == limits.MCP_PAGE_ROWS
+    assert 6 <= result.structured_content["returned"] < limits.MCP_PAGE_ROWS
+    assert result.structured_content["has_more"] is True
 
 
 @pytest.mark.asyncio
@@ -109,7 +118,8 @@ async def test_a_page_of_long_rows_is_cut_and_says_so(connect: Connect, lab: Fak
 
 
 def test_a_page_that_fits_is_left_alone() -> None:
-    assert tools.fitted(sample_replies.TASKS, "tasks") is sample_replies.TASKS
+    few = sample_replies.TASKS.model_copy(update={"tasks": sample_replies.TASKS.tasks[:5]})
+    assert tools.fitted(few, "tasks") is few
 
 
 def test_one_row_stays_however_long_it_is() -> None:

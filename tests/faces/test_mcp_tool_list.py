@@ -10,8 +10,9 @@ import jsonschema
 import pytest
 from mcp.types import Tool
 
-from ktrdr_mcp import limits
+from ktrdr_mcp import limits, paths
 from ktrdr_mcp.api.mcp.tools import INSTRUCTIONS, build_server
+from ktrdr_mcp.labels.registry import LABELERS
 from ktrdr_mcp.schemas.config import TrainingConfig
 from tests.support.fake_service import FakeLab
 from tests.support.mcp_clients import Connect
@@ -137,6 +138,29 @@ async def test_bounds_are_advertised(lab: FakeLab) -> None:
 
 
 @pytest.mark.asyncio
+async def test_every_setting_says_what_it_is_and_its_default(lab: FakeLab) -> None:
+    schema = (await listed(lab))["start_training"].input_schema
+    config = schema["properties"]["config"]["properties"]
+    defaults = TrainingConfig().model_dump(mode="json")
+    for name, setting in config.items():
+        assert setting["description"]
+        if not isinstance(defaults[name], dict):
+            assert setting["default"] == defaults[name]
+    assert schema["properties"]["timeframe"]["enum"] == list(paths.TIMEFRAME_MINUTES)
+    assert set(config["labels"]["properties"]["method"]["enum"]) == set(LABELERS)
+
+
+@pytest.mark.asyncio
+async def test_every_tool_has_a_title_and_typed_outputs(lab: FakeLab) -> None:
+    for tool in (await listed(lab)).values():
+        assert tool.title
+        assert tool.output_schema is not None
+        assert tool.output_schema["required"] == ["success"]
+        for name, field in tool.output_schema["properties"].items():
+            assert {"type", "anyOf", "enum", "const"} & set(field), (tool.name, name)
+
+
+@pytest.mark.asyncio
 async def test_annotations_say_what_a_tool_changes(lab: FakeLab) -> None:
     for name, tool in (await listed(lab)).items():
         marks = tool.annotations
@@ -159,10 +183,10 @@ async def test_tool_texts_are_plain_ascii_whatever_the_laboratory_holds(lab: Fak
 
 
 @pytest.mark.asyncio
-async def test_instructions_teach_the_loop_in_three_sentences(connect: Connect) -> None:
+async def test_instructions_teach_the_loop_in_four_sentences(connect: Connect) -> None:
     async with connect() as client:
         assert client.instructions == INSTRUCTIONS
     sentences = [part for part in INSTRUCTIONS.replace("\n", " ").split(". ") if part]
-    assert len(sentences) == 3
+    assert len(sentences) == 4
     for name in ("start_training", "get_training_status", "get_model_performance", "wait_s=50"):
         assert name in INSTRUCTIONS

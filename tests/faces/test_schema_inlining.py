@@ -41,13 +41,14 @@ def test_references_titles_and_what_means_the_same_as_leaving_out_are_gone() -> 
     inner = {
         "type": "object",
         "properties": {
-            "title": {"minimum": 1, "type": "integer"},
-            "default": {"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]},
+            "title": {"default": 3, "minimum": 1, "type": "integer"},
+            "default": {"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}], "default": None},
         },
     }
     schema = input_schema(Outer)
     assert schema["properties"]["properties"] == inner
-    assert schema["properties"]["optional"] == inner | {"description": "may be left out"}
+    assert schema["properties"]["optional"]["description"] == "may be left out"
+    assert schema["properties"]["optional"]["properties"] == inner["properties"]
     deep = schema["properties"]["deep"]["properties"]["inner"]["anyOf"]
     assert deep[0]["properties"]["default"] == {"enum": ["a", "b"]}
     assert deep[1] == {"type": "null"}
@@ -57,19 +58,20 @@ def test_references_titles_and_what_means_the_same_as_leaving_out_are_gone() -> 
     assert "description" not in schema
 
 
-def test_an_output_schema_has_each_fields_type_and_requires_nothing() -> None:
-    assert output_schema(Outer) == {
-        "type": "object",
-        "properties": {
-            "properties": {"type": "object"},
-            "optional": {},
-            "description": {"type": "string"},
-            "limit": {},
-            "rows": {"type": "array"},
-            "error": {},
-            "deep": {"type": "object"},
-        },
-    }
+def test_an_output_schema_has_types_and_what_errors_and_replies_both_have_is_required() -> None:
+    schema = output_schema(Outer)
+    assert schema["required"] == ["success"]
+    properties = schema["properties"]
+    assert properties["success"] == {"type": "boolean"}
+    assert properties["description"] == {"type": "string"}
+    assert properties["rows"] == {"type": "array", "items": properties["properties"]}
+    assert properties["optional"]["anyOf"] == [properties["properties"], {"type": "null"}]
+    assert properties["error"]["anyOf"] == [
+        {"type": "string"},
+        {"type": "null"},
+        {"type": "object"},
+    ]
+    assert properties["properties"] == {"type": "object"}
 
 
 @pytest.mark.parametrize(

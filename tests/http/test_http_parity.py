@@ -32,8 +32,8 @@ CALLS = {
         {**MODEL, "symbol": "AAPL", "timeframe": "1h"},
     ),
     "list_trained_models": ("GET", "/models?limit=2&offset=1", None, {"limit": 2, "offset": 1}),
-    "list_training_tasks": ("GET", "/training?status=failed&limit=5", None, {"status": "failed"}),
-    "get_market_data_summary": ("GET", "/data?limit=5", None, {}),
+    "list_training_tasks": ("GET", "/training?status=failed&limit=20", None, {"status": "failed"}),
+    "get_market_data_summary": ("GET", "/data?limit=20", None, {}),
 }
 
 

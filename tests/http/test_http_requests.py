@@ -17,7 +17,7 @@ BODIES = {
     "half an object": (b'{"symbol": ', "not JSON"),
     "two objects": (b"{} {}", "not JSON"),
     "a list": (b"[1]", "a list, not an object"),
-    "text": (b'"AAPL"', "a string, not an object"),
+    "text": (b'"AAPL"', "text, not an object"),
     "null": (b"null", "null, not an object"),
     "a key twice": (b'{"symbol": "AAPL", "symbol": "MSFT"}', "'symbol' is there twice"),
     "a nested key twice": (b'{"config": {"epochs": 1, "epochs": 2}}', "'epochs' is there twice"),
@@ -35,8 +35,8 @@ BODIES = {
     "deep objects": (b'{"a":' * 5_000 + b"1" + b"}" * 5_000, "levels deep"),
     "a text without an end": (b'"' + rb"\"" * 500_000, "not JSON"),
     "an unknown key": (b'{"symbol": "AAPL", "timeframe": "1h", "epochs": 3}', "'epochs'"),
-    "a number as text": (
-        b'{"symbol": "AAPL", "timeframe": "1h", "config": {"epochs": "7"}}',
+    "half a number as text": (
+        b'{"symbol": "AAPL", "timeframe": "1h", "config": {"epochs": "7.5"}}',
         "whole number",
     ),
 }
@@ -60,7 +60,7 @@ async def test_brackets_inside_a_text_are_not_depth(face, lab) -> None:
 
 QUERIES = {
     "/training?limit=ten": "whole number",
-    "/training?limit=3.0": "whole number",
+    "/training?limit=3.5": "whole number",
     "/training?limit=0": "at least 1",
     "/training?limit=1001": "at most 1,000",
     "/training?limit=1&limit=2": "twice",

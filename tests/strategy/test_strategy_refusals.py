@@ -36,7 +36,7 @@ REFUSED = {
     ),
     "boolean parameter": (
         "indicators: [{name: rsi, period: true}]",
-        "is True, not a number",
+        "is true, not a number",
         "indicators.0.period",
     ),
     "list parameter": (
@@ -46,7 +46,7 @@ REFUSED = {
     ),
     "infinite parameter": (
         "indicators: [{name: rsi, period: 1e999}]",
-        "is inf",
+        "is Infinity",
         "indicators.0.period",
     ),
     "huge integer": (

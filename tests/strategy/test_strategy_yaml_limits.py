@@ -35,7 +35,7 @@ BROKEN = {
     "wide characters": ("\u20ac" * (MAX_STRATEGY_BYTES // 3 + 1), "bytes"),
     "lone surrogate": ("a: \ud800", "not YAML"),
     "date with month 13": ("a: 2025-13-45", "unknown key"),
-    "integer of 5000 digits": (f"description: {'7' * 5000}", "is inf, not text"),
+    "integer of 5000 digits": (f"description: {'7' * 5000}", "is Infinity, not text"),
 }
 
 

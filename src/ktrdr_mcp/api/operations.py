@@ -33,12 +33,14 @@ class Tool:
     """How an operation is offered as an MCP tool.
 
     Attributes:
+        title: for people.
         description: when and how to use it.
         changes: whether it changes anything but what is in memory.
         destructive: whether it takes something away.
         idempotent: whether calling it again changes nothing more.
     """
 
+    title: str
     description: str
     changes: bool = False
     destructive: bool = False
@@ -149,17 +151,7 @@ def curve_arguments(address: Mapping[str, str]) -> dict[str, Any]:
     if "sides" in given:
         sides = given.pop("sides")
         given["long_only"] = SIDES.get(sides, sides)
-    if "cost_bps" in given:
-        given["cost_bps"] = number(given["cost_bps"])
     return given
-
-
-def number(text: str) -> float | str:
-    """The number that a text says, or the text, for the request's model to refuse."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 START_TRAINING: Final = Operation(
@@ -171,9 +163,12 @@ START_TRAINING: Final = Operation(
     summary="Start training a network on one series of bars; answers at once with a task_id.",
     refusals=(404, 409, 429, 503),
     tool=Tool(
+        title="Start training",
         description=(
-            "Start training a network. Answers at once with a task_id and the effective config; "
-            "then call get_training_status with wait_s=50, and do not send it again meanwhile."
+            "Start training a neural network that predicts buy, hold or sell. Returns a task_id "
+            "at once; then call get_training_status with wait_s=50, and do not send it again "
+            "meanwhile. Each start counts as a trial on its bars, so change one thing at a time. "
+            "Training settings go inside config."
         ),
         changes=True,
         idempotent=False,
@@ -219,6 +214,7 @@ GET_TRAINING_STATUS: Final = Operation(
     summary="State and progress of a task; wait_s waits for its end.",
     refusals=(404,),
     tool=Tool(
+        title="Training status",
         description=(
             "State and progress of a task. Prefer wait_s=50 over polling: it returns as soon as "
             "the task has ended."
@@ -259,9 +255,11 @@ GET_MODEL_PERFORMANCE: Final = Operation(
     summary="What a completed task measured on bars that it was not trained on.",
     refusals=(404, 409),
     tool=Tool(
+        title="Model performance",
         description=(
             "What a completed task is worth: the verdict first, then its figures on bars that it "
-            "was not trained on, beside simple rules. The resource in details has the rest."
+            "was not trained on, beside simple rules. Each call counts as a reading of the test "
+            "set. The resource in details has the rest."
         ),
     ),
     command="performance",
@@ -332,6 +330,7 @@ CANCEL_TRAINING: Final = Operation(
     summary="Stop a pending or running task for good; one that has ended stays as it is.",
     refusals=(404,),
     tool=Tool(
+        title="Cancel training",
         description=(
             "Stop a pending or running task for good; what it learned is lost. One that has ended "
             "stays as it is."
@@ -356,6 +355,7 @@ COMPARE_TRAININGS: Final = Operation(
     summary="Set completed tasks side by side, ranked by validation only.",
     refusals=(404, 409),
     tool=Tool(
+        title="Compare trainings",
         description=(
             "Set completed tasks on one symbol side by side: settings that differ, ranking by "
             "validation only, and whether the difference is more than luck."
@@ -373,6 +373,7 @@ REPRODUCE_TRAINING: Final = Operation(
     summary="Train a completed task again from what is stored: match, or what differs.",
     refusals=(404, 409, 410, 429, 503),
     tool=Tool(
+        title="Reproduce training",
         description=(
             "Train a completed task again from what is stored: match, or what differs. Call again "
             "while it trains."
@@ -390,7 +391,11 @@ BACKTEST_MODEL: Final = Operation(
     summary="Trade a saved model's signals over any range, after costs.",
     refusals=(404,),
     tool=Tool(
-        description="Trade a saved model's signals after costs; only out_of_sample says anything.",
+        title="Backtest a model",
+        description=(
+            "Trade a saved model's signals after costs. out_of_sample alone is evidence; in_sample "
+            "are bars it was trained on."
+        ),
     ),
     command="backtest",
 )
@@ -403,6 +408,7 @@ SAVE_TRAINED_MODEL: Final = Operation(
     summary="Publish a completed task's model under a name; repeating it is safe.",
     refusals=(404, 409, 410, 507),
     tool=Tool(
+        title="Save a model",
         description=(
             "Publish a completed task's model under a name. Another task makes the next version; "
             "nothing is overwritten."
@@ -438,9 +444,10 @@ LOAD_TRAINED_MODEL: Final = Operation(
     summary="Check the newest version of a saved model and keep it in memory.",
     refusals=(404,),
     tool=Tool(
+        title="Load a model",
         description=(
-            "Check a saved model's files and keep it in memory; test_model_prediction does so "
-            "by itself."
+            "Check a saved model's files and keep it in memory. Not needed before "
+            "test_model_prediction or backtest_model, which do so themselves."
         ),
     ),
     command="models load",
@@ -469,8 +476,9 @@ TEST_MODEL_PREDICTION: Final = Operation(
     summary="Predict one bar with a saved model, loading it if needed.",
     refusals=(404,),
     tool=Tool(
+        title="Predict with a model",
         description=(
-            "Predict one bar with a saved model: signal, probabilities, indicator values. "
+            "Predict with a saved model: signal, probabilities and indicator values of one bar. "
             "in_sample: the model has seen that bar."
         ),
     ),
@@ -504,6 +512,7 @@ LIST_TRAINED_MODELS: Final = Operation(
     reply=responses.ModelList,
     summary="Saved models, newest first.",
     tool=Tool(
+        title="Saved models",
         description="Saved models, newest first. For more, add returned to offset.",
     ),
     command="models",
@@ -534,6 +543,7 @@ LIST_TRAINING_TASKS: Final = Operation(
     reply=responses.TaskList,
     summary="Tasks, newest first.",
     tool=Tool(
+        title="Training tasks",
         description="Tasks, newest first. For more, add returned to offset.",
     ),
     command="tasks",
@@ -547,6 +557,7 @@ GET_MARKET_DATA_SUMMARY: Final = Operation(
     reply=responses.DataSummary,
     summary="Which symbols and timeframes there are, with range, number of bars and defects.",
     tool=Tool(
+        title="Market data",
         description=(
             "Which bars there are: symbols, timeframes, ranges, defects. For more, add returned to "
             "offset."

@@ -14,57 +14,71 @@ from pydantic import BaseModel
 Schema = dict[str, Any]
 
 NULL: Final = {"type": "null"}
-# lengths of texts are checked, and their refusal says more than a schema would
-FAR_BOUND: Final = 65_536  # nobody needs to be told of a bound as far away
-DROPPED: Final = frozenset(
-    {"title", "$defs", "propertyNames", "maxLength", "minLength", "maxProperties"}
-)
+DROPPED: Final = frozenset({"title", "$defs", "propertyNames"})
+FORMS: Final = frozenset({"pattern", "minLength", "maxLength"})
+ERROR: Final = {"type": "object"}  # as `error` of a tool's result
 
 
 def input_schema(model: type[BaseModel]) -> Schema:
     """What a tool's arguments may be.
 
+    The form and length of texts are left out: their refusal says more, and they make a tenth of the
+    whole list, which is read anew in every conversation.
+
     An optional argument's null is left out, since leaving out the argument says the same. A
     setting inside an argument keeps its null, which switches off what else a strategy or a
-    default would switch on; its default is left out, since a strategy may set another.
+    default would switch on. An object's default is that of its fields.
 
     Args:
         model: the request's model.
     """
-    return mapped(inlined(model), argument)
+    return mapped(inlined(model), lambda node: argument(without_forms(node)))
+
+
+def without_forms(node: Schema) -> Schema:
+    """A schema that does not say what form and length a text has."""
+    return mapped({key: value for key, value in node.items() if key not in FORMS}, without_forms)
 
 
 def argument(node: Schema) -> Schema:
     """The schema of one argument."""
     given = not_null(node)
     if "properties" in given:
-        return without_defaults(mapped(given, setting))
+        return without_defaults_of_objects(mapped(given, setting))
     plain = mapped(given, without_null)
     return {key: value for key, value in plain.items() if (key, value) != ("default", None)}
 
 
 def setting(node: Schema) -> Schema:
     """The schema of one setting inside an argument; only its own null has a meaning."""
-    return mapped(node, without_null)
+    return mapped(node, lambda inside: without_null_defaults(without_null(inside)))
 
 
 def output_schema(model: type[BaseModel]) -> Schema:
-    """What a tool's structured content is: its fields and their types, one level deep.
+    """What a tool's structured content is.
 
-    It holds for the reply and for an error alike, so nothing is required at the top level:
-    version 1 of the TypeScript SDK checks errors too and hides those that do not fit.
+    It holds for the reply and for an error alike: version 1 of the TypeScript SDK checks errors
+    too and hides those that do not fit. So at the top level only what both have is required.
 
     Args:
         model: the reply's model.
     """
-    properties = inlined(model, mode="serialization")["properties"]
+    properties = dict(inlined(model, mode="serialization")["properties"])
+    properties["success"] = {"type": "boolean"}
+    if "error" in properties:
+        properties["error"] = {"anyOf": [*properties["error"]["anyOf"], ERROR]}
     outlines = {name: outline(child) for name, child in properties.items()}
-    return {"type": "object", "properties": outlines}
+    return {"type": "object", "properties": outlines, "required": ["success"]}
 
 
-def outline(schema: Schema) -> Schema:
-    """A schema's type alone; nothing for a field of several types, which null makes two."""
-    return {"type": schema["type"]} if "type" in schema else {}
+def outline(node: Schema) -> Schema:
+    """A schema's types, values and required fields, without words and defaults.
+
+    Of an object inside, the names of its fields are left: the tool list is read anew in every
+    conversation, and the types of figures tell an agent nothing.
+    """
+    left_out = {"description", "default", "properties", "additionalProperties"}
+    return mapped({key: value for key, value in node.items() if key not in left_out}, outline)
 
 
 def inlined(model: type[BaseModel], mode: Any = "validation") -> Schema:
@@ -94,8 +108,6 @@ def flattened(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
         kept.pop("type", None)  # the values say it
     if {"type": "number"} in kept.get("anyOf", []):
         kept["anyOf"] = [option for option in kept["anyOf"] if option != {"type": "integer"}]
-    if kept.get("maximum", 0) >= FAR_BOUND:
-        del kept["maximum"]
     return mapped(kept, lambda child: flattened(child, definitions))
 
 
@@ -113,10 +125,18 @@ def not_null(node: Schema) -> Schema:
     return only | {key: value for key, value in node.items() if key != "anyOf"}
 
 
-def without_defaults(node: Schema) -> Schema:
-    """A nested schema that names no default."""
-    kept = {key: value for key, value in node.items() if key != "default"}
-    return mapped(kept, without_defaults)
+def without_null_defaults(node: Schema) -> Schema:
+    """A schema without those defaults that are null, which only say what leaving out does."""
+    kept = {key: value for key, value in node.items() if (key, value) != ("default", None)}
+    return mapped(kept, without_null_defaults)
+
+
+def without_defaults_of_objects(node: Schema) -> Schema:
+    """A schema that names no object as a default."""
+    kept = {
+        key: value for key, value in node.items() if key != "default" or not isinstance(value, dict)
+    }
+    return mapped(kept, without_defaults_of_objects)
 
 
 def mapped(node: Schema, change: Callable[[Schema], Schema]) -> Schema:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import InvalidRequest
+from ktrdr_mcp.schemas.parsing import ReadAs
 
 Label = Annotated[str, StringConstraints(max_length=64)]
 Share = Annotated[float, Field(gt=0, lt=limits.MAX_SPLIT_SHARE)]
@@ -31,26 +32,51 @@ SCHEDULER_SETTINGS: Final[Mapping[str, Mapping[str, float]]] = {
 class EarlyStopping(Strict):
     """When training ends before its last epoch."""
 
-    patience: int = Field(10, ge=1, le=limits.MAX_PATIENCE_EPOCHS)  # epochs without improvement
-    monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    patience: int = Field(
+        10, ge=1, le=limits.MAX_PATIENCE_EPOCHS, description="epochs without improvement"
+    )
+    monitor: Literal["val_accuracy", "val_loss"] = Field(
+        "val_accuracy", description="what must improve"
+    )
 
 
 class LearningRateScheduler(Strict):
     """How the learning rate changes between epochs."""
 
     type: Literal["step", "exponential", "reduce_on_plateau"] = "step"
-    step_size: int | None = Field(None, ge=1, le=limits.MAX_EPOCHS)  # step: epochs per step
-    gamma: float | None = Field(None, gt=0, le=1)  # step, exponential: factor per step
-    factor: float | None = Field(None, gt=0, lt=1)  # reduce_on_plateau: factor per reduction
-    patience: int | None = Field(None, ge=0, le=limits.MAX_EPOCHS)  # reduce_on_plateau: epochs
+    step_size: int | None = Field(
+        None, ge=1, le=limits.MAX_EPOCHS, description="step: epochs per step"
+    )
+    gamma: float | None = Field(None, gt=0, le=1, description="step, exponential: factor per step")
+    factor: float | None = Field(
+        None, gt=0, lt=1, description="reduce_on_plateau: factor per reduction"
+    )
+    patience: int | None = Field(
+        None, ge=0, le=limits.MAX_EPOCHS, description="reduce_on_plateau: epochs"
+    )
 
 
 class WalkForward(Strict):
     """Purged folds over the last rows, whose pooled predictions carry the verdict."""
 
-    folds: int = Field(4, ge=1, le=limits.MAX_FOLDS)
-    span: float = Field(0.6, gt=0, lt=limits.MAX_SPLIT_SHARE)  # share of all usable rows
-    window: Literal["expanding", "rolling"] = "expanding"
+    folds: int = Field(4, ge=1, le=limits.MAX_FOLDS, description="how many")
+    span: float = Field(
+        0.6, gt=0, lt=limits.MAX_SPLIT_SHARE, description="share of all usable rows that they test"
+    )
+    window: Literal["expanding", "rolling"] = Field(
+        "expanding", description="whether a fold trains on all of its past"
+    )
+
+
+class LabelSettings(Strict):
+    """How bars are labelled, as clients are told; each label checks its own settings."""
+
+    method: Literal["triple_barrier", "forward_return", "zigzag", "zigzag_segments"] = (
+        "triple_barrier"
+    )
+    horizon: int | None = Field(None, ge=1, description="bars ahead")
+    width: float | None = Field(None, gt=0, description="triple_barrier: barriers in volatilities")
+    threshold: float | None = Field(None, gt=0, description="the others: smallest move, a fraction")
 
 
 def complete_scheduler(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,38 +96,50 @@ class TrainingConfig(Strict):
     strategy.
     """
 
-    model_type: Literal["mlp"] = "mlp"
+    null_is_a_setting: ClassVar[bool] = True  # it switches off what a strategy may switch on
+
+    model_type: Literal["mlp"] = Field("mlp", description="a fully connected network")
     hidden_layers: list[Annotated[int, Field(ge=1, le=limits.MAX_LAYER_UNITS)]] = Field(
-        default=[64, 32, 16], min_length=1, max_length=limits.MAX_LAYERS
+        default=[64, 32, 16],
+        min_length=1,
+        max_length=limits.MAX_LAYERS,
+        description="units of each layer",
     )
-    epochs: int = Field(100, ge=1, le=limits.MAX_EPOCHS)
-    learning_rate: float = Field(0.001, gt=0, le=limits.MAX_LEARNING_RATE)
-    batch_size: int = Field(32, ge=1, le=limits.MAX_BATCH_ROWS)
-    validation_split: Share = 0.2  # share of all usable rows
-    test_split: Share = 0.15  # share of all usable rows
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
-    dropout_rate: float = Field(0.2, ge=0, lt=1)
-    seed: int = Field(0, ge=0, le=limits.MAX_SEED)
-    labels: dict[Label, str | float | int] = Field(
+    epochs: int = Field(100, ge=1, le=limits.MAX_EPOCHS, description="at most")
+    learning_rate: float = Field(
+        0.001, gt=0, le=limits.MAX_LEARNING_RATE, description="step size of the optimizer"
+    )
+    batch_size: int = Field(32, ge=1, le=limits.MAX_BATCH_ROWS, description="rows per step")
+    validation_split: Share = Field(0.2, description="share of all usable rows that choose")
+    test_split: Share = Field(0.15, description="share of all usable rows that judge")
+    early_stopping: EarlyStopping | None = Field(
+        EarlyStopping(), description="stop when nothing improves; the best epoch is kept"
+    )
+    optimizer: Literal["adam", "sgd", "rmsprop"] = Field("adam", description="how weights move")
+    dropout_rate: float = Field(0.2, ge=0, lt=1, description="share of units left out per step")
+    seed: int = Field(0, ge=0, le=limits.MAX_SEED, description="same seed, same weights")
+    labels: Annotated[dict[Label, str | float | int], ReadAs(LabelSettings)] = Field(
         default={"method": "triple_barrier"},
         max_length=8,
-        description=(
-            "method: triple_barrier (horizon, width), forward_return (horizon, threshold), "
-            "zigzag (threshold, horizon), zigzag_segments (threshold)"
-        ),
+        description="what is foretold: buy, hold or sell",
     )
-    activation: Literal["relu", "tanh", "sigmoid", "leaky_relu"] = "relu"
-    weight_decay: float = Field(0.0, ge=0, le=1)
+    activation: Literal["relu", "tanh", "sigmoid", "leaky_relu"] = Field(
+        "relu", description="of the hidden layers"
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, description="pull of the weights to zero")
     momentum: float = Field(0.0, ge=0, lt=1, description="sgd and rmsprop only")
     gradient_clip: float | None = Field(None, gt=0, le=1e6, description="largest gradient norm")
-    lr_scheduler: LearningRateScheduler | None = None
-    class_weights: Literal["balanced"] | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    lr_scheduler: LearningRateScheduler | None = Field(
+        None, description="how the learning rate falls"
+    )
+    class_weights: Literal["balanced"] | None = Field(None, description="weigh rare classes up")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
     seeds: int = Field(
         1, ge=1, le=limits.MAX_SEEDS, description="networks that differ in seed; the best is kept"
     )
-    walk_forward: WalkForward | None = WalkForward()
+    walk_forward: WalkForward | None = Field(
+        WalkForward(), description="purged folds that carry the verdict"
+    )
     control: bool = Field(False, description="train noise twins to find leaks")
 
 

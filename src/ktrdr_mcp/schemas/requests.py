@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from ktrdr_mcp import limits, paths
+from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.schemas.config import Strict, TrainingConfig
+from ktrdr_mcp.schemas.parsing import REFUSED
 
-# Lengths are bounded here; the form of a name is checked by `paths`, which says what it must be.
+
+def form(**schema: Any) -> WithJsonSchema:
+    """What programs read of the form of a name; the check itself says more."""
+    return WithJsonSchema({"type": "string", **schema})
+
+
+def checked_by(check: Callable[[str], str]) -> AfterValidator:
+    """Checks the form of a name with a function of `paths`, whose errors say what it must be."""
+
+    def checked(text: str) -> str:
+        try:
+            return check(text)
+        except KtrdrError as error:
+            raise PydanticCustomError(REFUSED, "refused", {"refusal": error}) from None
+
+    return AfterValidator(checked)
+
+
+ANY_CASE_SYMBOL_PATTERN: Final = paths.SYMBOL_PATTERN.replace("[A-Z", "[A-Za-z")
 Text = Annotated[str, StringConstraints(max_length=200)]
-TaskId = Annotated[str, AfterValidator(lambda text: paths.task_id(text))]
-ModelName = Annotated[str, AfterValidator(lambda text: paths.model_name(text))]
-StrategyName = Annotated[str, AfterValidator(lambda text: paths.strategy_name(text))]
-Symbol = Annotated[str, AfterValidator(lambda text: paths.symbol(text))]
-Timeframe = Annotated[str, AfterValidator(lambda text: paths.timeframe(text))]
+TaskId = Annotated[str, checked_by(paths.task_id), form(pattern=paths.TASK_ID_PATTERN)]
+ModelName = Annotated[str, checked_by(paths.model_name), form(pattern=paths.NAME_PATTERN)]
+StrategyName = Annotated[str, checked_by(paths.strategy_name), form(pattern=paths.NAME_PATTERN)]
+Symbol = Annotated[str, checked_by(paths.symbol), form(pattern=ANY_CASE_SYMBOL_PATTERN)]
+Timeframe = Annotated[str, checked_by(paths.timeframe), form(enum=list(paths.TIMEFRAME_MINUTES))]
 Rows = Annotated[int, Field(ge=1, le=limits.MAX_PAGE_ROWS)]
 Offset = Annotated[int, Field(ge=0, le=1_000_000)]
 BUILT_IN_STRATEGIES: Final = ("default", "mean_reversion", "trend_following", "volatility_breakout")
@@ -30,9 +52,11 @@ class StartTraining(Strict):
     """Train a network on one series of bars."""
 
     symbol: Symbol
-    timeframe: Timeframe = Field(description="1m, 5m, 15m, 30m, 1h, 4h, 1d or 1w")
+    timeframe: Timeframe
     config: TrainingConfig = Field(
-        TrainingConfig(), description="left out: the strategy's, else a default; null: off"
+        TrainingConfig(),
+        description="only what you want to change; left out: the strategy's value, else the"
+        " default; null: off",
     )
     start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC")
     end_date: Text | None = Field(None, description="last day, inclusive")
@@ -40,7 +64,9 @@ class StartTraining(Strict):
         None, description=f"{', '.join(BUILT_IN_STRATEGIES)} or your own; default if left out"
     )
     task_id: TaskId | None = Field(None, description="your own id; repeating it is safe")
-    idempotency_key: Text | None = Field(None, min_length=1)
+    idempotency_key: Text | None = Field(
+        None, min_length=1, description="repeat it to retry safely: same key, same task"
+    )
 
 
 class GetTrainingStatus(Strict):
@@ -61,7 +87,9 @@ class SaveModel(Strict):
 
     task_id: TaskId
     model_name: ModelName = Field(description="lower case letters, digits, _ and -")
-    description: str = Field("", max_length=limits.MAX_DESCRIPTION_CHARACTERS)
+    description: str = Field(
+        "", max_length=limits.MAX_DESCRIPTION_CHARACTERS, description="what the model is for"
+    )
 
 
 class LoadModel(Strict):
@@ -75,7 +103,7 @@ class Predict(Strict):
 
     model_name: ModelName
     symbol: Symbol | None = Field(None, description="else the model's own")
-    timeframe: Timeframe | None = None  # any but the model's own is refused
+    timeframe: Timeframe | None = Field(None, description="no other than the model's own")
     test_date: Text | None = Field(
         None, description="YYYY-MM-DD: the last bar of that day, else the newest"
     )
@@ -112,15 +140,17 @@ class BacktestModel(Strict):
     model_name: ModelName
     symbol: Symbol | None = Field(None, description="else the model's own")
     start_date: Text | None = Field(None, description="first day, YYYY-MM-DD, UTC")
-    end_date: Text | None = None
+    end_date: Text | None = Field(None, description="last day, inclusive")
     cost_bps: float | None = Field(None, ge=0, le=1_000, description="per unit of position change")
-    long_only: bool | None = None
+    long_only: bool | None = Field(None, description="sell means no position; else the strategy's")
 
 
 class CompareTrainings(Strict):
     """Set completed tasks side by side."""
 
-    task_ids: list[TaskId] = Field(min_length=2, max_length=limits.MAX_COMPARED_TASKS)
+    task_ids: list[TaskId] = Field(
+        min_length=2, max_length=limits.MAX_COMPARED_TASKS, description="completed tasks"
+    )
 
 
 class ReproduceTraining(Strict):

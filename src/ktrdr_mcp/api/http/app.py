@@ -36,7 +36,6 @@ from ktrdr_mcp.errors import (
     did_you_mean,
     shown,
 )
-from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
 PREFIX: Final = "/api/v1"
@@ -97,7 +96,7 @@ def operation_route(service: ServiceProtocol, operation: Operation[Any, Any]) ->
     """The route of an operation."""
 
     async def answer(request: Request) -> Response:
-        raw = await raw_arguments(request, operation.request)
+        raw = await raw_arguments(request)
         return reply_response(await operation.answer(service, raw))
 
     return route(operation.path, operation.method, operation.name, answer)
@@ -107,7 +106,7 @@ def events_route(service: ServiceProtocol) -> Route:
     """The stream of a task's progress."""
 
     async def answer(request: Request) -> Response:
-        raw = await raw_arguments(request, requests.TaskOnly)
+        raw = await raw_arguments(request)
         first = await GET_TRAINING_STATUS.answer(service, raw)
         seen_its_end = request.headers.get("last-event-id") == END
         if seen_its_end and first.status in TERMINAL:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
-from pydantic import BaseModel
 from starlette.requests import Request
 
 from ktrdr_mcp.errors import InvalidRequest, LimitExceeded, shown
@@ -80,24 +79,19 @@ def refuse(literal: str) -> NoReturn:
     raise InvalidRequest(f"{literal} is not JSON.", hint="Send a finite number, or null.")
 
 
-INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
-NUMBER: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?")
-
-
-async def raw_arguments(request: Request, model: type[BaseModel]) -> object:
+async def raw_arguments(request: Request) -> object:
     """Everything that a request says, as one mapping.
 
     A GET takes its arguments from path and query, a POST from path and body.
 
     Args:
         request: the request; the guard has bounded its body.
-        model: the request's model, which says how the text of a query is to be read.
     Raises:
         InvalidRequest: the body is not JSON, or something is said twice.
     """
     path: dict[str, Any] = dict(request.path_params)
     if request.method == "GET":
-        return joined(path, from_query(model, request.query_params.multi_items()))
+        return joined(path, from_query(request.query_params.multi_items()))
     if request.query_params:
         raise InvalidRequest(
             f"The query parameter {shown(next(iter(request.query_params)))} has no effect here.",
@@ -119,28 +113,17 @@ def joined(path: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, **path}
 
 
-def from_query(model: type[BaseModel], items: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """A query's arguments; where the model wants a number, its text is read as one.
+def from_query(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """A query's arguments as texts, which are read as JSON where something else belongs.
 
     Args:
-        model: the request's model.
         items: names and texts, decoded.
     Raises:
         InvalidRequest: a name is there twice.
     """
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, str] = {}
     for name, text in items:
         if name in arguments:
             raise InvalidRequest(f"{shown(name)} is there twice.", hint=f"Send {shown(name)} once.")
-        field = model.model_fields.get(name)
-        arguments[name] = as_typed(text, field.annotation if field else None)
+        arguments[name] = text
     return arguments
-
-
-def as_typed(text: str, annotation: object) -> str | int | float:
-    """The number that a text says, if one is wanted; else the text, for the contract to judge."""
-    if annotation is int and INTEGER.fullmatch(text):
-        return int(text)
-    if annotation is float and NUMBER.fullmatch(text):
-        return float(text)
-    return text

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ktrdr_mcp import __version__, paths
+from ktrdr_mcp import __version__
 from ktrdr_mcp.api.operations import JSON, Operation
 from ktrdr_mcp.api.schema import Schema, inlined, without_null
 from ktrdr_mcp.schemas import requests
@@ -32,15 +32,6 @@ REFUSALS: Final = {
 CLASSES_OF_REFUSALS: Final = {
     "4XX": "401, 403, 405, 413, 415, 421: not let in.",
     "5XX": "The service or its storage failed.",
-}
-# The contract checks names by itself and says more than a pattern can; programs read the pattern.
-FORMS: Final[dict[str, Schema]] = {
-    "task_id": {"pattern": paths.TASK_ID_PATTERN},
-    "model_name": {"pattern": paths.NAME_PATTERN},
-    "strategy": {"pattern": paths.NAME_PATTERN},
-    "name": {"pattern": paths.NAME_PATTERN},
-    "symbol": {"pattern": r"^[A-Za-z0-9][A-Za-z0-9.=^-]{0,31}$"},
-    "timeframe": {"enum": list(paths.TIMEFRAME_MINUTES)},
 }
 
 
@@ -116,7 +107,7 @@ def parameters(model: type[BaseModel], path: str, method: str) -> list[dict[str,
         path: the route's path.
         method: the route's method.
     """
-    schema = described_form(model)
+    schema = inlined(model)
     required = schema.get("required", [])
     return [
         {
@@ -138,7 +129,7 @@ def parameter_schema(child: Schema) -> Schema:
 
 def body_schema(model: type[BaseModel], path: str) -> Schema | None:
     """The schema of a request's body; None if everything stands in the path."""
-    schema = described_form(model)
+    schema = inlined(model)
     kept = {name: child for name, child in schema["properties"].items() if not in_path(name, path)}
     required = [name for name in schema.get("required", []) if name in kept]
     return {**schema, "properties": kept, "required": required} if kept else None
@@ -147,22 +138,6 @@ def body_schema(model: type[BaseModel], path: str) -> Schema | None:
 def in_path(name: str, path: str) -> bool:
     """Whether a route takes the argument from its path."""
     return f"{{{name}}}" in path
-
-
-def described_form(model: type[BaseModel]) -> Schema:
-    """A request's schema with the form of every name at its top level."""
-    schema = inlined(model)
-    properties = {
-        name: with_form(child, FORMS.get(name, {})) for name, child in schema["properties"].items()
-    }
-    return {**schema, "properties": properties}
-
-
-def with_form(schema: Schema, form: Schema) -> Schema:
-    """The form in the schema of a text, or in the text of a choice."""
-    if "anyOf" in schema:
-        return {**schema, "anyOf": [with_form(option, form) for option in schema["anyOf"]]}
-    return {**schema, **form} if schema.get("type") == "string" else schema
 
 
 EVENTS: Final = (

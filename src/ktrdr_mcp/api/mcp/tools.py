@@ -86,6 +86,7 @@ def operation_tool(service: ServiceProtocol, operation: Operation[Any, Any]) -> 
     return OperationTool(
         fn=partial(operation.answer, service),
         name=operation.name,
+        title=offer.title,
         description=offer.description,
         parameters=input_schema(operation.request),
         fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=outputs),
@@ -239,7 +240,8 @@ def fitted(reply: Answer, field: str | None) -> Answer:
 
 
 INSTRUCTIONS: Final = (
-    "To train a network on market data, look at get_market_data_summary, call start_training, "
+    "ktrdr-mcp trains and judges small neural networks on market bars and says whether a result is "
+    "more than luck. To train one, look at get_market_data_summary, call start_training, "
     "which answers at once with a task_id, and then get_training_status with wait_s=50 until "
     "status is completed, failed or cancelled; never send start_training again meanwhile. "
     "Believe a model only as far as the verdict of get_model_performance goes, which counts every "
