@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,11 @@ from ktrdr_mcp.jobs.executors.threads import load_torch
 from tests.support.fault_table import FaultTable
 
 load_torch()  # one torch thread, as in the server; two fight over two busy cores
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # each run is a user of its own, whose workspaces are no other's; its processes inherit that
+    os.environ["KTRDR_DATA_HOME"] = tempfile.mkdtemp(prefix="ktrdr-user-")
+    atexit.register(shutil.rmtree, os.environ["KTRDR_DATA_HOME"], ignore_errors=True)
 
 SPECIFICATION = Path(__file__).parent / "specification" / "neural-training-api.md"
 SECTIONS = {

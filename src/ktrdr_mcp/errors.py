@@ -8,10 +8,11 @@ KtrdrError
   Conflict 409          TaskNotCompleted, TaskConflict, ModelNameTaken
   ResultRemoved 410, QueueFull 429, Draining 503
   TrainingFailed        Diverged, OutOfMemory, RunnerFailed, CrashLoop (stored with the task)
-  StorageError 500      StorageFull 507, ModelCorrupted, DatabaseError, WorkspaceLocked
+  StorageError 500      StorageFull 507, ModelCorrupted, DatabaseError, WorkspaceLocked,
+                        WorkspaceNotTrusted 403
   LabUnavailable 503
   Refused (HTTP)        Unauthorized 401, OriginRefused 403, MethodNotAllowed 405,
-                        BodyTooLarge 413, NotJson 415, HostRefused 421
+                        RequestTimeout 408, BodyTooLarge 413, NotJson 415, HostRefused 421
 
 """
 
@@ -92,6 +93,23 @@ def shown(value: object, limit: int = 60) -> str:
     except ValueError:  # Python refuses to print integers of thousands of digits
         text = "a number of thousands of digits"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text from elsewhere without what could steer a terminal, a shell or a reader's eye.
+
+    Args:
+        text: anything.
+        keep: characters that stay as they are.
+    Returns:
+        the text, its control and invisible characters and direction marks escaped.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
+        for each in text
+    )
 
 
 class InvalidRequest(KtrdrError):
@@ -256,6 +274,13 @@ class HostRefused(Refused):
     http_status = 421
 
 
+class RequestTimeout(Refused):
+    """The request's head or body took too long to come."""
+
+    code = "request_timeout"
+    http_status = 408
+
+
 class BodyTooLarge(Refused):
     """The body has too many bytes."""
 
@@ -299,6 +324,13 @@ class WorkspaceLocked(StorageError):
     """Another process owns this workspace."""
 
     code = "workspace_locked"
+
+
+class WorkspaceNotTrusted(StorageError):
+    """The workspace was not made by this user on this machine, so it is only read."""
+
+    code = "workspace_not_trusted"
+    http_status = 403
 
 
 class LabUnavailable(KtrdrError):

@@ -8,17 +8,20 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr_mcp.errors import StorageError, StorageFull
+from ktrdr_mcp.errors import StorageError, StorageFull, shown
 
+TRUST_VARIABLE: Final = "KTRDR_TRUST_WORKSPACE"
 STAGING_PREFIX: Final = ".staging-"
 EARLIER_INFIX: Final = ".earlier-"  # between the name and the number of what was set aside
 FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+TOO_MANY_OPEN: Final = {errno.EMFILE, errno.ENFILE}
 CHUNK_BYTES: Final = 1024 * 1024
 NO_FULL_SYNC: Final = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL}
 
@@ -42,6 +45,164 @@ def storage_errors(doing: str) -> Iterator[None]:
             f"The workspace failed while {doing}: {reason}.",
             hint="Check that the workspace exists and can be written, then try again.",
         ) from error
+
+
+# The program's own folder: a workspace may come from anywhere, and a link in it lead anywhere.
+WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)  # a pipe that has the name must not hold us up
+
+
+def trusts_any_workspace() -> bool:
+    """Whether the user vouches for whatever workspace this process opens, as in a container."""
+    return os.environ.get(TRUST_VARIABLE, "").lower() in {"1", "true", "yes"}
+
+
+def refuse_private(path: Path, reason: str) -> StorageError:
+    """The refusal of an entry of the program's own folder."""
+    parent = "" if path.name.startswith(".") else f"{path.parent.name}/"
+    return StorageError(
+        f"{shown(parent + path.name)} in the workspace {reason}.",
+        hint="This program follows no links there and uses regular files of this user alone."
+        " Remove that entry, use another workspace, or, in a container that has the folder of"
+        " another user, start ktrdr-mcp with --trust-workspace.",
+    )
+
+
+def check_private(path: Path, status: os.stat_result, *, folder: bool = False) -> None:
+    """Refuses an entry of the program's own folder that is not what this user's process made.
+
+    Args:
+        path: of the entry, for the message.
+        status: of the entry itself, not of what a link leads to.
+        folder: whether it must be a folder, rather than a regular file.
+    Raises:
+        StorageError: it is a link, of another kind, another user's, or others can change it.
+    """
+    if stat.S_ISLNK(status.st_mode):
+        raise refuse_private(path, "is a link")
+    if not (stat.S_ISDIR if folder else stat.S_ISREG)(status.st_mode):
+        raise refuse_private(path, f"is no {'folder' if folder else 'regular file'}")
+    if not folder and status.st_nlink > 1:
+        raise refuse_private(path, "has another name too")
+    if os.name == "nt" or trusts_any_workspace():
+        return
+    if status.st_uid != os.geteuid():
+        raise refuse_private(path, "belongs to another user")
+
+
+@contextmanager
+def private_folder(path: Path) -> Iterator[int | None]:
+    """A descriptor of the program's own folder; None where the system has none for folders.
+
+    Raises:
+        StorageError: it is a link, or other users can change it.
+        OSError: it cannot be opened.
+    """
+    if os.name == "nt":
+        check_private(path, path.lstat(), folder=True)
+        yield None
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW)
+    except OSError:
+        with suppress(FileNotFoundError):
+            check_private(path, path.lstat(), folder=True)
+        raise
+    try:
+        status = os.fstat(descriptor)
+        check_private(path, status, folder=True)
+        if status.st_mode & WRITABLE_BY_OTHERS and not trusts_any_workspace():
+            raise refuse_private(path, "can be changed by other users")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Opens a file of the program's own folder without following a link, and makes it if asked to.
+
+    Args:
+        path: a name in that folder.
+        flags: as of `os.open`.
+    Returns:
+        the descriptor of a regular file of this user.
+    Raises:
+        StorageError: the folder or the file is something else.
+        OSError: it cannot be opened.
+    """
+    with private_folder(path.parent) as folder:
+        name = path if folder is None else path.name
+        try:
+            descriptor = os.open(name, flags | NO_FOLLOW | NO_WAIT, 0o600, dir_fd=folder)
+        except OSError:
+            with suppress(FileNotFoundError):
+                check_private(path, path.lstat())
+            raise
+    try:
+        check_private(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_private(path: Path, most_bytes: int) -> bytes:
+    """The start of a file of the program's own folder. Raises StorageError, OSError."""
+    with os.fdopen(open_private(path, os.O_RDONLY), "rb") as file:
+        return file.read(most_bytes)
+
+
+def make_private_folder(path: Path) -> None:
+    """Makes the program's own folder, or checks the one that is there.
+
+    Raises:
+        StorageError: it is a link, or other users can change it or one of its files.
+        OSError: it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    check_private_entries(path)
+
+
+def check_private_entries(path: Path) -> None:
+    """Refuses the program's own folder if anything directly in it is not this user's own.
+
+    Raises:
+        StorageError: it or an entry is a link, another user's, or can be changed by others.
+        OSError: it cannot be read.
+    """
+    with private_folder(path), os.scandir(path) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # another process tidies up
+                folder = entry.is_dir(follow_symlinks=False)
+                check_private(path / entry.name, entry.stat(follow_symlinks=False), folder=folder)
+
+
+def close_to_others(path: Path) -> None:
+    """Lets this user alone into the program's own folder, if there is one.
+
+    Raises:
+        StorageError: it is a link.
+        OSError: it is another user's.
+    """
+    if os.name == "nt" or not os.path.lexists(path):
+        return
+    check_private(path, path.lstat(), folder=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW)
+    try:
+        os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_links(path: Path) -> None:
+    """Refuses a folder with a link anywhere in it. Raises StorageError."""
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            if Path(folder, name).is_symlink():
+                raise refuse_private(Path(folder, name), "is a link")
 
 
 def sha256_of_file(path: Path) -> str:

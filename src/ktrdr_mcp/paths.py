@@ -180,4 +180,20 @@ def find_workspace(
         return Workspace(Path(named).expanduser().resolve())
     if (current / "strategies").is_dir():
         return Workspace(current.resolve())
-    return Workspace(Path(platformdirs.user_data_dir("ktrdr-mcp", appauthor=False)).resolve())
+    return Workspace(user_folder(environment).resolve())
+
+
+USER_FOLDER_VARIABLE: Final = "KTRDR_DATA_HOME"
+
+
+def user_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """The folder in which this program keeps what belongs to the user and not to a workspace.
+
+    Args:
+        environment: environment variables; the process's own by default.
+    """
+    environment = os.environ if environment is None else environment
+    named = environment.get(USER_FOLDER_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    return Path(platformdirs.user_data_dir("ktrdr-mcp", appauthor=False))

@@ -54,7 +54,12 @@ class Program:
 
 def environment(**variables: str) -> dict[str, str]:
     """The environment of every process that a test starts."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("KTRDR_")}
+    user = "KTRDR_DATA_HOME"
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name == user or not name.startswith("KTRDR_")
+    }
     return {**kept, "KTRDR_LAB_IDLE_S": IDLE_S, "COLUMNS": "100", **variables}
 
 

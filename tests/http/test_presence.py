@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+import httpx2
 import pytest
 
 from ktrdr_mcp.api.client import ServiceClient
 from ktrdr_mcp.api.http.app import build_api
 from ktrdr_mcp.api.http.guard import Rules
-from ktrdr_mcp.api.http.presence import Presence, owner_routes
+from ktrdr_mcp.api.http.presence import Activity, owner_routes
 from ktrdr_mcp.api.http.server import listen, serving, url_of
 from ktrdr_mcp.errors import Draining, LabUnavailable
 from ktrdr_mcp.ownership.address import DaemonAddress
@@ -32,7 +34,7 @@ class Owner:
         self.stopped = asyncio.Event()
         routes = owner_routes(self.closing, self.stopped.set)
         self.door = build_api(self.lab, Rules(TOKEN), routes).guard
-        self.door.app = self.presence = Presence(self.door.app)
+        self.door.app = self.activity = Activity(self.door.app)
         self.listener = listen("127.0.0.1", 0)
         self.place = DaemonAddress(url_of(self.listener), TOKEN)
 
@@ -40,24 +42,40 @@ class Owner:
         return serving(self.door, self.listener)
 
 
-async def test_whoever_stays_is_present_until_the_owner_closes() -> None:
+async def test_a_ping_is_a_request_that_starts_the_idle_time_anew() -> None:
     owner = Owner()
     async with owner.serving(), ServiceClient(lambda: owner.place) as remote:
-        assert owner.presence.alone_s > 0
-        staying = asyncio.create_task(remote.stay(owner.place))
-        while owner.presence.alone_s:
-            assert (await remote.health()).status == "ok"
-        assert owner.presence.alone_s == 0
+        assert owner.activity.idle_s > 0
+        before = time.monotonic()
+        await remote.ping()
+        assert 0 < owner.activity.idle_s <= time.monotonic() - before
+
+
+async def test_a_client_of_an_older_version_holds_a_stream_that_counts_until_the_owner_ends() -> (
+    None
+):
+    owner = Owner()
+    head = {"Authorization": f"Bearer {TOKEN}"}
+    async with (
+        owner.serving(),
+        httpx2.AsyncClient(trust_env=False, headers=head) as client,
+        client.stream("GET", f"{owner.place.url}/presence") as stream,
+    ):
+        signs = stream.aiter_raw()
+        assert await anext(signs)
+        assert owner.activity.idle_s == 0
         owner.closing.set()
-        await staying
-        assert owner.presence.alone_s > 0
+        assert [sign async for sign in signs] == []
+    assert owner.activity.idle_s > 0
 
 
 async def test_whoever_has_no_token_is_no_client_and_cannot_end_it() -> None:
     owner = Owner()
     stranger = DaemonAddress(owner.place.url, "a guess")
     async with owner.serving(), ServiceClient(lambda: stranger) as remote:
-        await remote.stay(stranger)
+        idle_s = owner.activity.idle_s
+        await remote.ping()
+        assert owner.activity.idle_s > idle_s
         with pytest.raises(Exception, match="token"):
             await remote.stop()
     assert not owner.stopped.is_set()

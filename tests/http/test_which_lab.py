@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
+import json
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from ktrdr_mcp import daemon
-from ktrdr_mcp.api import client
-from ktrdr_mcp.api.client import MOST_SILENCES, Connection, ServiceClient
+from ktrdr_mcp.api import client, connection
+from ktrdr_mcp.api.client import ServiceClient
+from ktrdr_mcp.api.connection import Connection
 from ktrdr_mcp.api.http.app import build_api
 from ktrdr_mcp.api.http.guard import Rules
+from ktrdr_mcp.api.http.presence import Prover
 from ktrdr_mcp.api.http.server import listen, serving, url_of
 from ktrdr_mcp.daemon import connection as reaching
 from ktrdr_mcp.daemon import connection as stopping
@@ -77,8 +82,10 @@ def ended_process() -> int:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "SIGN_S", 0.05)
-    monkeypatch.setattr(client, "LOOK_S", 0.05)
+    monkeypatch.setattr(connection, "SIGN_INTERVAL_S", 0.05)
+    for module in (client, connection):
+        monkeypatch.setattr(module, "SIGN_TIMEOUT_S", 0.05)
+        monkeypatch.setattr(module, "READ_TIMEOUT_S", 0.05)
 
 
 async def test_a_training_never_begins_in_the_laboratory_that_took_over_a_port() -> None:
@@ -131,7 +138,7 @@ async def test_a_training_is_not_awaited_from_a_laboratory_that_got_stuck() -> N
         with pytest.raises(LabUnavailable, match="alive but does not answer") as told:
             await lab.start_training(START)
         assert "list_training_tasks" in told.value.hint
-    assert came == ["POST /training/start", *["GET /health"] * MOST_SILENCES]
+    assert came == ["POST /training/start", "GET /health"]
 
 
 class SlowLab(FakeLab):
@@ -156,7 +163,7 @@ async def test_a_long_wait_ends_when_the_laboratory_got_stuck() -> None:
             await asyncio.wait_for(
                 lab.get_market_data_summary(parse(requests.SummarizeData, {})), 60
             )
-    assert came.count("GET /health") == 2 * MOST_SILENCES
+    assert came.count("GET /health") == 2
 
 
 async def test_a_call_that_breaks_leaves_those_that_wait_on_the_same_connections(
@@ -170,10 +177,9 @@ async def test_a_call_that_breaks_leaves_those_that_wait_on_the_same_connections
             return places.pop(0)
 
         async with ServiceClient(lambda: None, find) as line:
-            monkeypatch.setattr(client, "SIGN_S", 60)
+            monkeypatch.setattr(connection, "SIGN_INTERVAL_S", 60)
             starting = asyncio.create_task(line.start_training(START))
             await lab.asked.wait()
-            monkeypatch.setattr(client, "SIGN_S", 0.05)
             line._connection.address = None
             while places:
                 with pytest.raises(LabUnavailable):
@@ -182,21 +188,22 @@ async def test_a_call_that_breaks_leaves_those_that_wait_on_the_same_connections
             assert (await starting).success
 
 
-async def test_a_slow_answer_is_awaited_while_the_laboratory_gives_signs_of_life(
+async def test_a_slow_answer_is_awaited_while_the_service_gives_signs_of_life(
     monkeypatch,
 ) -> None:
-    lab, signs, look = SlowLab(), [], Connection._gives_sign
+    lab, signs, sign = SlowLab(), [], Connection._sign
 
-    async def looked(connection: Connection, sign_s: float) -> bool:
-        signs.append(await look(connection, 5.0))
-        if len(signs) > MOST_SILENCES:
+    async def signed(connection: Connection, owner: DaemonAddress) -> None:
+        await sign(connection, owner)
+        signs.append(owner)
+        if len(signs) == 3:
             lab.may_start.set()
-        return signs[-1]
 
-    monkeypatch.setattr(Connection, "_gives_sign", looked)
+    monkeypatch.setattr(connection, "SIGN_TIMEOUT_S", 20.0)
+    monkeypatch.setattr(Connection, "_sign", signed)
     async with served(lab, "a") as place, ServiceClient(lambda: place) as line:
         assert (await line.start_training(START)).success
-    assert signs[: MOST_SILENCES + 1] == [True] * (MOST_SILENCES + 1)
+    assert signs == [place] * len(signs)
 
 
 async def test_a_call_that_is_given_up_is_withdrawn() -> None:
@@ -222,14 +229,14 @@ async def test_the_address_of_a_workspace_that_nobody_owns_is_not_asked(tmp_path
 async def test_an_owner_that_gives_no_sign_is_given_up_and_can_not_be_ended(
     tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(stopping, "ENDS_S", 0.2)
+    monkeypatch.setattr(stopping, "STOP_TIMEOUT_S", 0.2)
     workspace = Workspace(tmp_path)
     async with mute() as (url, came):
         with daemon.ownership(workspace):
             address.write(workspace, DaemonAddress(url, None, kind="detached"))
             with pytest.raises(LabUnavailable, match="alive but does not answer"):
                 await reaching.find_or_launch(workspace)
-            assert came == ["GET /health"] * MOST_SILENCES
+            assert came == ["GET /health"]
             with pytest.raises(LabUnavailable, match="alive but does not answer"):
                 await daemon.stop_daemon(workspace)
             assert came.count("POST /lab/stop") > 1
@@ -257,3 +264,57 @@ async def test_after_a_call_that_broke_the_next_one_looks_first(answer) -> None:
             assert await line.start_training(START)
     assert came == ["POST /training/start"]
     assert len(lab.calls) == 1
+
+
+def with_secret(place: DaemonAddress, secret: str) -> DaemonAddress:
+    """The address of an owner that says that it can prove itself."""
+    return replace(place, token="the token", secret=secret)
+
+
+async def test_no_token_goes_to_whoever_cannot_prove_that_it_wrote_the_address() -> None:
+    heard: list[bytes] = []
+
+    async def listen_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        body = b'{"proof": "' + b"0" * 64 + b'"}'
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        heard.append(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_server(listen_only, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        place = with_secret(DaemonAddress(url, None, instance="a"), "the secret")
+        async with ServiceClient(lambda: place) as line:
+            with pytest.raises(LabUnavailable):
+                await line.start_training(START)
+            with pytest.raises(LabUnavailable):
+                await line.health()
+    said = b"".join(heard)
+    assert said.count(b"GET /lab/proof?") == 2 or said.count(b"GET /lab/proof?") == 3
+    assert b"the token" not in said
+    assert b"the secret" not in said
+    assert b"POST" not in said
+
+
+async def test_every_connection_is_proven_and_then_carries_the_calls() -> None:
+    lab, listener = FakeLab(), listen("127.0.0.1", 0)
+    door = Prover(build_api(lab, Rules("the token", instance="a")).guard, "the secret")
+    async with serving(door, listener):
+        place = DaemonAddress(url_of(listener), None, instance="a")
+        async with ServiceClient(lambda: with_secret(place, "the secret")) as line:
+            assert await line.start_training(START)
+            assert await asyncio.gather(*(line.list_training_tasks(ALL_TASKS) for _ in range(9)))
+        async with ServiceClient(lambda: with_secret(place, "another")) as line:
+            with pytest.raises(LabUnavailable):
+                await line.start_training(START)
+    assert [name for name, _ in lab.calls].count("start_training") == 1
+
+
+async def test_a_challenge_is_answered_without_the_token_and_tells_nothing_else() -> None:
+    door = Prover(build_api(FakeLab(), Rules("the token")).guard, "the secret")
+    challenge = "ab" * 16
+    answer = await ask(door, "GET", f"/lab/proof?{challenge}", [LOCAL])
+    proof = hmac.new(b"the secret", challenge.encode(), "sha256").hexdigest()
+    assert json.loads(answer.body) == {"proof": proof}
+    for malformed in ("", "?", "?short", "?" + "g" * 32, "?" + "a" * 65):
+        assert (await ask(door, "GET", f"/lab/proof{malformed}", [LOCAL])).status == 401

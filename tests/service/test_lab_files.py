@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ktrdr_mcp.daemon import launch, process, server, signals
+from ktrdr_mcp.api.http.presence import Activity
+from ktrdr_mcp.daemon import launch, log, process, server, signals
 from ktrdr_mcp.errors import LabUnavailable, StorageError, StorageFull
 from ktrdr_mcp.ownership import address
 from ktrdr_mcp.ownership.address import DaemonAddress
@@ -27,6 +28,12 @@ DAMAGES: list[dict[str, Any]] = [
     {"url": "http://127.0.0.1:1\n"},
     {"url": "http://127.0.0.1:1/path"},
     {"url": "https://127.0.0.1:1"},
+    {"url": "http://localhost:1"},
+    {"url": "http://127.0.0.1.example.com:1"},
+    {"url": "http://192.0.2.1:1"},
+    {"url": "http://0.0.0.0:1"},
+    {"url": "http://[2001:db8::1]:1"},
+    {"secret": "a b"},
     {"url": 1},
     {"token": "\u20ac" * 10},
     {"token": "a\r\nb"},
@@ -45,7 +52,7 @@ DAMAGES: list[dict[str, Any]] = [
 @pytest.fixture
 def workspace(tmp_path) -> Workspace:
     workspace = Workspace(tmp_path)
-    workspace.internal.mkdir()
+    workspace.internal.mkdir(mode=0o700)
     return workspace
 
 
@@ -85,10 +92,10 @@ def test_a_running_laboratory_puts_its_address_right(workspace, exit_codes, kind
     place = replace(PLACE, kind=kind)
     with ownership(workspace) as held:
         address.write(workspace, DaemonAddress("http://127.0.0.1:2", "token"))
-        server.watch_ownership(workspace, held, place)
+        server.check_ownership(workspace, held, place)
         assert address.read(workspace) == place
         address.file_of(workspace).write_bytes(b"{")
-        server.watch_ownership(workspace, held, place)
+        server.check_ownership(workspace, held, place)
         assert address.read(workspace) == place
     assert exit_codes == []
 
@@ -99,11 +106,11 @@ def test_a_laboratory_that_its_user_ends_puts_back_an_address_that_is_gone(
 ) -> None:
     place = replace(PLACE, kind=kind)
     with ownership(workspace) as held:
-        server.watch_ownership(workspace, held, place)
+        server.check_ownership(workspace, held, place)
         assert address.read(workspace) == place
         address.remove(workspace)
         lock_file(workspace).unlink()  # another process may own the workspace by now
-        server.watch_ownership(workspace, held, place)
+        server.check_ownership(workspace, held, place)
         assert not address.file_of(workspace).exists()
     assert exit_codes == []
 
@@ -114,17 +121,17 @@ def test_a_detached_laboratory_ends_without_its_lock_or_its_address(
 ) -> None:
     with ownership(workspace) as held:
         address.write(workspace, replace(PLACE, kind="detached"))
-        server.watch_ownership(workspace, held, replace(PLACE, kind="detached"))
+        server.check_ownership(workspace, held, replace(PLACE, kind="detached"))
         assert exit_codes == []
         gone(workspace).unlink()
-        server.watch_ownership(workspace, held, replace(PLACE, kind="detached"))
+        server.check_ownership(workspace, held, replace(PLACE, kind="detached"))
         assert exit_codes == [1]
 
 
 def test_what_the_log_said_before_a_start_and_hints_are_no_reason(workspace) -> None:
-    log = launch.log_file(workspace)
-    log.write_text("2026-01-01 00:00:00,0 ERROR a: An old error\nold\n", encoding="utf-8")
-    logged = launch.log_size(workspace)
+    path = log.log_file(workspace)
+    path.write_text("2026-01-01 00:00:00,0 ERROR a: An old error\nold\n", encoding="utf-8")
+    logged = log.log_size(workspace)
     said = [
         "2026-01-01 00:00:01,0 INFO a: Begins",
         "2026-01-01 00:00:02,0 ERROR a: The reason",
@@ -132,13 +139,13 @@ def test_what_the_log_said_before_a_start_and_hints_are_no_reason(workspace) -> 
         "A hint.",
     ]
     for lines, complaint in ((said, said[1]), (said[:1], said[0]), ([], "nothing")):
-        with log.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
         told = launch.reason_of(workspace, 1, logged)
         assert isinstance(told, LabUnavailable)
         assert told.hint.endswith(f"It says: {complaint}")
-        logged = launch.log_size(workspace)
-    log.write_text("ValueError: in a log begun anew\n", encoding="utf-8")
+        logged = log.log_size(workspace)
+    path.write_text("ValueError: in a log begun anew\n", encoding="utf-8")
     assert "begun anew" in launch.reason_of(workspace, 1, logged).hint
 
 
@@ -179,15 +186,27 @@ async def test_a_signal_ends_a_start_at_once_and_not_what_has_begun(monkeypatch)
 async def test_with_no_idle_time_a_laboratory_waits_for_those_who_are_there(
     workspace, monkeypatch
 ) -> None:
-    monkeypatch.setattr(process, "COMES_S", 0.0)
+    monkeypatch.setattr(process, "MIN_IDLE_S", 0.0)
 
     async def has_work() -> bool:
         return False
 
-    visit = SimpleNamespace(anybody=True, alone_s=0.0)
-    opened = SimpleNamespace(manager=SimpleNamespace(running=0), presence=visit, has_work=has_work)
+    activity = Activity(None)
+    opened = SimpleNamespace(
+        manager=SimpleNamespace(running=0), activity=activity, has_work=has_work
+    )
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        entered.set()
+        await leave.wait()
+
+    activity.app = answer
+    request = asyncio.create_task(activity({}, None, None))
+    await entered.wait()
     waiting = asyncio.create_task(process.wait_until_idle(workspace, opened, 0.0))
     done, _ = await asyncio.wait({waiting}, timeout=0.3)
     assert not done
-    visit.anybody = False
+    leave.set()
+    await request
     await asyncio.wait_for(waiting, 60)

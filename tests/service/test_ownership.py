@@ -12,7 +12,7 @@ import pytest
 
 from ktrdr_mcp import daemon
 from ktrdr_mcp.api.client import ServiceClient
-from ktrdr_mcp.daemon import launch
+from ktrdr_mcp.daemon import launch, log
 from ktrdr_mcp.errors import DatabaseError, LabUnavailable, StorageError, WorkspaceLocked
 from ktrdr_mcp.ownership import address
 from ktrdr_mcp.ownership.address import DaemonAddress
@@ -86,10 +86,10 @@ def test_a_refusal_that_cannot_be_read_is_none(tmp_path, content) -> None:
 BOUNDED = """
 import sys
 from pathlib import Path
-from ktrdr_mcp.daemon import launch
+from ktrdr_mcp.daemon.log import BoundedLog
 from ktrdr_mcp.paths import Workspace
 workspace = Workspace(Path(sys.argv[1]))
-launch.bound_log(workspace)
+BoundedLog(workspace).bound()
 sys.stderr.write("after\\n")
 sys.stdout.write("too\\n")
 """
@@ -99,34 +99,34 @@ sys.stdout.write("too\\n")
 def test_a_log_that_has_grown_large_is_begun_anew_and_one_is_kept(tmp_path) -> None:
     workspace = Workspace(tmp_path)
     workspace.internal.mkdir()
-    path = launch.log_file(workspace)
-    assert launch.log_lines(workspace, 3) == []
+    path = log.log_file(workspace)
+    assert log.log_lines(workspace, 3) == []
     path.write_bytes(b"before\n" * 200_000)
-    with path.open("ab") as log:
+    with path.open("ab") as output:
         line = [sys.executable, "-c", BOUNDED, str(tmp_path)]
-        subprocess.run(line, stdout=log, stderr=log, check=True)
+        subprocess.run(line, stdout=output, stderr=output, check=True)
     assert sorted(path.read_text(encoding="utf-8").splitlines()) == ["after", "too"]
     assert path.with_name("lab.log.1").stat().st_size == len(b"before\n" * 200_000)
-    assert sorted(launch.log_lines(workspace, 4)) == ["after", "before", "before", "too"]
+    assert sorted(log.log_lines(workspace, 4)) == ["after", "before", "before", "too"]
 
 
 def test_as_many_lines_of_the_log_are_shown_as_were_asked_for_and_exist(tmp_path) -> None:
     workspace = Workspace(tmp_path)
     workspace.internal.mkdir()
-    path = launch.log_file(workspace)
+    path = log.log_file(workspace)
     older = [f"older {number} {'x' * 90}" for number in range(5_000)]  # 0.5 MB
     newer = [f"newer {number} {'x' * 90}" for number in range(5_000)]
     path.write_text("".join(f"{line}\n" for line in newer), encoding="utf-8")
-    assert launch.log_lines(workspace, 10_000) == newer
+    assert log.log_lines(workspace, 10_000) == newer
     path.with_name("lab.log.1").write_text("\n".join(older), encoding="utf-8")
     for count in (1, 4_999, 5_000, 5_001, 9_999, 10_000):
-        assert launch.log_lines(workspace, count) == [*older, *newer][-count:]
-    assert launch.log_lines(workspace, 10_001) == [*older, *newer]
+        assert log.log_lines(workspace, count) == [*older, *newer][-count:]
+    assert log.log_lines(workspace, 10_001) == [*older, *newer]
     path.write_bytes(b"no \xff text\n\nunfinished")
-    assert launch.log_lines(workspace, 3) == ["no \ufffd text", "", "unfinished"]
-    assert launch.log_lines(workspace, 4)[0] == older[-1]
+    assert log.log_lines(workspace, 3) == ["no \ufffd text", "", "unfinished"]
+    assert log.log_lines(workspace, 4)[0] == older[-1]
     path.unlink()
-    assert launch.log_lines(workspace, 2) == older[-2:]
+    assert log.log_lines(workspace, 2) == older[-2:]
 
 
 def new_threads(known: set[threading.Thread]) -> list[str]:

@@ -12,7 +12,9 @@ from ktrdr_mcp.ownership import address
 from ktrdr_mcp.ownership.lock import is_owned, lock_file
 from ktrdr_mcp.paths import Workspace
 
-IDLE = {"KTRDR_LAB_IDLE_S": "90"}  # should all else fail
+USER_FOLDER = "KTRDR_DATA_HOME"
+# should all else fail; and the user of the tests, where a client passes on no environment
+IDLE = {"KTRDR_LAB_IDLE_S": "90", USER_FOLDER: os.environ[USER_FOLDER]}
 ENDS_S = 60
 
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from ktrdr_mcp.daemon import launch
+from ktrdr_mcp.daemon import log
 from ktrdr_mcp.paths import Workspace
 from tests.support import programs
 
@@ -52,7 +52,7 @@ async def exit_code(process: subprocess.Popen[bytes]) -> int:
 
 def log_of(workspace: Workspace) -> str:
     """What the laboratories of a workspace have logged."""
-    return "\n".join(launch.log_lines(workspace, 1_000))
+    return "\n".join(log.log_lines(workspace, 1_000))
 
 
 def has_mark(workspace: Workspace, stage: str) -> bool:

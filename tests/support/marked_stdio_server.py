@@ -10,7 +10,7 @@ import sys
 
 if __name__ == "__main__":
     from ktrdr_mcp import limits
-    from ktrdr_mcp.daemon.serving import serve_stdio
+    from ktrdr_mcp.daemon.stdio import serve_stdio
     from ktrdr_mcp.paths import find_workspace
     from tests.support import stage_marks as marks
 

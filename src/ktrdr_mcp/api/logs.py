@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final
+import textwrap
+from typing import Any, Final
+
+from ktrdr_mcp.errors import printable
 
 HANDLER_NAME: Final = "ktrdr-mcp"
 LINE_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-LINE_BREAKS: Final = str.maketrans({"\n": r"\n", "\r": r"\r"})
 
 
 class OneLine(logging.Formatter):
-    """One line for each message, whatever text a caller got into it; tracebacks follow as usual."""
+    """One line for each message, whatever text a caller got into it; tracebacks follow indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         """The record as one line."""
-        return super().formatMessage(record).translate(LINE_BREAKS)
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (logging's own name)
+        """The traceback; what an exception says may have line breaks of its own."""
+        return textwrap.indent(printable(super().formatException(ei), keep="\n"), "  ")
 
 
 def configure_logging(level: int = logging.INFO) -> None:

@@ -21,6 +21,7 @@ from ktrdr_mcp.cli.serve import serve
 from ktrdr_mcp.cli.session import in_process, in_process_option, json_option
 from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
 from ktrdr_mcp.errors import InvalidRequest, single
+from ktrdr_mcp.files import TRUST_VARIABLE
 from ktrdr_mcp.paths import Workspace, find_workspace
 
 
@@ -64,14 +65,23 @@ class Program(click.Group):
 @click.version_option(__version__)
 @click.option("--workspace", "folder", help="Folder of data, strategies and models.")
 @in_process_option
+@click.option(
+    "--trust-workspace",
+    is_flag=True,
+    help="Vouch for the workspace, whoever made it: for containers, whose user's folder is new.",
+)
 @click.pass_context
-def cli(context: click.Context, folder: str | None, in_process: bool) -> None:
+def cli(
+    context: click.Context, folder: str | None, in_process: bool, trust_workspace: bool
+) -> None:
     """Train, judge, save and use neural networks on market data.
 
-    Without a command: MCP over standard input and output. The laboratory that does the work is a
+    Without a command: MCP over standard input and output. The service that does the work is a
     process in the background, which all commands and clients of a workspace share; it goes on when
     they end, and ends by itself when nobody needs it.
     """
+    if trust_workspace:
+        os.environ[TRUST_VARIABLE] = "1"  # the daemon that is started gets it too
     context.obj = workspace_of(folder)
     if context.invoked_subcommand is None:
         stdio(context.obj, in_process)
@@ -92,7 +102,7 @@ def stdio(workspace: Workspace, in_process: bool) -> None:
     """Serves MCP over stdio; the process ends with it."""
     import anyio
 
-    from ktrdr_mcp.daemon.serving import serve_stdio
+    from ktrdr_mcp.daemon.stdio import serve_stdio
 
     anyio.run(partial(serve_stdio, workspace, in_process=in_process))
 

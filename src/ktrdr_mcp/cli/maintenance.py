@@ -15,6 +15,7 @@ from ktrdr_mcp import limits
 from ktrdr_mcp.cli import output, session
 from ktrdr_mcp.cli.session import json_option
 from ktrdr_mcp.errors import WorkspaceLocked
+from ktrdr_mcp.ownership import trust
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,17 +34,22 @@ STATE_CHARACTERS: Final = 6
 @click.command()
 @click.option("--verify", is_flag=True, help="Check every hash and every row too.")
 @click.option("--rebuild", is_flag=True, help="Rebuild the registry from the bundles first.")
+@click.option("--adopt", is_flag=True, help="Say that the workspace is yours, before all else.")
 @json_option
 @click.pass_context
-def doctor(context: click.Context, verify: bool, rebuild: bool, as_json: bool) -> None:
+def doctor(context: click.Context, verify: bool, rebuild: bool, adopt: bool, as_json: bool) -> None:
     """Look for what is wrong, and say how to mend it.
 
     Looks at Python, torch, SQLite, the workspace, its owner, its database, free disk space, bars
     and strategies. Changes nothing, unless --rebuild is given, which needs the workspace to itself
-    and sets a damaged database aside. Exit code 4 if something is wrong.
+    and sets a damaged database aside, or --adopt: a workspace that was copied from elsewhere or
+    that an older version made is only read until its user says so. Exit code 4 if something is
+    wrong.
     """
     workspace: Workspace = context.obj
     to, findings = output.console(), []
+    if adopt:
+        trust.adopt(workspace)
     for finding in examined(workspace, verify or rebuild, rebuild):
         findings.append(finding)
         if not as_json:
@@ -140,13 +146,13 @@ def status(workspace: Workspace, as_json: bool) -> None:
 async def looked_at(workspace: Workspace) -> dict[str, Any]:
     """What can be said of the laboratory; its token is left out. Raises KtrdrError."""
     from ktrdr_mcp.api.client import ServiceClient
-    from ktrdr_mcp.ownership import address
+    from ktrdr_mcp.daemon.connection import announced_owner
     from ktrdr_mcp.ownership.lock import is_owned
     from ktrdr_mcp.schemas import requests
     from ktrdr_mcp.schemas.parsing import parse
 
     owned = is_owned(workspace)
-    owner: DaemonAddress | None = address.read(workspace) if owned else None
+    owner: DaemonAddress | None = announced_owner(workspace)
     reply: dict[str, Any] = {"success": True, "running": owned}
     reply |= {name: getattr(owner, name, None) for name in SHOWN}
     tasks: dict[str, int] = {}
@@ -186,12 +192,12 @@ def stop(workspace: Workspace, as_json: bool) -> None:
 @click.pass_obj
 def logs(workspace: Workspace, lines: int) -> None:
     """Show the end of its log."""
-    from ktrdr_mcp.daemon import launch
+    from ktrdr_mcp.daemon import log
 
     to = output.console()
-    if not launch.log_file(workspace).exists():
+    if not log.log_file(workspace).exists():
         to.print("There is no log: no laboratory has run in the background here.")
-    for line in launch.log_lines(workspace, lines):
+    for line in log.log_lines(workspace, lines):
         to.print(output.printable(line))
 
 

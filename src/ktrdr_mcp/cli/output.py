@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ktrdr_mcp import errors
 from ktrdr_mcp.errors import KtrdrError
 
 if TYPE_CHECKING:
@@ -101,10 +102,7 @@ def in_commands(hint: str) -> str:
 
 def printable(text: str) -> str:
     """Text without what could steer a terminal: control and invisible characters are escaped."""
-    return "".join(
-        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode()
-        for each in text
-    )
+    return errors.printable(text, keep="\n")
 
 
 def readable(value: object) -> str:

@@ -54,7 +54,7 @@ def serve(
     allow_origins: tuple[str, ...],
 ) -> None:
     """Serve HTTP, and MCP at /mcp, until Ctrl-C or SIGTERM."""
-    from ktrdr_mcp.daemon.serving import serve_http
+    from ktrdr_mcp.daemon.stdio import serve_http
 
     token = None if token_file is None else read_token(token_file)
     anyio.run(partial(serve_http, workspace, host, port, token, allow_hosts, allow_origins))

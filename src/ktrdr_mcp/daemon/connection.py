@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import subprocess
 import time
@@ -15,131 +16,76 @@ from typing import Final, Literal, Self
 import anyio
 
 from ktrdr_mcp import __version__
-from ktrdr_mcp.api.client import MOST_SILENCES, ServiceClient, Silent
+from ktrdr_mcp.api.client import ServiceClient
+from ktrdr_mcp.api.connection import Stuck
 from ktrdr_mcp.daemon import launch
+from ktrdr_mcp.daemon.log import LOG_HINT, log_size
+from ktrdr_mcp.daemon.process import idle_limit_s
+from ktrdr_mcp.daemon.reading import read_workspace, why_only_read
 from ktrdr_mcp.daemon.server import serve_workspace
 from ktrdr_mcp.errors import KtrdrError, LabUnavailable, WorkspaceLocked
-from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership import address, trust
 from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.ownership.lock import is_owned, workspace_locked
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import CONTRACT_VERSION
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
-ENDS_S: Final = 15.0  # it drains for at most ten
-POLL_S: Final = 0.05
-
-
-class StopRequest:
-    """What has been asked to end, and whether it has answered."""
-
-    def __init__(self) -> None:
-        self.owner: address.DaemonAddress | None = None
-        self.answered = False
-
-    async def ask(self, owner: address.DaemonAddress) -> None:
-        """Asks a laboratory, unless it has said that it ends."""
-        if self.answered and owner == self.owner:
-            return
-        self.owner, self.answered = owner, await request_stop(owner)
-
-
-async def stop_daemon(workspace: Workspace) -> address.DaemonAddress | None:
-    """Ends the workspace's laboratory; what it trains goes back to the queue.
-
-    Args:
-        workspace: the folder.
-    Returns:
-        where it was; None if none was running.
-    Raises:
-        WorkspaceLocked: another kind of process owns the workspace, which only its user may end.
-        LabUnavailable: it does not end.
-    """
-    asked = StopRequest()
-    deadline = time.monotonic() + ENDS_S
-    while is_owned(workspace):
-        owner = address.read(workspace)  # None while it starts and while it ends
-        if owner is not None and owner.kind != "detached":
-            raise workspace_locked(workspace)
-        if owner is not None:
-            await asked.ask(owner)
-        if time.monotonic() > deadline:
-            raise endless(asked)
-        await anyio.sleep(POLL_S)
-    return asked.owner
-
-
-async def request_stop(owner: address.DaemonAddress) -> bool:
-    """Asks a laboratory to end; whether it answers. One that does not may be ending already."""
-    from ktrdr_mcp.api.client import ServiceClient
-
-    with contextlib.suppress(KtrdrError):
-        async with ServiceClient(lambda: owner) as remote:
-            await remote.stop()
-            return True
-    return False
-
-
-def endless(asked: StopRequest) -> LabUnavailable:
-    """The refusal when the owner does not end."""
-    who = f"process {asked.owner.pid}" if asked.owner else "the process that owns this workspace"
-    does = "does not end" if asked.answered else "is alive but does not answer"
-    return LabUnavailable(
-        f"The laboratory of this workspace, {who}, {does}.",
-        hint=f"Wait and try again, or end {who} by hand; what was acknowledged is kept.",
-    )
-
-
-STARTS_S: Final = (
-    45.0  # of the minute that clients wait; until the owner of a workspace says where it is
-)
-MOST_LAUNCHES: Final = 5  # of processes that found another one first, which then ended
+POLL_INTERVAL_S: Final = 0.05
+STOP_TIMEOUT_S: Final = 15.0  # it drains for at most ten
+START_TIMEOUT_S: Final = 45.0  # of the minute that clients wait; until the owner says where it is
+MAX_LAUNCHES: Final = 5  # of processes that found another one first, which then ended
+PING_INTERVAL_S: Final = 60.0
+MIN_PING_INTERVAL_S: Final = 0.5
+PINGS_WITHIN_IDLE: Final = 3  # where the daemon ends sooner than after some minutes
 
 
 @asynccontextmanager
 async def connect(
     workspace: Workspace, *, in_process: bool = False, begun: Callable[[], None] = lambda: None
 ) -> AsyncIterator[ServiceProtocol]:
-    """A laboratory to work with, until the block ends.
+    """A service to work with, until the block ends.
 
     Args:
         workspace: the folder; made if it is missing.
         in_process: run it here if nobody owns the workspace, rather than in a process of its own.
-        begun: called before work can begin in this process; see `announced`.
+        begun: called before work can begin in this process; see `ends_at_once`.
     Raises:
         WorkspaceLocked: another process owns it and does not answer.
         LabUnavailable: the owner is of another version, or none can be started.
         StorageError: the workspace cannot be read or written.
     """
-    if in_process:
-        async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        if (reason := why_only_read(workspace)) is not None:
+            yield await stack.enter_async_context(read_workspace(workspace, reason))
+        elif in_process:
             yield await open_here(workspace, stack, begun)
-    else:
-        async with Connector(workspace) as reaching:
-            await reaching.find()
-            yield reaching.lab
+        else:
+            connector = await stack.enter_async_context(Connector(workspace))
+            await connector.find()
+            yield connector.lab
 
 
 async def open_here(
     workspace: Workspace, stack: AsyncExitStack, begun: Callable[[], None]
 ) -> ServiceProtocol:
-    """The owner's laboratory, or one in this process, to be left with the stack."""
-    deadline = time.monotonic() + STARTS_S
+    """The owner's service, or one in this process, to be left with the stack."""
+    deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
             return (await stack.enter_async_context(serve_workspace(workspace, begun=begun))).lab
         except WorkspaceLocked:
             if await find_usable(workspace) is not None:
-                reaching = await stack.enter_async_context(Connector(workspace))
-                await reaching.find()  # and stays: it must not end for want of clients
-                return reaching.lab
+                connector = await stack.enter_async_context(Connector(workspace))
+                await connector.find()
+                return connector.lab
             if time.monotonic() > deadline:
                 raise
-        await anyio.sleep(POLL_S)
+        await anyio.sleep(POLL_INTERVAL_S)
 
 
 class Connector:
-    """Looks for the laboratory once for all calls that need it, and stays with it.
+    """Looks for the daemon once for all calls that need it, and keeps it from ending idle.
 
     Args:
         workspace: its folder.
@@ -149,10 +95,11 @@ class Connector:
         self.lab = ServiceClient(lambda: address.read(workspace), self.find)
         self._workspace = workspace
         self._search: asyncio.Task[DaemonAddress] | None = None
-        self._stay: asyncio.Task[None] | None = None
+        self._pings: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Nothing is looked for yet."""
+        self._pings = asyncio.create_task(self._ping(), name="pings")
         return self
 
     async def __aexit__(
@@ -161,47 +108,48 @@ class Connector:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leaves the laboratory; it goes on."""
-        tasks = [task for task in (self._search, self._stay) if task is not None]
+        """Leaves the daemon; it goes on."""
+        tasks = [task for task in (self._search, self._pings) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.lab.__aexit__(error_type, error, traceback)
 
     def begin(self) -> asyncio.Task[DaemonAddress]:
-        """Looks for the laboratory, or starts it, beside whatever else happens."""
+        """Looks for the daemon, or starts it, beside whatever else happens."""
         if self._search is None or self._search.done():
-            self._search = asyncio.create_task(self._found(), name="reaching")
+            self._search = asyncio.create_task(find_or_launch(self._workspace), name="search")
             # if nobody waits for it, the next call tells of the same failure
             self._search.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._search
 
     async def find(self) -> DaemonAddress:
-        """Where the laboratory is; a caller that gives up does not end the search of others.
+        """Where the daemon is; a caller that gives up does not end the search of others.
 
         Raises:
             KtrdrError: it cannot be reached or started.
         """
         return await asyncio.shield(self.begin())
 
-    async def _found(self) -> DaemonAddress:
-        """Where the laboratory is, and this process stays in it."""
-        found = await find_or_launch(self._workspace)
-        if self._stay is not None:
-            self._stay.cancel()
-        self._stay = asyncio.create_task(self.lab.stay(found), name="staying")
-        return found
+    async def _ping(self) -> None:
+        """Makes a request now and then, for as long as this process may need the daemon."""
+        with contextlib.suppress(KtrdrError):  # an idle time that is none; the daemon says so
+            idle_s = idle_limit_s(os.environ)
+            often_s = max(MIN_PING_INTERVAL_S, idle_s / PINGS_WITHIN_IDLE)
+            while True:
+                await anyio.sleep(min(PING_INTERVAL_S, often_s))
+                await self.lab.ping()
 
 
 async def find_or_launch(workspace: Workspace) -> DaemonAddress:
-    """Where the workspace's laboratory answers; starts it if nobody owns the workspace.
+    """Where the workspace's daemon answers; starts it if nobody owns the workspace.
 
     Raises:
         WorkspaceLocked: another process owns the workspace and does not answer.
         LabUnavailable: its version does not fit, or it does not start.
         KtrdrError: why it could not start, as it said it.
     """
-    deadline = time.monotonic() + STARTS_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     started: subprocess.Popen[bytes] | None = None
     launches = logged = 0
     while True:
@@ -210,29 +158,31 @@ async def find_or_launch(workspace: Workspace) -> DaemonAddress:
             return found
         if started is not None and (code := started.poll()) is not None:
             reason = launch.reason_of(workspace, code, logged)
-            if reason is not None or launches == MOST_LAUNCHES:
+            if reason is not None or launches == MAX_LAUNCHES:
                 raise reason or workspace_locked(workspace)
             started = None
         if started is None and not is_owned(workspace):
-            logged = launch.log_size(workspace)
+            if trust.is_foreign(workspace):
+                raise trust.not_trusted()
+            logged = log_size(workspace)
             started, launches = launch.launch(workspace), launches + 1
         if time.monotonic() > deadline:
             raise workspace_locked(workspace) if started is None else still_starting()
-        await anyio.sleep(POLL_S)
+        await anyio.sleep(POLL_INTERVAL_S)
 
 
 def still_starting() -> LabUnavailable:
-    """The refusal when a laboratory takes long to start."""
+    """The refusal when a daemon takes long to start."""
     return LabUnavailable(
-        f"The laboratory of this workspace has been starting for {STARTS_S:.0f} s.",
-        hint=f"Call again in a moment. {launch.LOG_HINT}",
+        f"The service of this workspace has been starting for {START_TIMEOUT_S:.0f} s.",
+        hint=f"Call again in a moment. {LOG_HINT}",
     )
 
 
 async def find_usable(workspace: Workspace, ours: int | None = None) -> DaemonAddress | None:
     """Where the owner of the workspace answers; None if none does, or not yet.
 
-    An older detached laboratory is ended first.
+    An older daemon is ended first.
 
     Args:
         workspace: its folder.
@@ -241,7 +191,7 @@ async def find_usable(workspace: Workspace, ours: int | None = None) -> DaemonAd
         LabUnavailable: it speaks another version of the contract, or gives no sign of life.
     """
     owner = announced_owner(workspace)
-    if owner is None or not await answers(workspace, owner):
+    if owner is None or not await answers(owner):
         return None
     fit = fitness(owner)
     if fit == "use" or owner.pid == ours:
@@ -262,42 +212,45 @@ async def find_usable(workspace: Workspace, ours: int | None = None) -> DaemonAd
 
 
 def announced_owner(workspace: Workspace) -> DaemonAddress | None:
-    """The owner of the workspace, if there is one and it has said where it is."""
+    """The owner of the workspace, if there is one and it has said where it is.
+
+    Raises:
+        WorkspaceNotTrusted: other users could hold the lock.
+        StorageError: the workspace's own folder is not this user's.
+    """
     # the address of a workspace that nobody owns is a crash's, and anyone may have its port by now
-    return address.read(workspace) if is_owned(workspace) else None
+    owner = address.read(workspace) if is_owned(workspace) else None
+    if owner is not None and not trust.is_trusted(workspace):
+        # An older version leaves no marker; that it holds the lock shows whose workspace it is.
+        trust.require_closed(workspace)
+        trust.adopt(workspace)
+    return owner
 
 
-async def answers(workspace: Workspace, owner: DaemonAddress) -> bool:
+async def answers(owner: DaemonAddress) -> bool:
     """Whether an owner answers; not if it has ended or is about to.
 
-    Args:
-        workspace: its folder.
-        owner: where it said that it is.
     Raises:
-        LabUnavailable: it is alive and has given no sign of it several times.
+        LabUnavailable: it is alive and gave no sign of it in time.
     """
-    silences = 0
-    while True:
-        try:
-            async with ServiceClient(lambda: owner) as remote:
-                await remote.health()
-            return True
-        except Silent:
-            silences += 1
-            if announced_owner(workspace) != owner:
-                return False
-            if silences == MOST_SILENCES:
-                raise
-        except KtrdrError:
-            return False
+    try:
+        async with ServiceClient(lambda: owner) as client:
+            await client.health()
+    except Stuck:
+        raise
+    except KtrdrError:
+        return False
+    return True
 
 
 def fitness(owner: DaemonAddress) -> Literal["use", "replace", "refuse"]:
-    """What to do with the laboratory that there is.
+    """What to do with the owner that there is.
 
-    Only a newer version replaces an older one, and only one that ends by itself anyway.
+    Only a newer version replaces an older one, and only one that ends by itself anyway. One without
+    a secret, which no client can be sure of, is older.
     """
-    if owner.kind == "detached" and release(owner.version) < release(__version__):
+    older = owner.secret is None or release(owner.version) < release(__version__)
+    if owner.kind == "detached" and older:
         return "replace"
     majors = {text.partition(".")[0] for text in (owner.contract_version, CONTRACT_VERSION)}
     return "use" if len(majors) == 1 else "refuse"
@@ -307,3 +260,48 @@ def release(version: str) -> tuple[int, ...]:
     """The numbers that a version begins with."""
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, found[0].split("."))) if found else ()
+
+
+async def stop_daemon(workspace: Workspace) -> DaemonAddress | None:
+    """Ends the workspace's daemon; what it trains goes back to the queue.
+
+    Args:
+        workspace: the folder.
+    Returns:
+        where it was; None if none was running.
+    Raises:
+        WorkspaceLocked: another kind of process owns the workspace, which only its user may end.
+        LabUnavailable: it does not end.
+    """
+    asked: DaemonAddress | None = None
+    answered = False
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while is_owned(workspace):
+        owner = announced_owner(workspace)  # None while it starts and while it ends
+        if owner is not None and owner.kind != "detached":
+            raise workspace_locked(workspace)
+        if owner is not None and not (answered and owner == asked):
+            asked, answered = owner, await request_stop(owner)
+        if time.monotonic() > deadline:
+            raise does_not_end(asked, answered)
+        await anyio.sleep(POLL_INTERVAL_S)
+    return asked
+
+
+async def request_stop(owner: DaemonAddress) -> bool:
+    """Asks a daemon to end; whether it answers. One that does not may be ending already."""
+    with contextlib.suppress(KtrdrError):
+        async with ServiceClient(lambda: owner) as client:
+            await client.stop()
+            return True
+    return False
+
+
+def does_not_end(owner: DaemonAddress | None, answered: bool) -> LabUnavailable:
+    """The refusal when the owner does not end."""
+    who = f"process {owner.pid}" if owner else "the process that owns this workspace"
+    does = "does not end" if answered else "is alive but does not answer"
+    return LabUnavailable(
+        f"The service of this workspace, {who}, {does}.",
+        hint=f"Wait and try again, or end {who} by hand; what was acknowledged is kept.",
+    )

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import threading
-from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
 from ktrdr_mcp import files
+from ktrdr_mcp.daemon import log
 from ktrdr_mcp.errors import KtrdrError, LabUnavailable, StorageError, StorageFull, kinds_by_code
 from ktrdr_mcp.files import storage_errors
-from ktrdr_mcp.ownership import lock
 from ktrdr_mcp.paths import Workspace
 
 LEAST_FREE_BYTES: Final = 1024**2  # less is not enough to open a database
@@ -33,8 +30,8 @@ def find_write_error(workspace: Workspace) -> StorageError | None:
                 )
     except KtrdrError as error:
         return error if isinstance(error, StorageError) else None
-    files = [path for path in workspace.internal.glob("ktrdr.db*") if path.is_file()]
-    for path in (workspace.internal, *files):
+    databases = [path for path in workspace.internal.glob("ktrdr.db*") if path.is_file()]
+    for path in (workspace.internal, *databases):
         if not os.access(path, os.W_OK):
             return StorageError(
                 f"{path.name} in the workspace cannot be written.",
@@ -69,16 +66,15 @@ def write(workspace: Workspace, error: KtrdrError) -> None:
 
 
 def read(workspace: Workspace) -> KtrdrError | None:
-    """Why the last laboratory could not start; None if it did not say."""
+    """Why the last daemon could not start; None if it did not say."""
     try:
-        with file_of(workspace).open("rb") as file:
-            document = json.loads(file.read(MAX_BYTES))
+        document = json.loads(files.read_private(file_of(workspace), MAX_BYTES))
         texts = (document["message"], document["hint"], document["field"] or "")
         if not all(isinstance(text, str) for text in texts):
             return None
         kind = kinds_by_code().get(document["code"], KtrdrError)
         return kind(document["message"], hint=document["hint"], field=document["field"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, StorageError):
         return None
 
 
@@ -88,26 +84,11 @@ def remove(workspace: Workspace) -> None:
         file_of(workspace).unlink(missing_ok=True)
 
 
-LOG: Final = "lab.log"
-MAX_LOG_BYTES: Final = 1024**2
-TAIL_BYTES: Final = 64 * 1024
 LOCKED: Final = 3  # the exit code of `lab run` when another process was first
-ERROR_LINE: Final = re.compile(r"\S+ \S+ (ERROR|CRITICAL) |Error: |[A-Za-z_.]*(Error|Exception)\b")
-LOG_HINT: Final = "See `ktrdr-mcp lab logs`, or .ktrdr/lab.log in the workspace."
-
-
-def log_file(workspace: Workspace) -> Path:
-    """Where a detached laboratory writes what happens."""
-    return workspace.internal / LOG
-
-
-def older_log_file(workspace: Workspace) -> Path:
-    """Where its log is kept from before the present file was begun."""
-    return workspace.internal / f"{LOG}.1"
 
 
 def launch(workspace: Workspace) -> subprocess.Popen[bytes]:
-    """Starts a laboratory that shares nothing with this process but the log file.
+    """Starts a daemon that shares nothing with this process but the log file.
 
     Args:
         workspace: its folder; made if it is missing.
@@ -117,27 +98,27 @@ def launch(workspace: Workspace) -> subprocess.Popen[bytes]:
     """
     # -P: the folder that it runs in must not provide its modules
     command = [sys.executable, "-P", "-m", "ktrdr_mcp", "--workspace", str(workspace.root)]
-    with files.storage_errors("starting the laboratory"):
-        workspace.internal.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with files.storage_errors("starting the service"):
+        files.make_private_folder(workspace.internal)
         remove(workspace)
-        log = os.open(log_file(workspace), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        output = log.open_log(workspace)
     try:
         process = subprocess.Popen(  # noqa: S603 (our own program)
             [*command, "lab", "run"],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             cwd=workspace.root,
             **detached(),
         )
     except OSError as error:
         raise LabUnavailable(
-            f"The laboratory of this workspace cannot be started: {error.strerror}.",
+            f"The service of this workspace cannot be started: {error.strerror}.",
             hint="Free memory or processes, then call again.",
         ) from error
     finally:
-        os.close(log)
-    threading.Thread(target=process.wait, name="laboratory-reaper", daemon=True).start()
+        os.close(output)
+    threading.Thread(target=process.wait, name="daemon-reaper", daemon=True).start()
     return process
 
 
@@ -150,7 +131,7 @@ def detached() -> dict[str, Any]:
 
 
 def reason_of(workspace: Workspace, code: int, logged: int = 0) -> KtrdrError | None:
-    """Why a laboratory ended while it was starting.
+    """Why a daemon ended while it was starting.
 
     Args:
         workspace: its folder.
@@ -163,63 +144,6 @@ def reason_of(workspace: Workspace, code: int, logged: int = 0) -> KtrdrError | 
         return None
     told = read(workspace) or find_write_error(workspace)
     return told or LabUnavailable(
-        f"The laboratory of this workspace ended while it started, with exit code {code}.",
-        hint=f"{LOG_HINT} It says: {complaint(workspace, logged)}",
+        f"The service of this workspace ended while it started, with exit code {code}.",
+        hint=f"{log.LOG_HINT} It says: {log.complaint(workspace, logged)}",
     )
-
-
-def complaint(workspace: Workspace, logged: int) -> str:
-    """The first line of an error after a place in the log, else the last line, else 'nothing'."""
-    lines = [line for line in log_text(workspace, logged).splitlines() if line.strip()]
-    errors = [line for line in lines if ERROR_LINE.match(line)]
-    return (errors[:1] or lines[-1:] or ["nothing"])[0]
-
-
-def log_size(workspace: Workspace) -> int:
-    """How many bytes the log has; 0 if there is none."""
-    try:
-        return log_file(workspace).stat().st_size
-    except OSError:
-        return 0
-
-
-def log_text(workspace: Workspace, begin: int = 0) -> str:
-    """The log from a byte on, at most the end of it; from its start if it was begun anew."""
-    try:
-        with log_file(workspace).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(begin if begin <= size else 0, size - TAIL_BYTES))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def log_lines(workspace: Workspace, count: int) -> list[str]:
-    """The last lines of the log, oldest first, with those of the older file if it has fewer."""
-    lines: list[str] = []
-    for path in (log_file(workspace), older_log_file(workspace)):
-        lines = [*last_lines(path, count - len(lines)), *lines]
-    return lines
-
-
-def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a file, oldest first; none if it cannot be read."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return [line.removesuffix("\n") for line in deque(file, maxlen=count)]
-    except OSError:
-        return []
-
-
-def bound_log(workspace: Workspace) -> None:
-    """Begins a new log file when this process's has grown large; one older file is kept."""
-    path = log_file(workspace)
-    with contextlib.suppress(OSError):  # a log that cannot be bounded must not end a laboratory
-        ours = os.fstat(sys.stderr.fileno())
-        if ours.st_size <= MAX_LOG_BYTES or (ours.st_dev, ours.st_ino) != lock.identity(path):
-            return
-        path.replace(older_log_file(workspace))
-        fresh = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        for stream in (1, 2):
-            os.dup2(fresh, stream)
-        os.close(fresh)

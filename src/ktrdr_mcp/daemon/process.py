@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 import anyio
 
 from ktrdr_mcp.daemon import launch
-from ktrdr_mcp.daemon.launch import bound_log
+from ktrdr_mcp.daemon.log import BoundedLog
 from ktrdr_mcp.daemon.server import ServedWorkspace, serve_workspace, settle
 from ktrdr_mcp.daemon.signals import defects_end_it, end_process, ends_at_once, termination
 from ktrdr_mcp.errors import InvalidRequest, KtrdrError, WorkspaceLocked, shown
@@ -22,15 +22,15 @@ from ktrdr_mcp.paths import Workspace
 
 IDLE_VARIABLE: Final = "KTRDR_LAB_IDLE_S"
 IDLE_S: Final = 900.0
-COMES_S: Final = 2.0  # for whoever has just found the laboratory, and is on the way
+MIN_IDLE_S: Final = 2.0  # for whoever has just found the daemon, and is on the way
 TICK_S: Final = 1.0
-SHORTEST_TICK_S: Final = 0.05
+MIN_TICK_S: Final = 0.05
 
 log = logging.getLogger(__name__)
 
 
 async def run_daemon(workspace: Workspace) -> NoReturn:
-    """Runs a laboratory for other processes until it is idle, told to end, or robbed of its lock.
+    """Runs the service for other processes until it is idle, asked to end, or without its lock.
 
     Args:
         workspace: the folder to own.
@@ -41,7 +41,7 @@ async def run_daemon(workspace: Workspace) -> NoReturn:
     from ktrdr_mcp.api.logs import configure_logging
 
     configure_logging()
-    bound_log(workspace)
+    BoundedLog(workspace).bound()
     stop = asyncio.Event()
     signalled = asyncio.create_task(termination(), name="termination")
     begun = ends_at_once(signalled)
@@ -56,16 +56,16 @@ async def run_daemon(workspace: Workspace) -> NoReturn:
     except WorkspaceLocked:
         raise
     except KtrdrError as error:
-        log.error("The laboratory cannot start: %s %s", error.message, error.hint)
+        log.error("The service cannot start: %s %s", error.message, error.hint)
         with contextlib.suppress(KtrdrError):
             launch.write(workspace, error)
         raise
-    log.info("The laboratory has ended; everything is stored")
+    log.info("The service has ended; everything is stored")
     end_process(0)
 
 
 def idle_limit_s(environment: Mapping[str, str]) -> float:
-    """How long to stay without work and without clients. Raises InvalidRequest."""
+    """How long to stay without work and without requests. Raises InvalidRequest."""
     text = environment.get(IDLE_VARIABLE, "").strip()
     try:
         seconds = float(text) if text else IDLE_S
@@ -82,8 +82,8 @@ def idle_limit_s(environment: Mapping[str, str]) -> float:
 async def wait_for_end(
     workspace: Workspace, opened: ServedWorkspace, stop: asyncio.Event, idle_s: float
 ) -> None:
-    """Returns when a signal or another process says so, or when nobody needs the laboratory."""
-    log.info("The laboratory runs, process %d; it ends after %g s without use", os.getpid(), idle_s)
+    """Returns when a signal or another process says so, or when nobody needs the service."""
+    log.info("The service runs, process %d; it ends after %g s without use", os.getpid(), idle_s)
     reasons = {
         asyncio.create_task(stop.wait()): "it was told to",
         asyncio.create_task(wait_until_idle(workspace, opened, idle_s)): "nobody needed it",
@@ -93,18 +93,18 @@ async def wait_for_end(
         task.cancel()
     for task in done:
         task.result()
-        log.info("The laboratory ends: %s", reasons[task])
+        log.info("The service ends: %s", reasons[task])
 
 
 async def wait_until_idle(workspace: Workspace, opened: ServedWorkspace, idle_s: float) -> None:
-    """Returns when there has been neither work nor a client for so long."""
-    needed_at = time.monotonic()
+    """Returns when there has been neither work nor a request for so long."""
+    log_file, worked_at = BoundedLog(workspace), time.monotonic()
     while True:
-        await anyio.sleep(min(TICK_S, max(SHORTEST_TICK_S, idle_s / 4)))
-        bound_log(workspace)
-        if opened.manager.running or opened.presence.anybody:
-            needed_at = time.monotonic()
+        await anyio.sleep(min(TICK_S, max(MIN_TICK_S, idle_s / 4)))
+        log_file.bound()
+        if opened.manager.running or not opened.activity.idle_s:
+            worked_at = time.monotonic()
             continue
-        alone_s = min(opened.presence.alone_s, time.monotonic() - needed_at)
-        if alone_s >= max(idle_s, COMES_S) and not await opened.has_work():
+        quiet_s = min(opened.activity.idle_s, time.monotonic() - worked_at)
+        if quiet_s >= max(idle_s, MIN_IDLE_S) and not await opened.has_work():
             return

@@ -7,9 +7,8 @@ import contextlib
 import gc
 import logging
 import secrets
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +18,7 @@ import anyio.to_thread
 from ktrdr_mcp.daemon.signals import end_process
 from ktrdr_mcp.errors import KtrdrError, StorageError
 from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.ownership.lock import Ownership, ownership
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.service import ServiceProtocol
@@ -26,12 +26,16 @@ from ktrdr_mcp.schemas.service import ServiceProtocol
 if TYPE_CHECKING:
     import socket
 
-    from ktrdr_mcp.api.http.guard import Rules
-    from ktrdr_mcp.api.http.presence import Presence
+    from starlette.routing import BaseRoute
+
+    from ktrdr_mcp.api.http.guard import Guard, Rules
+    from ktrdr_mcp.api.http.presence import Activity
     from ktrdr_mcp.context import Context
     from ktrdr_mcp.jobs.queue import JobManager
     from ktrdr_mcp.schemas.results import Json
+    from ktrdr_mcp.service.service import Service
     from ktrdr_mcp.store.db import Database
+    from ktrdr_mcp.store.stores import Stores
     from ktrdr_mcp.store.task_row import TaskRow
     from ktrdr_mcp.store.tasks import TaskStore
 
@@ -47,7 +51,7 @@ def settle() -> None:
 
 @dataclass
 class OpenWorkspace:
-    """A running laboratory and how it ended."""
+    """The service of a workspace that this process owns, and how it ends."""
 
     lab: ServiceProtocol
     manager: JobManager
@@ -62,12 +66,13 @@ class OpenWorkspace:
 
 @asynccontextmanager
 async def open_workspace(workspace: Workspace) -> AsyncIterator[OpenWorkspace]:
-    """The laboratory of a workspace, owned by this process until the block ends.
+    """The service of a workspace, owned by this process until the block ends.
 
     Args:
         workspace: the folder; made if it is missing.
     Raises:
         WorkspaceLocked: another process owns it.
+        WorkspaceNotTrusted: somebody else may have made it.
         StorageError: it cannot be read or written.
     """
     with ownership(workspace) as owned:
@@ -81,11 +86,8 @@ async def open_workspace(workspace: Workspace) -> AsyncIterator[OpenWorkspace]:
             yield opened
 
 
-@asynccontextmanager
-async def assemble(
-    workspace: Workspace, database: Database, owned: Ownership
-) -> AsyncIterator[OpenWorkspace]:
-    """The laboratory over an open database, until the block ends. Raises StorageError."""
+async def build_service(workspace: Workspace, stores: Stores) -> tuple[Service, JobManager]:
+    """The service over an open database, and what runs its tasks once it is entered."""
     # Only now, because these need torch and pandas, which take seconds to import.
     from ktrdr_mcp.jobs.executors.threads import ThreadExecutor, configure_process, load_torch
 
@@ -96,7 +98,6 @@ async def assemble(
     from ktrdr_mcp.jobs.queue import JobManager
     from ktrdr_mcp.service import reconciliation, training
     from ktrdr_mcp.service.service import Service
-    from ktrdr_mcp.store.stores import Stores
     from ktrdr_mcp.training import estimate, pipeline
 
     sources = BarCatalog(workspace)
@@ -111,75 +112,64 @@ async def assemble(
         reconciliation.discard_checkpoints(workspace, task_id)
 
     await anyio.to_thread.run_sync(baselines.load)
-    measured = await anyio.to_thread.run_sync(estimate.measure)
+    speed = await anyio.to_thread.run_sync(estimate.measure)
+    executor = ThreadExecutor(run)
+    manager = JobManager(stores.tasks, executor, workspace.bundle_directory, clean_up, prepare)
+    return Service(workspace, stores, manager, sources, speed), manager
+
+
+@asynccontextmanager
+async def assemble(
+    workspace: Workspace, database: Database, owned: Ownership
+) -> AsyncIterator[OpenWorkspace]:
+    """The service over an open database, until the block ends. Raises StorageError."""
+    from ktrdr_mcp.store.stores import Stores
+
     stores = Stores.of(database)
+    lab, manager = await build_service(workspace, stores)
+    from ktrdr_mcp.service import reconciliation
+
     await reconciliation.recover(workspace, stores)
     async with AsyncExitStack() as jobs:
-        manager = await jobs.enter_async_context(
-            JobManager(
-                stores.tasks, ThreadExecutor(run), workspace.bundle_directory, clean_up, prepare
-            )
-        )
-        lab = Service(workspace, stores, manager, sources, measured)
+        await jobs.enter_async_context(manager)
         yield OpenWorkspace(lab, manager, stores.tasks, owned, jobs.aclose)
 
 
-WATCH_S: Final = 0.5
+WATCH_INTERVAL_S: Final = 0.5
 
 log = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def watching_ownership(
-    workspace: Workspace, owned: Ownership, place: address.DaemonAddress
-) -> Iterator[None]:
-    """Looks after a laboratory until the block ends, in a thread that a busy loop does not delay.
-
-    Args:
-        workspace: what it owns.
-        owned: its lock.
-        place: the address that it has written.
-    """
-    leaving, looking = threading.Event(), threading.Lock()
-
-    def watch() -> None:
-        while not leaving.wait(WATCH_S):
-            with looking:
-                if not leaving.is_set():
-                    watch_ownership(workspace, owned, place)
-
-    thread = threading.Thread(target=watch, name="lock-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        with looking:  # nothing writes the address once it has been taken back
-            leaving.set()
-        thread.join()
+async def watch_ownership(workspace: Workspace, owned: Ownership, place: DaemonAddress) -> None:
+    """Looks after lock and address for as long as this process serves."""
+    while True:
+        await anyio.sleep(WATCH_INTERVAL_S)
+        check_ownership(workspace, owned, place)
 
 
-def watch_ownership(workspace: Workspace, owned: Ownership, place: address.DaemonAddress) -> None:
-    """Writes an address anew that was changed, so that others find the laboratory.
+def check_ownership(workspace: Workspace, owned: Ownership, place: DaemonAddress) -> None:
+    """Sees to it that others find this process, or none.
 
-    A detached one whose lock, address or workspace is gone ends instead, at once and without a
-    drain: another process may own the workspace by now, and nobody else would end this one.
+    An address that was changed is written anew. A detached daemon whose lock, address or workspace
+    is gone ends at once and without a drain: another process may own the workspace by now, and
+    nobody else would end this one.
     """
     lasts = owned.lasts()
     if place.kind == "detached" and not (lasts and address.file_of(workspace).exists()):
-        log.error("The laboratory's lock or address is gone, and so it ends at once")
+        log.error("The lock or the address of this daemon is gone, and so it ends at once")
         end_process(1)
     if lasts and address.read(workspace) != place:
         with contextlib.suppress(KtrdrError):  # at the next look, then
             address.write(workspace, place)
-            log.warning("The laboratory's address was changed, and is written anew")
+            log.warning("The address of this daemon was changed, and is written anew")
 
 
 @dataclass
 class ServedWorkspace(OpenWorkspace):
-    """A running laboratory that others may be working with."""
+    """An open workspace that other processes may be working with."""
 
-    presence: Presence
-    place: address.DaemonAddress  # what it has told others
+    activity: Activity
+    place: DaemonAddress  # what others read
 
 
 @asynccontextmanager
@@ -192,7 +182,7 @@ async def serve_workspace(
     stop: Callable[[], None] | None = None,
     begun: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[ServedWorkspace]:
-    """The laboratory of a workspace, open to other processes over HTTP until the block ends.
+    """The service of a workspace, open to other processes over HTTP until the block ends.
 
     Args:
         workspace: the folder; made if it is missing.
@@ -203,37 +193,37 @@ async def serve_workspace(
         begun: called before work can begin; until then, the process may end at any step.
     Raises:
         WorkspaceLocked: another process owns it.
+        WorkspaceNotTrusted: somebody else may have made it.
         StorageError: it cannot be read or written.
     """
     async with open_workspace(workspace) as opened:
         begun()
         # Only now, because a process that is refused or works through another needs none of it.
-        from mcp.server.transport_security import TransportSecuritySettings
-
-        from ktrdr_mcp.api.http import app, guard
+        from ktrdr_mcp.api.http import guard
         from ktrdr_mcp.api.http import server as http_server
-        from ktrdr_mcp.api.http.presence import Presence, owner_routes
-        from ktrdr_mcp.api.mcp.tools import build_server
+        from ktrdr_mcp.api.http.presence import Activity, Prover, owner_routes
 
         rules = rules or guard.Rules(token=secrets.token_urlsafe(32))
-        listener = listener or http_server.listen("127.0.0.1", 0)
-        url = http_server.url_of(listener)
-        # a number is no name that a page could point elsewhere, and fronts come by it
+        listeners = [listener or http_server.listen("127.0.0.1", 0)]
+        if not address.is_loopback(listeners[0].getsockname()[0]):
+            # what other processes of this machine read is an address of this machine alone
+            listeners.append(http_server.listen("127.0.0.1", 0))
+        url = http_server.url_of(listeners[-1])
+        # a number is no name that a page could point elsewhere, and our own clients come by it
         hosts = rules.hosts | {url.removeprefix("http://")}
         rules = replace(rules, instance=address.new_instance(), hosts=hosts)
-        closing = asyncio.Event()
-        server = build_server(opened.lab)
-        ours = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
-        mcp = server.streamable_http_app(transport_security=ours).routes
-        door = app.build_api(opened.lab, rules, [*mcp, *owner_routes(closing, stop)]).guard
-        door.app = presence = Presence(door.app)
-        place = address.DaemonAddress(url, rules.token, kind=kind, instance=rules.instance)
-        async with http_server.serving(door, listener), server.session_manager.run():
+        secret, closing = secrets.token_hex(32), asyncio.Event()
+        door, running = application(opened.lab, rules, owner_routes(closing, stop))
+        door.app = activity = Activity(door.app)
+        place = DaemonAddress(url, rules.token, kind=kind, instance=rules.instance, secret=secret)
+        async with http_server.serving(Prover(door, secret), *listeners), running:
             address.write(workspace, place)
+            watch = asyncio.create_task(watch_ownership(workspace, opened.ownership, place))
             try:
-                with watching_ownership(workspace, opened.ownership, place):
-                    yield ServedWorkspace(**vars(opened), presence=presence, place=place)
+                yield ServedWorkspace(**vars(opened), activity=activity, place=place)
             finally:
+                watch.cancel()  # nothing writes the address once it has been taken back
+                await asyncio.gather(watch, return_exceptions=True)
                 # Who comes now waits for the next one. The next owner removes what cannot be
                 # removed now, and nobody goes by the address of one that owns nothing.
                 with contextlib.suppress(StorageError):
@@ -241,3 +231,18 @@ async def serve_workspace(
                 closing.set()
                 await opened.drain()
                 door.closed = True
+
+
+def application(
+    service: ServiceProtocol, rules: Rules, routes: Sequence[BaseRoute] = ()
+) -> tuple[Guard, AbstractAsyncContextManager[None]]:
+    """The HTTP application of a service with MCP in it, and what must run beside it."""
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    from ktrdr_mcp.api.http import app
+    from ktrdr_mcp.api.mcp.tools import build_server
+
+    server = build_server(service)
+    ours = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
+    mcp = server.streamable_http_app(transport_security=ours).routes
+    return app.build_api(service, rules, [*mcp, *routes]).guard, server.session_manager.run()

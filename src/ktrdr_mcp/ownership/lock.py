@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import filelock
 
 from ktrdr_mcp import files
 from ktrdr_mcp.errors import WorkspaceLocked
-from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership import address, trust
 from ktrdr_mcp.paths import Workspace
 
 LOCK: Final = "lab.lock"
@@ -42,7 +43,7 @@ class Ownership:
 
 def identity(path: Path) -> tuple[int, int]:
     """What tells a file from another that has its name later."""
-    status = path.stat()
+    status = path.lstat()
     return status.st_dev, status.st_ino
 
 
@@ -54,10 +55,11 @@ def ownership(workspace: Workspace) -> Iterator[Ownership]:
         workspace: the folder to own; made if it is missing.
     Raises:
         WorkspaceLocked: another process owns it.
-        StorageError: it cannot be read or written.
+        WorkspaceNotTrusted: somebody else may have made it.
+        StorageError: it cannot be read or written, or has links where the program's files lie.
     """
     with files.storage_errors("opening the workspace"):
-        workspace.internal.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_private_folder(workspace.internal)
     lock = filelock.FileLock(lock_file(workspace))
     with files.storage_errors("locking the workspace"):
         try:
@@ -67,6 +69,7 @@ def ownership(workspace: Workspace) -> Iterator[Ownership]:
     try:
         with files.storage_errors("locking the workspace"):
             held = Ownership(lock_file(workspace), identity(lock_file(workspace)))
+        trust.establish(workspace)
         address.remove(workspace)  # what a process that was killed left
         yield held
     finally:
@@ -78,6 +81,9 @@ def is_owned(workspace: Workspace) -> bool:
     path = lock_file(workspace)
     with files.storage_errors("looking at the workspace's lock"):
         if not path.exists():
+            return False
+        files.check_private_entries(workspace.internal)
+        if not os.access(path, os.W_OK):  # nor could this process use the owner's token
             return False
         probe = filelock.FileLock(path, blocking=False)
         try:

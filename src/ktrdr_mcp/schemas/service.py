@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from ktrdr_mcp.schemas.requests import GetTrainingStatus
 from ktrdr_mcp.schemas.responses import TrainingStatus
 
+PROOF_PATH: Final = "/lab/proof"  # where the owner of a workspace proves that it is
 INSTANCE: Final = "X-KTRDR-Instance"  # which daemon a request is meant for
 
 OnProgress = Callable[[TrainingStatus], Awaitable[None]]

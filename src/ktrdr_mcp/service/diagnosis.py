@@ -16,8 +16,8 @@ from typing import Final, Literal
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.files import series_name
 from ktrdr_mcp.errors import KtrdrError, shown
-from ktrdr_mcp.files import storage_errors
-from ktrdr_mcp.ownership import address
+from ktrdr_mcp.files import check_private_entries, storage_errors
+from ktrdr_mcp.ownership import address, trust
 from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.service.data import check_strategy
@@ -67,6 +67,7 @@ def diagnose(workspace: Workspace) -> Iterator[Finding]:
         ("torch", torch),
         ("sqlite", sqlite),
         ("workspace", folder),
+        ("marker", marker),
         ("owner", owner),
         ("database", database),
         ("disk", disk),
@@ -140,6 +141,17 @@ def nearest_folder(path: Path) -> Path:
     return next(each for each in (path, *path.parents) if each.exists())
 
 
+def marker(workspace: Workspace) -> Iterator[Finding]:
+    """Whether the workspace is this user's, so that what it has queued may run."""
+    if workspace.internal.exists():
+        check_private_entries(workspace.internal)
+    if trust.is_foreign(workspace):
+        refusal = trust.not_trusted()
+        yield Finding("marker", "wrong", refusal.message, refusal.hint)
+    else:
+        yield Finding("marker", "ok", "this user's on this machine")
+
+
 def owner(workspace: Workspace) -> Iterator[Finding]:
     """Whether a process owns the workspace now."""
     if not is_owned(workspace):
@@ -163,6 +175,8 @@ def owner(workspace: Workspace) -> Iterator[Finding]:
 
 def database(workspace: Workspace) -> Iterator[Finding]:
     """Whether a start would take the database."""
+    if workspace.internal.exists():
+        check_private_entries(workspace.internal)
     repair.check(workspace.database)
     yield Finding("database", "ok", "whole" if workspace.database.exists() else "none yet")
 

@@ -94,7 +94,9 @@ class Guard:
             self.check(scope)
             first = await whole_body(scope, receive)
         except KtrdrError as refusal:
-            return await error_response(refusal)(scope, receive, send)
+            response = error_response(refusal)
+            response.headers["Connection"] = "close"  # who is refused holds no connection open
+            return await response(scope, receive, send)
         if first is None:
             return None
         return await self.app(scope, replaying(first, receive), send)

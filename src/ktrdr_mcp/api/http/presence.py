@@ -1,27 +1,30 @@
-"""Who is here: requests under way, and the streams by which fronts say that they are open."""
+"""What the owner of a workspace adds to its HTTP service for other processes of this program."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ktrdr_mcp.api.http.replies import NOT_STORED, reply_response
-from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.ownership.address import prove
+from ktrdr_mcp.schemas import responses, service
 
-KEEP_ALIVE_S: Final = 10.0
-KEEP_ALIVE: Final = b": here\n\n"
+SIGN_INTERVAL_S: Final = 10.0
+SIGN: Final = b": here\n\n"
+CHALLENGE: Final = re.compile(rb"[0-9a-f]{32,64}")
 
 
-class Presence:
-    """Counts the requests that an application is answering, streams among them.
+class Activity:
+    """Knows how long an application has had no request.
 
     Args:
         app: what answers.
@@ -29,27 +32,44 @@ class Presence:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._visitors = 0
-        self._last_left = time.monotonic()
+        self._under_way = 0
+        self._last_end = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
-        self._visitors += 1
+        self._under_way += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self._visitors -= 1
-            self._last_left = time.monotonic()
+            self._under_way -= 1
+            self._last_end = time.monotonic()
 
     @property
-    def anybody(self) -> bool:
-        """Whether somebody is here."""
-        return self._visitors > 0
+    def idle_s(self) -> float:
+        """For how many seconds no request has been under way."""
+        return 0.0 if self._under_way else time.monotonic() - self._last_end
 
-    @property
-    def alone_s(self) -> float:
-        """For how many seconds nobody has been here."""
-        return 0.0 if self._visitors else time.monotonic() - self._last_left
+
+class Prover:
+    """Answers a challenge before any token is sent, so that a client knows whom it speaks to.
+
+    Args:
+        app: what answers everything else.
+        secret: as in the address that the owner has written.
+    """
+
+    def __init__(self, app: ASGIApp, secret: str) -> None:
+        self.app = app
+        self._secret = secret
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] == "http" and scope["path"] == service.PROOF_PATH:
+            challenge = scope["query_string"]
+            if CHALLENGE.fullmatch(challenge):
+                proof = prove(self._secret, challenge.decode())
+                return await JSONResponse({"proof": proof})(scope, receive, send)
+        return await self.app(scope, receive, send)
 
 
 def owner_routes(closing: asyncio.Event, stop: Callable[[], None] | None) -> list[BaseRoute]:
@@ -61,8 +81,9 @@ def owner_routes(closing: asyncio.Event, stop: Callable[[], None] | None) -> lis
     """
 
     async def presence(request: Request) -> Response:
-        return StreamingResponse(here(closing), headers=NOT_STORED, media_type="text/event-stream")
+        return StreamingResponse(signs(closing), headers=NOT_STORED, media_type="text/event-stream")
 
+    # older clients hold this stream open for as long as they need the owner
     routes: list[BaseRoute] = [Route("/presence", presence, methods=["GET"])]
     if stop is not None:
 
@@ -74,10 +95,10 @@ def owner_routes(closing: asyncio.Event, stop: Callable[[], None] | None) -> lis
     return routes
 
 
-async def here(closing: asyncio.Event) -> AsyncIterator[bytes]:
+async def signs(closing: asyncio.Event) -> AsyncIterator[bytes]:
     """Says now and then that the owner lives, until it is about to end."""
     while not closing.is_set():
-        yield KEEP_ALIVE
+        yield SIGN
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(KEEP_ALIVE_S):
+            async with asyncio.timeout(SIGN_INTERVAL_S):
                 await closing.wait()

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 import h11
@@ -17,15 +17,106 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ktrdr_mcp.api.http.replies import error_response
-from ktrdr_mcp.errors import HostRefused, InvalidRequest, KtrdrError, Refused, shown
+from ktrdr_mcp.errors import (
+    HostRefused,
+    InvalidRequest,
+    KtrdrError,
+    Refused,
+    RequestTimeout,
+    shown,
+)
 
-BACKLOG: Final = 2048
+BACKLOG: Final = 2048  # connections that wait to be accepted
+ACCEPTED_AT_ONCE: Final = 64  # of them, before any is looked at
 KEEP_ALIVE_S: Final = 75
+HEAD_TIMEOUT_S: Final = 10.0  # from a connection's, or a head's, first byte to the head's end
+BODY_TIMEOUT_S: Final = 30.0  # from the end of the head to the end of the body
 LAST_REPLIES_S: Final = 1  # for replies under way when the server stops
+MAX_CONNECTIONS: Final = 512
+MIN_CONNECTIONS: Final = 16
+RESERVED_DESCRIPTORS: Final = 192  # for the database, bundles, checkpoints and bars
+WANTED_DESCRIPTORS: Final = 4096
+
+
+def descriptor_limit() -> int:
+    """How many descriptors this process may have open; raised as far as the system lets it."""
+    if sys.platform == "win32":
+        return WANTED_DESCRIPTORS
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= WANTED_DESCRIPTORS:
+        return WANTED_DESCRIPTORS
+    wanted = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTORS)
+    if wanted > soft:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
+    return soft
+
+
+def most_connections() -> int:
+    """How many connections may be open, so that whoever holds many takes nothing from the store."""
+    left = descriptor_limit() - RESERVED_DESCRIPTORS - ACCEPTED_AT_ONCE
+    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, left))
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 whose refusals of malformed requests have our shape too."""
+    """HTTP/1.1 with bounds on connections and waiting, whose refusals have our shape too."""
+
+    most_connections = MAX_CONNECTIONS
+    _timer: asyncio.TimerHandle | None = None
+    _awaits_head = True
+    _began = False  # the head that is awaited
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Takes a connection; where there are too many, the oldest without a request ends."""
+        super().connection_made(transport)
+        self._limit(HEAD_TIMEOUT_S)
+        if len(self.connections) > self.most_connections:
+            others = [each for each in self.connections if isinstance(each, Protocol)]
+            idle = [each for each in others if each._awaits_head and each._timer is not None]
+            oldest = min(idle, key=lambda each: each._timer.when() if each._timer else 0.0)
+            oldest.transport.abort()
+            self.connections.discard(oldest)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the connection."""
+        self._limit(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes, and limits how long the rest of a head or body may take."""
+        super().data_received(data)
+        state = self.conn.their_state
+        awaits_head = state is h11.IDLE
+        if awaits_head and not (self._awaits_head and self._timer):
+            self._limit(HEAD_TIMEOUT_S)
+        elif state is h11.SEND_BODY and (self._awaits_head or not self._timer):
+            self._limit(BODY_TIMEOUT_S)
+        elif not awaits_head and state is not h11.SEND_BODY:
+            self._limit(None)
+        self._awaits_head, self._began = awaits_head, awaits_head
+
+    def _limit(self, seconds: float | None) -> None:
+        """Ends the connection after so long, instead of after what was said before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        """Ends a connection whose request does not come to its end."""
+        self._timer = None
+        if self._awaits_head and not self._began:
+            self.transport.close()
+            return
+        self._refuse(
+            RequestTimeout(
+                "The request did not come to its end in time.",
+                hint=f"Send the head within {HEAD_TIMEOUT_S:.0f} s and the body within"
+                f" {BODY_TIMEOUT_S:.0f} s.",
+            )
+        )
 
     def send_400_response(self, msg: str) -> None:
         """Answers what is not HTTP and closes the connection."""
@@ -36,13 +127,18 @@ class Protocol(H11Protocol):
             )
         else:
             refusal = Refused("The request is not well-formed HTTP/1.1.", hint="See /docs.")
+        self._refuse(refusal)
+
+    def _refuse(self, refusal: KtrdrError) -> None:
+        """Answers with a refusal, unless an answer has begun, and closes the connection."""
         response = error_response(refusal)
         head = h11.Response(
             status_code=response.status_code,
             headers=[*response.raw_headers, (b"connection", b"close")],
         )
-        for part in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(part) or b"")
+        with suppress(h11.LocalProtocolError):
+            for part in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(part) or b"")
         self.transport.close()
 
 
@@ -106,17 +202,23 @@ def url_of(listener: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+async def serving(app: ASGIApp, *listeners: socket.socket) -> AsyncIterator[None]:
     """Serves the application for as long as the block runs.
 
     Args:
         app: the application.
-        listener: from `listen`; closed at the end.
+        listeners: from `listen`; closed at the end.
     """
+
+    class Bounded(Protocol):
+        """The protocol with the bound that this process can afford."""
+
+        most_connections = most_connections()
+
     server = Server(
         uvicorn.Config(
             app,
-            http=Protocol,
+            http=Bounded,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -124,12 +226,12 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            backlog=BACKLOG,
+            backlog=ACCEPTED_AT_ONCE,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=LAST_REPLIES_S,
         )
     )
-    running = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+    running = asyncio.create_task(server.serve(sockets=list(listeners)), name="http-server")
     try:
         yield
     finally:

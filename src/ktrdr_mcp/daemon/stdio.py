@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ktrdr_mcp.daemon.connection import Connector, connect, stop_daemon
-from ktrdr_mcp.daemon.server import serve_workspace, settle
+from ktrdr_mcp.daemon.reading import read_workspace, why_only_read
+from ktrdr_mcp.daemon.server import application, serve_workspace, settle
 from ktrdr_mcp.daemon.signals import defects_end_it, end_process, ends_at_once, termination
-from ktrdr_mcp.errors import InvalidRequest, shown
+from ktrdr_mcp.errors import InvalidRequest, KtrdrError, StorageError, shown
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.service import ServiceProtocol
+
+if TYPE_CHECKING:
+    import socket
+
+    from ktrdr_mcp.api.http.guard import Rules
 
 log = logging.getLogger(__name__)
 
@@ -20,29 +27,36 @@ log = logging.getLogger(__name__)
 async def serve_stdio(workspace: Workspace, *, in_process: bool = False) -> NoReturn:
     """Serves MCP over standard input and output until the client leaves or a signal comes.
 
-    The laboratory is in another process, which goes on. Ends the process itself: the thread that
-    reads standard input cannot be interrupted, and with the laboratory in here, a thread inside a
-    step of torch would abort the interpreter's own exit.
+    The service is in another process, which goes on. Ends the process itself: the thread that reads
+    standard input cannot be interrupted, and with the service in here, a thread inside a step of
+    torch would abort the interpreter's own exit.
 
     Args:
         workspace: the folder to serve.
-        in_process: run the laboratory in this process if nobody owns the workspace.
+        in_process: run the service in this process if nobody owns the workspace.
     """
     from ktrdr_mcp.api.logs import configure_logging
 
     configure_logging()
     stopped = asyncio.ensure_future(termination())
-    if not in_process:
-        reaching = Connector(workspace)
-        reaching.begin()
-        await asyncio.sleep(0)  # so that the laboratory starts while this process imports
-        end_process(await speak(reaching.lab, stopped))
+    if not in_process and not is_only_read(workspace):
+        async with Connector(workspace) as connector:
+            connector.begin()
+            await asyncio.sleep(0)  # so that the daemon starts while this process imports
+            end_process(await speak(connector.lab, stopped))
     begun = ends_at_once(stopped)
     with defects_end_it():
         async with connect(workspace, in_process=True, begun=begun) as lab:
-            begun()  # also where another process has the laboratory
+            begun()  # also where another process has the service
             code = await speak(lab, stopped)
     end_process(code)
+
+
+def is_only_read(workspace: Workspace) -> bool:
+    """Whether a workspace must not or cannot be changed; a broken one says so at the first call."""
+    with contextlib.suppress(KtrdrError):
+        return why_only_read(workspace) is not None
+    return False
 
 
 async def speak(lab: ServiceProtocol, stopped: asyncio.Future[None]) -> int:
@@ -69,7 +83,7 @@ async def serve_http(
 ) -> NoReturn:
     """Serves HTTP, and MCP at /mcp, until a signal comes; then ends the process.
 
-    A laboratory that runs in the background for this workspace is ended first.
+    A daemon of this workspace is ended first.
 
     Args:
         workspace: the folder to own and to serve.
@@ -96,12 +110,33 @@ async def serve_http(
     listener = http_server.listen(host, port)
     configure_logging()
     stopped = asyncio.ensure_future(termination())
+    if (reason := why_only_read(workspace)) is not None:
+        end_process(await serve_what_is_read(workspace, reason, rules, listener, stopped))
     begun = ends_at_once(stopped)
     if (owner := await stop_daemon(workspace)) is not None:
-        log.info("Takes over from the laboratory in the background, process %d", owner.pid)
+        log.info("Takes over from the daemon, process %d", owner.pid)
     with defects_end_it():
         async with serve_workspace(workspace, rules, listener, kind="serve", begun=begun):
             settle()
             log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
             await stopped
     end_process(0)
+
+
+async def serve_what_is_read(
+    workspace: Workspace,
+    reason: StorageError,
+    rules: Rules,
+    listener: socket.socket,
+    stopped: asyncio.Future[None],
+) -> int:
+    """Serves a workspace that is only read, until a signal comes; returns the exit code."""
+    from ktrdr_mcp.api.http import server as http_server
+
+    log.warning("%s %s", reason.message, reason.hint)
+    async with read_workspace(workspace, reason) as service:
+        door, running = application(service, rules)
+        async with http_server.serving(door, listener), running:
+            log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
+            await stopped
+    return 0
