@@ -273,13 +273,16 @@ def with_secret(place: DaemonAddress, secret: str) -> DaemonAddress:
 
 async def test_no_token_goes_to_whoever_cannot_prove_that_it_wrote_the_address() -> None:
     heard: list[bytes] = []
+    visits: list[asyncio.Task[None]] = []
 
     async def listen_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(asyncio.current_task())
         heard.append(await reader.readuntil(b"\r\n\r\n"))
         body = b'{"proof": "' + b"0" * 64 + b'"}'
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
         heard.append(await reader.read())
         writer.close()
+        await writer.wait_closed()
 
     async with await asyncio.start_server(listen_only, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -289,6 +292,7 @@ async def test_no_token_goes_to_whoever_cannot_prove_that_it_wrote_the_address()
                 await line.start_training(START)
             with pytest.raises(LabUnavailable):
                 await line.health()
+    await asyncio.gather(*visits)
     said = b"".join(heard)
     assert said.count(b"GET /lab/proof?") == 2 or said.count(b"GET /lab/proof?") == 3
     assert b"the token" not in said

@@ -16,6 +16,11 @@ LINE_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 class OneLine(logging.Formatter):
     """One line for each message, whatever text a caller got into it; tracebacks follow indented."""
 
+    def format(self, record: logging.LogRecord) -> str:
+        """The record with its traceback, whatever another handler has made of that."""
+        record.exc_text = None
+        return super().format(record)
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         """The record as one line."""
         return printable(super().formatMessage(record))
