@@ -136,7 +136,7 @@ def test_a_workspace_that_cannot_be_named_is_4(run, folder) -> None:
 
 
 def test_a_workspace_whose_owner_does_not_answer_is_3(run, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(connection, "STARTS_S", 0.0)
+    monkeypatch.setattr(connection, "START_TIMEOUT_S", 0.0)
     with ownership(Workspace(tmp_path / "workspace")):
         check(run("tasks", "--json"), session.LOCKED, "workspace_locked")
 

@@ -66,7 +66,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_training(tmp_path) -> None:
     assert reply(tmp_path, "lab", "stop")["stopped"] is None
     assert reply(tmp_path, "lab", "status")["running"] is False
     logs = subprocess.run(**program(tmp_path, "lab", "logs"), timeout=60, check=False)
-    assert "The laboratory runs" in logs.stdout
+    assert "The service runs" in logs.stdout
 
 
 def test_a_log_that_there_is_not_is_said_to_be_missing(run) -> None:

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -18,7 +19,7 @@ from ktrdr_mcp import daemon
 from ktrdr_mcp.api.client import ServiceClient
 from ktrdr_mcp.daemon import connection, process
 from ktrdr_mcp.errors import DatabaseError, InvalidRequest, KtrdrError, LabUnavailable
-from ktrdr_mcp.ownership import address
+from ktrdr_mcp.ownership import address, trust
 from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.ownership.lock import is_owned, lock_file
 from ktrdr_mcp.paths import Workspace
@@ -119,7 +120,7 @@ async def test_it_ends_when_idle_and_not_while_a_front_is_open(workspace, monkey
     monkeypatch.setenv("KTRDR_LAB_IDLE_S", "0")
     async with daemon.connect(workspace) as lab:
         pid = lab_pid(workspace.root)
-        await asyncio.sleep(process.COMES_S + 1.0)  # longer than it waits for anyone
+        await asyncio.sleep(process.MIN_IDLE_S + 1.0)  # longer than it waits for anyone
         assert is_alive(pid)
         assert (await lab.list_training_tasks(ALL_TASKS)).tasks == []
         assert lab_pid(workspace.root) == pid
@@ -136,7 +137,7 @@ async def test_a_front_that_would_have_worked_in_its_own_process_counts_and_is_n
         front = daemon.connect(workspace, in_process=True)
         lab = await front.__aenter__()
     pid = lab_pid(workspace.root)
-    await asyncio.sleep(process.COMES_S + 1.0)  # longer than it waits for anyone
+    await asyncio.sleep(process.MIN_IDLE_S + 1.0)  # longer than it waits for anyone
     assert is_alive(pid)
     os.kill(pid, signal.SIGKILL)
     await asyncio.to_thread(wait_until, lambda: not is_alive(pid))
@@ -147,10 +148,11 @@ async def test_a_front_that_would_have_worked_in_its_own_process_counts_and_is_n
 
 
 async def test_why_it_cannot_start_reaches_the_agent(workspace) -> None:
-    workspace.internal.mkdir(parents=True)
+    workspace.internal.mkdir(parents=True, mode=0o700)
     newer = sqlite3.connect(workspace.database)
     newer.execute("PRAGMA user_version = 999")
     newer.close()
+    trust.adopt(workspace)
     server = await RawServer.start(workspace.root)
     assert server.initialized["serverInfo"]["name"] == "ktrdr-mcp"
     told = (await server.call("list_training_tasks"))["error"]
@@ -222,8 +224,13 @@ async def test_what_is_done_with_a_laboratory_of_another_version(
     monkeypatch, kind, version, contract, fit
 ) -> None:
     monkeypatch.setattr(connection, "__version__", "0.1.0")
-    place = DaemonAddress("http://x", "t", version=version, contract_version=contract, kind=kind)
+    place = DaemonAddress(
+        "http://x", "t", version=version, contract_version=contract, kind=kind, secret="s"
+    )
     assert connection.fitness(place) == fit
+    # no client can be sure of an owner that proves nothing, but its user may have started it
+    unproven = connection.fitness(replace(place, secret=None))
+    assert unproven == ("replace" if kind == "detached" else fit)
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan"])

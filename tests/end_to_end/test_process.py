@@ -79,7 +79,7 @@ async def test_clients_of_a_workspace_share_its_laboratory(tmp_path) -> None:
     for server in (first, third, fourth):
         await server.close()
     log = (tmp_path / ".ktrdr" / "lab.log").read_text(encoding="utf-8")
-    assert log.count("The laboratory runs") == 1
+    assert log.count("The service runs") == 1
 
 
 async def test_a_front_imports_nothing_that_computes(tmp_path) -> None:

@@ -51,7 +51,7 @@ async def cycle(workspace: Workspace, number: int, launches: Launches) -> None:
             os.kill(pid, signal.SIGTERM)
     [process] = [each for each in launches.processes if each.pid == pid]
     assert await exit_code(process) == 0
-    assert f"The laboratory ends: {REASONS[ending]}" in log_of(workspace).splitlines()[-2]
+    assert f"The service ends: {REASONS[ending]}" in log_of(workspace).splitlines()[-2]
     assert not is_owned(workspace)
     assert not address.file_of(workspace).exists()
 

@@ -47,7 +47,7 @@ async def test_a_ping_is_a_request_that_starts_the_idle_time_anew() -> None:
     async with owner.serving(), ServiceClient(lambda: owner.place) as remote:
         assert owner.activity.idle_s > 0
         before = time.monotonic()
-        await remote.ping()
+        await remote.ping(owner.place)
         assert 0 < owner.activity.idle_s <= time.monotonic() - before
 
 
@@ -74,7 +74,7 @@ async def test_whoever_has_no_token_is_no_client_and_cannot_end_it() -> None:
     stranger = DaemonAddress(owner.place.url, "a guess")
     async with owner.serving(), ServiceClient(lambda: stranger) as remote:
         idle_s = owner.activity.idle_s
-        await remote.ping()
+        await remote.ping(stranger)
         assert owner.activity.idle_s > idle_s
         with pytest.raises(Exception, match="token"):
             await remote.stop()

@@ -25,6 +25,7 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from tests.support.background_servers import IDLE
+from tests.support.stdio_process import RawServer
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such links for everybody")
 
@@ -193,6 +194,20 @@ def test_a_cloned_workspace_is_listed_and_read_and_starts_nothing(cloned, in_pro
         pass
     with pytest.raises(WorkspaceNotTrusted):
         asyncio.run(connection.find_or_launch(cloned))
+
+
+@pytest.mark.asyncio
+async def test_an_agent_hears_why_a_cloned_workspace_is_only_read_and_why_it_cannot_be(
+    cloned,
+) -> None:
+    for code in ("workspace_not_trusted", "database_error"):
+        server = await RawServer.start(cloned.root)
+        told = await server.call("start_training", **START)
+        assert told["error"]["code"] == code, told
+        listed = await server.call("list_training_tasks")
+        assert ("error" in listed) == (code == "database_error")
+        await server.close()
+        cloned.database.write_bytes(b"no database at all" * 100)
 
 
 def test_a_cloned_workspace_trains_once_it_is_adopted(cloned) -> None:

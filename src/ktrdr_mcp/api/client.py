@@ -22,6 +22,7 @@ from ktrdr_mcp.api.connection import (
     unavailable,
 )
 from ktrdr_mcp.api.operations import OPERATIONS, TERMINAL, Operation
+from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.config import Strict
 from ktrdr_mcp.schemas.service import OnProgress
@@ -68,9 +69,9 @@ class ServiceClient:
         """Whether the other process answers. Raises LabUnavailable."""
         return await self._get("/health", {}, responses.Health, SIGN_TIMEOUT_S)
 
-    async def ping(self) -> None:
-        """Keeps a daemon that ends when idle from ending; neither finds nor starts one."""
-        await self._connection.ping()
+    async def ping(self, address: DaemonAddress) -> None:
+        """Keeps the daemon at an address from ending when idle; does not start it again."""
+        await self._connection.ping(address)
 
     async def stop(self) -> None:
         """Asks a detached daemon to end. Raises KtrdrError."""

@@ -183,11 +183,10 @@ class Connection:
             self._forget()
             raise
 
-    async def ping(self) -> None:
-        """Makes a request of the owner that was reached last, if it is still there."""
-        if self._last is not None:
-            with suppress(httpx2.TransportError):
-                await self._sign(self._last)
+    async def ping(self, owner: DaemonAddress) -> None:
+        """Makes a request of an owner, if it is still there."""
+        with suppress(httpx2.TransportError):
+            await self._sign(owner)
 
     async def unless_stuck(self, call: Coroutine[Any, Any, Answer]) -> Answer:
         """The result of a call that may take long, unless the owner gets stuck meanwhile.

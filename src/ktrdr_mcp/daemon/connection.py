@@ -138,7 +138,9 @@ class Connector:
             often_s = max(MIN_PING_INTERVAL_S, idle_s / PINGS_WITHIN_IDLE)
             while True:
                 await anyio.sleep(min(PING_INTERVAL_S, often_s))
-                await self.lab.ping()
+                if self._search is not None and self._search.done():
+                    with contextlib.suppress(KtrdrError):
+                        await self.lab.ping(self._search.result())
 
 
 async def find_or_launch(workspace: Workspace) -> DaemonAddress:

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from ktrdr_mcp import files
 from ktrdr_mcp.api.operations import OPERATIONS
-from ktrdr_mcp.errors import StorageError
+from ktrdr_mcp.errors import KtrdrError, StorageError
 from ktrdr_mcp.ownership import trust
 from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
@@ -47,7 +47,34 @@ def why_only_read(workspace: Workspace) -> StorageError | None:
     )
 
 
-class ReadOnlyService:
+class RefusingService:
+    """Refuses everything with one reason, where the workspace cannot even be read.
+
+    Args:
+        reason: why.
+    """
+
+    def __init__(self, reason: KtrdrError) -> None:
+        self._reason = reason
+
+    def __getattr__(self, name: str) -> Any:
+        """The operation of this name."""
+        if name not in OPERATIONS:
+            raise AttributeError(name)
+        return self._refuse
+
+    async def get_training_status(
+        self, request: GetTrainingStatus, on_progress: OnProgress | None = None
+    ) -> TrainingStatus:
+        """Refuses. Raises KtrdrError."""
+        return await self._refuse(request)
+
+    async def _refuse(self, request: object) -> NoReturn:
+        """Says why. Raises KtrdrError."""
+        raise self._reason
+
+
+class ReadOnlyService(RefusingService):
     """Answers what changes nothing, and refuses the rest with one reason.
 
     Args:
@@ -55,9 +82,9 @@ class ReadOnlyService:
         reason: refuses.
     """
 
-    def __init__(self, service: ServiceProtocol, reason: StorageError) -> None:
+    def __init__(self, service: ServiceProtocol, reason: KtrdrError) -> None:
+        super().__init__(reason)
         self._service = service
-        self._reason = reason
 
     def __getattr__(self, name: str) -> Any:
         """The operation of this name."""
@@ -71,10 +98,6 @@ class ReadOnlyService:
     ) -> TrainingStatus:
         """A task's state as it was stored."""
         return await self._service.get_training_status(request, on_progress)
-
-    async def _refuse(self, request: object) -> NoReturn:
-        """Says why nothing is changed. Raises StorageError."""
-        raise self._reason
 
 
 @asynccontextmanager

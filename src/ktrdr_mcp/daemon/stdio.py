@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from ktrdr_mcp.daemon.connection import Connector, connect, stop_daemon
-from ktrdr_mcp.daemon.reading import read_workspace, why_only_read
+from ktrdr_mcp.daemon.reading import RefusingService, read_workspace, why_only_read
 from ktrdr_mcp.daemon.server import application, serve_workspace, settle
 from ktrdr_mcp.daemon.signals import defects_end_it, end_process, ends_at_once, termination
 from ktrdr_mcp.errors import InvalidRequest, KtrdrError, StorageError, shown
@@ -39,11 +40,14 @@ async def serve_stdio(workspace: Workspace, *, in_process: bool = False) -> NoRe
 
     configure_logging()
     stopped = asyncio.ensure_future(termination())
-    if not in_process and not is_only_read(workspace):
+    reason = only_read(workspace)
+    if reason is None and not in_process:
         async with Connector(workspace) as connector:
             connector.begin()
             await asyncio.sleep(0)  # so that the daemon starts while this process imports
             end_process(await speak(connector.lab, stopped))
+    if reason is not None:
+        end_process(await speak_of_what_is_read(workspace, reason, stopped))
     begun = ends_at_once(stopped)
     with defects_end_it():
         async with connect(workspace, in_process=True, begun=begun) as lab:
@@ -52,11 +56,24 @@ async def serve_stdio(workspace: Workspace, *, in_process: bool = False) -> NoRe
     end_process(code)
 
 
-def is_only_read(workspace: Workspace) -> bool:
-    """Whether a workspace must not or cannot be changed; a broken one says so at the first call."""
+def only_read(workspace: Workspace) -> StorageError | None:
+    """Why a workspace is only read, if it is; a broken one says so at the first call."""
     with contextlib.suppress(KtrdrError):
-        return why_only_read(workspace) is not None
-    return False
+        return why_only_read(workspace)
+    return None
+
+
+async def speak_of_what_is_read(
+    workspace: Workspace, reason: StorageError, stopped: asyncio.Future[None]
+) -> int:
+    """Answers the client out of a workspace that is only read; returns the exit code."""
+    service: ServiceProtocol
+    async with AsyncExitStack() as stack:
+        try:
+            service = await stack.enter_async_context(read_workspace(workspace, reason))
+        except KtrdrError as error:  # which the agent hears at its first call
+            service = RefusingService(error)
+        return await speak(service, stopped)
 
 
 async def speak(lab: ServiceProtocol, stopped: asyncio.Future[None]) -> int:
