@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ktrdr_mcp.data import parquet, parquet_child
+from ktrdr_mcp.data import parquet
 from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.cache import FileState
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.data.parquet_child import decode
+from ktrdr_mcp.data.parquet import decode
+from ktrdr_mcp.data.reader import Reader
 from ktrdr_mcp.data.tables import BarTable
 from ktrdr_mcp.data.validation import checked_bars
 from ktrdr_mcp.errors import DataInvalid, LimitExceeded
@@ -124,21 +126,23 @@ def test_a_file_that_was_cut_off_is_refused(share: int) -> None:
         decode(io.BytesIO(data[: len(data) * share // 20]), NAME)
 
 
-def test_a_file_on_which_the_decoder_hangs_is_refused(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_on_which_the_decoder_hangs_is_refused_and_the_next_is_read(tmp_path: Path) -> None:
     data = bytearray(SOUND.read_bytes())
     for place, value in HANGS_WHERE.items():
         data[place] = value
-    (workspace.data / NAME).write_bytes(bytes(data))
-    monkeypatch.setattr(parquet, "WAIT_LIMIT_S", 1.5)
-    with pytest.raises(DataInvalid, match=r"^P_1h\.parquet cannot be decoded"):
-        load(workspace)
+    hanging = tmp_path / NAME
+    hanging.write_bytes(bytes(data))
+    reader = Reader(timeout_s=8)
+    try:
+        with pytest.raises(DataInvalid, match=r"^P_1h\.parquet cannot be decoded"):
+            reader.read(FileState.of(hanging, hanging.stat()), NAME, "P", "1h")
+        series = reader.read(FileState.of(SOUND, SOUND.stat()), NAME, "P", "1h")
+        assert len(series.table.time) == 5
+    finally:
+        reader.close()
 
 
 def test_a_file_that_claims_too_many_rows_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_child, "MAX_ROWS", 4)
-    output = io.BytesIO()
-    parquet_child.answer(io.BytesIO(SOUND.read_bytes()), NAME, output)
+    monkeypatch.setattr(parquet, "MAX_ROWS", 4)
     with pytest.raises(LimitExceeded, match="claims 5 rows"):
-        parquet.table_of(output.getvalue(), NAME)
+        decode(io.BytesIO(SOUND.read_bytes()), NAME)

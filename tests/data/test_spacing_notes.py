@@ -9,7 +9,7 @@ import pytest
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.data.files import spacing_notes
+from ktrdr_mcp.data.notes import spacing_notes
 from ktrdr_mcp.data.timestamps import MINUTE_NS
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES, Workspace
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.series import StoredSeries
 from ktrdr_mcp.errors import DataInvalid
 
 CACHE_BYTES: Final = 256 * 1024**2
@@ -32,7 +32,7 @@ class FileState:
 
 
 class BarCache:
-    """Bars, or the reason why there are none, by state of their file. Any thread may use it."""
+    """Series, or the reason why there is none, by state of their file. Any thread may use it."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES, max_files: int = CACHE_FILES) -> None:
         """An empty cache.
@@ -44,15 +44,15 @@ class BarCache:
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._lock = Lock()
-        self._kept: OrderedDict[FileState, Bars | DataInvalid] = OrderedDict()
+        self._kept: OrderedDict[FileState, StoredSeries | DataInvalid] = OrderedDict()
         self._bytes = 0
 
-    def get(self, state: FileState, read: Callable[[], Bars]) -> Bars:
-        """The bars of a file in one state.
+    def get(self, state: FileState, read: Callable[[], StoredSeries]) -> StoredSeries:
+        """The series of a file in one state.
 
         Args:
             state: the file's state, taken from its open descriptor.
-            read: reads the bars, if they are not kept.
+            read: reads the series, if it is not kept.
         Raises:
             DataInvalid: what `read` said, now or when it was first asked.
         """
@@ -68,7 +68,7 @@ class BarCache:
             raise DataInvalid(found.message, hint=found.hint, field=found.field)
         return found
 
-    def _keep(self, state: FileState, found: Bars | DataInvalid) -> None:
+    def _keep(self, state: FileState, found: StoredSeries | DataInvalid) -> None:
         """Remembers an outcome and forgets those that were used longest ago."""
         with self._lock:
             self._bytes += size_bytes(found) - size_bytes(self._kept.pop(state, None))
@@ -81,7 +81,7 @@ class BarCache:
         return self._bytes > self._max_bytes or len(self._kept) > self._max_files
 
 
-def outcome(read: Callable[[], Bars]) -> Bars | DataInvalid:
+def outcome(read: Callable[[], StoredSeries]) -> StoredSeries | DataInvalid:
     """What reading gives, a refusal included."""
     try:
         return read()
@@ -89,8 +89,9 @@ def outcome(read: Callable[[], Bars]) -> Bars | DataInvalid:
         return DataInvalid(refusal.message, hint=refusal.hint, field=refusal.field)
 
 
-def size_bytes(found: Bars | DataInvalid | None) -> int:
+def size_bytes(found: StoredSeries | DataInvalid | None) -> int:
     """The bytes that an outcome's arrays hold."""
-    if not isinstance(found, Bars):
+    if not isinstance(found, StoredSeries):
         return 0
-    return found.time.nbytes + sum(column.nbytes for column in found.columns())
+    table = found.table
+    return table.time.nbytes * 2 + sum(column.nbytes for column in table.columns.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -14,6 +14,7 @@ from ktrdr_mcp.data.bars import Bars, DayRule, LoadedBars, aggregate, is_whole_m
 from ktrdr_mcp.data.cache import BarCache
 from ktrdr_mcp.data.files import NotRead, WorkspaceFiles
 from ktrdr_mcp.data.samples import Samples
+from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import DAY_NS, format_timestamp, nanoseconds
 from ktrdr_mcp.errors import DataNotFound, InvalidRequest, KtrdrError, NotEnoughData, did_you_mean
 
@@ -38,8 +39,14 @@ class Source(Protocol):
     def not_read(self) -> list[NotRead]:
         """The files that are meant to be series and are not read, without reading any."""
 
-    def load(self, symbol: str, timeframe: str) -> LoadedBars:
-        """The checked bars of one of these series. Raises KtrdrError."""
+    def load(self, symbol: str, timeframe: str, reach: Reach | None = None) -> LoadedBars:
+        """The checked bars of one of these series. Raises KtrdrError.
+
+        Args:
+            symbol: of the series.
+            timeframe: of the series.
+            reach: what the request rests on; every bar must be sound if it is None.
+        """
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,13 @@ class BarCatalog:
         default = (WorkspaceFiles(workspace, cache), Samples(cache))
         self._sources: tuple[Source, ...] = default if sources is None else tuple(sources)
 
-    def load(self, symbol: str, timeframe: str, rule: DayRule = "file") -> LoadedBars:
+    def load(
+        self,
+        symbol: str,
+        timeframe: str,
+        rule: DayRule = "file",
+        reach: Reach | None = None,
+    ) -> LoadedBars:
         """A series of the first source that has it: as stored, else from narrower bars.
 
         One source gives all timeframes that it can, so that those of a symbol fit together.
@@ -90,6 +103,7 @@ class BarCatalog:
             symbol: a symbol, in any case.
             timeframe: one of the known timeframes.
             rule: in which offset the days of wider bars begin.
+            reach: what the request rests on; every bar must be sound if it is None.
         Raises:
             InvalidName: a name is not well formed.
             DataNotFound: there is no such series; says what there is.
@@ -99,8 +113,7 @@ class BarCatalog:
         for source in self._sources:
             origin = origin_of(symbol, timeframe, source.series())
             if origin is not None:
-                loaded = source.load(symbol, origin)
-                bars = loaded if origin == timeframe else aggregated(loaded, timeframe, rule)
+                bars = load_from(source, symbol, (timeframe, origin), rule, reach)
                 passed_over = [one for one in self.not_read(symbol) if serves(one, timeframe)]
                 return with_notes(bars, [str(one) for one in passed_over[:NOT_READ_NAMED]])
         raise self._not_found(symbol, timeframe)
@@ -179,6 +192,31 @@ def origin_of(symbol: str, timeframe: str, stored: Set[tuple[str, str]]) -> str 
 def serves(one: NotRead, timeframe: str) -> bool:
     """Whether bars of a timeframe could be read or made from a file, if it were read."""
     return origin_of(one.meant.symbol, timeframe, {one.meant.series}) is not None
+
+
+def load_from(
+    source: Source,
+    symbol: str,
+    timeframes: tuple[str, str],
+    rule: DayRule,
+    reach: Reach | None,
+) -> LoadedBars:
+    """A series of one source, aggregated where it is not stored.
+
+    Args:
+        source: the source.
+        symbol: of the series.
+        timeframes: the wanted one, and the stored one that it comes from.
+        rule: in which offset the days of wider bars begin.
+        reach: what the request rests on, in bars of the wanted timeframe.
+    """
+    wanted, origin = timeframes
+    if wanted == origin:
+        return source.load(symbol, origin, reach)
+    if reach is not None:  # one wide bar more, because the first one may have been cut
+        times = paths.TIMEFRAME_MINUTES[wanted] // paths.TIMEFRAME_MINUTES[origin]
+        reach = replace(reach, before=(reach.before + 2) * times)
+    return aggregated(source.load(symbol, origin, reach), wanted, rule)
 
 
 def with_notes(loaded: LoadedBars, notes: list[str]) -> LoadedBars:

@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
-import numpy as np
-
 from ktrdr_mcp import limits, paths
-from ktrdr_mcp.data.bars import Bars, Integers, LoadedBars, width_ns
+from ktrdr_mcp.data.bars import LoadedBars
 from ktrdr_mcp.data.cache import BarCache, FileState
-from ktrdr_mcp.data.parquet import read_parquet
-from ktrdr_mcp.data.tables import BarTable, read_csv, unusable
-from ktrdr_mcp.data.validation import checked_bars
+from ktrdr_mcp.data.series import Reach, StoredSeries
+from ktrdr_mcp.data.tables import unusable
 from ktrdr_mcp.errors import DataNotFound, InvalidName, LimitExceeded, shown
 from ktrdr_mcp.files import storage_errors
 
@@ -106,8 +103,6 @@ def leads_outside(name: str, meant: SeriesName) -> NotRead:
 
 
 MEGABYTE_BYTES: Final = 1024**2
-FEWEST_GAPS: Final = 4  # fewer may all be weekends
-LARGEST_SHARE_AT_ONCE: Final = 0.1
 
 
 class WorkspaceFiles:
@@ -160,15 +155,16 @@ class WorkspaceFiles:
         folder = Path(os.path.realpath(self._workspace.data))
         return real if real.is_relative_to(folder) and os.path.lexists(real) else None
 
-    def load(self, symbol: str, timeframe: str) -> LoadedBars:
+    def load(self, symbol: str, timeframe: str, reach: Reach | None = None) -> LoadedBars:
         """The checked bars of one file.
 
         Args:
             symbol: well formed.
             timeframe: a known one.
+            reach: what the request rests on; every bar must be sound if it is None.
         Raises:
             DataNotFound: there is no such file inside the data folder.
-            DataInvalid: it is no table of bars, or they contradict themselves.
+            DataInvalid: it is no table of bars, or bars within reach contradict themselves.
             LimitExceeded: it is larger than what is read.
             StorageError: the file system failed.
         """
@@ -182,28 +178,51 @@ class WorkspaceFiles:
             )
         suffix, path = present[0]
         name = f"{symbol}_{timeframe}{suffix}"
-        bars = self._read(path, name, symbol, timeframe)
-        notes = spacing_notes(bars)
+        series = read_file(path, name, symbol, timeframe, self._cache)
+        bars, notes = series.bars(symbol, timeframe, reach)
         if len(present) > 1:
             notes.append(f"{symbol}_{timeframe}{present[1][0]} is not read: {name} comes first.")
         return LoadedBars(bars, f"{self.name} {name}", notes)
 
-    def _read(self, path: Path, name: str, symbol: str, timeframe: str) -> Bars:
-        """The file's bars, from the cache if it has not changed."""
-        with storage_errors(f"reading {name}"), opened(path, name) as (file, status):
+    def size_bytes(self, symbol: str, timeframe: str) -> int:
+        """The size of the file of one of these series; 0 where there is none."""
+        for suffix in SUFFIXES:
+            path = self._resolved(symbol, timeframe, suffix)
+            if path is not None:
+                with storage_errors("listing data"):
+                    return path.stat().st_size
+        return 0
 
-            def read() -> Bars:
-                table = read_table(file, name)
-                if FileState.of(path, os.fstat(file.fileno())) != state:
-                    raise unusable(name, "was changed while it was being read", "Try again.")
-                return checked_bars(table, symbol, timeframe)
 
-            state = FileState.of(path, status)
-            return self._cache.get(state, read)
+def read_file(
+    path: Path, name: str, symbol: str, timeframe: str, cache: BarCache | None = None
+) -> StoredSeries:
+    """The series of one file, from the cache if it has not changed.
+
+    Args:
+        path: the file, symbolic links already followed.
+        name: the file, as messages call it.
+        symbol: what was traded.
+        timeframe: the nominal width of a bar.
+        cache: where it may be kept.
+    Raises:
+        DataInvalid: it is no table of bars, or its times are not in order.
+        LimitExceeded: it is larger than what is read.
+        StorageError: the file system failed.
+    """
+    from ktrdr_mcp.data.reader import READER
+
+    with storage_errors(f"reading {name}"), open_regular(path, name) as (_, status):
+        state = FileState.of(path, status)
+
+    def read() -> StoredSeries:
+        return READER.read(state, name, symbol, timeframe)
+
+    return read() if cache is None else cache.get(state, read)
 
 
 @contextmanager
-def opened(path: Path, name: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+def open_regular(path: Path, name: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
     """Opens a regular file of bounded size, without ever waiting for one that is not regular.
 
     Args:
@@ -236,31 +255,3 @@ def open_descriptor(descriptor: int, name: str) -> BinaryIO:
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
     raise unusable(name, "is not a regular file", "Replace it by a file of bars, or remove it.")
-
-
-def read_table(file: BinaryIO, name: str) -> BarTable:
-    """The file's table, by the ending of its name."""
-    return read_parquet(file, name) if name.endswith(".parquet") else read_csv(file, name)
-
-
-def spacing_notes(bars: Bars) -> list[str]:
-    """A note if the bars lie closer together or further apart than their file's name says."""
-    if len(bars) < 2:
-        return []
-    gaps, width = np.diff(bars.time), width_ns(bars.timeframe)
-    usual_ns = int(np.median(gaps))
-    apart = f"The bars are usually {usual_ns / width_ns('1m'):g} minutes apart, which"
-    if usual_ns < width:
-        return [f"{apart} is less than {bars.timeframe}."]
-    if usual_ns == width or usual_ns % width or not is_wider(gaps, width):
-        return []
-    alike = next((name for name in paths.TIMEFRAME_MINUTES if width_ns(name) == usual_ns), None)
-    if alike is None:
-        return [f"{apart} is more than {bars.timeframe}."]
-    rename = f"if so, rename the file to {bars.symbol}_{alike}"
-    return [f"{apart} looks like {alike}, not {bars.timeframe}: {rename}."]
-
-
-def is_wider(gaps: Integers, width: int) -> bool:
-    """Whether hardly any two bars follow one another at once, as they do within a trading day."""
-    return len(gaps) >= FEWEST_GAPS and bool(np.mean(gaps <= width) < LARGEST_SHARE_AT_ONCE)

@@ -1,70 +1,90 @@
-"""Parquet files of bars, decoded in a process of their own.
+"""Parquet files of bars, decoded by fastparquet itself: pandas' way to it is deprecated.
 
 A damaged file can make the decoder loop for ever while it holds the interpreter's lock, print to
-standard output, or crash; here it can only be refused.
+standard output, or crash: only the reader's process may do this.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
-import numpy as np
+import fastparquet
+import pandas as pd
 
-from ktrdr_mcp.data.bars import COLUMNS
-from ktrdr_mcp.data.tables import BarTable, unusable
-from ktrdr_mcp.errors import DataInvalid, LimitExceeded
+from ktrdr_mcp.data.tables import (
+    MAX_ROWS,
+    BarTable,
+    column_notes,
+    column_places,
+    first_unreadable,
+    numbers,
+    times_of,
+    unusable,
+)
+from ktrdr_mcp.errors import LimitExceeded
 
-CHILD: Final = "ktrdr_mcp.data.parquet_child"
-WAIT_LIMIT_S: Final = 90.0  # longer than the child gives itself
-HINT: Final = "Write it again, or use CSV."
+LAYOUT: Final = (
+    "Use a Parquet file with columns timestamp, open, high, low, close, volume: the time is its"
+    " first column, or its index."
+)
 
 
-def read_parquet(file: BinaryIO, name: str) -> BarTable:
-    """Reads bars from a Parquet file; the time is its index or its first column.
+class ParquetTable(fastparquet.ParquetFile):  # type: ignore[misc]
+    """A file whose index may be nameless; fastparquet looks such a column up by a name."""
+
+    @property
+    def pandas_metadata(self) -> dict[str, Any]:
+        """What pandas wrote about the columns, each under the name that it has in the file."""
+        metadata: dict[str, Any] = super().pandas_metadata
+        for column in metadata.get("columns", ()):
+            if column.get("name") is None:
+                column["name"] = column.get("field_name")
+        return metadata
+
+
+def decode(file: BinaryIO, name: str) -> BarTable:
+    """The bars of a Parquet file; the time is its index or its first column.
 
     Args:
-        file: the file, open on a descriptor.
-        name: the file, as messages call it; begins with a letter or digit.
+        file: the file, at its beginning.
+        name: the file, as messages call it.
     Raises:
         DataInvalid: it is not a table of bars.
         LimitExceeded: it claims too many rows.
     """
-    file.seek(0)
-    # -P keeps the current folder from being searched for modules.
-    command = [sys.executable, "-P", "-m", CHILD, name]
+    frame = time_first(frame_of(file, name))
+    if not len(frame):
+        raise unusable(name, "has columns and no bars", "Add bars, or remove the file.")
+    names = [str(column).strip().lower() for column in frame.columns]
+    places = column_places(names, name, LAYOUT)
+    time, names_offset, offset = times_of(frame.iloc[:, 0])
+    unreadable = first_unreadable(frame.iloc[:, 0], time)
+    columns, notes = numbers(frame, places), tuple(column_notes(names, places))
+    return BarTable(name, time, names_offset, offset, columns, "row", 1, unreadable, notes)
+
+
+def frame_of(file: BinaryIO, name: str) -> pd.DataFrame:
+    """The file's table."""
     try:
-        child = subprocess.run(  # noqa: S603 - the name has been checked, and no shell is used
-            command,
-            stdin=file,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=WAIT_LIMIT_S,
-            check=True,
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        raise unusable(name, "cannot be decoded as Parquet", HINT) from None
-    return table_of(child.stdout, name)
+        parquet = ParquetTable(file, verify=True)
+        rows = int(parquet.count())
+        if 0 <= rows <= MAX_ROWS:
+            frame: pd.DataFrame = parquet.to_pandas()
+            return frame
+    except MemoryError:
+        raise
+    except Exception:  # a damaged file makes its decoders raise nearly anything
+        raise unusable(name, "cannot be read as Parquet", LAYOUT) from None
+    raise LimitExceeded(
+        f"{name} claims {rows:,} rows; at most {MAX_ROWS:,} are read.",
+        hint="Keep fewer bars, or a wider timeframe.",
+        field="symbol",
+    )
 
 
-def table_of(answer: bytes, name: str) -> BarTable:
-    """The table that the child wrote. Raises what it refused."""
-    first_line, _, data = answer.partition(b"\n")
-    header = json.loads(first_line)
-    if "rows" not in header:
-        kind = LimitExceeded if header["limit"] else DataInvalid
-        raise kind(header["message"], hint=header["hint"], field="symbol")
-    rows = int(header["rows"])
-    time = np.frombuffer(data, np.int64, rows)
-    offset = np.frombuffer(data, np.int64, rows, offset=time.nbytes)
-    names_offset = np.frombuffer(data, np.bool_, rows, offset=2 * time.nbytes)
-    begin = 2 * time.nbytes + names_offset.nbytes
-    columns = {
-        # A copy, because indicators want aligned numbers and the bytes are not.
-        column: np.frombuffer(data, np.float64, rows, begin + place * time.nbytes).copy()
-        for place, column in enumerate(COLUMNS)
-    }
-    unreadable = str(header["first_unreadable"])
-    return BarTable(name, time.copy(), names_offset, offset.copy(), columns, "row", 1, unreadable)
+def time_first(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with its time as the first column, taken from the index unless that only counts."""
+    if isinstance(frame.index, pd.RangeIndex):
+        return frame
+    time = frame.index.to_frame(index=False).iloc[:, :1].set_axis(["time"], axis=1)
+    return pd.concat([time, frame.reset_index(drop=True)], axis=1)

@@ -7,11 +7,14 @@ import io
 from importlib import resources
 from typing import Final
 
-from ktrdr_mcp.data.bars import Bars, LoadedBars
+import numpy as np
+
+from ktrdr_mcp.data.bars import LoadedBars
 from ktrdr_mcp.data.cache import BarCache, FileState
 from ktrdr_mcp.data.files import NotRead
+from ktrdr_mcp.data.series import Reach, StoredSeries
 from ktrdr_mcp.data.tables import read_csv
-from ktrdr_mcp.data.validation import checked_bars
+from ktrdr_mcp.data.validation import validate
 from ktrdr_mcp.errors import DataNotFound, StorageError
 
 SYMBOL: Final = "AAPL"
@@ -51,7 +54,7 @@ class Samples:
         """None: what comes with the program is rightly named."""
         return []
 
-    def load(self, symbol: str, timeframe: str) -> LoadedBars:
+    def load(self, symbol: str, timeframe: str, reach: Reach | None = None) -> LoadedBars:
         """The checked bars of one sample.
 
         Raises:
@@ -66,10 +69,11 @@ class Samples:
             )
         hourly = [HOURLY_NOTE] if timeframe == "1h" else []
         notes = [ORIGIN_NOTE, UNFINISHED_NOTE, *hourly]
-        return LoadedBars(self._read(timeframe), self.name, notes)
+        bars, _ = self._read(timeframe).bars(symbol, timeframe, reach)
+        return LoadedBars(bars, self.name, notes)
 
-    def _read(self, timeframe: str) -> Bars:
-        """The sample's bars, from the cache if its file has not changed."""
+    def _read(self, timeframe: str) -> StoredSeries:
+        """The sample's series, from the cache if its file has not changed."""
         name, sha256 = FILES[timeframe]
         try:
             with resources.as_file(resources.files(PACKAGE) / name) as path:
@@ -79,8 +83,8 @@ class Samples:
             raise altered(name) from error
 
 
-def parsed(data: bytes, timeframe: str, sha256: str) -> Bars:
-    """A sample's bars without the last one.
+def parsed(data: bytes, timeframe: str, sha256: str) -> StoredSeries:
+    """A sample's series without its last bar.
 
     Args:
         data: the file's bytes.
@@ -92,8 +96,10 @@ def parsed(data: bytes, timeframe: str, sha256: str) -> Bars:
     name = FILES[timeframe][0]
     if hashlib.sha256(data).hexdigest() != sha256:
         raise altered(name)
-    bars = checked_bars(read_csv(io.BytesIO(data), name), SYMBOL, timeframe)
-    return bars.slice(0, len(bars) - 1)
+    table = read_csv(io.BytesIO(data), name)
+    validate(table)
+    finished = table.part(slice(0, -1))
+    return StoredSeries(finished, np.zeros(len(finished.time), dtype=np.bool_), ())
 
 
 def altered(name: str) -> StorageError:

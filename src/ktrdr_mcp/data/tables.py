@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Final
 
 import numpy as np
@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import COLUMNS, PRICES, Floats, Integers
 from ktrdr_mcp.data.timestamps import EARLIEST_NS, LATEST_NS, MINUTE_NS
-from ktrdr_mcp.errors import DataInvalid, shown
+from ktrdr_mcp.errors import DataInvalid, LimitExceeded, shown
 
 NO_TIME: Final = -(2**63)  # numpy's "not a time"
 MAX_LINE_BYTES: Final = 64 * 1024
+MAX_ROWS: Final = 20_000_000  # a small file can claim any number of rows
+MAX_FIELDS: Final = 400_000_000
+BLOCK_BYTES: Final = 1024**2
+NEWLINE: Final = 10
+NAMES_SHOWN: Final = 6
+OPENING_NAMES: Final = {"opentime", "opendate", "starttime", "start", "bartime"}
+VOLUME_NAMES: Final = {"turnover", "qty", "quantity", "amount", "tickvol", "contracts"}
 SHORTEST_TIME_CHARACTERS: Final = 8  # YYYYMMDD; pandas would read "2024" as a year
 # An hour after a day, with or without colons, and then Z or a signed offset of any length.
 NAMES_ITS_OFFSET: Final = r"\d[T ]\d\d[\d:]*(?:[.,]\d+)?\s*(?:Z|[+-]\d[\d:]*)\s*$"
@@ -43,6 +50,7 @@ class BarTable:
         place_word: what the file's places are called, "line" or "row".
         first_place: the place of the first bar.
         first_unreadable: the first unreadable time, as a message shows it, if there is one.
+        notes: what its columns leave open.
     """
 
     name: str
@@ -53,6 +61,18 @@ class BarTable:
     place_word: str
     first_place: int
     first_unreadable: str = ""
+    notes: tuple[str, ...] = ()
+
+    def part(self, rows: slice | NDArray[np.bool_]) -> BarTable:
+        """The same table of some rows; places are those of the first ones."""
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return replace(
+            self,
+            time=self.time[rows],
+            names_offset=self.names_offset[rows],
+            offset=self.offset[rows],
+            columns=columns,
+        )
 
 
 def unusable(name: str, what: str, hint: str = LAYOUT) -> DataInvalid:
@@ -71,6 +91,7 @@ def read_csv(file: BinaryIO, name: str) -> BarTable:
     """
     names = column_names(file, name)
     places = column_places(names, name)
+    require_bounded_lines(file, len(names), name)
     try:
         frame = text_frame(file, len(names), set(places.values()), name)
     except ValueError:  # a word where a number belongs; which one is for the validation to say
@@ -78,7 +99,8 @@ def read_csv(file: BinaryIO, name: str) -> BarTable:
     time, names_offset, offset = times_of(frame[0])
     unreadable = first_unreadable(frame[0], time)
     columns = numbers(frame, places)
-    return BarTable(name, time, names_offset, offset, columns, "line", 2, unreadable)
+    notes = tuple(column_notes(names, places))
+    return BarTable(name, time, names_offset, offset, columns, "line", 2, unreadable, notes)
 
 
 def column_names(file: BinaryIO, name: str) -> list[str]:
@@ -106,6 +128,75 @@ def column_names(file: BinaryIO, name: str) -> list[str]:
     if not lines[1]:
         raise unusable(name, "has a header and no bars", "Add bars, or remove the file.")
     return [column.strip().lower() for column in header]
+
+
+def require_bounded_lines(file: BinaryIO, width: int, name: str) -> None:
+    """Refuses what would take too much memory to split, before any is taken.
+
+    Args:
+        file: the file.
+        width: how many columns its header has.
+        name: the file, as messages call it.
+    Raises:
+        DataInvalid: it has a line that is too long, or zero bytes.
+        LimitExceeded: it has too many lines, or fields.
+    """
+    file.seek(0)
+    lines, begun = 0, 0  # whole lines so far, and bytes of the one that is not whole yet
+    while data := file.read(BLOCK_BYTES):
+        block = np.frombuffer(data, np.uint8)
+        ends = np.flatnonzero(block == NEWLINE)
+        lengths = np.diff(np.r_[-1 - begun, ends, len(block)])
+        if int(lengths.max()) > MAX_LINE_BYTES:
+            line = lines + 1 + int(np.argmax(lengths > MAX_LINE_BYTES))
+            raise unusable(name, f"has more than {MAX_LINE_BYTES} bytes in line {line}")
+        if not block.all():
+            line = lines + 1 + int(np.searchsorted(ends, int(np.argmin(block))))
+            raise unusable(name, f"has zero bytes in line {line}", "Write the file again.")
+        lines, begun = lines + len(ends), int(lengths[-1]) - 1
+    if lines > MAX_ROWS or lines * width > MAX_FIELDS:
+        raise LimitExceeded(
+            f"{name} has {lines:,} lines of {width} columns; at most {MAX_ROWS:,} lines and"
+            f" {MAX_FIELDS:,} fields are read.",
+            hint="Keep fewer bars, a wider timeframe, or only the columns that are needed.",
+            field="symbol",
+        )
+
+
+def column_notes(names: Sequence[str], places: dict[str, int]) -> Iterator[str]:
+    """What the columns leave open: another time, no volume, columns that are passed over.
+
+    Args:
+        names: lower-cased column names.
+        places: where those that are read stand.
+    """
+    used = {0, *places.values()}
+    rest = [column for number, column in enumerate(names) if number not in used and column]
+    opening = [column for column in rest if is_opening(column)]
+    if opening and not is_opening(names[0]):
+        yield (
+            f"The first column, {shown(names[0])}, is taken as the opening of the bars; there is"
+            f" {shown(opening[0])}: put that one first."
+        )
+    alike = [column for column in rest if is_volume(column)]
+    if "volume" not in places:
+        there_is = f" (there is {', '.join(shown(one) for one in alike[:NAMES_SHOWN])})"
+        yield f"No column is called volume, so every volume is 0{there_is if alike else ''}."
+    if rest:
+        more = f" and {len(rest) - NAMES_SHOWN} more" if len(rest) > NAMES_SHOWN else ""
+        yield f"Columns passed over: {', '.join(map(shown, rest[:NAMES_SHOWN]))}{more}."
+
+
+def is_opening(column: str) -> bool:
+    """Whether a column's name says that it has the openings of the bars."""
+    word = re.sub(r"[^a-z]", "", column)
+    return word in OPENING_NAMES or (word.startswith("open") and word.endswith(("time", "date")))
+
+
+def is_volume(column: str) -> bool:
+    """Whether a column's name says that it has a volume of some kind."""
+    words = re.split(r"[^a-z]+", column)
+    return any(word.startswith("vol") or word in VOLUME_NAMES for word in words)
 
 
 def fields(line: str) -> list[str]:

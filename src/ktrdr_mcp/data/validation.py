@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +16,13 @@ from ktrdr_mcp.errors import DataInvalid
 
 PLACES_SHOWN: Final = 3
 CORRECT: Final = "Correct these bars in the file; nothing is repaired silently."
+REAL: Final = (
+    "A price below zero can be real (oil on 2020-04-20) and still has no logarithm: leave these"
+    " bars out of the file, with all before them, or use a range that keeps clear of them."
+)
 # Adjusting prices for dividends leaves them apart by their last binary digit.
 ROUNDING: Final = 1e-9  # share of the price
+NOT_POSITIVE: Final = "prices of zero or below"
 Mask = NDArray[np.bool_]
 
 
@@ -46,13 +52,35 @@ def validate(table: BarTable) -> None:
     Raises:
         DataInvalid: names every kind of defect, how often it occurs and its first places.
     """
-    defects = find_defects(table)
-    if defects:
-        raise DataInvalid(
-            f"{table.name} has {'; '.join(str(defect) for defect in defects)}.",
-            hint=" ".join([*times_wanted(table), CORRECT]),
-            field="symbol",
-        )
+    masks = time_masks(table) | value_masks(table)
+    if any(mask.any() for mask in masks.values()):
+        raise refusal(table, masks)
+
+
+def refusal(table: BarTable, masks: Mapping[str, Mask], clear: str = "") -> DataInvalid:
+    """The error for bars that cannot be used.
+
+    Args:
+        table: the bars.
+        masks: for each kind of defect, the bars that have it.
+        clear: a sentence that names a range without them, if there is one.
+    """
+    found = {kind for kind, mask in masks.items() if mask.any()}
+    real = found == {NOT_POSITIVE} and any(
+        (table.columns[name][masks[NOT_POSITIVE]] < 0).any() for name in PRICES
+    )
+    remedy = [REAL] if real else [CORRECT]
+    return DataInvalid(
+        f"{table.name} has {named(table, masks)}.",
+        hint=" ".join([*times_wanted(table), *remedy, *([clear] if clear else [])]),
+        field="symbol",
+    )
+
+
+def named(table: BarTable, masks: Mapping[str, Mask]) -> str:
+    """Every kind of defect with its count and its first places."""
+    found = [defect(table, kind, mask) for kind, mask in masks.items() if mask.any()]
+    return "; ".join(map(str, found))
 
 
 def times_wanted(table: BarTable) -> list[str]:
@@ -63,13 +91,6 @@ def times_wanted(table: BarTable) -> list[str]:
     written = "as 2024-12-31 or 2024-12-31T15:30:00Z (years 1678 to 2261)"
     first = f"the first unreadable one is {table.first_unreadable}"
     return [f"Times belong {where}, {written}; {first}."]
-
-
-def find_defects(table: BarTable) -> list[Defect]:
-    """Every kind of defect that the table has."""
-    with np.errstate(invalid="ignore"):
-        masks = time_masks(table) | value_masks(table)
-    return [defect(table, kind, mask) for kind, mask in masks.items() if mask.any()]
 
 
 def time_masks(table: BarTable) -> dict[str, Mask]:
@@ -89,6 +110,12 @@ def time_masks(table: BarTable) -> dict[str, Mask]:
 
 def value_masks(table: BarTable) -> dict[str, Mask]:
     """For each kind of defect of prices and volume, the bars that have it: bool[n]."""
+    with np.errstate(invalid="ignore"):
+        return unguarded_value_masks(table)
+
+
+def unguarded_value_masks(table: BarTable) -> dict[str, Mask]:
+    """The same, where numpy may warn of what is no number."""
     everything = np.column_stack([table.columns[name] for name in COLUMNS])
     prices = everything[:, : len(PRICES)]
     opened, high, low, close = prices.T
@@ -98,7 +125,7 @@ def value_masks(table: BarTable) -> dict[str, Mask]:
     return {
         "missing or unreadable values (NaN)": np.isnan(everything).any(axis=1),
         "infinite values": np.isinf(everything).any(axis=1),
-        "prices of zero or below": (prices <= 0).any(axis=1),
+        NOT_POSITIVE: (prices <= 0).any(axis=1),
         "bars with high below low": crossed,
         "bars with open or close outside low to high": outside & ~crossed,
         "negative volumes": everything[:, -1] < 0,
@@ -138,6 +165,11 @@ def place(table: BarTable, row: int) -> str:
 def checked_bars(table: BarTable, symbol: str, timeframe: str) -> Bars:
     """The table's bars, once they are known to be sound. Raises DataInvalid."""
     validate(table)
+    return bars_of(table, symbol, timeframe)
+
+
+def bars_of(table: BarTable, symbol: str, timeframe: str) -> Bars:
+    """The table's bars as they are."""
     columns = (table.columns[name] for name in COLUMNS)
     offset = table.offset if table.offset.any() else None
     return Bars(symbol, timeframe, table.time, *columns, offset=offset)

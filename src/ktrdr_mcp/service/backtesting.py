@@ -9,8 +9,10 @@ import numpy as np
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog, select_range
+from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
 from ktrdr_mcp.evaluation.backtest import Backtest, trading_rule
+from ktrdr_mcp.features.registry import check
 from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.requests import BacktestModel
@@ -50,7 +52,9 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
         DataError: the range has no or too few bars.
     """
     symbol = request.symbol or loaded.row.symbol
-    series = sources.load(symbol, loaded.row.timeframe, day_rule(loaded, symbol))
+    needed = max((each.warm_up_bars for each in check(loaded.model.strategy)), default=0)
+    reach = Reach(request.start_date, request.end_date, needed)
+    series = sources.load(symbol, loaded.row.timeframe, day_rule(loaded, symbol), reach)
     bars = series.bars
     first, stop, beyond = select_range(
         bars,

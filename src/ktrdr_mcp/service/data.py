@@ -7,9 +7,8 @@ from pathlib import Path
 
 from ktrdr_mcp import paths
 from ktrdr_mcp.data import catalog as data
-from ktrdr_mcp.data.files import SUFFIXES, opened, read_table, series_name, spacing_notes
+from ktrdr_mcp.data.files import SUFFIXES, read_file, series_name
 from ktrdr_mcp.data.timestamps import format_timestamp
-from ktrdr_mcp.data.validation import checked_bars
 from ktrdr_mcp.errors import InvalidRequest, NotFound, shown
 from ktrdr_mcp.features import registry
 from ktrdr_mcp.files import storage_errors
@@ -106,10 +105,9 @@ def check_bars(path: Path) -> responses.SeriesSummary:
             hint=f"Bars are read from files that end in {' or '.join(SUFFIXES)}.",
         )
     symbol, timeframe = series_of(path.name)
-    # The decoder of Parquet is a process that gets the name as an argument.
     said = name if name[0].isalnum() else f"File {name}"
-    with storage_errors(f"reading {name}"), opened(Path(os.path.realpath(path)), said) as (file, _):
-        bars = checked_bars(read_table(file, said), symbol, timeframe or "1m")
+    series = read_file(Path(os.path.realpath(path)), said, symbol, timeframe)
+    bars, notes = series.bars(symbol, timeframe, None)
     return responses.SeriesSummary(
         symbol=symbol,
         timeframe=timeframe,
@@ -117,7 +115,7 @@ def check_bars(path: Path) -> responses.SeriesSummary:
         first_bar=bars.moment(0),
         last_bar=bars.moment(len(bars) - 1),
         source=name,
-        notes=spacing_notes(bars) if symbol else [misnamed(path)],
+        notes=notes if symbol else [*notes, misnamed(path)],
         defects=None,
     )
 

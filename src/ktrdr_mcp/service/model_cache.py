@@ -11,6 +11,7 @@ import numpy as np
 from ktrdr_mcp import limits
 from ktrdr_mcp.data.bars import Bars, DayRule
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import DAY_NS, format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
 from ktrdr_mcp.evaluation.metrics import CLASSES
@@ -92,7 +93,9 @@ def predict_one(loaded: Loaded, request: Predict, sources: BarCatalog) -> respon
             field="timeframe",
         )
     symbol = request.symbol or row.symbol
-    series = sources.load(symbol, row.timeframe, day_rule(loaded, symbol))
+    needed = max((each.warm_up_bars for each in check(loaded.model.strategy)), default=0)
+    reach = Reach(None, request.test_date, needed, newest=True)
+    series = sources.load(symbol, row.timeframe, day_rule(loaded, symbol), reach)
     index = bar_at(series.bars, request.test_date)
     scores = scores_at(loaded.model, series.bars, index)
     told = [*beyond_newest(series.bars, request.test_date), *series.notes]

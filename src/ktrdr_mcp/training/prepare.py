@@ -12,11 +12,12 @@ import numpy.typing as npt
 from ktrdr_mcp import limits
 from ktrdr_mcp.data import catalog
 from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import InvalidStrategy, NotEnoughData
 from ktrdr_mcp.evaluation.metrics import CLASSES, class_shares
 from ktrdr_mcp.evaluation.walk_forward import Split, chronological
-from ktrdr_mcp.features.registry import features_of
+from ktrdr_mcp.features.registry import check, features_of
 from ktrdr_mcp.schemas.responses import DataUsed
 from ktrdr_mcp.strategy.form import FuzzyInput
 from ktrdr_mcp.training.dataset import Dataset, Rows, View, dataset_of, view_of
@@ -103,7 +104,9 @@ def prepare(spec: TrainingSpec, bar_sources: catalog.BarCatalog) -> Prepared:
         KtrdrError: the data do not carry this training; nothing has been changed.
     """
     series, config = spec.series[0], spec.config
-    loaded = bar_sources.load(series.symbol, series.timeframe, series.day_rule)
+    needed = max((each.warm_up_bars for each in check(spec.strategy)), default=0)
+    reach = Reach(series.start_date, series.end_date, needed)
+    loaded = bar_sources.load(series.symbol, series.timeframe, series.day_rule, reach)
     first, stop, warnings = select(loaded.bars, series)
     bars = loaded.bars.slice(0, stop)  # what lies after the range must not matter
     dataset = dataset_of(bars, first, spec.strategy, config.labels)

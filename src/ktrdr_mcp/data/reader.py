@@ -1,0 +1,195 @@
+"""The reader of bars: one process beside this one that reads files, of bounded time and memory.
+
+Whatever a file does to its decoder, this process answers on meanwhile. The reader starts with the
+first file, is kept for those that follow, and is ended when it is idle or holds too much memory.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Lock, Timer
+from typing import IO, Any, Final
+
+import numpy as np
+
+from ktrdr_mcp.data.bars import COLUMNS
+from ktrdr_mcp.data.cache import FileState
+from ktrdr_mcp.data.series import StoredSeries
+from ktrdr_mcp.data.tables import BarTable, unusable
+from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded, StorageError
+
+CHILD: Final = "ktrdr_mcp.data.reader_child"
+IDLE_S: Final = 60.0
+TIMEOUT_S: Final = 180.0  # longer than the reader gives itself
+MAX_RESIDENT_BYTES: Final = 1024**3  # a reader that ever held more is not kept
+REFUSALS: Final = {each.__name__: each for each in (DataInvalid, LimitExceeded, StorageError)}
+HINT: Final = "Write it again, or as CSV."
+
+
+class Reader:
+    """A process that reads one file after the other. Any thread may use it.
+
+    Args:
+        idle_s: after how long without a file it is ended.
+        timeout_s: after how long with one file it is ended.
+    """
+
+    def __init__(self, idle_s: float = IDLE_S, timeout_s: float = TIMEOUT_S) -> None:
+        self._idle_s = idle_s
+        self._timeout_s = timeout_s
+        self._lock = Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._idle: Timer | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process, if there is one now."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
+
+    def read(self, state: FileState, name: str, symbol: str, timeframe: str) -> StoredSeries:
+        """Reads one file of bars. Blocks.
+
+        Args:
+            state: of the file, symbolic links already followed.
+            name: the file, as messages call it.
+            symbol: what was traded.
+            timeframe: the nominal width of a bar.
+        Raises:
+            DataInvalid: it is no table of bars, its times are not in order, or it cannot be read
+                within the limits.
+            LimitExceeded: it is larger than what is read.
+            StorageError: the file system failed.
+        """
+        request = {
+            "path": str(state.path),
+            "state": [state.mtime_ns, state.size],
+            "name": name,
+            "symbol": symbol,
+            "timeframe": timeframe,
+        }
+        with self._lock:
+            self._stop_waiting()
+            try:
+                return self._answer(request, name)
+            except BaseException as error:
+                if not isinstance(error, KtrdrError):
+                    self._end()
+                raise
+            finally:
+                self._wait_idle()
+
+    def close(self) -> None:
+        """Ends the process, if there is one."""
+        with self._lock:
+            self._stop_waiting()
+            self._end()
+
+    def _answer(self, request: dict[str, Any], name: str) -> StoredSeries:
+        """Sends a request and takes the answer; a process that breaks off is not kept."""
+        process = self._running()
+        with self._bounded(process) as (requests, answers):
+            try:
+                requests.write(f"{json.dumps(request)}\n".encode())
+                requests.flush()
+                header = json.loads(answers.readline())
+                series = None if "message" in header else received(answers, header, name)
+            except (OSError, EOFError, ValueError):
+                self._end()
+                kind = "Parquet" if name.endswith(".parquet") else "CSV"
+                raise unusable(name, f"cannot be decoded as {kind}", HINT) from None
+        if header["resident_bytes"] > MAX_RESIDENT_BYTES:
+            self._end()
+        if series is None:
+            refusal = REFUSALS[header["error"]]
+            raise refusal(header["message"], hint=header["hint"], field=header["field"])
+        return series
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        """The process, started if there is none."""
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            # -P keeps the current folder from being searched for modules.
+            self._process = subprocess.Popen(  # noqa: S603 - nothing in it comes from a caller
+                [sys.executable, "-P", "-m", CHILD],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        return self._process
+
+    @contextmanager
+    def _bounded(self, process: subprocess.Popen[bytes]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+        """The two ends of a process that is killed when it takes too long."""
+        if process.stdin is None or process.stdout is None:
+            raise ValueError("the reader has no pipes")
+        limit = Timer(self._timeout_s, process.kill)
+        limit.daemon = True
+        limit.start()
+        try:
+            yield process.stdin, process.stdout
+        finally:
+            limit.cancel()
+
+    def _end(self) -> None:
+        """Ends the process at once; it has nothing to lose."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):  # what it had not read is lost with it
+                        pipe.close()
+
+    def _wait_idle(self) -> None:
+        """Ends the process once it has had nothing to do for long enough."""
+        if self._process is not None:
+            self._idle = Timer(self._idle_s, self.close)
+            self._idle.daemon = True
+            self._idle.start()
+
+    def _stop_waiting(self) -> None:
+        """Lets the process live on."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+
+def received(answers: IO[bytes], header: dict[str, Any], name: str) -> StoredSeries:
+    """The series that the reader sends behind its header. Raises EOFError if it breaks off."""
+    rows = int(header["rows"])
+
+    def numbers(kind: type[np.generic]) -> Any:
+        array = np.empty(rows, kind)
+        view, done = memoryview(array.view(np.uint8).data), 0
+        while done < len(view):
+            count = answers.readinto(view[done:])  # type: ignore[attr-defined]
+            if not count:
+                raise EOFError
+            done += count
+        return array
+
+    time, offset = numbers(np.int64), numbers(np.int64)
+    names_offset, unsound = numbers(np.bool_), numbers(np.bool_)
+    columns = {column: numbers(np.float64) for column in COLUMNS}
+    table = BarTable(
+        name,
+        time,
+        names_offset,
+        offset,
+        columns,
+        str(header["place_word"]),
+        int(header["first_place"]),
+    )
+    notes: Sequence[str] = header["notes"]
+    return StoredSeries(table, unsound, tuple(notes))
+
+
+READER: Final = Reader()
+atexit.register(READER.close)

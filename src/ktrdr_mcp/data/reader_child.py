@@ -1,0 +1,113 @@
+"""The process that reads files of bars: it may print, hang or die without harm to others.
+
+A request is a line of JSON on standard input. The answer on standard output is one line of JSON,
+then, if there was no error, the bytes of times, offsets, whether those were named, which bars are
+unsound, and of the columns. It ends with standard input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from ktrdr_mcp.data.bars import COLUMNS
+from ktrdr_mcp.data.cache import FileState
+from ktrdr_mcp.data.files import open_regular
+from ktrdr_mcp.data.series import StoredSeries, read_series
+from ktrdr_mcp.data.tables import unusable
+from ktrdr_mcp.errors import KtrdrError, LimitExceeded
+from ktrdr_mcp.files import storage_errors
+
+FILE_LIMIT_S: Final = 150
+MAX_MEMORY_BYTES: Final = 8 * 1024**3
+RSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024
+
+
+def limit_memory() -> None:
+    """Bounds this process's memory, where that is possible."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+
+
+def limit_time(seconds: int) -> None:
+    """Ends this process by itself when so much time has passed; 0 for never."""
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.alarm(seconds)
+
+
+def resident_bytes() -> int:
+    """The most memory that this process ever held."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT_BYTES
+    return 0
+
+
+def read(request: dict[str, Any]) -> StoredSeries:
+    """Reads the file of a request. Raises KtrdrError."""
+    name, path = request["name"], Path(request["path"])
+    wanted = FileState(path, *request["state"])
+    with storage_errors(f"reading {name}"), open_regular(path, name) as (file, _):
+        try:
+            series = read_series(file, name, request["symbol"], request["timeframe"])
+        except MemoryError:
+            raise LimitExceeded(
+                f"{name} needs more than {MAX_MEMORY_BYTES // 1024**3} GiB of memory to be read.",
+                hint="Keep fewer bars, a wider timeframe, or only the columns that are needed.",
+                field="symbol",
+            ) from None
+        if FileState.of(path, os.fstat(file.fileno())) != wanted:
+            raise unusable(name, "was changed while it was being read", "Try again.")
+    return series
+
+
+def answer(request: dict[str, Any], output: BinaryIO) -> None:
+    """Writes a file's series, or why there is none."""
+    try:
+        series = read(request)
+    except KtrdrError as error:
+        refused = {
+            "error": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+            "field": error.field,
+            "resident_bytes": resident_bytes(),
+        }
+        output.write(f"{json.dumps(refused)}\n".encode())
+        return
+    table = series.table
+    header = {
+        "rows": len(table.time),
+        "place_word": table.place_word,
+        "first_place": table.first_place,
+        "notes": list(series.notes),
+        "resident_bytes": resident_bytes(),
+    }
+    output.write(f"{json.dumps(header)}\n".encode())
+    columns = [table.columns[name] for name in COLUMNS]
+    for array in (table.time, table.offset, table.names_offset, series.unsound, *columns):
+        output.write(array.tobytes())
+
+
+def main() -> None:
+    """Answers one request after the other until standard input ends."""
+    limit_memory()
+    with os.fdopen(os.dup(1), "wb") as output:
+        os.dup2(2, 1)  # fastparquet prints
+        for line in sys.stdin.buffer:
+            limit_time(FILE_LIMIT_S)
+            answer(json.loads(line), output)
+            output.flush()
+            limit_time(0)
+
+
+if __name__ == "__main__":
+    main()
