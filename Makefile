@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 
 CODE := src tests benchmarks examples tools
 
-.PHONY: setup demo test test-faults test-api lint types layers unit coverage bench format clean
+.PHONY: setup demo test test-faults test-api conformance clients lint types layers unit coverage bench \
+	format clean
 
 setup: $(READY)
 	@echo "Ready. Next: make demo, or $(BIN)/ktrdr-mcp train AAPL 1h"
@@ -40,6 +41,14 @@ test-faults: $(READY)
 # Thousands of generated requests against a real server.
 test-api: $(READY)
 	KTRDR_API_EXAMPLES=100 $(BIN)/pytest -s --timeout 1800 tests/http/test_generated_requests.py
+
+# The official MCP suite and Inspector, from npm; skipped with a word where npm or Node is missing.
+conformance: $(READY)
+	$(BIN)/python -m tests.clients.conformance
+
+# Every official client over stdio and HTTP; those from npm are skipped as above.
+clients: $(READY)
+	KTRDR_CLIENTS=all $(BIN)/pytest -n 2 --timeout 600 tests/clients
 
 # Under ten minutes; the tables, with ratios, go to build/benchmarks.md too.
 bench: $(READY)
