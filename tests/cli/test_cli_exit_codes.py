@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from ktrdr_mcp.cli import session, training
+from ktrdr_mcp.cli import session
 from ktrdr_mcp.daemon import connection
 from ktrdr_mcp.ownership.lock import ownership
 from ktrdr_mcp.paths import Workspace
@@ -175,7 +175,7 @@ def test_an_interruption_is_130(run, monkeypatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "with_lab", interrupted)
+    monkeypatch.setattr(session, "with_lab", interrupted)
     check(run("tasks", "--json"), session.INTERRUPTED, "interrupted")
 
 
@@ -183,7 +183,7 @@ def test_a_defect_is_1_and_the_only_one_with_a_traceback(run, monkeypatch) -> No
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(training, "with_lab", broken)
+    monkeypatch.setattr(session, "with_lab", broken)
     result = run("tasks", "--json")
     assert result.exit_code == session.DEFECT
     assert json.loads(result.stdout)["error"]["code"] == "internal_error"
@@ -194,7 +194,7 @@ def test_what_a_task_group_wraps_is_told_as_itself(run, monkeypatch) -> None:
     def wrapped(*_: object, **__: object) -> None:
         raise BaseExceptionGroup("outer", [BaseExceptionGroup("inner", [KeyboardInterrupt()])])
 
-    monkeypatch.setattr(training, "with_lab", wrapped)
+    monkeypatch.setattr(session, "with_lab", wrapped)
     check(run("tasks"), session.INTERRUPTED)
 
 
@@ -215,3 +215,15 @@ def test_a_closed_pipe_is_141_and_silent(tmp_path) -> None:
     os.close(writing)
     assert done.returncode == session.PIPE_CLOSED
     assert done.stderr == b""
+
+
+def test_closed_output_ends_the_program_without_a_traceback(tmp_path) -> None:
+    command = [sys.executable, "-m", "ktrdr_mcp", "--workspace", str(tmp_path), "data"]
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (141, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pathlib
 import sys
 import threading
 from collections.abc import Sequence
@@ -145,6 +146,10 @@ def main() -> NoReturn:
     """The program `ktrdr-mcp`."""
     from ktrdr_mcp.api.logs import configure_logging
 
+    if sys.stdout is None:  # closed at start: nobody reads what would be said
+        sys.exit(session.PIPE_CLOSED)
+    if sys.stderr is None:
+        sys.stderr = pathlib.Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     configure_logging(logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter still gets the rest

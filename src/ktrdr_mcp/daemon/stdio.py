@@ -136,6 +136,11 @@ async def serve_http(
         async with serve_workspace(workspace, rules, listener, kind="serve", begun=begun):
             settle()
             log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
+            if token is None:
+                log.warning(
+                    "There is no token: any user of this machine may use the server. Start it with"
+                    " --token-file FILE to ask for one."
+                )
             await stopped
     end_process(0)
 

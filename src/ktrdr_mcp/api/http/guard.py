@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +22,7 @@ from ktrdr_mcp.errors import (
     KtrdrError,
     NotJson,
     OriginRefused,
+    Refused,
     Unauthorized,
     shown,
 )
@@ -29,8 +32,16 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 AUTHORITY: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 ORIGIN: Final = re.compile(r"https?://(?P<authority>[^/@?#]+)")
 LENGTH: Final = re.compile(r"[0-9]{1,20}")
+ABSOLUTE: Final = re.compile(r"https?://(?P<authority>[^/?#]+)(?P<path>/.*)?", re.IGNORECASE)
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+BODY_TIMEOUT_S: Final = 30.0
+MAX_CHUNKS: Final = 4_096  # of one body
 JSON_TYPE: Final = "application/json"
 INSTANCE: Final = service.INSTANCE.lower().encode()
+
+
+class Unframed(Refused):
+    """A request whose end cannot be relied upon."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class Rules:
     Attributes:
         token: the bearer token, or None if everyone who reaches the port may.
         hosts: further host names, with or without a port; loopback names always pass.
-        origins: further origins of web pages; loopback origins always pass.
+        origins: further origins of web pages that may change something.
         instance: which laboratory this is, for clients that say which one they mean.
     """
 
@@ -91,6 +102,7 @@ class Guard:
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
         try:
+            scope = in_origin_form(scope)
             self.check(scope)
             first = await whole_body(scope, receive)
         except KtrdrError as refusal:
@@ -104,7 +116,9 @@ class Guard:
     def check(self, scope: Scope) -> None:
         """Checks the head of a request. Raises KtrdrError."""
         host = check_host(header_values(scope, b"host"), self.rules.hosts)
-        check_origin(header_values(scope, b"origin"), host, self.rules.origins)
+        reads = scope["method"] in SAFE_METHODS
+        check_origin(header_values(scope, b"origin"), host, self.rules.origins, reads=reads)
+        check_framing(scope)
         check_token(header_values(scope, b"authorization"), self.rules.token)
         check_instance(header_values(scope, INSTANCE), self.rules.instance)
         if self.closed:
@@ -131,13 +145,48 @@ def check_host(values: list[str], allowed: frozenset[str]) -> str:
     )
 
 
-def check_origin(values: list[str], host: str, allowed: frozenset[str]) -> None:
-    """Lets pages of this machine, of this server and of allowed origins in. Raises OriginRefused.
+def in_origin_form(scope: Scope) -> Scope:
+    """The head of a request whose target may be a whole URL, as proxies send it, with its path.
+
+    Raises:
+        InvalidRequest: the target is no URL of HTTP.
+    """
+    path: str = scope["path"]
+    if path.startswith("/"):
+        return scope
+    match = ABSOLUTE.fullmatch(path)
+    if match is None:
+        raise InvalidRequest("The target is not a path.", hint="See /docs.")
+    # what the target says counts, as RFC 9112 has it
+    headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
+    host = (b"host", match["authority"].encode("latin-1", errors="replace"))
+    return {**scope, "path": match["path"] or "/", "headers": [host, *headers]}
+
+
+def check_framing(scope: Scope) -> None:
+    """Refuses a body that has two lengths, which two programs would read in two ways.
+
+    Raises:
+        Unframed: it has a length and a transfer encoding.
+    """
+    if header_values(scope, b"content-length") and header_values(scope, b"transfer-encoding"):
+        raise Unframed(
+            "The request has both Content-Length and Transfer-Encoding.",
+            hint="Send one of them.",
+        )
+
+
+def check_origin(values: list[str], host: str, allowed: frozenset[str], *, reads: bool) -> None:
+    """Lets this server's own pages and allowed origins in. Raises OriginRefused.
+
+    Pages of other servers on this machine may read, as far as a browser shows them the replies;
+    whatever changes something is refused to them.
 
     Args:
         values: the Origin headers; programs that are not browsers send none.
         host: the authority of this server, checked before.
         allowed: further origins.
+        reads: whether the request changes nothing.
     """
     if not values:
         return
@@ -145,14 +194,14 @@ def check_origin(values: list[str], host: str, allowed: frozenset[str]) -> None:
     page = ORIGIN.fullmatch(origin)
     authority = AUTHORITY.fullmatch(page["authority"]) if page else None
     if authority and (
-        authority["name"] in LOOPBACK or authority.group() == host or origin in allowed
+        authority.group() == host or origin in allowed or (reads and authority["name"] in LOOPBACK)
     ):
         return
     raise OriginRefused(
         f"Pages of {shown(values[0])} may not use this server.",
-        hint="Where a reverse proxy or an extension that you trust passes such requests on, start "
-        "the server with --allow-origin ORIGIN; in browsers, no page of another origin can read "
-        "replies.",
+        hint="Where a reverse proxy, an extension or a page of this machine that you trust sends "
+        "such requests, start the server with --allow-origin ORIGIN; in browsers, no page of "
+        "another origin can read replies.",
     )
 
 
@@ -191,14 +240,23 @@ async def whole_body(scope: Scope, receive: Receive) -> Message | None:
         receive: gives the parts of the body.
     Raises:
         BodyTooLarge: it declares or has more bytes than allowed.
+        Unframed: it comes too slowly or in too many pieces.
         NotJson: it has bytes and is not declared as JSON.
     """
     for declared in header_values(scope, b"content-length"):
         if LENGTH.fullmatch(declared) and int(declared) > limits.MAX_BODY_BYTES:
             raise too_large()
     body = bytearray()
-    while True:
-        message = await receive()
+    until_s = monotonic() + BODY_TIMEOUT_S
+    for _ in range(MAX_CHUNKS):
+        try:
+            async with asyncio.timeout(max(0.0, until_s - monotonic())):
+                message = await receive()
+        except TimeoutError:
+            raise Unframed(
+                f"The body has not come to its end within {BODY_TIMEOUT_S:.0f} s.",
+                hint="Send it at once.",
+            ) from None
         if message["type"] == "http.disconnect":
             return None
         body += message.get("body", b"")
@@ -208,6 +266,9 @@ async def whole_body(scope: Scope, receive: Receive) -> Message | None:
             check_type(scope)
         if not message.get("more_body", False):
             return {"type": "http.request", "body": bytes(body), "more_body": False}
+    raise Unframed(
+        f"The body comes in more than {MAX_CHUNKS:,} pieces.", hint="Send it in larger ones."
+    )
 
 
 def too_large() -> KtrdrError:

@@ -31,6 +31,7 @@ from ktrdr_mcp import __version__, limits
 from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.mcp import resources
 from ktrdr_mcp.api.mcp.prompts import add_completion, add_prompt
+from ktrdr_mcp.api.mcp.stdio import answered_stdio
 from ktrdr_mcp.api.operations import OPERATIONS, Operation, with_pages
 from ktrdr_mcp.api.schema import input_schema, output_schema
 from ktrdr_mcp.errors import KtrdrError, NotFound, did_you_mean, shown
@@ -138,6 +139,12 @@ class Server(MCPServer[Any]):
                 hint=f"Call one of {', '.join(names)}.",
             )
             return error_result(unknown)
+
+    async def run_stdio_async(self) -> None:
+        """Serves a client on standard input and output until it leaves."""
+        async with answered_stdio() as (reader, writer):
+            options = self._lowlevel_server.create_initialization_options()
+            await self._lowlevel_server.run(reader, writer, options)
 
     async def list_resources(self) -> list[Resource]:
         """The resources that are worth naming, as they are now: the SDK knows no changing ones."""
