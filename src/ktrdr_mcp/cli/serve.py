@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import click
 
 from ktrdr_mcp.errors import InvalidRequest
 from ktrdr_mcp.paths import Workspace
+
+if TYPE_CHECKING:
+    from ktrdr_mcp.daemon.executors import ExecutorName
 
 MIN_TOKEN_CHARACTERS = 16
 MAX_TOKEN_BYTES = 4096
@@ -44,6 +48,12 @@ MAX_TOKEN_BYTES = 4096
     help="Another origin whose requests are let in, where a reverse proxy or an extension passes "
     "them on; pages of other origins cannot read replies in a browser. Repeatable.",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["processes", "threads"]),
+    envvar="KTRDR_EXECUTOR",
+    help="Where trainings run: in one process for each core, or in threads of the server.",
+)
 @click.pass_obj
 def serve(
     workspace: Workspace,
@@ -52,12 +62,15 @@ def serve(
     token_file: Path | None,
     allow_hosts: tuple[str, ...],
     allow_origins: tuple[str, ...],
+    executor: ExecutorName | None,
 ) -> None:
     """Serve HTTP, and MCP at /mcp, until Ctrl-C or SIGTERM."""
     from ktrdr_mcp.daemon.stdio import serve_http
 
     token = None if token_file is None else read_token(token_file)
-    anyio.run(partial(serve_http, workspace, host, port, token, allow_hosts, allow_origins))
+    anyio.run(
+        partial(serve_http, workspace, host, port, token, allow_hosts, allow_origins, executor)
+    )
 
 
 def read_token(path: Path) -> str:

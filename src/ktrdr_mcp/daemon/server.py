@@ -10,11 +10,11 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
 
+from ktrdr_mcp.daemon.executors import ExecutorName, executor_name, make_executor
 from ktrdr_mcp.daemon.signals import end_process
 from ktrdr_mcp.errors import KtrdrError, StorageError
 from ktrdr_mcp.ownership import address
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
     from ktrdr_mcp.api.http.guard import Guard, Rules
     from ktrdr_mcp.api.http.presence import Activity
-    from ktrdr_mcp.context import Context
     from ktrdr_mcp.jobs.queue import JobManager
-    from ktrdr_mcp.schemas.results import Json
     from ktrdr_mcp.service.service import Service
     from ktrdr_mcp.store.db import Database
     from ktrdr_mcp.store.stores import Stores
@@ -65,11 +63,14 @@ class OpenWorkspace:
 
 
 @asynccontextmanager
-async def open_workspace(workspace: Workspace) -> AsyncIterator[OpenWorkspace]:
+async def open_workspace(
+    workspace: Workspace, executor: ExecutorName = "threads"
+) -> AsyncIterator[OpenWorkspace]:
     """The service of a workspace, owned by this process until the block ends.
 
     Args:
         workspace: the folder; made if it is missing.
+        executor: where trainings run.
     Raises:
         WorkspaceLocked: another process owns it.
         WorkspaceNotTrusted: somebody else may have made it.
@@ -81,29 +82,24 @@ async def open_workspace(workspace: Workspace) -> AsyncIterator[OpenWorkspace]:
         # First, because a database that cannot be used is refused sooner so.
         async with (
             await Database.open(workspace.database) as database,
-            assemble(workspace, database, owned) as opened,
+            assemble(workspace, database, owned, executor) as opened,
         ):
             yield opened
 
 
-async def build_service(workspace: Workspace, stores: Stores) -> tuple[Service, JobManager]:
+async def build_service(
+    workspace: Workspace, stores: Stores, executor: ExecutorName = "threads"
+) -> tuple[Service, JobManager]:
     """The service over an open database, and what runs its tasks once it is entered."""
     # Only now, because these need torch and pandas, which take seconds to import.
-    from ktrdr_mcp.jobs.executors.threads import ThreadExecutor, configure_process, load_torch
-
-    configure_process()
-    await anyio.to_thread.run_sync(load_torch)
+    runner = await anyio.to_thread.run_sync(make_executor, executor, workspace)
     from ktrdr_mcp.data.catalog import BarCatalog
-    from ktrdr_mcp.evaluation import baselines
     from ktrdr_mcp.jobs.queue import JobManager
     from ktrdr_mcp.service import reconciliation, training
     from ktrdr_mcp.service.service import Service
-    from ktrdr_mcp.training import estimate, pipeline
+    from ktrdr_mcp.training import estimate
 
     sources = BarCatalog(workspace)
-
-    def run(spec: Json, directory: Path, context: Context) -> Json:
-        return pipeline.run(spec, directory, context, sources).to_json()
 
     def prepare(task: TaskRow) -> None:
         training.keep_request(workspace, task)
@@ -111,22 +107,20 @@ async def build_service(workspace: Workspace, stores: Stores) -> tuple[Service, 
     def clean_up(task_id: str) -> None:
         reconciliation.discard_checkpoints(workspace, task_id)
 
-    await anyio.to_thread.run_sync(baselines.load)
     speed = await anyio.to_thread.run_sync(estimate.measure)
-    executor = ThreadExecutor(run)
-    manager = JobManager(stores.tasks, executor, workspace.bundle_directory, clean_up, prepare)
+    manager = JobManager(stores.tasks, runner, workspace.bundle_directory, clean_up, prepare)
     return Service(workspace, stores, manager, sources, speed), manager
 
 
 @asynccontextmanager
 async def assemble(
-    workspace: Workspace, database: Database, owned: Ownership
+    workspace: Workspace, database: Database, owned: Ownership, executor: ExecutorName
 ) -> AsyncIterator[OpenWorkspace]:
     """The service over an open database, until the block ends. Raises StorageError."""
     from ktrdr_mcp.store.stores import Stores
 
     stores = Stores.of(database)
-    lab, manager = await build_service(workspace, stores)
+    lab, manager = await build_service(workspace, stores, executor)
     from ktrdr_mcp.service import reconciliation
 
     await reconciliation.recover(workspace, stores)
@@ -181,6 +175,7 @@ async def serve_workspace(
     kind: address.Kind = "in_process",
     stop: Callable[[], None] | None = None,
     begun: Callable[[], None] = lambda: None,
+    executor: ExecutorName | None = None,
 ) -> AsyncIterator[ServedWorkspace]:
     """The service of a workspace, open to other processes over HTTP until the block ends.
 
@@ -191,12 +186,16 @@ async def serve_workspace(
         kind: how this process came to be.
         stop: called when another process asks for the end; by default none may.
         begun: called before work can begin; until then, the process may end at any step.
+        executor: where trainings run; by default as KTRDR_EXECUTOR says, else in processes, or in
+            threads where all is to stay in this process.
     Raises:
+        InvalidRequest: KTRDR_EXECUTOR names no executor.
         WorkspaceLocked: another process owns it.
         WorkspaceNotTrusted: somebody else may have made it.
         StorageError: it cannot be read or written.
     """
-    async with open_workspace(workspace) as opened:
+    chosen = executor or executor_name("threads" if kind == "in_process" else "processes")
+    async with open_workspace(workspace, chosen) as opened:
         begun()
         # Only now, because a process that is refused or works through another needs none of it.
         from ktrdr_mcp.api.http import guard

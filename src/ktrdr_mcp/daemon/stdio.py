@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from ktrdr_mcp.daemon.connection import Connector, connect, stop_daemon
+from ktrdr_mcp.daemon.executors import ExecutorName
 from ktrdr_mcp.daemon.reading import RefusingService, read_workspace, why_only_read
 from ktrdr_mcp.daemon.server import application, serve_workspace, settle
 from ktrdr_mcp.daemon.signals import defects_end_it, end_process, ends_at_once, termination
@@ -97,6 +98,7 @@ async def serve_http(
     token: str | None = None,
     allow_hosts: Sequence[str] = (),
     allow_origins: Sequence[str] = (),
+    executor: ExecutorName | None = None,
 ) -> NoReturn:
     """Serves HTTP, and MCP at /mcp, until a signal comes; then ends the process.
 
@@ -109,6 +111,7 @@ async def serve_http(
         token: the bearer token to ask for.
         allow_hosts: further host names that requests may be addressed to.
         allow_origins: further origins whose requests are let in.
+        executor: where trainings run; see serve_workspace.
     Raises:
         InvalidRequest: the address cannot be used, or needs a token.
         WorkspaceLocked: another process owns the workspace.
@@ -133,7 +136,9 @@ async def serve_http(
     if (owner := await stop_daemon(workspace)) is not None:
         log.info("Takes over from the daemon, process %d", owner.pid)
     with defects_end_it():
-        async with serve_workspace(workspace, rules, listener, kind="serve", begun=begun):
+        async with serve_workspace(
+            workspace, rules, listener, kind="serve", begun=begun, executor=executor
+        ):
             settle()
             log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
             if token is None:

@@ -62,7 +62,8 @@ class Running:
             return Ended(stopped=True)
         self._ended = asyncio.get_running_loop().create_future()
         row = self.row
-        envelope = Envelope(row.task_id, row.attempt, row.generation or "", row.spec)
+        memory_bytes = row.spec.get("memory_bytes", 0)  # not of what older versions stored
+        envelope = Envelope(row.task_id, row.attempt, row.generation or "", row.spec, memory_bytes)
         try:
             self._handle = executor.submit(envelope, directory_of(row.task_id))
             self._handle.attach(self.receive)
@@ -201,7 +202,10 @@ class OutcomeWriter:
     async def _write(self, running: Running, ended: Ended) -> None:
         """Writes the outcome, unless this run had lost its task."""
         row = running.row
-        status = await self._stored(row, ended, running)
+        if ended.died is not None:
+            status = await self._tasks.count_crash(row.task_id, row.fence)
+        else:
+            status = await self._stored(row, ended, running)
         if status is None:
             log.error("attempt %d of task %s had lost its task", row.attempt, row.task_id)
         elif status in TERMINAL:

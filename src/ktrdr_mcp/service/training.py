@@ -138,7 +138,8 @@ def admit(
     splits = [prepared.split] * config.seeds + folds
     widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
     networks = len(splits) + (SURROGATES if config.control else 0)
-    estimate.check(widths, config.batch_size, len(prepared.bars), networks)
+    needs = (widths, config.batch_size, len(prepared.bars), networks)
+    estimate.check(*needs)
     rows = [len(split.train) for split in splits]
     duration_s = config.epochs * speed.epoch_s(widths, config.batch_size, rows)
     test_start, test_end = tested_window(prepared.dataset, splits)
@@ -151,6 +152,7 @@ def admit(
         spec={
             **spec.to_dict(),
             "accepted": accepted(prepared, duration_s, too_short(prepared, config, len(folds))),
+            "memory_bytes": estimate.training_bytes(*needs),
         },
         spec_version=SPEC_VERSION,
         test_start=test_start,

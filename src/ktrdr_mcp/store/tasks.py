@@ -140,6 +140,19 @@ SET status = 'failed', completed_at = :now, error_code = :code, error_message = 
 WHERE status = 'training' AND generation <> :generation AND cancel_requested = 0
     AND crashes >= :most
 RETURNING *"""
+# The same of one task whose worker died, while its server lives.
+COUNT_CRASH: Final = """
+UPDATE training_tasks
+SET crashes = crashes + 1,
+    status = CASE WHEN cancel_requested = 1 THEN 'cancelled'
+        WHEN crashes + 1 >= :most THEN 'failed' ELSE 'pending' END,
+    completed_at = CASE WHEN cancel_requested = 1 OR crashes + 1 >= :most THEN :now END,
+    error_code = CASE WHEN cancel_requested = 0 AND crashes + 1 >= :most THEN :code END,
+    error_message = CASE WHEN cancel_requested = 0 AND crashes + 1 >= :most THEN :message END,
+    error_hint = CASE WHEN cancel_requested = 0 AND crashes + 1 >= :most THEN :hint END,
+    error_stage = CASE WHEN cancel_requested = 0 AND crashes + 1 >= :most THEN 'training' END
+WHERE status = 'training' AND task_id = :task_id AND attempt = :attempt AND generation = :generation
+RETURNING status"""
 LEFT_RUNNING: Final = """
 SELECT * FROM training_tasks WHERE status = 'training' AND generation <> ? ORDER BY seq"""
 REQUEUE: Final = """
@@ -336,6 +349,26 @@ class TaskStore:
         """Takes a task from a run that did not end in time, so that this counts as no crash."""
         async with self._database.transaction() as connection:
             await rows_of(connection, ABANDON, (task_id, fence.attempt, fence.generation))
+
+    async def count_crash(
+        self, task_id: str, fence: Fence, most_crashes: int = limits.MAX_CRASHES
+    ) -> str | None:
+        """Takes a task from a run whose worker died.
+
+        Args:
+            task_id: which task.
+            fence: the run that died.
+            most_crashes: with so many, the task is given up.
+        Returns:
+            the new status: failed with too many crashes, cancelled where that had been asked for,
+            else pending; None if the run had lost the task.
+        """
+        error = crash_loop(most_crashes)
+        values: dict[str, SqlValue] = {**asdict(fence), "task_id": task_id, "most": most_crashes}
+        values |= {"code": error.code, "message": error.message, "hint": error.hint}
+        async with self._database.transaction() as connection:
+            rows = await rows_of(connection, COUNT_CRASH, values | {"now": utc_now_text()})
+        return str(rows[0][0]) if rows else None
 
     async def requeue_running(
         self, generation: str, most_crashes: int = limits.MAX_CRASHES

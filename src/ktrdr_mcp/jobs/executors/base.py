@@ -6,7 +6,7 @@ Both are plain JSON, so that a run may be in another thread, process or machine 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -22,15 +22,11 @@ class Envelope:
     attempt: int
     generation: str  # of the server that submits it
     spec: dict[str, Any]  # as it was stored with the task
+    memory_bytes: int = 0  # what it may need at most, beside the program itself
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Envelope:
-        """From what `to_dict` made."""
-        return cls(raw["task_id"], raw["attempt"], raw["generation"], raw["spec"])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,522 @@
+"""Tasks in worker processes of this machine, one for each core.
+
+A worker is started when there is something for it to do, keeps what it has imported, and ends when
+it has been idle. One that dies takes only its own task with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ktrdr_mcp import __version__
+from ktrdr_mcp.errors import KtrdrError, LabUnavailable, kinds_by_code
+from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event, Failure, Listener, decode
+from ktrdr_mcp.jobs.worker import failure_of
+from ktrdr_mcp.store.db import utc_now_text
+
+STOP_S: Final = 0.5  # what a cancelled run may take to heed it before its worker is killed
+IDLE_S: Final = 120.0  # after which an idle worker ends
+IDLE_LOOK_S: Final = 1.0
+MEMORY_LOOK_S: Final = 0.5
+REAP_S: Final = 0.005
+SCARCE: Final = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # it passes
+SCARCE_PAUSE_S: Final = 1.0
+WORKER_BYTES: Final = 350_000_000  # of a worker that does nothing yet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """One worker as it is shown."""
+
+    pid: int
+    task: str | None  # its task's id; None while it is idle
+    memory_bytes: int
+    since: str  # when it was started, UTC
+
+
+class Launcher:
+    """The thread that starts all workers.
+
+    The signal of a parent's death follows the thread that made the child, so this one lives as
+    long as the process.
+    """
+
+    def __init__(self) -> None:
+        self._wanted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def launch(self, command: list[str], inherited: int) -> subprocess.Popen[bytes]:
+        """Starts a process. Raises OSError.
+
+        Args:
+            command: its program and arguments.
+            inherited: the one descriptor that it gets.
+        """
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="launcher", daemon=True)
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        started: asyncio.Future[subprocess.Popen[bytes]] = loop.create_future()
+
+        def start() -> None:
+            try:
+                process = subprocess.Popen(  # noqa: S603 (our own program)
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[inherited],
+                    start_new_session=True,  # a Ctrl-C at the terminal is the server's to obey
+                )
+            except OSError as error:
+                loop.call_soon_threadsafe(set_unless_done, started, None, error)
+            else:
+                loop.call_soon_threadsafe(set_unless_done, started, process, None)
+
+        self._wanted.put(start)
+        return await started
+
+    def _serve(self) -> None:
+        """Starts what is wanted, for ever."""
+        while True:
+            self._wanted.get()()
+
+
+def set_unless_done(
+    future: asyncio.Future[Any], result: object, error: BaseException | None
+) -> None:
+    """Ends a future, unless nobody waits for it any more."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+class ProcessRun:
+    """The base.Handle of a run in a worker process."""
+
+    def __init__(self, envelope: Envelope, workdir: Path) -> None:
+        self.envelope = envelope
+        self.workdir = workdir
+        self.worker: Worker | None = None
+        self.stop_requested = False
+        self.killed = False  # by us, because it had to end
+        self.ended = False
+        self._listener: Listener | None = None
+        self._events: list[Event] = []
+
+    def attach(self, listener: Listener) -> None:
+        """See base.Handle."""
+        self._listener = listener
+        events, self._events = self._events, []
+        for event in events:
+            listener(event)
+
+    def deliver(self, event: Event) -> None:
+        """Passes an event on, now or once somebody listens; nothing after the end."""
+        if self.ended:
+            return
+        self.ended = isinstance(event, Ended)
+        if self._listener is None:
+            self._events.append(event)
+        else:
+            self._listener(event)
+
+    def stop(self, draining: bool) -> None:
+        """See base.Handle; one that is cancelled and does not heed it soon is killed."""
+        self.stop_requested = True
+        if self.worker is not None:
+            self.worker.send({"do": "stop", "draining": draining})
+            if not draining:
+                asyncio.get_running_loop().call_later(STOP_S, self.kill)
+
+    def kill(self) -> None:
+        """Kills the worker of a run that has not ended."""
+        if not self.ended and self.worker is not None:
+            self.killed = True
+            self.worker.kill()
+
+
+class Worker(asyncio.Protocol):
+    """The server's side of one worker process.
+
+    Args:
+        process: the process.
+        on_end: called with this worker when its process has ended.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], on_end: Callable[[Worker], None]) -> None:
+        self.process = process
+        self.since = utc_now_text()
+        self.idle_since_s = time.monotonic()
+        self.memory_bytes = 0
+        self.run: ProcessRun | None = None
+        self.gone = False
+        self.reserved = True  # for whoever wanted it
+        self._on_end = on_end
+        self._transport: asyncio.Transport | None = None
+        self._received = b""
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._ending: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing to do."""
+        return not (self.gone or self.reserved or self.run or self._calls)
+
+    @property
+    def state(self) -> WorkerState:
+        """This worker as it is shown."""
+        task = self.run.envelope.task_id if self.run else None
+        return WorkerState(self.process.pid, task, self.memory_bytes, self.since)
+
+    def begin(self, run: ProcessRun) -> None:
+        """Gives it a run; it must be idle."""
+        self.run, run.worker, self.reserved = run, self, False
+        self.send({"do": "run", "envelope": run.envelope.to_dict(), "workdir": str(run.workdir)})
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> Any:
+        """The answer to a short call.
+
+        Raises:
+            KtrdrError: as the call raised it, or LabUnavailable if the worker died.
+        """
+        self.reserved = False
+        identifier = max(self._calls, default=0) + 1
+        answer = self._calls[identifier] = asyncio.get_running_loop().create_future()
+        self.send({"do": "call", "id": identifier, "name": name, "arguments": arguments})
+        try:
+            return await answer
+        finally:
+            del self._calls[identifier]
+            self.idle_since_s = time.monotonic()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Sends a line, unless the worker is gone."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    def end(self) -> None:
+        """Lets an idle worker end: it sees its socket close."""
+        self.gone = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        self.gone = True
+        with contextlib.suppress(OSError):
+            self.process.kill()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("a worker's socket carries a stream")
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            self._hear(line)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio.Protocol; what has closed its end is about to be gone."""
+        self.gone = True
+        self._ending = asyncio.get_running_loop().create_task(self._end())
+
+    def _hear(self, line: bytes) -> None:
+        """Takes one line of the worker."""
+        kind = (raw := json.loads(line))["event"]
+        if kind == "heartbeat":
+            self.memory_bytes = raw["memory_bytes"]
+        elif kind == "log":
+            # `name` is ours: only modules of this program and of its libraries log there
+            logging.getLogger(raw["name"]).log(raw["level"], "%s", raw["text"])
+        elif kind == "answer":
+            self._answered(raw)
+        elif kind == "ready":
+            self._require_version(raw["version"])
+        elif self.run is not None:
+            self._heard_of_run(decode(line))
+
+    def _heard_of_run(self, event: Event) -> None:
+        """Passes an event on; after the end the worker is free."""
+        run = self.run
+        if run is not None:
+            if isinstance(event, Ended):
+                self.run, run.worker = None, None
+                self.idle_since_s = time.monotonic()
+            run.deliver(event)
+
+    def _answered(self, raw: dict[str, Any]) -> None:
+        """Ends a call."""
+        future = self._calls.get(raw["id"])
+        if future is not None:
+            error = error_of(Failure(**raw["failure"])) if "failure" in raw else None
+            set_unless_done(future, raw.get("result"), error)
+
+    def _require_version(self, version: str) -> None:
+        """Refuses a worker of another version, installed since the server was started."""
+        if version == __version__:
+            return
+        error = LabUnavailable(
+            f"ktrdr-mcp {version} has been installed; the server that runs is {__version__}.",
+            hint="End it with 'ktrdr-mcp lab stop' and call again: the new one goes on with it.",
+        )
+        if self.run is not None:
+            self.run.deliver(Ended(failure=failure_of(error)))
+        self.kill()
+
+    async def _end(self) -> None:
+        """Waits for the end of the process and says with what it ended."""
+        self.process.kill()  # it does not live without its server
+        while (code := self.process.poll()) is None:  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(REAP_S)
+        reason = words_of(code)
+        for future in self._calls.values():
+            set_unless_done(future, None, died(reason))
+        if (run := self.run) is not None:
+            log.warning("the worker of task %s died (%s)", run.envelope.task_id, reason)
+            self.run, run.worker = None, None
+            run.deliver(Ended(stopped=True) if run.killed else Ended(died=reason))
+        self._on_end(self)
+
+
+def words_of(code: int) -> str:
+    """How a process ended, from what its parent is told."""
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def not_started(error: OSError) -> LabUnavailable:
+    """The error of a task for which the system gives no worker."""
+    return LabUnavailable(
+        f"The worker process of this task cannot be started: {error.strerror}.",
+        hint="See whether this program is still installed as it was, then start the task again.",
+    )
+
+
+def died(reason: str) -> LabUnavailable:
+    """The error of a call whose worker died."""
+    return LabUnavailable(
+        f"The process that computed this died ({reason}).",
+        hint="Call again; if it happens again, memory is probably short: see the program's log.",
+    )
+
+
+def error_of(failure: Failure) -> KtrdrError:
+    """The error that crossed from a worker."""
+    kind = kinds_by_code().get(failure.code, KtrdrError)
+    return kind(failure.message, hint=failure.hint, field=failure.field)
+
+
+class Pool:
+    """Worker processes that are started on demand and end when they are idle.
+
+    Args:
+        entry: the work, as jobs.process finds it: "module:function".
+        argument: what that function is called with.
+        idle_s: after which an idle worker ends.
+    """
+
+    def __init__(self, entry: str, argument: str, idle_s: float = IDLE_S) -> None:
+        self.workers: list[Worker] = []
+        self._entry = entry
+        self._argument = argument
+        self._idle_s = idle_s
+        self._launcher = Launcher()
+        self._looking: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> list[Worker]:
+        """The workers with nothing to do."""
+        return [worker for worker in self.workers if worker.idle]
+
+    async def take(self) -> Worker:
+        """An idle worker, the one that was used last, or else a new one; reserved for the caller.
+
+        Raises:
+            OSError: the system gives no process.
+        """
+        if idle := self.idle:
+            worker = max(idle, key=lambda worker: worker.idle_since_s)
+            worker.reserved = True
+            return worker
+        return await self._start()
+
+    async def _start(self) -> Worker:
+        """A new worker."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # -P: the folder that the server runs in must not provide modules
+            program = [sys.executable, "-P", "-m", "ktrdr_mcp.jobs.process"]
+            about = [str(theirs.fileno()), str(os.getpid()), self._entry, self._argument]
+            try:
+                process = await self._launcher.launch([*program, *about], theirs.fileno())
+            except BaseException:
+                ours.close()
+                raise
+        worker = Worker(process, self._forget)
+        self.workers.append(worker)
+        ours.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: worker, ours)
+        self._look_for_idle()
+        return worker
+
+    def _forget(self, worker: Worker) -> None:
+        """Drops a worker whose process has ended."""
+        self.workers.remove(worker)
+
+    def _look_for_idle(self) -> None:
+        """Ends workers that have been idle for long, and looks again while there are any."""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        for worker in self.workers:
+            if worker.idle and time.monotonic() - worker.idle_since_s >= self._idle_s:
+                worker.end()
+        if self.workers:
+            loop = asyncio.get_running_loop()
+            self._looking = loop.call_later(IDLE_LOOK_S, self._look_for_idle)
+
+    async def close(self) -> None:
+        """Ends every worker, whatever it does, and waits for its end."""
+        for worker in self.workers:
+            worker.kill()
+        while self.workers:  # noqa: ASYNC110 (each forgets itself when its process has ended)
+            await asyncio.sleep(REAP_S)
+        if self._looking is not None:
+            self._looking.cancel()
+
+
+class ProcessExecutor:
+    """A base.Executor with a worker process for each running task.
+
+    Args:
+        pool: the workers.
+        capacity: the most tasks that run at once.
+    """
+
+    def __init__(self, pool: Pool, capacity: int) -> None:
+        self.capacity = capacity
+        self._pool = pool
+        self._runs: set[ProcessRun] = set()
+        self._carriers: set[asyncio.Task[None]] = set()
+
+    @property
+    def workers(self) -> list[WorkerState]:
+        """Every worker that runs."""
+        return [worker.state for worker in self._pool.workers]
+
+    def open(self) -> None:
+        """Does nothing: workers are started on demand."""
+
+    def submit(self, envelope: Envelope, workdir: Path) -> ProcessRun:
+        """See base.Executor."""
+        run = ProcessRun(envelope, workdir)
+        carrier = asyncio.create_task(self._begin(run), name=f"submit-{envelope.task_id}")
+        self._carriers.add(carrier)
+        carrier.add_done_callback(self._carriers.discard)
+        return run
+
+    async def _begin(self, run: ProcessRun) -> None:
+        """Gives a run to a worker once there is memory for it."""
+        self._runs = {each for each in self._runs if not each.ended}
+        while self._runs and not self._fits(run) and not run.stop_requested:
+            await asyncio.sleep(MEMORY_LOOK_S)
+            self._runs = {each for each in self._runs if not each.ended}
+        self._runs.add(run)
+        worker = None
+        while not run.stop_requested and worker is None:
+            try:
+                worker = await self._pool.take()
+            except OSError as error:
+                if error.errno not in SCARCE:
+                    run.deliver(Ended(failure=failure_of(not_started(error))))
+                    return
+                log.warning("no worker can be started yet: %s", error.strerror)
+                await asyncio.sleep(SCARCE_PAUSE_S)
+        if worker is not None and run.stop_requested:
+            worker.reserved = False
+        if worker is None or run.stop_requested:
+            run.deliver(Ended(stopped=True))
+        else:
+            worker.begin(run)
+
+    def _fits(self, run: ProcessRun) -> bool:
+        """Whether there is memory for a run beside what the others may still come to need."""
+        promised = sum(
+            max(0, each.envelope.memory_bytes + WORKER_BYTES - resident(each))
+            for each in self._runs
+        )
+        own = run.envelope.memory_bytes
+        own += 0 if self._pool.idle else WORKER_BYTES
+        return promised + own <= available_bytes()
+
+    async def close(self) -> bool:
+        """See base.Executor; whatever has not ended is killed."""
+        for carrier in list(self._carriers):
+            carrier.cancel()
+        await asyncio.gather(*self._carriers, return_exceptions=True)
+        for run in self._runs:
+            run.kill()
+        await self._pool.close()
+        return True
+
+
+def resident(run: ProcessRun) -> int:
+    """The memory that the worker of a run holds."""
+    return run.worker.memory_bytes if run.worker else 0
+
+
+def available_bytes() -> int:
+    """The memory that can be had without swapping; a great number where the system does not say."""
+    found = [sys.maxsize]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        (line,) = (line for line in lines if line.startswith("MemAvailable:"))
+        found.append(int(line.split()[1]) * 1024)
+    with contextlib.suppress(OSError, ValueError):  # a container's own limit
+        folder = Path("/sys/fs/cgroup")
+        most = int((folder / "memory.max").read_text(encoding="ascii"))
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        statistics = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        cached = [line for line in statistics if line.startswith("inactive_file ")]
+        found.append(most - used + sum(int(line.split()[1]) for line in cached))
+    return min(found)
+
+
+def available_cores() -> int:
+    """The cores that this process may use, a container's share rounded up."""
+    cores = os.cpu_count() or 1
+    if sys.platform == "linux":
+        cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, max(1, -(-int(quota) // int(period))))
+    return cores

@@ -1,0 +1,44 @@
+"""What a worker process does for its server: trainings on the bars of one workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ktrdr_mcp.context import Context
+from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.evaluation import baselines
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.training import pipeline
+
+
+class TrainingWork:
+    """Trains; a jobs.process.Work.
+
+    Args:
+        workspace: whose bars are read.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._sources = BarCatalog(workspace)
+
+    def run(self, spec: dict[str, Any], workdir: Path, context: Context) -> dict[str, Any]:
+        """Trains one model and publishes its bundle; see pipeline.run."""
+        return pipeline.run(spec, workdir, context, self._sources).to_json()
+
+    def call(self, name: str, arguments: dict[str, Any]) -> Any:
+        """There is nothing to call. Raises LookupError."""
+        raise LookupError(name)
+
+
+def open_work(workspace: str) -> TrainingWork:
+    """The entry of a worker process. Imports all that a training needs, which takes seconds.
+
+    Args:
+        workspace: the path of its folder.
+    """
+    torch.set_num_threads(1)
+    baselines.load()
+    return TrainingWork(Workspace(Path(workspace)))
