@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ktrdr_mcp.jobs.executors import threads
+from ktrdr_mcp.daemon import server
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.ownership import address
 from ktrdr_mcp.store import db
@@ -25,19 +25,20 @@ def install(held: str | None = None) -> None:
     Args:
         held: a stage that lasts for seconds, so that a signal meets it.
     """
-    load_torch = threads.load_torch
+    make_executor = server.make_executor
 
-    def load() -> None:
-        load_torch()
+    def make(*arguments: Any) -> Any:
+        executor = make_executor(*arguments)
         from ktrdr_mcp.service import (
-            reconciliation,  # imports torch, so that it would end that stage early
+            reconciliation,  # imports for seconds, so that it would end that stage early
         )
 
         reconciliation.recover = marked("recovering", reconciliation.recover, held)
+        return executor
 
     db.prepare = marked("opening", db.prepare, held)
     db._connect = marked("connecting", db._connect, held)
-    threads.load_torch = marked("importing", load, held)
+    server.make_executor = marked("importing", make, held)
     address.write = marked("announcing", address.write, held)
     JobManager._start = marked("claiming", JobManager._start, held)  # type: ignore[method-assign]
     JobManager._drain = marked("draining", JobManager._drain, held)  # type: ignore[method-assign]
