@@ -19,8 +19,7 @@ KtrdrError
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 
@@ -75,8 +74,45 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
         " Did you mean 'x'?" with a leading space, or an empty string.
     """
     by_folded = {word.casefold(): word for word in known}
-    close = get_close_matches(text.casefold(), list(by_folded), n=1, cutoff=0.6)
-    return f" Did you mean '{by_folded[close[0]]}'?" if close else ""
+    folded = text.casefold()
+    near = [
+        (edit_distance(folded, word), word)
+        for word in by_folded
+        if abs(len(word) - len(folded)) <= most_edits(folded)
+    ]
+    part_of = [
+        (len(word), word)
+        for word in by_folded
+        if len(folded) >= 4 and (word.startswith(folded) or word.endswith(folded))
+    ]
+    close = sorted(each for each in near if each[0] <= most_edits(folded)) or sorted(part_of)
+    return f" Did you mean '{by_folded[close[0][1]]}'?" if close else ""
+
+
+def most_edits(text: str) -> int:
+    """How far a word may lie from another to be taken for it: a third of its letters."""
+    return min(len(text) // 3 + 1, 4) if len(text) > 2 else 1
+
+
+def edit_distance(one: str, other: str) -> int:
+    """How many letters must be put in, taken out, changed or swapped with the next one.
+
+    Args:
+        one: a word; only its first 64 letters count.
+        other: likewise.
+    """
+    one, other = one[:64], other[:64]
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, start=1):
+        two_before, before, row = before, row, [i]
+        for j, other_letter in enumerate(other, start=1):
+            change = before[j - 1] + (letter != other_letter)
+            best = min(before[j] + 1, row[j - 1] + 1, change)
+            if i > 1 and j > 1 and (letter, one[i - 2]) == (other[j - 2], other_letter):
+                best = min(best, two_before[j - 2] + 1)
+            row.append(best)
+    return row[-1]
 
 
 def shown(value: object, limit: int = 60) -> str:
@@ -132,9 +168,25 @@ class LimitExceeded(InvalidRequest):
 
 
 class InvalidStrategy(InvalidRequest):
-    """A strategy file that cannot be used as it stands."""
+    """A strategy file that cannot be used as it stands.
+
+    Args:
+        message, hint, field: as KtrdrError describes them.
+        problems: each problem by itself, where the message names several.
+    """
 
     code = "invalid_strategy"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str,
+        field: str | None = None,
+        problems: Sequence[InvalidStrategy] = (),
+    ) -> None:
+        super().__init__(message, hint=hint, field=field)
+        self.problems = tuple(problems)
 
 
 class ModelNotReproducible(InvalidRequest):

@@ -15,6 +15,7 @@ from ktrdr_mcp.errors import InvalidName, StorageError, did_you_mean, shown
 
 TASK_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+STRATEGY_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of files that others wrote too
 SYMBOL_PATTERN: Final = r"^[A-Z0-9][A-Z0-9.=^-]{0,31}$"
 TIMEFRAME_MINUTES: Final[Mapping[str, int]] = {
     "1m": 1,
@@ -60,7 +61,7 @@ def model_name(text: object, field: str = "model_name") -> str:
 
 def strategy_name(text: object, field: str = "strategy") -> str:
     """A well-formed strategy name. Raises InvalidName."""
-    return checked(text, NAME_PATTERN, field, "strategy name")
+    return checked(text, STRATEGY_PATTERN, field, "strategy name")
 
 
 def symbol(text: object, field: str = "symbol") -> str:

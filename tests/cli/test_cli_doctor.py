@@ -62,7 +62,7 @@ def test_defects_of_bars_and_strategies_are_named_with_a_remedy(run, bars_file) 
     bars_file("stranger.csv", folder="workspace/data")
     bars_file("README.md", folder="workspace/data")
     bars_file("broken.yaml", "indicators: 5", "workspace/strategies")
-    bars_file("Upper.yaml", "", "workspace/strategies")
+    bars_file("an upper.yaml", "", "workspace/strategies")
     result = run("doctor", "--json")
     assert result.exit_code == 4
     found = findings(result)
@@ -75,7 +75,8 @@ def test_defects_of_bars_and_strategies_are_named_with_a_remedy(run, bars_file) 
     assert "3 series" in found["data"][1]["text"]
     assert found["data"][2]["text"] == "not read: 'stranger.csv'"
     assert "broken" in found["strategies"][0]["text"]
-    assert found["strategies"][2]["text"] == "not read: 'Upper.yaml'"
+    assert found["strategies"][2]["text"] == "'an upper.yaml' is not read"
+    assert "an_upper.yaml" in found["strategies"][2]["remedy"]
     assert run("doctor").stdout.rstrip().endswith("2 to mend.")
 
 

@@ -126,7 +126,9 @@ async def test_the_other_routes_say_what_their_tools_and_resources_say(http, con
         listed = (await mcp.list_resources()).resources
     assert resource.contents[0].text == strategy["text"]
     strategies = await in_every_form(http, "GET", "/strategies")
-    assert sorted(resource.name for resource in listed) == strategies["strategies"]
+    assert sorted(resource.name for resource in listed) == [
+        each["name"] for each in strategies["strategies"]
+    ]
     names = await in_every_form(http, "GET", "/complete?kind=strategy&prefix=d")
     assert "default" in names["names"]
     health = await in_every_form(http, "GET", "/health")

@@ -12,6 +12,7 @@ from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.requests import BUILT_IN_STRATEGIES
 from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
+from ktrdr_mcp.strategy.stamps import stamp
 
 OWN = "indicators: [{name: rsi}]\nfuzzy_sets: {rsi: crisp}\n"
 
@@ -63,11 +64,40 @@ def test_a_file_of_the_workspace_wins(library):
 
 def test_only_well_formed_names_are_listed(library):
     before = library.names()
-    for name in ("Mine.yaml", "my strategy.yaml", "notes.txt", ".hidden.yaml", "mine.yml"):
+    for name in ("Mine.v2.yaml", "my strategy.yaml", "notes.txt", ".hidden.yaml", "mine.yml"):
         write(library, name, OWN)
     (library.workspace.strategies / "folder.yaml").mkdir()
     write(library, "mine.yaml", OWN)
-    assert library.names() == sorted([*before, "mine"])
+    assert library.names() == sorted([*before, "mine", "Mine.v2"])
+
+
+def test_names_that_cannot_be_used_are_listed_with_the_rename_that_helps(library):
+    for name in ("my strategy.yaml", "mine.yml", "Default.yaml", "Idea.yaml", "idea.yaml"):
+        write(library, name, OWN)
+    assert {name: remedy.rpartition("rename it to ")[2] for name, remedy in library.misnamed()} == {
+        "Default.yaml": "Default_2.yaml.",
+        "idea.yaml": "idea_2.yaml.",
+        "mine.yml": "mine.yaml.",
+        "my strategy.yaml": "my_strategy.yaml.",
+    }
+    assert "Idea" in library.names()
+    assert "idea" not in library.names()
+
+
+def test_upper_and_lower_case_do_not_matter_to_a_caller(library):
+    write(library, "Range.Squeeze.yaml", OWN)
+    assert library.called("range.squeeze") == "Range.Squeeze"
+    assert library.read("RANGE.SQUEEZE").name == "Range.Squeeze"
+    assert library.called("Default") == "default"
+
+
+def test_the_copy_of_a_saved_model_is_no_strategy_until_it_is_edited(library):
+    library.workspace.strategies.mkdir()
+    path = library.workspace.strategies / "model.yaml"
+    path.write_bytes(stamp(OWN, "model", 1))
+    assert "model" not in library.names()
+    path.write_bytes(stamp(OWN, "model", 1) + b"# mine now\n")
+    assert "model" in library.names()
 
 
 def test_an_absent_strategy_is_named_with_those_there_are(library):
@@ -76,7 +106,7 @@ def test_an_absent_strategy_is_named_with_those_there_are(library):
     assert "trend_following" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["", "../default", "Default", "default.yaml", "a/b", "a\n", None])
+@pytest.mark.parametrize("name", ["", "../default", ".default", "a b", "a/b", "a\n", None])
 def test_a_malformed_name_never_becomes_a_path(library, name):
     with pytest.raises(InvalidName):
         library.text(name)

@@ -15,7 +15,6 @@ REFUSED = {
     "not a mapping": ("- 1", "not a mapping", None),
     "empty": ("", "indicators is missing", "indicators"),
     "unknown section": (f"{MINIMAL}decision: {{}}", "Did you mean 'decisions'", "decision"),
-    "other name": (f"name: other\n{MINIMAL}", "name is 'other'", "name"),
     "name not text": (f"name: 7\n{MINIMAL}", "name is 7, not text", "name"),
     "indicators empty": ("indicators: []", "indicators has 0 entries", "indicators"),
     "too many indicators": (
@@ -24,8 +23,8 @@ REFUSED = {
         "indicators",
     ),
     "indicators text": ("indicators: rsi", "indicators is missing", "indicators"),
-    "v3 form": ("indicators: {rsi_14: {type: rsi}}", "v3", "indicators"),
-    "v3 inputs": (f"{MINIMAL}nn_inputs: []", "v3", "indicators"),
+    "v3 without sets": ("indicators: {rsi_14: {type: rsi}}", "is missing", "fuzzy_sets"),
+    "v3 without inputs": (f"{MINIMAL}nn_inputs: []", "missing or empty", "fuzzy_sets"),
     "entry text": ("indicators: [rsi]", "indicators.0 is 'rsi', not a mapping", "indicators.0"),
     "dotted name": ("indicators: [{name: talib.ATR}]", "is 'talib.ATR'", "indicators.0.name"),
     "same name": ("indicators: [{name: rsi}, {name: rsi}]", "another", "indicators.1.name"),
@@ -92,10 +91,10 @@ REFUSED = {
         "is 'sigmoid'",
         "model.architecture.output_activation",
     ),
-    "price context": (
-        f"{MINIMAL}model: {{features: {{include_price_context: true}}}}",
+    "raw indicators": (
+        f"{MINIMAL}model: {{features: {{include_raw_indicators: true}}}}",
         "not available",
-        "model.features.include_price_context",
+        "model.features.include_raw_indicators",
     ),
     "shares": (
         f"{MINIMAL}training: {{data_split: {{train: 0.7, validation: 0.2, test: 0.2}}}}",

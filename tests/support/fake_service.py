@@ -118,11 +118,15 @@ class FakeLab:
         card = {"model_name": name, "description": "from Zürich"}
         return responses.ModelCard(model_name=name, card=card)
 
-    async def list_strategies(self, request: requests.Empty) -> responses.StrategyNames:
+    async def list_strategies(self, request: requests.Empty) -> responses.StrategyList:
         self.calls.append(("list_strategies", request))
         if self.failure is not None:
             raise self.failure
-        return responses.StrategyNames(strategies=self.names["strategy"])
+        listed = [
+            responses.ListedStrategy(name=name, description="", indicators=["rsi"], defects=None)
+            for name in self.names["strategy"]
+        ]
+        return responses.StrategyList(strategies=listed)
 
     async def strategy_text(self, request: requests.ReadStrategy) -> responses.StrategyText:
         self.calls.append(("strategy_text", request))

@@ -616,8 +616,8 @@ LIST_STRATEGIES: Final = Operation(
     method="GET",
     path="/strategies",
     request=requests.Empty,
-    reply=responses.StrategyNames,
-    summary="The names of the strategies: those of the workspace and the built-in ones.",
+    reply=responses.StrategyList,
+    summary="The strategies, those of the workspace and the built-in ones, with their defects.",
 )
 STRATEGY_TEXT: Final = Operation(
     name="strategy_text",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,12 +13,10 @@ from rich.text import Text
 
 from ktrdr_mcp.cli import output
 from ktrdr_mcp.cli.session import WithDefault, json_option
-from ktrdr_mcp.errors import KtrdrError
 
 if TYPE_CHECKING:
     from ktrdr_mcp.paths import Workspace
     from ktrdr_mcp.schemas import responses
-    from ktrdr_mcp.strategy.catalog import StrategyCatalog
     from ktrdr_mcp.strategy.form import Strategy
 
 
@@ -130,18 +129,10 @@ def strategies() -> None:
 def list_strategies(workspace: Workspace, as_json: bool) -> None:
     """List the strategies that there are, with what is wrong with them."""
     from ktrdr_mcp.strategy.catalog import StrategyCatalog
+    from ktrdr_mcp.training.strategies import listed_strategies
 
-    library = StrategyCatalog(workspace)
-    rows = [described(library, name) for name in library.names()]
+    rows = [asdict(each) for each in listed_strategies(StrategyCatalog(workspace))]
     output.answer({"success": True, "strategies": rows, "returned": len(rows)}, as_json, show_list)
-
-
-def described(library: StrategyCatalog, name: str) -> dict[str, Any]:
-    """One strategy of a list; a malformed one is listed with its defect."""
-    try:
-        return {"name": name, **summary(library.read(name)), "defects": None}
-    except KtrdrError as error:
-        return {"name": name, "description": "", "indicators": [], "defects": error.message}
 
 
 def summary(strategy: Strategy) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def find(spec: IndicatorSpec) -> Indicator:
     raise invalid(
         spec,
         f"has the unknown type {shown(spec.type)}.{nearest_type(spec.type)}",
-        f"Types: {', '.join(INDICATORS)}, and TA-Lib's functions as talib.NAME (talib.ATR).",
+        f"Types: {', '.join(INDICATORS)}, and TA-Lib's functions as talib.NAME (talib.ATR); or"
+        " leave it out, with its fuzzy sets.",
     )
 
 
@@ -133,16 +134,34 @@ def check(strategy: Strategy) -> tuple[Resolved, ...]:
     Raises:
         InvalidStrategy: something is not known, is not possible, or two things share a name.
     """
-    resolved = tuple(resolve(spec) for spec in strategy.indicators)
-    outputs = [name for each in resolved for name in each.outputs]
-    refuse_repeated(outputs, "indicator output")
+    for problem in problems(strategy):
+        raise problem
+    return tuple(resolve(spec) for spec in strategy.indicators)
+
+
+def problems(strategy: Strategy, unread: frozenset[str] = frozenset()) -> list[InvalidStrategy]:
+    """Everything that is wrong with a strategy's names, parameters and features.
+
+    Args:
+        strategy: as far as it could be read.
+        unread: names of further indicators, whose outputs are not known.
+    """
+    found: list[InvalidStrategy] = []
+    outputs: list[str] = []
+    unresolved = set(unread)
+    for spec in strategy.indicators:
+        try:
+            outputs += resolve(spec).outputs
+        except InvalidStrategy as error:
+            found.append(error)
+            unresolved.add(spec.name)
+    found += repeated(outputs, "indicator output")
     for each in strategy.fuzzy_inputs:
-        if each.indicator_output not in outputs:
-            raise unknown_output(strategy, each, outputs)
-    refuse_repeated(
-        [name for each in strategy.fuzzy_inputs for name in features_of(each)], "feature"
-    )
-    return resolved
+        of_unresolved = any(f"{each.indicator_output}_".startswith(f"{n}_") for n in unresolved)
+        if each.indicator_output not in outputs and not of_unresolved:
+            found.append(unknown_output(strategy, each, outputs))
+    features = [name for each in strategy.fuzzy_inputs for name in features_of(each)]
+    return [*found, *repeated(features, "feature")]
 
 
 def used_indicators(strategy: Strategy) -> list[Resolved]:
@@ -159,15 +178,17 @@ def features_of(each: FuzzyInput) -> tuple[str, ...]:
     return tuple(f"{each.indicator_output}_{name}" for name in names)
 
 
-def refuse_repeated(names: list[str], what: str) -> None:
-    """Raises InvalidStrategy if a name stands twice."""
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise InvalidStrategy(
-                f"Two of the strategy's {what}s are called {shown(name)}.",
-                hint="Rename an indicator.",
-                field="strategy.indicators",
-            )
+def repeated(names: list[str], what: str) -> list[InvalidStrategy]:
+    """An error for each name that stands twice."""
+    twice = dict.fromkeys(name for index, name in enumerate(names) if name in names[:index])
+    return [
+        InvalidStrategy(
+            f"Two of the strategy's {what}s are called {shown(name)}.",
+            hint="Rename an indicator.",
+            field="strategy.indicators",
+        )
+        for name in twice
+    ]
 
 
 def unknown_output(strategy: Strategy, each: FuzzyInput, outputs: list[str]) -> InvalidStrategy:

@@ -440,10 +440,19 @@ class EquityCurve(Success):
     equity: dict[str, Any] = Field(description="points of in_sample and out_of_sample")
 
 
-class StrategyNames(Success):
-    """The strategies that there are."""
+class ListedStrategy(Reply):
+    """A strategy file, in short."""
 
-    strategies: list[str]
+    name: str
+    description: str
+    indicators: list[str] = Field(description="names")
+    defects: str | None = Field(description="why it cannot be trained, and what helps")
+
+
+class StrategyList(Success):
+    """The strategies that there are, and files that are none for a reason."""
+
+    strategies: list[ListedStrategy]
 
 
 class StrategyText(Success):

@@ -10,16 +10,13 @@ from ktrdr_mcp.data import catalog as data
 from ktrdr_mcp.data.files import SUFFIXES, read_file, series_name
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, NotFound, shown
-from ktrdr_mcp.features import registry
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES
 from ktrdr_mcp.schemas import requests, responses
-from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.strategy.catalog import StrategyCatalog, decoded
 from ktrdr_mcp.strategy.form import Strategy
-from ktrdr_mcp.strategy.parsing import parse_strategy
-from ktrdr_mcp.training.config import effective
+from ktrdr_mcp.training.strategies import checked_strategy
 
 
 def data_summary(
@@ -143,22 +140,7 @@ def check_strategy_file(path: Path) -> Strategy:
     name = paths.strategy_name(path.stem)
     with storage_errors(f"reading strategy {name}"), path.open("rb") as file:
         data = file.read(MAX_STRATEGY_BYTES + 1)
-    return check_strategy(decoded(data, name), name)
-
-
-def check_strategy(text: str, name: str) -> Strategy:
-    """The strategy of a text, with its indicators, parameters and training settings checked.
-
-    Args:
-        text: the file's YAML.
-        name: the strategy's name.
-    Raises:
-        InvalidStrategy: it could not be trained as it stands.
-    """
-    strategy = parse_strategy(text, name)
-    registry.check(strategy)
-    effective(TrainingConfig(), strategy)
-    return strategy
+    return checked_strategy(decoded(data, name), name)
 
 
 def require_file(path: Path) -> None:

@@ -20,9 +20,9 @@ from ktrdr_mcp.files import check_private_entries, storage_errors
 from ktrdr_mcp.ownership import address, trust
 from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.service.data import check_strategy
 from ktrdr_mcp.store import repair, sqlite_errors
 from ktrdr_mcp.strategy.catalog import StrategyCatalog, is_strategy
+from ktrdr_mcp.training.strategies import read_strategy
 
 State = Literal["ok", "note", "wrong"]
 FREE_BYTES_WANTED: Final = 500 * 10**6
@@ -219,15 +219,20 @@ def strategies(workspace: Workspace) -> Iterator[Finding]:
     library, sound = StrategyCatalog(workspace), 0
     for name in library.names():
         try:
-            check_strategy(library.text(name), name)
+            read_strategy(library, name)
             sound += 1
         except KtrdrError as error:
             yield Finding("strategies", "wrong", error.message, error.hint)
     yield Finding("strategies", "ok", f"{sound} strategies can be used")
     if workspace.strategies.is_dir():
         files = [each for each in workspace.strategies.iterdir() if each.is_file()]
+        misnamed = library.misnamed()
+        for name, remedy in misnamed:
+            yield Finding("strategies", "note", f"{shown(name)} is not read", remedy)
+        known = {name for name, _ in misnamed}
         strangers = [each.name for each in files if not is_strategy(each)]
-        remedy = "Strategies are read from lower-case names that end in .yaml."
+        strangers = [name for name in strangers if name not in known]
+        remedy = "Strategies are read from names that end in .yaml."
         yield from not_read("strategies", strangers, remedy)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -27,6 +27,7 @@ from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.estimate import Speed
+from ktrdr_mcp.training.strategies import listed_strategies
 
 Value = TypeVar("Value")
 
@@ -244,10 +245,12 @@ class Service:
         await self._ledger.count_readings(row.task_id)
         return responses.ModelCard(model_name=request.model_name, card=card)
 
-    async def list_strategies(self, request: requests.Empty) -> responses.StrategyNames:
-        """The names of the workspace's strategies and of the built-in ones."""
-        names = await in_thread(completions, "strategy", "", self._sources, self._strategies)
-        return responses.StrategyNames(strategies=names)
+    async def list_strategies(self, request: requests.Empty) -> responses.StrategyList:
+        """The workspace's strategies and the built-in ones, with what is wrong with them."""
+        found = await in_thread(lambda: list(listed_strategies(self._strategies)))
+        return responses.StrategyList(
+            strategies=[responses.ListedStrategy(**asdict(each)) for each in found]
+        )
 
     async def strategy_text(self, request: requests.ReadStrategy) -> responses.StrategyText:
         """A strategy file as it stands."""

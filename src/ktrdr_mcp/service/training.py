@@ -15,7 +15,6 @@ from ktrdr_mcp import files
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.errors import ResultRemoved, StorageError
 from ktrdr_mcp.evaluation.metrics import CLASSES
-from ktrdr_mcp.features.build import remarks, without_effect
 from ktrdr_mcp.nn.settings import device_named
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import responses
@@ -33,6 +32,8 @@ from ktrdr_mcp.training.estimate import Speed
 from ktrdr_mcp.training.judgement import tested_window
 from ktrdr_mcp.training.prepare import Prepared, prepare
 from ktrdr_mcp.training.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
+from ktrdr_mcp.training.strategies import read_strategy
+from ktrdr_mcp.training.strategies import warnings as strategy_warnings
 
 REQUEST: Final = "task.json"  # beside a task's bundle
 
@@ -119,7 +120,7 @@ def admit(
     Raises:
         KtrdrError: it cannot be trained; nothing has been changed.
     """
-    strategy = strategies.read(request.strategy or DEFAULT_STRATEGY)
+    strategy = read_strategy(strategies, request.strategy or DEFAULT_STRATEGY)
     config = effective(request.config, strategy)
     device_named(config.device)
     series = SeriesSpec(
@@ -168,7 +169,7 @@ def accepted(prepared: Prepared, duration_s: float, warnings: Sequence[str]) -> 
     """What the acknowledgement says; stored, so that repeating a start repeats the answer."""
     return {
         "data": prepared.used.model_dump(),
-        "warnings": [*prepared.warnings, *of_strategy(prepared.view.strategy), *warnings],
+        "warnings": [*prepared.warnings, *strategy_warnings(prepared.view.strategy), *warnings],
         "duration_s": duration_s,
     }
 
@@ -191,13 +192,6 @@ def too_short(prepared: Prepared, config: EffectiveConfig, folds: int) -> list[s
     if config.control and not surrogates_fit(prepared, config):
         warnings.append("The rows are too few for noise twins: control finds no leak here.")
     return warnings
-
-
-def of_strategy(strategy: Strategy) -> list[str]:
-    """A warning of the parts of a strategy without an effect, and what it computes."""
-    places = ", ".join(without_effect(strategy))
-    ignored = f"These parts of strategy '{strategy.name}' have no effect: {places}."
-    return [*([ignored] if places else []), *remarks(strategy)]
 
 
 def new_task_id() -> str:

@@ -11,10 +11,11 @@ from typing import Final
 from ktrdr_mcp.errors import InvalidStrategy, StrategyNotFound, did_you_mean
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
-from ktrdr_mcp.paths import NAME_PATTERN, Workspace, strategy_name
+from ktrdr_mcp.paths import STRATEGY_PATTERN, Workspace, strategy_name
 from ktrdr_mcp.schemas.requests import BUILT_IN_STRATEGIES
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.strategy.parsing import parse_strategy
+from ktrdr_mcp.strategy.stamps import is_ours
 
 DEFAULT_STRATEGY: Final = "default"
 SUFFIX: Final = ".yaml"
@@ -43,12 +44,81 @@ class StrategyCatalog:
         self.workspace = workspace
 
     def names(self) -> list[str]:
-        """The names of all strategies, sorted."""
+        """The names of all strategies, sorted; copies that belong to saved models are none."""
+        return sorted({*BUILT_IN_STRATEGIES, *(path.stem for path in self._own())})
+
+    def _own(self) -> list[Path]:
+        """The workspace's own files that can be called by name, sorted."""
+        return [path for path in self._files() if self._rename(path) is None and not is_ours(path)]
+
+    def _files(self) -> list[Path]:
+        """What lies in the folder of strategies, sorted."""
         folder = self.workspace.strategies
         with storage_errors("listing strategies"):
-            files = folder.iterdir() if folder.is_dir() else ()
-            own = {file.name.removesuffix(SUFFIX) for file in files if is_strategy(file)}
-        return sorted({*BUILT_IN_STRATEGIES, *own})
+            paths = sorted(folder.iterdir()) if folder.is_dir() else []
+            return [path for path in paths if path.is_file()]
+
+    def misnamed(self) -> list[tuple[str, str]]:
+        """Files that would be strategies under another name: each name, and what helps."""
+        found = []
+        for path in self._files():
+            remedy = self._rename(path)
+            if remedy is not None and path.suffix.lower() in (SUFFIX, ".yml"):
+                found.append((path.name, remedy))
+        return found
+
+    def _rename(self, path: Path) -> str | None:
+        """Why a file cannot be called by name and which name helps; None if it can."""
+        stem = path.name.rpartition(".")[0]
+        if path.suffix != SUFFIX:
+            return f"Strategies are read from names that end in {SUFFIX}: rename it to {stem}.yaml."
+        if not is_strategy(path):
+            usable = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._-")[:64] or "my_idea"
+            return (
+                "A strategy's name has up to 64 letters, digits, dots, - and _, and begins with a"
+                f" letter or digit: rename it to {usable}{SUFFIX}."
+            )
+        first = self._first_of(stem)
+        if first == stem:
+            return None
+        return (
+            f"Strategies are told apart ignoring case, and {first} is one: rename it to"
+            f" {stem}_2{SUFFIX}."
+        )
+
+    def _first_of(self, stem: str) -> str:
+        """The name that is used of all that differ in case alone."""
+        if stem.lower() in BUILT_IN_STRATEGIES:
+            return stem.lower()
+        alike = [
+            path.stem
+            for path in self._files()
+            if is_strategy(path) and path.stem.lower() == stem.lower()
+        ]
+        return alike[0] if alike else stem
+
+    def called(self, name: str) -> str:
+        """The name of the strategy that a caller means; upper and lower case do not matter.
+
+        Raises:
+            InvalidName: the name is not well formed.
+            StrategyNotFound: no file has this name; the hint lists those there are.
+        """
+        return self._found(name)[0]
+
+    def _found(self, name: str) -> tuple[str, Traversable]:
+        """The strategy that a caller means, and its file."""
+        first = self._first_of(strategy_name(name))
+        own = self.workspace.strategy_file(first)
+        file = own if own.is_file() else built_in(first)
+        if file is not None:
+            return first, file
+        known = self.names()
+        raise StrategyNotFound(
+            f"There is no strategy '{name}'.{did_you_mean(name, known)}",
+            hint=f"Strategies: {', '.join(known)}.",
+            field="strategy",
+        )
 
     def text(self, name: str) -> str:
         """A strategy file as it stands.
@@ -58,18 +128,10 @@ class StrategyCatalog:
             StrategyNotFound: no file has this name; the hint lists those there are.
             InvalidStrategy: the file is too large or not UTF-8 text.
         """
-        own = self.workspace.strategy_file(name)
-        file = own if own.is_file() else built_in(strategy_name(name))
-        if file is None:
-            known = self.names()
-            raise StrategyNotFound(
-                f"There is no strategy '{name}'.{did_you_mean(name, known)}",
-                hint=f"Strategies: {', '.join(known)}.",
-                field="strategy",
-            )
-        with storage_errors(f"reading strategy {name}"), file.open("rb") as stream:
+        called, file = self._found(name)
+        with storage_errors(f"reading strategy {called}"), file.open("rb") as stream:
             data = stream.read(MAX_STRATEGY_BYTES + 1)
-        return decoded(data, name)
+        return decoded(data, called)
 
     def read(self, name: str) -> Strategy:
         """A strategy, checked for its form.
@@ -79,13 +141,14 @@ class StrategyCatalog:
             StrategyNotFound: no file has this name; the hint lists those there are.
             InvalidStrategy: the file is malformed; says where and what to write instead.
         """
-        return parse_strategy(self.text(name), name)
+        called = self.called(name)
+        return parse_strategy(self.text(called), called)
 
 
 def is_strategy(file: Traversable) -> bool:
     """Whether a file's name is that of a strategy."""
     stem = file.name.removesuffix(SUFFIX)
-    matches = re.fullmatch(NAME_PATTERN.strip("^$"), stem, flags=re.ASCII)
+    matches = re.fullmatch(STRATEGY_PATTERN.strip("^$"), stem, flags=re.ASCII)
     return file.name.endswith(SUFFIX) and matches is not None and file.is_file()
 
 

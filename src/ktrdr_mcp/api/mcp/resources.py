@@ -48,7 +48,8 @@ async def listed_resources(service: ServiceProtocol) -> list[Resource]:
     """
     built_in = requests.BUILT_IN_STRATEGIES
     try:
-        known = (await LIST_STRATEGIES(service, requests.Empty())).strategies
+        listed = (await LIST_STRATEGIES(service, requests.Empty())).strategies
+        known = [each.name for each in listed if not each.name.endswith((".yaml", ".yml"))]
     except KtrdrError as error:
         logger.warning("Listing the strategies failed: %s", error.message)
         known = []

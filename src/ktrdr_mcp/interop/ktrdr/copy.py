@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,41 +11,12 @@ from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError, StorageFull
 from ktrdr_mcp.interop.ktrdr import documents, state_dict
 from ktrdr_mcp.interop.ktrdr.documents import incompatibilities
-from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.strategy.catalog import built_in
+from ktrdr_mcp.strategy.stamps import is_ours, stamp
 from ktrdr_mcp.training.bundle import Bundle
 from ktrdr_mcp.training.formats import Copy, Identity
 from ktrdr_mcp.training.predictor import Model, model_of
-
-STAMP: Final = re.compile(rb"# Written by ktrdr-mcp [^\n]* sha256:([0-9a-f]{64})\n")
-
-
-def stamp(text: str, model_name: str, version: int) -> bytes:
-    """A strategy file that says who wrote it.
-
-    Args:
-        text: the file's YAML.
-        model_name: the model that it is for.
-        version: of the model.
-    """
-    body = text.encode()
-    first = (
-        f"# Written by ktrdr-mcp for model {model_name}, version {version}; a later version"
-        f" replaces it, unless it was edited. sha256:{hashlib.sha256(body).hexdigest()}\n"
-    )
-    return first.encode() + body
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file is exactly what this program wrote."""
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_STRATEGY_BYTES:
-        return False
-    data = path.read_bytes()
-    stamp = STAMP.match(data)
-    if stamp is None:
-        return False
-    return hashlib.sha256(data[stamp.end() :]).hexdigest() == stamp[1].decode()
 
 
 def place_strategy_file(workspace: Workspace, model_name: str, content: bytes | None) -> str | None:
