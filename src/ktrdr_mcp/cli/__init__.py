@@ -16,6 +16,7 @@ import click
 from ktrdr_mcp import __version__
 from ktrdr_mcp.cli import session
 from ktrdr_mcp.cli.files import data, strategies
+from ktrdr_mcp.cli.init import init
 from ktrdr_mcp.cli.maintenance import clean, doctor, lab
 from ktrdr_mcp.cli.models import backtest, compare, models, predict, reproduce
 from ktrdr_mcp.cli.serve import serve
@@ -133,6 +134,7 @@ for command in (
     backtest,
     data,
     strategies,
+    init,
     demo,
     doctor,
     clean,

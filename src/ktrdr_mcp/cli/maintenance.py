@@ -35,9 +35,12 @@ STATE_CHARACTERS: Final = 6
 @click.option("--verify", is_flag=True, help="Check every hash and every row too.")
 @click.option("--rebuild", is_flag=True, help="Rebuild the registry from the bundles first.")
 @click.option("--adopt", is_flag=True, help="Say that the workspace is yours, before all else.")
+@click.option("--mcp", is_flag=True, help="Start the server as a client of MCP would, too.")
 @json_option
 @click.pass_context
-def doctor(context: click.Context, verify: bool, rebuild: bool, adopt: bool, as_json: bool) -> None:
+def doctor(
+    context: click.Context, verify: bool, rebuild: bool, adopt: bool, mcp: bool, as_json: bool
+) -> None:
     """Look for what is wrong, and say how to mend it.
 
     Looks at Python, torch, SQLite, the workspace, its owner, its database, free disk space, bars
@@ -50,7 +53,7 @@ def doctor(context: click.Context, verify: bool, rebuild: bool, adopt: bool, as_
     to, findings = output.console(), []
     if adopt:
         trust.adopt(workspace)
-    for finding in examined(workspace, verify or rebuild, rebuild):
+    for finding in examined(workspace, verify or rebuild, rebuild, mcp):
         findings.append(finding)
         if not as_json:
             show_finding(to, finding)
@@ -63,7 +66,7 @@ def doctor(context: click.Context, verify: bool, rebuild: bool, adopt: bool, as_
     context.exit(session.REFUSED if wrong else session.DONE)
 
 
-def examined(workspace: Workspace, verify: bool, rebuild: bool) -> Iterator[Finding]:
+def examined(workspace: Workspace, verify: bool, rebuild: bool, mcp: bool) -> Iterator[Finding]:
     """Everything that was asked for, in the order of its cost."""
     from ktrdr_mcp.service.diagnosis import diagnose
 
@@ -74,6 +77,10 @@ def examined(workspace: Workspace, verify: bool, rebuild: bool) -> Iterator[Find
         from ktrdr_mcp.service.reconciliation import verify as find_all
 
         yield from find_all(workspace)
+    if mcp:
+        from ktrdr_mcp.cli.host import examine
+
+        yield from examine(workspace)
 
 
 def rebuilt(workspace: Workspace) -> Iterator[Finding]:
