@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.cache import BarCache
 from ktrdr_mcp.data.samples import Samples
-from ktrdr_mcp.evaluation.walk_forward import sign_flip_surrogate
+from ktrdr_mcp.evaluation.walk_forward import flip_signs, sign_flip_surrogate
 
 Floats = NDArray[np.float64]
 
@@ -86,7 +86,8 @@ def drift_series(count: int, seed: int) -> Bars:
 def flipped_aapl(count: int, seed: int) -> Bars:
     """The newest daily bars of the AAPL sample, the sign of every move drawn anew."""
     bars = SAMPLES.load("AAPL", "1d").bars
-    return sign_flip_surrogate(bars.slice(max(len(bars) - count, 0), len(bars)), seed)
+    newest = bars.slice(max(len(bars) - count, 0), len(bars))
+    return sign_flip_surrogate(newest, flip_signs(len(newest), seed))
 
 
 def planted_series(count: int, seed: int, strength: float, length: float) -> Bars:

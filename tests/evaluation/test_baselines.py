@@ -12,6 +12,7 @@ from ktrdr_mcp.evaluation.baselines import (
     baselines,
     logistic_probabilities,
     majority_class,
+    newest_known,
     of_predictions,
     persistence,
 )
@@ -43,7 +44,7 @@ def figures(baseline: BaselineFigures) -> tuple[float, float]:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_baseline_equals_scikit_learn_on_the_same_rows(seed: int) -> None:
     features, labels, end, train, test = some_rows(seed)
-    found = baselines(features, labels, end, train, test)
+    found = baselines(features, labels, newest_known(labels, end), train, test)
     constant = DummyClassifier(strategy="most_frequent").fit(features[train], labels[train])
     linear = LogisticRegression(max_iter=1_000).fit(features[train], labels[train])
     for baseline, classifier in ((found.majority, constant), (found.logistic, linear)):
@@ -59,7 +60,7 @@ def test_every_baseline_equals_scikit_learn_on_the_same_rows(seed: int) -> None:
 
 def test_the_prior_is_what_drawing_at_random_comes_to() -> None:
     features, labels, end, train, test = some_rows(4)
-    found = baselines(features, labels, end, train, test).prior
+    found = baselines(features, labels, newest_known(labels, end), train, test).prior
     drawn = []
     for seed in range(100):
         dummy = DummyClassifier(strategy="stratified", random_state=seed)
@@ -71,7 +72,7 @@ def test_the_prior_is_what_drawing_at_random_comes_to() -> None:
 def test_persistence_never_uses_a_label_that_is_not_resolved() -> None:
     labels = np.array([0, 1, 2, 0, 1, 2])
     end = np.array([4, 2, 3, 9, 5, 6])
-    assert persistence(labels, end, np.arange(6), otherwise=7).tolist() == [7, 7, 1, 2, 2, 1]
+    assert persistence(newest_known(labels, end), otherwise=7).tolist() == [7, 7, 1, 2, 2, 1]
 
 
 def test_a_class_that_was_never_trained_on_has_no_probability() -> None:

@@ -30,7 +30,7 @@ def test_the_statistic_equals_a_plain_loop_over_rows_and_blocks() -> None:
     result = directional_test(folds, TIME, horizon=8)
     sums: dict[int, float] = {}
     for fold in folds:
-        for row, s, d in zip(fold.rows, fold.score, fold.direction, strict=True):
+        for row, s, d in zip(fold.at, fold.score, fold.direction, strict=True):
             product = (s - fold.mean_score) * (d - fold.mean_direction)
             sums[int(row) // 24] = sums.get(int(row) // 24, 0.0) + product
     blocks = list(sums.values())
@@ -60,7 +60,7 @@ def test_the_means_come_from_earlier_rows() -> None:
     probabilities = raw / raw.sum(axis=1, keepdims=True)
     labels = generator.integers(0, 3, 300)
     fold = scored_rows(
-        np.arange(200, 300), probabilities[100:], labels, probabilities[:100], np.arange(100)
+        np.arange(200, 300), probabilities[100:], labels[200:], probabilities[:100], labels[:100]
     )
     assert fold.mean_score == pytest.approx(
         (probabilities[:100, 0] - probabilities[:100, 2]).mean()
@@ -93,8 +93,9 @@ def test_rounding_in_the_mean_of_a_constant_output_is_no_evidence(number: int) -
     probabilities = np.tile(one / one.sum(), (1_500, 1))
     labels = generator.choice(3, 3_000, p=[0.4, 0.33, 0.27])  # buy is foreseen too seldom
     labels[:1_000] = generator.integers(0, 3, 1_000)
+    tested = np.arange(1_500, 2_700)
     fold = scored_rows(
-        np.arange(1_500, 2_700), probabilities[300:], labels, probabilities[:300], np.arange(1_000)
+        tested, probabilities[300:], labels[tested], probabilities[:300], labels[:1_000]
     )
     result = directional_test([fold], TIME, horizon=8)
     assert result.constant
@@ -134,3 +135,19 @@ def test_predicting_volatility_is_not_direction() -> None:
 def test_a_weak_score_is_found_on_enough_rows() -> None:
     result = directional_test([random_fold(0, 3_000, 5, 0.03)], TIME, horizon=8)
     assert result.p <= 0.02
+
+
+def test_rows_of_several_series_at_one_time_are_summed_into_one_block() -> None:
+    one, other = random_fold(0, 480, 5, 0.1), random_fold(0, 480, 6, 0.1)
+    order = np.argsort(np.concatenate([one.at, other.at]), kind="stable")
+    together = ScoredRows(
+        np.concatenate([one.at, other.at])[order],
+        np.concatenate([one.score, other.score])[order],
+        np.concatenate([one.direction, other.direction])[order],
+        one.mean_score,
+        one.mean_direction,
+    )
+    found = directional_test([together], TIME, horizon=8)
+    each = [directional_test([fold], TIME, horizon=8).blocks.sums for fold in (one, other)]
+    assert (found.rows, found.width_bars) == (960, 24)
+    assert found.blocks.sums == pytest.approx(each[0] + each[1])

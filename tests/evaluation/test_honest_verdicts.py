@@ -19,7 +19,7 @@ from ktrdr_mcp.evaluation.verdict import (
     prediction_verdict,
     trading_verdict,
 )
-from ktrdr_mcp.evaluation.walk_forward import sign_flip_surrogate
+from ktrdr_mcp.evaluation.walk_forward import flip_signs, sign_flip_surrogate
 from ktrdr_mcp.schemas.results import TradingRule
 from tests.support.quick_model import HORIZON, past_moves, predict_quickly
 
@@ -125,7 +125,7 @@ def test_noise_twins_give_leaks_away(
     bars = garch_series(2_000, 77)
     found = []
     for number in range(4):
-        twin = sign_flip_surrogate(bars, 1, number)
+        twin = sign_flip_surrogate(bars, flip_signs(len(bars), 1, number))
         folds = predict_quickly(twin, features(twin)).folds
         found.append(directional_test(folds, twin.time, HORIZON).p)
     assert leak_suspected(found) is suspected

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.honesty.series import SAMPLES, garch_series
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.evaluation.walk_forward import sign_flip_surrogate
+from ktrdr_mcp.evaluation.walk_forward import flip_signs, sign_flip_surrogate
 
 
 @pytest.fixture(scope="module", params=["1d", "1h"])
@@ -22,7 +22,7 @@ def moves(bars: Bars) -> np.ndarray:
 
 
 def test_a_twin_is_valid_and_each_move_is_kept_or_flipped(bars: Bars) -> None:
-    twin = sign_flip_surrogate(bars, seed=3)
+    twin = sign_flip_surrogate(bars, flip_signs(len(bars), 3))
     assert (twin.high >= np.maximum(twin.open, twin.close)).all()
     assert (twin.low <= np.minimum(twin.open, twin.close)).all()
     assert (twin.low > 0).all()
@@ -38,18 +38,12 @@ def test_a_twin_is_valid_and_each_move_is_kept_or_flipped(bars: Bars) -> None:
 
 
 def test_twins_are_the_same_for_a_seed_and_differ_by_number() -> None:
-    bars = garch_series(500, 1)
-    assert np.array_equal(
-        sign_flip_surrogate(bars, 5, 2).close, sign_flip_surrogate(bars, 5, 2).close
-    )
-    assert not np.array_equal(
-        sign_flip_surrogate(bars, 5, 2).close, sign_flip_surrogate(bars, 5, 3).close
-    )
-    assert not np.array_equal(
-        sign_flip_surrogate(bars, 5, 2).close, sign_flip_surrogate(bars, 6, 2).close
-    )
+    signs = flip_signs(500, 5, 2)
+    assert np.array_equal(signs, flip_signs(500, 5, 2))
+    assert not np.array_equal(signs, flip_signs(500, 5, 3))
+    assert not np.array_equal(signs, flip_signs(500, 6, 2))
 
 
 def test_a_single_bar_is_its_own_twin() -> None:
     bars = garch_series(1, 0)
-    assert sign_flip_surrogate(bars, 0).close == bars.close
+    assert sign_flip_surrogate(bars, flip_signs(1, 0)).close == bars.close

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr_mcp.evaluation.walk_forward import WalkForward, stacked_rows, walk_forward
+from ktrdr_mcp.evaluation.walk_forward import Timeline, WalkForward, chronological, walk_forward
+
+
+def one_series(bars: int, ahead: int = 0) -> Timeline:
+    """A series whose labels look a fixed number of bars ahead."""
+    return Timeline.of_one_series(np.arange(bars) + ahead)
 
 
 @given(
@@ -26,7 +31,7 @@ def test_no_label_of_a_fold_reaches_what_it_is_judged_on(
     rows = np.arange(50, 50 + count)
     end = np.arange(count + 100) + generator.integers(0, 40, count + 100)
     how = WalkForward(folds, span, window)  # type: ignore[arg-type]
-    found = walk_forward(rows, end, share, how)
+    found = walk_forward(rows, Timeline.of_one_series(end), share, how)
     for fold in found:
         assert end[fold.train].max() < fold.validation[0]
         assert max(end[fold.train].max(), end[fold.validation].max()) < fold.test[0]
@@ -42,7 +47,7 @@ def test_no_label_of_a_fold_reaches_what_it_is_judged_on(
 
 
 def test_the_default_predicts_the_last_sixty_percent_in_four_parts() -> None:
-    found = walk_forward(np.arange(1_000), np.arange(1_000) + 8, 0.2)
+    found = walk_forward(np.arange(1_000), one_series(1_000, 8), 0.2)
     assert [(fold.test[0], fold.test[-1]) for fold in found] == [
         (400, 549),
         (550, 699),
@@ -54,30 +59,57 @@ def test_the_default_predicts_the_last_sixty_percent_in_four_parts() -> None:
 
 
 def test_rolling_folds_train_on_as_much_as_the_first() -> None:
-    found = walk_forward(np.arange(1_000), np.arange(1_000), 0.2, WalkForward(4, 0.6, "rolling"))
+    found = walk_forward(np.arange(1_000), one_series(1_000), 0.2, WalkForward(4, 0.6, "rolling"))
     assert {len(fold.train) for fold in found} == {320}
     assert [fold.train[0] for fold in found] == [0, 150, 300, 450]
 
 
 def test_folds_that_are_too_small_are_left_out() -> None:
-    assert walk_forward(np.arange(90), np.arange(90), 0.2) == []
-    few = walk_forward(np.arange(240), np.arange(240), 0.2)
+    assert walk_forward(np.arange(90), one_series(90), 0.2) == []
+    few = walk_forward(np.arange(240), one_series(240), 0.2)
     assert [fold.test[0] for fold in few] == [132, 168, 204]
-
-
-def test_stacked_rows_point_into_each_networks_own_features() -> None:
-    found = walk_forward(np.arange(400), np.arange(400), 0.2)
-    features = np.concatenate([np.arange(400) + 10_000 * k for k in range(len(found))])
-    train, validation = stacked_rows(found, 400)
-    for k, fold in enumerate(found):
-        assert np.array_equal(features[train[k]], fold.train + 10_000 * k)
-        assert np.array_equal(features[validation[k]], fold.validation + 10_000 * k)
 
 
 @pytest.mark.parametrize("window", ["expanding", "rolling"])
 def test_gaps_between_rows_are_kept_apart_by_bars_not_by_rows(window: str) -> None:
     rows = np.arange(1_000)[np.arange(1_000) % 10 < 5]
     end = np.arange(1_000) + 7
-    for fold in walk_forward(rows, end, 0.2, WalkForward(3, 0.5, window)):  # type: ignore[arg-type]
+    timeline = Timeline.of_one_series(end)
+    for fold in walk_forward(rows, timeline, 0.2, WalkForward(3, 0.5, window)):  # type: ignore[arg-type]
         assert end[fold.train].max() < fold.validation[0]
         assert end[fold.validation].max() < fold.test[0]
+
+
+def two_series(seed: int) -> tuple[np.ndarray, Timeline]:
+    """Rows of two series that have most timestamps in common, in the order of time."""
+    generator = np.random.default_rng(seed)
+    stamps = [np.flatnonzero(generator.random(900) < share) for share in (0.9, 0.7)]
+    at = np.concatenate(stamps)
+    until = at + generator.integers(0, 30, len(at))
+    return np.argsort(at, kind="stable"), Timeline(at, until)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_of_two_series_at_one_time_are_never_in_two_parts(seed: int) -> None:
+    rows, timeline = two_series(seed)
+    main = chronological(rows, timeline, 0.2, 0.15)
+    folds = walk_forward(rows, timeline, 0.2)
+    assert len(folds) == 4
+    for split in (main, *folds):
+        parts = (split.train, split.validation, split.test)
+        times = [set(timeline.at[part].tolist()) for part in parts]
+        assert not (times[0] & times[1])
+        assert not (times[0] & times[2])
+        assert not (times[1] & times[2])
+        assert timeline.until[split.train].max() < timeline.at[split.validation].min()
+        kept = np.concatenate(parts[:2])
+        assert timeline.until[kept].max() < timeline.at[split.test].min()
+
+
+def test_shares_are_of_timestamps_and_not_of_rows() -> None:
+    # the second series exists only in the last tenth of the time, with three rows for one
+    early, late = np.arange(900), np.repeat(np.arange(900, 1_000), 4)
+    at = np.concatenate([early, late])
+    split = chronological(np.arange(len(at)), Timeline(at, at), 0.2, 0.1)
+    assert set(at[split.test].tolist()) == set(range(900, 1_000))
+    assert (len(split.train), len(split.validation), len(split.test)) == (700, 200, 400)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ktrdr_mcp import labels as _registers_the_labelers  # noqa: F401
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.evaluation.direction import ScoredRows, directions_of
-from ktrdr_mcp.evaluation.walk_forward import walk_forward
+from ktrdr_mcp.evaluation.walk_forward import Timeline, walk_forward
 from ktrdr_mcp.labels.registry import make_labels
 
 HORIZON = 8
@@ -51,8 +51,8 @@ def predict_quickly(bars: Bars, features: Floats | None = None) -> QuickResult:
     inputs = past_moves(bars) if features is None else features
     index = np.arange(WARM_UP, len(bars))
     direction = directions_of(made.label)
-    folds, signals = [], []
-    for fold in walk_forward(index[made.label[index] >= 0], made.end, VALIDATION_SHARE):
+    folds, signals, timeline = [], [], Timeline.of_one_series(made.end)
+    for fold in walk_forward(index[made.label[index] >= 0], timeline, VALIDATION_SHARE):
         weights = np.linalg.lstsq(inputs[fold.train], direction[fold.train], rcond=None)[0]
         score = inputs @ weights
         folds.append(
@@ -66,5 +66,5 @@ def predict_quickly(bars: Bars, features: Floats | None = None) -> QuickResult:
         )
         strong = np.abs(score[fold.test]) > np.median(np.abs(score[fold.train]))
         signals.append((np.sign(score[fold.test]) * strong).astype(np.int64))
-    rows = np.concatenate([fold.rows for fold in folds])
+    rows = np.concatenate([fold.at for fold in folds])
     return QuickResult(folds, rows, np.concatenate(signals))

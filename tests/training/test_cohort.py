@@ -53,7 +53,7 @@ def test_twins_have_the_sizes_of_all_moves_and_none_of_their_directions(trial, n
     assert len(twins) == 4
     signs = []
     for twin in twins:
-        mirrored = np.diff(np.log(twin.dataset.bars.close))
+        mirrored = np.diff(np.log(twin.dataset.series[0].bars.close))
         assert np.abs(mirrored) == pytest.approx(np.abs(moves), abs=1e-12)
         signs.append(np.sign(mirrored * moves)[moves != 0])
     for one, sign in enumerate(signs):
@@ -63,6 +63,6 @@ def test_twins_have_the_sizes_of_all_moves_and_none_of_their_directions(trial, n
 
 def test_a_twins_features_and_labels_are_those_of_its_own_bars(trial, noise) -> None:
     (twin, *_) = members(trial, noise, "twin", control=True)
-    prepared = trial.prepare(twin.dataset.bars, {"walk_forward": None})
+    prepared = trial.prepare(twin.dataset.series[0].bars, {"walk_forward": None})
     assert twin.dataset.label.tolist() == prepared.dataset.label.tolist()
     assert (twin.dataset.label != trial.prepare(noise).dataset.label).mean() > 0.2

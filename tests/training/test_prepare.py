@@ -9,7 +9,7 @@ import pytest
 
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, InvalidStrategy, NotEnoughData
-from ktrdr_mcp.evaluation.walk_forward import chronological
+from ktrdr_mcp.evaluation.walk_forward import Timeline, chronological
 from ktrdr_mcp.labels.registry import make_labels
 
 STRATEGIES = ["default", "mean_reversion", "trend_following", "volatility_breakout"]
@@ -34,25 +34,26 @@ def test_scaler_and_fuzzy_sets_do_not_see_validation_or_test_rows(trial, noise, 
     boundary = int(before.split.validation[0])
     after = trial.prepare(changed_after(noise, boundary), strategy=strategy)
     assert after.split.train.tolist() == before.split.train.tolist()
-    assert after.view.strategy == before.view.strategy
-    assert after.view.scaler.to_dict() == before.view.scaler.to_dict()
+    assert after.view.fits[0].strategy == before.view.fits[0].strategy
+    assert after.view.fits[0].scaler.to_dict() == before.view.fits[0].scaler.to_dict()
     train = before.split.train
     assert np.array_equal(after.view.features[train], before.view.features[train])
-    assert np.array_equal(after.labels[train], before.labels[train])
+    assert np.array_equal(after.dataset.label[train], before.dataset.label[train])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_features_do_not_change_when_the_future_is_cut_off(trial, noise, strategy) -> None:
     whole = trial.prepare(noise, strategy=strategy)
     cut = trial.prepare(noise.slice(0, 700), strategy=strategy)
-    refitted = (cut.view.features * cut.view.scaler.scale + cut.view.scaler.shift)[600:700]
+    scaler, fitted = cut.view.fits[0].scaler, whole.view.fits[0].strategy
+    refitted = (cut.view.features * scaler.scale + scaler.shift)[600:700]
     assert cut.view.feature_names == whole.view.feature_names
     assert np.isfinite(refitted).all()
     # The same fuzzy sets must be compared, so the later one's are put to the earlier bars.
     from ktrdr_mcp.features.build import compute_indicators, feature_matrix
 
-    tables = [compute_indicators(noise.slice(0, stop), whole.view.strategy) for stop in (700, 900)]
-    values = [feature_matrix(table, whole.view.strategy)[1] for table in tables]
+    tables = [compute_indicators(noise.slice(0, stop), fitted) for stop in (700, 900)]
+    values = [feature_matrix(table, fitted)[1] for table in tables]
     assert np.array_equal(values[0][600:700], values[1][600:700])
 
 
@@ -69,11 +70,11 @@ def test_features_do_not_change_when_the_future_is_cut_off(trial, noise, strateg
 def test_no_label_reaches_past_its_boundary(trial, noise, labels) -> None:
     prepared = trial.prepare(noise, {"labels": labels})
     config = trial.spec({"labels": labels}).config
-    end = make_labels(prepared.bars, config.labels).end
+    end = make_labels(noise, config.labels).end
     split = prepared.split
     assert end[split.train].max() < split.validation[0]
     assert end[split.validation].max() < split.test[0]
-    assert end[split.test].max() < len(prepared.bars)
+    assert end[split.test].max() < len(noise)
     assert split.purged_rows > 0
     assert np.all(np.diff(np.concatenate([split.train, split.validation, split.test])) > 0)
 
@@ -89,7 +90,7 @@ def test_a_range_ends_at_its_last_bar_even_for_labels(trial, noise) -> None:
     assert ranged.split.train[0] == 100
     other_future = trial.prepare(changed_after(noise, 600), end=end)
     same_range = trial.prepare(noise, end=end)
-    assert np.array_equal(other_future.labels, same_range.labels)
+    assert np.array_equal(other_future.dataset.label, same_range.dataset.label)
     assert np.array_equal(other_future.view.features, same_range.view.features, equal_nan=True)
 
 
@@ -116,7 +117,7 @@ def test_purging_equals_a_scalar_loop() -> None:
     generator = np.random.default_rng(3)
     rows = np.sort(generator.choice(500, 300, replace=False)).astype(np.int64)
     end = np.arange(500) + generator.integers(0, 40, 500)
-    split = chronological(rows, end, 0.2, 0.15)
+    split = chronological(rows, Timeline.of_one_series(end), 0.2, 0.15)
     train, validation, test = rows[:195], rows[195:255], rows[255:]
     kept = [int(row) for row in train if end[row] < validation[0]]
     assert split.train.tolist() == kept

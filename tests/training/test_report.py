@@ -12,7 +12,8 @@ SHORT = {"epochs": 3, "hidden_layers": [8], "walk_forward": None}
 def test_simple_rules_are_measured_on_the_test_rows_of_the_final_split(trial, noise) -> None:
     told = trial.run(noise, SHORT).metrics.baselines
     prepared = trial.prepare(noise, SHORT)
-    label, end = prepared.dataset.label, prepared.dataset.end
+    (series,) = prepared.dataset.series
+    label, end = series.label, series.end
     train, test = prepared.split.train, prepared.split.test
     assert len(set(label[prepared.split.validation])) == 3
     features = prepared.view.features

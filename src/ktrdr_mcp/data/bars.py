@@ -163,7 +163,12 @@ def bars_per_year(bars: Bars) -> float:
             f"{bars.symbol} {bars.timeframe} has {len(bars)} bars; counting bars per year needs 2.",
             hint="Choose a longer range.",
         )
-    return (len(bars) - 1) * YEAR_NS / int(bars.time[-1] - bars.time[0])
+    return timestamps_per_year(bars.time)
+
+
+def timestamps_per_year(time: Integers) -> float:
+    """How many of int64[n] ascending timestamps, n >= 2, a year has, from the first to the last."""
+    return (len(time) - 1) * YEAR_NS / int(time[-1] - time[0])
 
 
 def width_ns(timeframe: str) -> int:

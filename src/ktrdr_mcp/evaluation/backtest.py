@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -118,15 +119,9 @@ class TradeFigures:
     profit_factor: float | None
 
 
-def trade_figures(position: Floats, returns: Floats, cost: float) -> TradeFigures:
-    """Counts and weighs the trades.
-
-    Args:
-        position: float64[n], held over each bar.
-        returns: float64[n], of the instrument over the same bars.
-        cost: fraction per unit of position change.
-    """
-    earned = trade_returns(position, returns, cost)
+def trade_figures(legs: Sequence[TradedLeg], cost: float) -> TradeFigures:
+    """Counts and weighs the trades of all series; `cost` is a fraction per unit of change."""
+    earned = np.concatenate([trade_returns(leg.position, leg.returns, cost) for leg in legs])
     gains, losses = float(earned[earned > 0].sum()), -float(earned[earned < 0].sum())
     return TradeFigures(
         trades=len(earned),
@@ -236,6 +231,40 @@ class Backtest:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Leg:
+    """The signals on one series.
+
+    Args:
+        time: int64[m], the opening of every bar, UTC nanoseconds.
+        opening: float64[m], opening prices of all bars.
+        rows: int64[n], ascending bar indices of the signals; those without two bars after them are
+            not traded.
+        signal: int64[n], +1 buy, 0 hold, -1 sell; the confidence threshold is already in it.
+        at: int64[m], the place of each bar in the timestamps of all series.
+    """
+
+    time: Integers
+    opening: Floats
+    rows: Integers
+    signal: Integers
+    at: Integers
+
+
+@dataclass(frozen=True, eq=False)
+class TradedLeg:
+    """One series, traded; everything is float64[n], one for each signal that is traded."""
+
+    rows: Integers
+    at: Integers
+    returns: Floats
+    position: Floats
+    change: Floats
+    net: Floats
+    timing: Floats
+    held: Floats
+
+
 def backtest(
     time: Integers,
     opening: Floats,
@@ -245,45 +274,87 @@ def backtest(
     bars_per_year: float,
     seed: int = 0,
 ) -> Backtest:
-    """Trades signals; the last position is closed, and paid for, at the last opening.
+    """Trades signals on one series; see `backtest_legs`, and `Leg` for the first arguments."""
+    leg = Leg(time, opening, rows, signal, np.arange(len(time)))
+    return backtest_legs([leg], time, rule, bars_per_year, seed)
+
+
+def backtest_legs(
+    legs: Sequence[Leg],
+    timestamps: Integers,
+    rule: TradingRule,
+    per_year: float,
+    seed: int = 0,
+) -> Backtest:
+    """Trades each series for itself, with an equal share of the capital.
+
+    The last position is closed, and paid for, at the last opening.
 
     Args:
-        time: int64[m], the opening of every bar, UTC nanoseconds.
-        opening: float64[m], opening prices of all bars.
-        rows: int64[n], ascending bar indices of the signals; those without two bars after them
-            are not traded.
-        signal: int64[n], +1 buy, 0 hold, -1 sell; the confidence threshold is already in it.
-        rule: how they are traded.
-        bars_per_year: counted from the data.
+        legs: at least one.
+        timestamps: int64[t], every opening of a bar of any of them, UTC nanoseconds, ascending.
+        rule: how signals are traded.
+        per_year: timestamps of a year, counted from the data.
         seed: of the bootstrap.
     """
-    tradable = rows + 2 < len(opening)
-    rows, signal = rows[tradable], signal[tradable]
-    returns = opening[rows + 2] / opening[rows + 1] - 1
-    position = positions_by(rule, signal, rows, time)
-    change = position_changes(position)
-    cost = rule.cost_bps * BASIS_POINT
-    net = net_returns(position, returns, change, cost)
-    timing = timing_returns(position, returns, change, cost)
-    width = block_width(len(rows), HORIZONS_PER_BLOCK * rule.horizon)
+    traded = [trade(leg, rule) for leg in legs]
+    place = np.unique(np.concatenate([leg.at for leg in traded]))
+    net, timing, held, position = (
+        pooled([getattr(leg, name) for leg in traded], traded, place)
+        for name in ("net", "timing", "held", "position")
+    )
+    width = block_width(len(place), HORIZONS_PER_BLOCK * rule.horizon)
     timing_p, low, high = bootstrap_bounds(timing, net, width, seed)
+    rows = sum(len(leg.rows) for leg in traded)
+    in_market = sum(np.count_nonzero(leg.position) for leg in traded)
+    units = sum(float(leg.change.sum()) for leg in traded) / len(traded)
     return Backtest(
-        bars=len(rows),
-        net=performance(net, bars_per_year),
-        buy_and_hold=performance(held_returns(returns, cost), bars_per_year),
-        trades=trade_figures(position, returns, cost),
-        exposure=float(np.mean(position != 0)) if len(rows) else 0.0,
-        turnover_per_year=float(change.sum()) * bars_per_year / max(len(rows), 1),
-        break_even_cost_bps=break_even_cost_bps(position, returns, change),
+        bars=len(place),
+        net=performance(net, per_year),
+        buy_and_hold=performance(held, per_year),
+        trades=trade_figures(traded, rule.cost_bps * BASIS_POINT),
+        exposure=float(in_market / rows) if rows else 0.0,
+        turnover_per_year=units * per_year / max(len(place), 1),
+        break_even_cost_bps=break_even_cost_bps(traded),
         timing_p=timing_p,
-        timing_blocks=block_sums(timing, rows, time, width),
-        net_blocks=block_sums(net, rows, time, width),
+        timing_blocks=block_sums(timing, place, timestamps, width),
+        net_blocks=block_sums(net, place, timestamps, width),
         mean_net_low=low,
         mean_net_high=high,
-        time=time[rows + 1],
+        time=timestamps[place + 1],
         position=position,
         equity=np.cumprod(1 + net, dtype=np.float64),
     )
+
+
+def trade(leg: Leg, rule: TradingRule) -> TradedLeg:
+    """Trades one series."""
+    tradable = leg.rows + 2 < len(leg.opening)
+    rows, signal = leg.rows[tradable], leg.signal[tradable]
+    returns = leg.opening[rows + 2] / leg.opening[rows + 1] - 1
+    position = positions_by(rule, signal, rows, leg.time)
+    change = position_changes(position)
+    cost = rule.cost_bps * BASIS_POINT
+    return TradedLeg(
+        rows=rows,
+        at=leg.at[rows],
+        returns=returns,
+        position=position,
+        change=change,
+        net=net_returns(position, returns, change, cost),
+        timing=timing_returns(position, returns, change, cost),
+        held=held_returns(returns, cost),
+    )
+
+
+def pooled(values: Sequence[Floats], legs: Sequence[TradedLeg], place: Integers) -> Floats:
+    """float64[p], the mean over all series at each place; a series without a bar there adds 0."""
+    if len(legs) == 1:
+        return values[0]
+    total = np.zeros(len(place))
+    for each, leg in zip(values, legs, strict=True):
+        total[np.searchsorted(place, leg.at)] += each
+    return total / len(legs)
 
 
 def positions_by(rule: TradingRule, signal: Integers, rows: Integers, time: Integers) -> Floats:
@@ -326,10 +397,11 @@ def timing_returns(position: Floats, returns: Floats, change: Floats, cost: floa
     return timing
 
 
-def break_even_cost_bps(position: Floats, returns: Floats, change: Floats) -> float | None:
+def break_even_cost_bps(legs: Sequence[TradedLeg]) -> float | None:
     """The cost per unit of position change at which the mean net return is zero."""
-    units = float(change.sum())
-    return float((position * returns).sum()) / units / BASIS_POINT if units else None
+    units = sum(float(leg.change.sum()) for leg in legs)
+    gross = sum(float((leg.position * leg.returns).sum()) for leg in legs)
+    return gross / units / BASIS_POINT if units else None
 
 
 def bootstrap_bounds(

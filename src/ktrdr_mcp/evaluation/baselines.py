@@ -1,4 +1,4 @@
-"""Rules that need no network, on the same rows, and paired comparison with them."""
+"""Rules that need no network, on the same rows."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def load() -> None:
 
 
 def baselines(
-    features: Floats, labels: Integers, end: Integers, train: Integers, test: Integers
+    features: Floats, labels: Integers, newest: Integers, train: Integers, test: Integers
 ) -> Baselines:
     """All of them on one set of rows.
 
     Args:
-        features: float64[bars, f], scaled; finite on the rows used.
-        labels: int64[bars], class numbers; negative where undefined.
-        end: int64[bars], the last bar that each bar's label depends on.
-        train: int64[n], bar indices of the training rows.
-        test: int64[m], bar indices of the rows to be judged on.
+        features: float64[rows, f], scaled; finite on the rows used.
+        labels: int64[rows], class numbers; negative where undefined.
+        newest: int64[rows], as `newest_known` gives it.
+        train: int64[n], the training rows.
+        test: int64[m], the rows to be judged on.
     """
     actual = labels[test]
     majority = majority_class(labels[train])
@@ -33,7 +33,7 @@ def baselines(
     return Baselines(
         majority=of_predictions(actual, np.full(len(test), majority)),
         prior=of_confusion(prior_confusion(actual, labels[train])),
-        persistence=of_predictions(actual, persistence(labels, end, test, majority)),
+        persistence=of_predictions(actual, persistence(newest[test], majority)),
         logistic=of_predictions(actual, linear.argmax(axis=1)),
     )
 
@@ -43,22 +43,27 @@ def majority_class(labels: Integers) -> int:
     return int(class_shares(labels).argmax())
 
 
-def persistence(labels: Integers, end: Integers, rows: Integers, otherwise: int) -> Integers:
-    """For each row t, the label of the latest bar u with end[u] <= t: the newest one known at t.
+def newest_known(labels: Integers, end: Integers) -> Integers:
+    """The newest label of a series that is known at each of its bars.
 
     Args:
         labels: int64[bars], negative where undefined.
         end: int64[bars], the last bar that each bar's label depends on.
-        rows: int64[m], bar indices.
-        otherwise: the class where no label was known yet.
     Returns:
-        int64[m], class numbers.
+        int64[bars], for each bar t the label of the latest bar u with end[u] <= t; -1 where there
+        is none.
     """
     newest = np.full(len(labels), -1, dtype=np.int64)
     defined = np.flatnonzero((labels >= 0) & (end < len(labels)))
     np.maximum.at(newest, end[defined], defined)
-    known = np.maximum.accumulate(newest)[rows]
-    result: Integers = np.where(known >= 0, labels[known], otherwise)
+    known = np.maximum.accumulate(newest)
+    result: Integers = np.where(known >= 0, labels[known], -1)
+    return result
+
+
+def persistence(newest: Integers, otherwise: int) -> Integers:
+    """int64[m], the newest label known at each row, or a class where there is none."""
+    result: Integers = np.where(newest >= 0, newest, otherwise)
     return result
 
 

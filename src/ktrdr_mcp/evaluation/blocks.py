@@ -48,60 +48,70 @@ class BlockSums:
         )
 
 
-def block_sums(values: Floats, rows: Integers, time: Integers, width_bars: int) -> BlockSums:
-    """Sums over the blocks of a grid.
+def block_sums(values: Floats, at: Integers, time: Integers, width_bars: int) -> BlockSums:
+    """Sums over the blocks of a grid of timestamps.
 
     Args:
         values: float64[n], one per row.
-        rows: int64[n], ascending bar indices of the rows.
-        time: int64[bars], the opening of every bar, UTC nanoseconds.
-        width_bars: of a block. A first or last block with less than half of it joins its neighbour.
+        at: int64[n], the place of each row's timestamp in `time`, never falling; rows of several
+            series share one.
+        time: int64[t], every timestamp, UTC nanoseconds.
+        width_bars: of a block, in timestamps. A first or last block with less than half of it joins
+            its neighbour.
     """
-    if not len(rows):
+    if not len(at):
         empty = np.empty(0, dtype=np.int64)
         return BlockSums(empty, empty, np.empty(0))
-    first = block_starts(rows, width_bars)
-    last = np.r_[first[1:], len(rows)] - 1
-    return BlockSums(time[rows[first]], time[rows[last]], np.add.reduceat(values, first))
+    place, totals = sum_by_timestamp(values, at)
+    first = block_starts(place, width_bars)
+    last = np.r_[first[1:], len(place)] - 1
+    return BlockSums(time[place[first]], time[place[last]], np.add.reduceat(totals, first))
 
 
-def block_starts(rows: Integers, width_bars: int) -> Integers:
-    """int64[b], the positions in `rows` (int64[n], n >= 1, ascending) at which blocks begin."""
-    block = rows // width_bars
+def sum_by_timestamp(values: Floats, at: Integers) -> tuple[Integers, Floats]:
+    """int64[m], the distinct of int64[n], and float64[m], what float64[n] sums to at each."""
+    first = np.flatnonzero(np.diff(at, prepend=-1))
+    if len(first) == len(at):
+        return at, values
+    return at[first], np.add.reduceat(values, first)
+
+
+def block_starts(place: Integers, width_bars: int) -> Integers:
+    """int64[b], where blocks begin in int64[m], m >= 1 rising places of timestamps."""
+    block = place // width_bars
     first: Integers = np.r_[0, np.flatnonzero(np.diff(block)) + 1]
     if len(first) > 1 and 2 * (first[1] - first[0]) < width_bars:
         first = np.r_[first[0], first[2:]]
-    if len(first) > 1 and 2 * (len(rows) - first[-1]) < width_bars:
+    if len(first) > 1 and 2 * (len(place) - first[-1]) < width_bars:
         first = first[:-1]
     return first
 
 
-def block_width(rows_count: int, least_bars: int) -> int:
-    """The width of a block, in bars: the least, doubled until there are at most MAX_BLOCKS.
+def block_width(timestamps: int, least_bars: int) -> int:
+    """The width of a block, in timestamps: the least, doubled until there are at most MAX_BLOCKS.
 
     Args:
-        rows_count: how many rows the blocks share out.
+        timestamps: how many the blocks share out.
         least_bars: 3 horizons for the directional test, 2 for trading.
     """
     width = max(least_bars, 1)
-    while rows_count > width * MAX_BLOCKS:
+    while timestamps > width * MAX_BLOCKS:
         width *= 2
     return width
 
 
-def reach_bars(horizon: int, end: Integers, rows: Integers) -> int:
+def reach_bars(horizon: int, ahead: Integers) -> int:
     """How far ahead labels look, for the width of blocks: a labeler's horizon is only nominal.
 
     Args:
         horizon: the labeler's nominal horizon, in bars.
-        end: int64[bars], the last bar that each bar's label depends on.
-        rows: int64[n], bar indices of training rows.
+        ahead: int64[n], how many timestamps the labels of training rows really look ahead.
     Returns:
-        the horizon, or the 90 % quantile of the bars that labels really look ahead, if longer.
+        the horizon, or the 90 % quantile of those, if longer.
     """
-    if not len(rows):
+    if not len(ahead):
         return horizon
-    return max(horizon, int(np.ceil(np.quantile(end[rows] - rows, 0.9))))
+    return max(horizon, int(np.ceil(np.quantile(ahead, 0.9))))
 
 
 DRAWS: Final = 1_999

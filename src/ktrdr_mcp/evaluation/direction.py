@@ -148,14 +148,14 @@ class ScoredRows:
     """Predictions of one fold on rows that its network has not seen.
 
     Args:
-        rows: int64[n], ascending bar indices.
+        at: int64[n], the place of each row's timestamp, never falling.
         score: float64[n], p(buy) - p(sell).
         direction: float64[n], +1, 0, -1 for buy, hold, sell: what came.
         mean_score: over the fold's validation rows, which are earlier.
         mean_direction: over the fold's training rows, which are earlier.
     """
 
-    rows: Integers
+    at: Integers
     score: Floats
     direction: Floats
     mean_score: float
@@ -249,27 +249,27 @@ def directions_of(labels: NDArray[np.integer]) -> Floats:
 
 
 def scored_rows(
-    rows: Integers,
+    at: Integers,
     probabilities: Floats,
     labels: NDArray[np.integer],
     validation_probabilities: Floats,
-    train_rows: Integers,
+    train_labels: NDArray[np.integer],
 ) -> ScoredRows:
     """A fold's predictions with the means that were known before its first row.
 
     Args:
-        rows: int64[n], the fold's test rows, as bar indices.
-        probabilities: float64[n, 3], predicted for them.
-        labels: [bars], class numbers of all bars.
+        at: int64[n], the places of the timestamps of the fold's test rows.
+        probabilities: float64[n, 3], predicted for these rows.
+        labels: [n], their class numbers.
         validation_probabilities: float64[v, 3], predicted for the fold's validation rows.
-        train_rows: int64[t], the fold's training rows, as bar indices.
+        train_labels: [t], class numbers of the fold's training rows.
     """
     return ScoredRows(
-        rows,
+        at,
         scores_of(probabilities),
-        directions_of(labels[rows]),
+        directions_of(labels),
         float(scores_of(validation_probabilities).mean()),
-        float(directions_of(labels[train_rows]).mean()),
+        float(directions_of(train_labels).mean()),
     )
 
 
@@ -280,23 +280,23 @@ def directional_test(
 
     Args:
         folds: in the order of time, without rows in common.
-        time: int64[bars], the opening of every bar, UTC nanoseconds.
+        time: int64[t], every timestamp, UTC nanoseconds.
         horizon: how far labels look ahead, in bars (see `blocks.reach_bars`).
         seed: of the random signs.
     Source:
         The issue on honest results: U summed over blocks of three horizons, signs flipped.
     """
-    rows = np.concatenate([np.empty(0, dtype=np.int64), *(fold.rows for fold in folds)])
+    at = np.concatenate([np.empty(0, dtype=np.int64), *(fold.at for fold in folds)])
     product = np.concatenate([np.empty(0), *(fold.product() for fold in folds)])
-    width = block_width(len(rows), HORIZONS_PER_BLOCK * horizon)
-    blocks = block_sums(product, rows, time, width)
-    accuracy, error = directional_accuracy(folds, rows, time, width)
+    width = block_width(len(np.unique(at)), HORIZONS_PER_BLOCK * horizon)
+    blocks = block_sums(product, at, time, width)
+    accuracy, error = directional_accuracy(folds, at, time, width)
     return DirectionalTest(
         statistic=statistic(blocks.sums),
         p=sign_flip_p(blocks.sums, seed),
         blocks=blocks,
         width_bars=width,
-        rows=len(rows),
+        rows=len(at),
         constant=all(fold.constant for fold in folds),
         accuracy=accuracy,
         accuracy_error=error,
@@ -304,7 +304,7 @@ def directional_test(
 
 
 def directional_accuracy(
-    folds: Sequence[ScoredRows], rows: Integers, time: Integers, width_bars: int
+    folds: Sequence[ScoredRows], at: Integers, time: Integers, width_bars: int
 ) -> tuple[float | None, float | None]:
     """The share of buy and sell rows on whose side the score was, and its standard error.
 
@@ -314,8 +314,8 @@ def directional_accuracy(
 
     Args:
         folds: the predictions.
-        rows: int64[n], their rows one after the other.
-        time: int64[bars], the opening of every bar.
+        at: int64[n], the places of their timestamps, one fold after the other.
+        time: int64[t], every timestamp, UTC nanoseconds.
         width_bars: of a block.
     """
     sides = [np.sign(fold.deviation()) * fold.direction for fold in folds]
@@ -325,8 +325,8 @@ def directional_accuracy(
         return None, None
     if not side.any():
         centred = [fold.direction - fold.mean_direction for fold in folds]
-        sums = block_sums(np.concatenate(centred), rows, time, width_bars).sums
+        sums = block_sums(np.concatenate(centred), at, time, width_bars).sums
     else:
-        sums = block_sums(side, rows, time, width_bars).sums
+        sums = block_sums(side, at, time, width_bars).sums
     error = 0.5 * float(np.sqrt(np.square(sums).sum())) / directed
     return 0.5 + 0.5 * float(side.sum()) / directed, error

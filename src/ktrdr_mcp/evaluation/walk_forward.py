@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.evaluation.blocks import Integers
 
 Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Bar indices of each part, ascending; no label of a part reaches into the next."""
+    """Row numbers of each part, in the order of time; no label of a part reaches into the next."""
 
     train: Rows
     validation: Rows
@@ -36,34 +34,61 @@ class Split:
         )
 
 
-def chronological(rows: Rows, end: Rows, validation_share: float, test_share: float) -> Split:
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """When the rows of a dataset are, as places in its ascending timestamps.
+
+    A row is one bar of one series. Time is cut by timestamps, so that rows of several series that
+    share one stay together; with one series, rows, bars and timestamps are the same.
+
+    Args:
+        at: int64[rows], the place of each row's timestamp.
+        until: int64[rows], the place of the last timestamp that its label depends on; -1 where it
+            has no label.
+    """
+
+    at: Rows
+    until: Rows
+
+    @classmethod
+    def of_one_series(cls, end: Rows) -> Self:
+        """The timeline of a series, from int64[bars], the last bar that each label depends on."""
+        return cls(np.arange(len(end)), end)
+
+    def first_rows(self, rows: Rows) -> Rows:
+        """int64[t + 1], where each of t timestamps begins in rows that follow one another in time.
+
+        The last one is the number of rows.
+        """
+        at = self.at[rows]
+        return np.append(np.flatnonzero(np.diff(at, prepend=-1)), len(rows))
+
+    def before(self, rows: Rows, following: Rows) -> Rows:
+        """The rows whose labels end before the first timestamp of a later part, if it has one."""
+        return rows[self.until[rows] < self.at[following[0]]] if len(following) else rows
+
+
+def chronological(
+    rows: Rows, timeline: Timeline, validation_share: float, test_share: float
+) -> Split:
     """Splits rows by time and drops those whose label reaches the next part.
 
     Args:
-        rows: (n,) ascending bar indices that have features and a label.
-        end: (bars,) for each bar, the last bar that its label depends on.
-        validation_share: share of all rows, in (0, 1).
-        test_share: share of all rows, in (0, 1).
+        rows: int64[n], rows that have features and a label, in the order of time.
+        timeline: when all rows are.
+        validation_share: share of all timestamps, in (0, 1).
+        test_share: share of all timestamps, in (0, 1).
     """
-    test_count = int(len(rows) * test_share)
-    validation_count = int(len(rows) * validation_share)
-    train_count = len(rows) - validation_count - test_count
-    train, validation, test = np.split(rows, [train_count, train_count + validation_count])
-    kept_train = before(train, end, validation)
-    kept_validation = before(validation, end, test)
+    first = timeline.first_rows(rows)
+    count = len(first) - 1
+    test_count, validation_count = int(count * test_share), int(count * validation_share)
+    train_count = count - validation_count - test_count
+    cuts = first[[train_count, train_count + validation_count]]
+    train, validation, test = np.split(rows, cuts)
+    kept_train = timeline.before(train, validation)
+    kept_validation = timeline.before(validation, test)
     purged = len(train) - len(kept_train) + len(validation) - len(kept_validation)
     return Split(kept_train, kept_validation, test, purged)
-
-
-def before(rows: Rows, end: Rows, following: Rows) -> Rows:
-    """The rows whose labels end before the first row of the following part.
-
-    Args:
-        rows: (n,) bar indices of the earlier part.
-        end: (bars,) the last bar that each bar's label depends on.
-        following: (m,) bar indices of the later part.
-    """
-    return rows[end[rows] < following[0]] if len(following) else rows
 
 
 @dataclass(frozen=True)
@@ -85,7 +110,7 @@ DEFAULT: Final = WalkForward(folds=4, span=0.6, window="expanding")
 
 
 def walk_forward(
-    rows: Integers, end: Integers, validation_share: float, how: WalkForward = DEFAULT
+    rows: Rows, timeline: Timeline, validation_share: float, how: WalkForward = DEFAULT
 ) -> list[Split]:
     """The folds, in the order of time; their test rows follow one another.
 
@@ -94,69 +119,69 @@ def walk_forward(
     small to train or test on are left out, with a gap in their place; there may be none.
 
     Args:
-        rows: int64[n], ascending bar indices that have features and a label.
-        end: int64[bars], the last bar that each bar's label depends on.
-        validation_share: the last share of a fold's training part, in (0, 1), kept for early
-            stopping. The main split's is validation_split / (1 - test_split).
+        rows: int64[n], rows that have features and a label, in the order of time.
+        timeline: when all rows are.
+        validation_share: the last share of the timestamps of a fold's training part, in (0, 1),
+            kept for early stopping. The main split's is validation_split / (1 - test_split).
         how: the cut.
     """
-    first = len(rows) - int(len(rows) * how.span)
-    bounds = np.linspace(first, len(rows), how.folds + 1).astype(np.int64).tolist()
+    place = timeline.first_rows(rows)
+    count = len(place) - 1
+    first = count - int(count * how.span)
+    bounds = np.linspace(first, count, how.folds + 1).astype(np.int64).tolist()
     folds = []
     for start, stop in pairwise(bounds):
         oldest = start - first if how.window == "rolling" else 0
-        fold = one_fold(rows[oldest:start], rows[start:stop], end, validation_share)
+        earlier, test = rows[place[oldest] : place[start]], rows[place[start] : place[stop]]
+        fold = one_fold(earlier, test, timeline, validation_share)
         if fold.is_large_enough:
             folds.append(fold)
     return folds
 
 
-def one_fold(earlier: Integers, test: Integers, end: Integers, validation_share: float) -> Split:
+def one_fold(earlier: Rows, test: Rows, timeline: Timeline, validation_share: float) -> Split:
     """Splits what lies before a test part into training and validation rows, and purges both.
 
     Args:
-        earlier: int64[n], bar indices before the test part.
-        test: int64[m], bar indices of the test part.
-        end: int64[bars], the last bar that each bar's label depends on.
-        validation_share: of the earlier rows.
+        earlier: int64[n], rows before the test part.
+        test: int64[m], rows of the test part.
+        timeline: when all rows are.
+        validation_share: of the earlier timestamps.
     """
-    cut = len(earlier) - int(len(earlier) * validation_share)
+    first = timeline.first_rows(earlier)
+    count = len(first) - 1
+    cut = first[count - int(count * validation_share)]
     train, validation = earlier[:cut], earlier[cut:]
-    kept_train = before(before(train, end, validation), end, test)
-    kept_validation = before(validation, end, test)
+    kept_train = timeline.before(timeline.before(train, validation), test)
+    kept_validation = timeline.before(validation, test)
     purged = len(earlier) - len(kept_train) - len(kept_validation)
     return Split(kept_train, kept_validation, test, purged)
 
 
-def stacked_rows(splits: Sequence[Split], bars: int) -> tuple[list[Integers], list[Integers]]:
-    """Training and validation rows of K networks whose features differ.
-
-    A fold's scaler and fuzzy sets are fitted on its own training rows, so each network has its own
-    features; stacked below one another (K * bars, f), network k's rows begin at k * bars.
+def flip_signs(timestamps: int, seed: int, number: int = 0) -> npt.NDArray[np.float64]:
+    """float64[timestamps], +1 or -1: one sign for all series, so that what they share stays shared.
 
     Args:
-        splits: one per network, in the order of the stack.
-        bars: rows of each network's features.
-    Returns:
-        `train_rows` and `validation_rows` of `learn.settings.TrainingRows`.
+        timestamps: how many, at least one; nothing moves at the first.
+        seed: 0 or more.
+        number: of the surrogate; another one gives other signs.
     """
-    train = [split.train + number * bars for number, split in enumerate(splits)]
-    validation = [split.validation + number * bars for number, split in enumerate(splits)]
-    return train, validation
+    generator = np.random.default_rng([seed, number])
+    signs = generator.choice(np.array([-1.0, 1.0]), timestamps - 1)
+    return np.concatenate([np.ones(1), signs])
 
 
-def sign_flip_surrogate(bars: Bars, seed: int, number: int = 0) -> Bars:
-    """Multiplies each bar's move from the previous close by a random sign, in logs.
+def sign_flip_surrogate(bars: Bars, signs: npt.NDArray[np.float64]) -> Bars:
+    """Multiplies each bar's move from the previous close by a sign, in logs.
 
     Opening, high, low and close are taken relative to the previous close; a flipped bar's high
     becomes its low and the reverse. The first bar, the times and the volumes stay.
 
     Args:
         bars: n >= 1 bars.
-        seed: 0 or more.
-        number: of the twin; another one gives other signs.
+        signs: float64[n], +1 or -1; that of the first bar has no effect.
     """
-    sign = np.random.default_rng([seed, number]).choice(np.array([-1.0, 1.0]), len(bars) - 1)
+    sign = signs[1:]
     previous = np.log(bars.close[:-1])
     opened, high, low, close = (
         sign * (np.log(price[1:]) - previous)

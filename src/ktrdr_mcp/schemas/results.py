@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +21,18 @@ Json = dict[str, Any]  # an object as `json.loads` gives it
 Period = list[str]  # the opening of the first and of the last bar, ISO 8601 UTC
 
 
+def sorted_object(value: Mapping[str, object]) -> Json:
+    """A JSON object whose keys, and those of all objects in it, are in alphabetical order."""
+    return {name: sorted_value(value[name]) for name in sorted(value)}
+
+
+def sorted_value(value: object) -> object:
+    """The same for any JSON value."""
+    if isinstance(value, Mapping):
+        return sorted_object(value)
+    return [sorted_value(each) for each in value] if isinstance(value, list) else value
+
+
 class Stored(BaseModel):
     """A value that is kept as JSON; fields that only a newer version knows are kept with it."""
 
@@ -36,8 +49,8 @@ class Stored(BaseModel):
             raise ValueError(f"{cls.__name__}.{place}: {first['msg']}") from None
 
     def to_json(self) -> Json:
-        """In JSON's types; what was read comes out with the same keys."""
-        return self.model_dump(mode="json")
+        """In JSON's types, its keys in order; what was read comes out with the same keys."""
+        return sorted_object(self.model_dump(mode="json"))
 
 
 class TradingRule(Stored):

@@ -114,7 +114,7 @@ SAVED_BEFORE: Final = (
     "This version was saved before KTRDR's files were written; save its task under another"
     " model_name to have them."
 )
-CARD_FIELDS: Final = {
+CARD_FIELDS: Final = (
     "strategy",
     "feature_names",
     "network",
@@ -122,7 +122,7 @@ CARD_FIELDS: Final = {
     "periods",
     "metrics",
     "versions",
-}
+)
 
 
 async def require_owner(registry: ModelRegistry, model_name: str, task: TaskRow) -> None:
@@ -204,6 +204,7 @@ def card(workspace: Workspace, row: ModelRow) -> dict[str, Any]:
     if foreign is not None:
         return foreign.card(workspace, row)
     manifest = bundle.read_manifest(workspace.inside(row.path), row.bundle_sha256)
+    stated = manifest.to_json()
     return {
         "model_id": row.model_id,
         "model_name": row.model_name,
@@ -214,7 +215,7 @@ def card(workspace: Workspace, row: ModelRow) -> dict[str, Any]:
         "timeframe": row.timeframe,
         "model_path": row.path,
         "task_id": row.task_id,
-        **manifest.model_dump(mode="json", include=CARD_FIELDS),
+        **{name: stated[name] for name in CARD_FIELDS},
         "config": manifest.spec["config"],
         "files": [*publishing.BUNDLE, *copied_files(row)],
         "ktrdr_backtest_compatible": not ktrdr_incompatibilities(row),

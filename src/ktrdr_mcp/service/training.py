@@ -133,13 +133,15 @@ def admit(
         config=config,
     )
     prepared = prepare(spec, sources)
-    if prepared.bars.offset is None:  # where days are UTC days, there is no rule to store
+    if (
+        prepared.dataset.series[0].bars.offset is None
+    ):  # where days are UTC days, there is no rule to store
         spec = replace(spec, series=(replace(series, days=None),))
     folds = folds_of(prepared, config)
     splits = [prepared.split] * config.seeds + folds
     widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
     networks = len(splits) + (SURROGATES if config.control else 0)
-    needs = (widths, config.batch_size, len(prepared.bars), networks)
+    needs = (widths, config.batch_size, len(prepared.dataset.label), networks)
     estimate.check(*needs)
     rows = [len(split.train) for split in splits]
     duration_s = config.epochs * speed.epoch_s(widths, config.batch_size, rows)
@@ -169,7 +171,11 @@ def accepted(prepared: Prepared, duration_s: float, warnings: Sequence[str]) -> 
     """What the acknowledgement says; stored, so that repeating a start repeats the answer."""
     return {
         "data": prepared.used.model_dump(),
-        "warnings": [*prepared.warnings, *strategy_warnings(prepared.view.strategy), *warnings],
+        "warnings": [
+            *prepared.warnings,
+            *strategy_warnings(prepared.view.fits[0].strategy),
+            *warnings,
+        ],
         "duration_s": duration_s,
     }
 

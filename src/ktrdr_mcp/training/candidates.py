@@ -12,12 +12,18 @@ import numpy.typing as npt
 
 from ktrdr_mcp.errors import DataError
 from ktrdr_mcp.evaluation.metrics import balanced_weights
-from ktrdr_mcp.evaluation.walk_forward import Split, WalkForward, sign_flip_surrogate, walk_forward
+from ktrdr_mcp.evaluation.walk_forward import (
+    Split,
+    WalkForward,
+    flip_signs,
+    sign_flip_surrogate,
+    walk_forward,
+)
 from ktrdr_mcp.nn import loop
 from ktrdr_mcp.nn.network import NetworkShape
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.training.checkpointer import Checkpointer
-from ktrdr_mcp.training.dataset import Dataset, View, dataset_of, view_of
+from ktrdr_mcp.training.dataset import Dataset, View, series_of, view_of
 from ktrdr_mcp.training.prepare import Prepared
 
 SURROGATES: Final = 4
@@ -76,7 +82,7 @@ def fold_splits(dataset: Dataset, config: EffectiveConfig) -> list[Split]:
 def splits_of(dataset: Dataset, config: EffectiveConfig, how: WalkForward) -> list[Split]:
     """Folds with the same share of validation rows as the main split's training part has."""
     share = config.validation_split / (1 - config.test_split)
-    return walk_forward(dataset.rows.usable, dataset.end, share, how)
+    return walk_forward(dataset.usable, dataset.timeline, share, how)
 
 
 def make_candidate(
@@ -97,12 +103,30 @@ def surrogate_of(prepared: Prepared, config: EffectiveConfig, number: int) -> Ca
     """A network that is trained on a sign-flip surrogate of the bars, if that can be."""
     own = prepared.dataset
     with contextlib.suppress(DataError):
-        bars = sign_flip_surrogate(own.bars, config.seed, number)
-        dataset = dataset_of(bars, own.rows.first, own.strategy, config.labels)
+        signs = flip_signs(len(own.timestamps), config.seed, number)
+        dataset = flipped(own, signs, config)
         splits = splits_of(dataset, config, SURROGATE_SPLIT)
         if splits:
             return make_candidate("twin", config.seed, dataset, splits[0])
     return None
+
+
+def flipped(own: Dataset, signs: npt.NDArray[np.float64], config: EffectiveConfig) -> Dataset:
+    """A dataset of the same series, whose moves have got a sign for each timestamp.
+
+    Args:
+        own: the series.
+        signs: float64[timestamps], +1 or -1.
+        config: whose labels.
+    Raises:
+        DataError: a flipped series does not carry the indicators.
+    """
+    series = []
+    for one in own.series:
+        at = np.searchsorted(own.timestamps, one.bars.time)
+        bars = sign_flip_surrogate(one.bars, signs[at])
+        series.append(series_of(bars, one.first, own.strategy, config.labels))
+    return Dataset(own.strategy, tuple(series))
 
 
 def fit(
@@ -160,12 +184,12 @@ def stacked(candidates: Sequence[Candidate], config: EffectiveConfig) -> loop.Tr
 
 
 def features_of(view: View) -> npt.NDArray[np.float32]:
-    """(bars, features) as the trainer wants them."""
+    """(rows, features) as the trainer wants them."""
     return view.features.astype(np.float32)
 
 
 def class_weights_of_rows(candidate: Candidate) -> npt.NDArray[np.float64]:
-    """(bars,) the balanced weight of each row's class, by the candidate's own training rows."""
+    """(rows,) the balanced weight of each row's class, by the candidate's own training rows."""
     label = candidate.dataset.label
     weights = np.array(balanced_weights(label[candidate.split.train]))
     return np.where(label >= 0, weights[label], 0.0)

@@ -1,61 +1,180 @@
-"""A series with its indicators and labels, and the features that one set of training rows gives."""
+"""Series with their indicators and labels as one set of rows, and features as training fits them.
+
+A row is one bar of one series; the rows of a series follow one another, and so do the series. Time
+is cut and counted by timestamps, which rows of several series share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.bars import Bars, width_ns
+from ktrdr_mcp.data.timestamps import format_timestamp
+from ktrdr_mcp.evaluation.baselines import newest_known
+from ktrdr_mcp.evaluation.walk_forward import Timeline
 from ktrdr_mcp.features import build
 from ktrdr_mcp.features.scaling import Scaler, constant, fit
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.strategy.form import Strategy
 
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The bars of a request and those of them that can be learned from."""
+@dataclass(frozen=True, eq=False)
+class Series:
+    """What can be computed of one series without knowing which rows train.
 
-    first: int  # index of the first bar of the range
-    stop: int  # index after the last bar of the range
-    warm_up_bars: int  # of the range, lost to indicators
-    usable: Integers  # (n,) ascending bar indices
+    Args:
+        bars: from its first stored bar to the last bar of the range.
+        first: index of the first bar of the range.
+        table: the strategy's indicators.
+        label: int64[bars], class numbers; -1 where there is no label.
+        end: int64[bars], the last bar that each label depends on.
+        usable: int64[n], ascending bars of the range that have features, and a label that ends
+            inside the range.
+    """
+
+    bars: Bars
+    first: int
+    table: build.IndicatorTable
+    label: Integers
+    end: Integers
+    usable: Integers
+
+    @property
+    def range_bars(self) -> int:
+        """How many bars the range has."""
+        return len(self.bars) - self.first
+
+    @property
+    def warm_up_bars(self) -> int:
+        """How many of them are lost to indicators."""
+        return max(0, min(self.table.warm_up_bars, len(self.bars)) - self.first)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What can be computed of a series without knowing which rows train."""
+    """Every row of one or more series.
 
-    bars: Bars
-    strategy: Strategy  # as written
-    table: build.IndicatorTable
-    label: Integers  # (bars,) class indices; -1 where there is no label
-    end: Integers  # (bars,) the last bar that each label depends on
-    rows: Rows
+    Args:
+        strategy: as written.
+        series: at least one.
+    """
+
+    strategy: Strategy
+    series: tuple[Series, ...]
+
+    @cached_property
+    def timestamps(self) -> Integers:
+        """int64[t], the opening of every bar of any series, ascending, UTC nanoseconds."""
+        if len(self.series) == 1:
+            return self.series[0].bars.time
+        return np.unique(np.concatenate([one.bars.time for one in self.series]))
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """When the rows are."""
+        if len(self.series) == 1:
+            return Timeline.of_one_series(self.series[0].end)
+        at, until = [], []
+        for one in self.series:
+            place = np.searchsorted(self.timestamps, one.bars.time)
+            at.append(place)
+            until.append(np.where(one.end >= 0, place[one.end], -1))
+        return Timeline(np.concatenate(at), np.concatenate(until))
+
+    @cached_property
+    def starts(self) -> Integers:
+        """int64[series + 1], the first row of each series, then how many rows there are."""
+        return np.cumsum([0, *(len(one.bars) for one in self.series)])
+
+    @cached_property
+    def label(self) -> Integers:
+        """int64[rows], class numbers; -1 where there is no label."""
+        return joined([one.label for one in self.series])
+
+    @cached_property
+    def newest_label(self) -> Integers:
+        """int64[rows], the newest label of the row's series that is known then; -1 without one."""
+        return joined([newest_known(one.label, one.end) for one in self.series])
+
+    @cached_property
+    def usable(self) -> Integers:
+        """int64[n], the rows that can be learned from, in the order of time, then of series."""
+        rows = joined([one.usable + self.starts[n] for n, one in enumerate(self.series)])
+        return rows if len(self.series) == 1 else rows[np.argsort(self.at(rows), kind="stable")]
+
+    def at(self, rows: Integers) -> Integers:
+        """int64[n], the places of rows in the timestamps."""
+        return self.timeline.at[rows]
+
+    def time(self, row: int) -> str:
+        """The opening of a row's bar as ISO 8601 text."""
+        return format_timestamp(int(self.timestamps[self.timeline.at[row]]))
+
+    def split_by_series(self, rows: Integers) -> Iterator[tuple[Series, npt.NDArray[np.bool_]]]:
+        """Each series with bool[n], which of some rows are its own."""
+        for one, start, stop in zip(self.series, self.starts, self.starts[1:], strict=False):
+            yield one, (rows >= start) & (rows < stop)
+
+    def bars_of(self, number: int, rows: Integers) -> Integers:
+        """The bar indices of rows of one series, by the number of the series."""
+        bars: Integers = rows - self.starts[number]
+        return bars
+
+    def closes_ns(self, rows: Integers) -> int:
+        """When the last bar closes that a label of these rows depends on, UTC nanoseconds."""
+        last = self.timestamps[self.timeline.until[rows].max()]
+        return int(last) + width_ns(self.series[0].bars.timeframe)
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesFit:
+    """What training rows of one series fit.
+
+    Args:
+        strategy: every fuzzy set explicit.
+        scaler: of its features.
+        constant: the features that do not vary on these rows.
+    """
+
+    strategy: Strategy
+    scaler: Scaler
+    constant: frozenset[str]
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Features as one set of training rows fits them."""
-
-    strategy: Strategy  # every fuzzy set explicit
-    feature_names: tuple[str, ...]
-    constant: frozenset[str]  # the features that do not vary on these rows
-    scaler: Scaler
-    features: npt.NDArray[np.float64]  # (bars, features), scaled; NaN in the warm-up
-
-
-def dataset_of(bars: Bars, first: int, strategy: Strategy, config: Mapping[str, Any]) -> Dataset:
-    """Computes indicators and labels.
+    """Features as one set of training rows fits them.
 
     Args:
-        bars: the series from its first stored bar to the last bar of the range.
+        feature_names: in order.
+        fits: one for each series.
+        features: float64[rows, features], scaled; NaN in the warm-up.
+    """
+
+    feature_names: tuple[str, ...]
+    fits: tuple[SeriesFit, ...]
+    features: Floats
+
+
+def joined(arrays: Sequence[Integers]) -> Integers:
+    """Arrays one after the other; a single one is not copied."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def series_of(bars: Bars, first: int, strategy: Strategy, config: Mapping[str, Any]) -> Series:
+    """Computes indicators and labels of a series.
+
+    Args:
+        bars: from its first stored bar to the last bar of the range.
         first: index of the first bar of the range.
         strategy: whose indicators.
         config: the complete labels configuration.
@@ -64,34 +183,30 @@ def dataset_of(bars: Bars, first: int, strategy: Strategy, config: Mapping[str, 
     """
     table = build.compute_indicators(bars, strategy)
     made = labels.make_labels(bars, config)
-    rows = usable_rows(first, len(bars), table.warm_up_bars, made)
-    return Dataset(bars, strategy, table, made.label.astype(np.int64), made.end, rows)
-
-
-def usable_rows(first: int, stop: int, warm_up_bars: int, made: labels.Labels) -> Rows:
-    """The rows of the range that have features, and a label that ends inside the range.
-
-    Args:
-        first: index of the first bar of the range.
-        stop: index after its last bar.
-        warm_up_bars: bars at the start of the series without features.
-        made: labels of the whole series.
-    """
-    index = np.arange(max(first, warm_up_bars), stop)
-    usable = index[(made.label[index] >= 0) & (made.end[index] < stop)]
-    return Rows(first, stop, max(0, min(warm_up_bars, stop) - first), usable)
+    index = np.arange(max(first, table.warm_up_bars), len(bars))
+    usable = index[(made.label[index] >= 0) & (made.end[index] < len(bars))]
+    return Series(bars, first, table, made.label.astype(np.int64), made.end, usable)
 
 
 def view_of(dataset: Dataset, train_rows: Integers) -> View:
-    """Fits fuzzy sets and scaler on the training rows alone.
+    """Fits fuzzy sets and scaler of each series on its training rows alone.
 
     Args:
         dataset: the series.
-        train_rows: (n,) bar indices.
+        train_rows: int64[n].
+    Raises:
+        DataError: the rows of a series do not carry its features.
     """
-    fitted = build.fit_fuzzy(dataset.table, dataset.strategy, train_rows)
-    names, values = build.feature_matrix(dataset.table, fitted)
-    fitted_on = values[train_rows]
-    scaler = fit(fitted_on, fitted.features.scaling)
-    still = frozenset(np.array(names)[constant(fitted_on)].tolist())
-    return View(fitted, names, still, scaler, scaler.transform(values))
+    fits, features = [], []
+    names: tuple[str, ...] = ()
+    for number, (one, own) in enumerate(dataset.split_by_series(train_rows)):
+        rows = dataset.bars_of(number, train_rows[own])
+        fitted = build.fit_fuzzy(one.table, dataset.strategy, rows)
+        names, values = build.feature_matrix(one.table, fitted)
+        fitted_on = values[rows]
+        scaler = fit(fitted_on, fitted.features.scaling)
+        still = frozenset(np.array(names)[constant(fitted_on)].tolist())
+        fits.append(SeriesFit(fitted, scaler, still))
+        features.append(scaler.transform(values))
+    stacked = features[0] if len(features) == 1 else np.concatenate(features)
+    return View(names, tuple(fits), stacked)

@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ktrdr_mcp.data.bars import bars_per_year, width_ns
+from ktrdr_mcp.data.bars import timestamps_per_year
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.evaluation.backtest import (
     Backtest,
-    backtest,
+    Leg,
+    backtest_legs,
     confident_signals,
     trading_rule,
 )
@@ -45,7 +46,7 @@ from ktrdr_mcp.schemas.results import (
     WalkForwardResult,
 )
 from ktrdr_mcp.training.candidates import SURROGATES, Candidate, fold_splits
-from ktrdr_mcp.training.dataset import Dataset
+from ktrdr_mcp.training.dataset import Dataset, Integers
 
 
 def tested_window(dataset: Dataset, splits: Sequence[Split]) -> tuple[str, str]:
@@ -58,13 +59,11 @@ def tested_window(dataset: Dataset, splits: Sequence[Split]) -> tuple[str, str]:
         dataset: the bars and labels.
         splits: every network's, all on this dataset.
     Returns:
-        two moments, ISO 8601 UTC.
+        two timestamps, ISO 8601 UTC.
     """
-    bars = dataset.bars
-    first = min(int(split.test[0]) for split in splits)
-    last = max(int(dataset.end[split.test].max()) for split in splits)
-    close = int(bars.time[last]) + width_ns(bars.timeframe)
-    return bars.moment(first), format_timestamp(close)
+    first = min(int(dataset.at(split.test)[0]) for split in splits)
+    closes = max(dataset.closes_ns(split.test) for split in splits)
+    return format_timestamp(int(dataset.timestamps[first])), format_timestamp(closes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +183,9 @@ def judge(
         config: the effective configuration.
     """
     own, pairs = candidates[0].dataset, list(zip(candidates, networks, strict=True))
-    horizon = reach_bars(horizon_bars(config.labels), own.end, candidates[0].split.train)
+    trained, timeline = candidates[0].split.train, own.timeline
+    ahead = timeline.until[trained] - timeline.at[trained]
+    horizon = reach_bars(horizon_bars(config.labels), ahead)
     finite = [predicted(shape, *pair) for pair in pairs if pair[1].diverged is None]
     walked = [each for each in finite if each.candidate.role == "fold"]
     folds, missing = walked or finite[:1], missing_folds(candidates, networks, config)
@@ -194,17 +195,13 @@ def judge(
     )
     rule = trading_rule(own.strategy, horizon)
     rows = np.concatenate([fold.candidate.split.test for fold in folds])
+    signal = confident_signals(
+        np.concatenate([fold.test for fold in folds]), rule.confidence_threshold
+    )
     return Judgement(
-        direction=directional_test([scored(fold) for fold in folds], own.bars.time, horizon),
-        trading=backtest(
-            own.bars.time,
-            own.bars.open,
-            rows,
-            confident_signals(
-                np.concatenate([fold.test for fold in folds]), rule.confidence_threshold
-            ),
-            rule,
-            bars_per_year(own.bars),
+        direction=directional_test([scored(fold) for fold in folds], own.timestamps, horizon),
+        trading=backtest_legs(
+            legs_of(own, rows, signal), own.timestamps, rule, timestamps_per_year(own.timestamps)
         ),
         rule=rule,
         surrogate_p=[
@@ -212,7 +209,7 @@ def judge(
         ],
         model_constant=is_constant(scores_of(finite[0].test)),
         walk_forward=WalkForwardResult(
-            tested=[own.bars.moment(int(rows[0])), own.bars.moment(int(rows[-1]))],
+            tested=[own.time(int(rows[0])), own.time(int(rows[-1]))],
             planned=failed.folds.planned,
             used=failed.folds.planned - failed.folds.lost,
             folds=all_folds(folds, missing),
@@ -233,15 +230,36 @@ def predicted(shape: NetworkShape, candidate: Candidate, network: TrainedNetwork
 
 def scored(each: Predicted) -> ScoredRows:
     """A candidate's predictions as the directional test wants them."""
-    split = each.candidate.split
+    split, dataset = each.candidate.split, each.candidate.dataset
     return scored_rows(
-        split.test, each.test, each.candidate.dataset.label, each.validation, split.train
+        dataset.at(split.test),
+        each.test,
+        dataset.label[split.test],
+        each.validation,
+        dataset.label[split.train],
     )
+
+
+def legs_of(dataset: Dataset, rows: Integers, signal: Integers) -> list[Leg]:
+    """The signals on each series that has any.
+
+    Args:
+        dataset: the series.
+        rows: int64[n], in the order of time.
+        signal: int64[n], +1, 0, -1.
+    """
+    legs = []
+    for number, (one, own) in enumerate(dataset.split_by_series(rows)):
+        at = dataset.at(np.arange(dataset.starts[number], dataset.starts[number + 1]))
+        bars = dataset.bars_of(number, rows[own])
+        if len(bars):
+            legs.append(Leg(one.bars.time, one.bars.open, bars, signal[own], at))
+    return legs
 
 
 def p_on_surrogate(each: Predicted, horizon: int) -> float:
     """How surely a sign-flip surrogate was "foreseen"; small for a leak."""
-    return directional_test([scored(each)], each.candidate.dataset.bars.time, horizon).p
+    return directional_test([scored(each)], each.candidate.dataset.timestamps, horizon).p
 
 
 def all_folds(
@@ -272,8 +290,7 @@ def judged_fold(fold: Predicted) -> JudgedFold:
 def rows_of(split: Split, dataset: Dataset) -> FoldRows:
     """The time and the rows of a fold."""
     train, test = (
-        [dataset.bars.moment(int(rows[index])) for index in (0, -1)]
-        for rows in (split.train, split.test)
+        [dataset.time(int(rows[index])) for index in (0, -1)] for rows in (split.train, split.test)
     )
     return FoldRows(train=train, test=test, train_rows=len(split.train), test_rows=len(split.test))
 

@@ -19,7 +19,6 @@ from ktrdr_mcp import files
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.data import bars as bars_of
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import Diverged, ModelCorrupted
 from ktrdr_mcp.evaluation.baselines import baselines
 from ktrdr_mcp.evaluation.metrics import CLASSES, Evaluation, class_shares, evaluate
@@ -183,7 +182,7 @@ def evaluations(
     return {
         name: evaluate(
             probabilities(shape, trained.weights, prepared.view.features[rows]),
-            prepared.labels[rows],
+            prepared.dataset.label[rows],
         )
         for name, rows in parts.items()
     }
@@ -199,7 +198,9 @@ def task_result(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> Tas
     """
     dataset, split, judgement = prepared.dataset, prepared.split, outcome.judgement
     train, validation, test = (outcome.parts[name] for name in ("train", "validation", "test"))
-    simple = baselines(prepared.view.features, dataset.label, dataset.end, split.train, split.test)
+    simple = baselines(
+        prepared.view.features, dataset.label, dataset.newest_label, split.train, split.test
+    )
     return TaskResult(
         training_metrics=TrainingMetrics(
             final_train_loss=train.loss,
@@ -273,11 +274,13 @@ def publish(
     measured = probabilities(shape, trained.weights, prepared.view.features[rows])
     base = manifest_of(spec, prepared, outcome, window)
 
+    bars = prepared.dataset.series[0].bars
+
     def with_parity(weights: dict[str, torch.Tensor]) -> BundleManifest:
         loaded = model_of(Bundle(weights, base))
-        scores = predict(loaded, prepared.bars, rows)
+        scores = predict(loaded, bars, rows)
         parity = Parity(
-            times=[format_timestamp(moment) for moment in prepared.bars.time[rows].tolist()],
+            times=[bars.moment(row) for row in rows.tolist()],
             probabilities=measured.tolist(),
             largest_difference_after_loading=float(np.abs(scores.probabilities - measured).max()),
         )
@@ -290,21 +293,21 @@ def manifest_of(
     spec: TrainingSpec, prepared: Prepared, outcome: Outcome, window: tuple[str, str]
 ) -> BundleManifest:
     """All that a bundle says but for its hashes and the parity proof; arguments as in `publish`."""
-    split, shape = prepared.split, outcome.shape
+    split, shape, fitted = prepared.split, outcome.shape, prepared.view.fits[0]
     libraries = {library: version(library) for library in LIBRARIES}
     return BundleManifest(
         task_id=spec.task_id,
         spec=spec.to_dict(),
-        strategy=prepared.view.strategy.to_dict(),
+        strategy=fitted.strategy.to_dict(),
         feature_names=list(prepared.view.feature_names),
-        scaler=prepared.view.scaler.to_dict(),
+        scaler=fitted.scaler.to_dict(),
         network=NetworkForm(
             inputs=shape.inputs, hidden=list(shape.hidden), activation=shape.activation
         ),
         classes=list(CLASSES),
         seeds=[spec.config.seed],
         best_epoch=outcome.trained.best_epoch,
-        data_fingerprint=bars_of.fingerprint(prepared.bars),
+        data_fingerprint=bars_of.fingerprint(prepared.dataset.series[0].bars),
         periods=Periods(
             train=period_of(prepared, split.train),
             validation=period_of(prepared, split.validation),
@@ -319,7 +322,7 @@ def manifest_of(
 
 def period_of(prepared: Prepared, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Period:
     """The opening of the first and of the last bar of some rows."""
-    return [prepared.bars.moment(int(rows[index])) for index in (0, -1)]
+    return [prepared.dataset.time(int(rows[index])) for index in (0, -1)]
 
 
 def history(trained: TrainedNetwork) -> bundle.History:

@@ -20,32 +20,30 @@ from ktrdr_mcp.evaluation.walk_forward import Split, chronological
 from ktrdr_mcp.features.registry import check, features_of
 from ktrdr_mcp.schemas.responses import DataUsed
 from ktrdr_mcp.strategy.form import FuzzyInput
-from ktrdr_mcp.training.dataset import Dataset, Rows, View, dataset_of, view_of
+from ktrdr_mcp.training.dataset import Dataset, Integers, Series, View, series_of, view_of
 from ktrdr_mcp.training.spec import SeriesSpec, TrainingSpec
 
-NAMED: Final = 5  # inputs with features that stand still, of those there are
+NAMED: Final = 5  # of the indicators with constant features
 HINT: Final = (
     "Move its sets into the range that its values have, or write auto; what is in price units is"
     " divided by the close before it meets a set."
 )
 
 
-def constant_feature_notes(
-    dataset: Dataset, view: View, train_rows: npt.NDArray[np.int64]
-) -> list[str]:
+def constant_feature_notes(dataset: Dataset, view: View, train_rows: Integers) -> list[str]:
     """A sentence for each indicator of which some feature never varies.
 
     Args:
         dataset: the series.
         view: its features.
-        train_rows: (n,) bar indices; no other row is looked at.
+        train_rows: int64[n]; no other row is looked at.
     Raises:
         InvalidStrategy: no feature varies at all.
     """
     found = list(sentences(dataset, view, train_rows))
-    if len(view.constant) == len(view.feature_names):
+    if all(len(each.constant) == len(view.feature_names) for each in view.fits):
         raise InvalidStrategy(
-            f"No feature of strategy '{view.strategy.name}' varies on the training rows. "
+            f"No feature of strategy '{dataset.strategy.name}' varies on the training rows. "
             + " ".join(found[:NAMED]),
             hint=HINT,
             field="strategy",
@@ -54,16 +52,18 @@ def constant_feature_notes(
     return [*found[:NAMED], *([f"So have {left} more indicators."] if left > 0 else [])]
 
 
-def sentences(dataset: Dataset, view: View, train_rows: npt.NDArray[np.int64]) -> Iterator[str]:
-    """What stands still, indicator by indicator."""
-    for each in view.strategy.fuzzy_inputs:
-        names = [name for name in features_of(each) if name in view.constant]
-        if names:
-            yield sentence(each, names, dataset.table.features[each.indicator_output][train_rows])
+def sentences(dataset: Dataset, view: View, train_rows: Integers) -> Iterator[str]:
+    """What does not vary, series by series and indicator by indicator."""
+    for number, (one, own) in enumerate(dataset.split_by_series(train_rows)):
+        rows, fitted = dataset.bars_of(number, train_rows[own]), view.fits[number]
+        for each in fitted.strategy.fuzzy_inputs:
+            names = [name for name in features_of(each) if name in fitted.constant]
+            if names:
+                yield sentence(each, names, one.table.features[each.indicator_output][rows])
 
 
 def sentence(each: FuzzyInput, names: list[str], values: npt.NDArray[np.float64]) -> str:
-    """Which features of one indicator stand still, and what its values are."""
+    """Which features of one indicator do not vary, and what its values are."""
     features = f"Feature{'s' if len(names) > 1 else ''} {', '.join(names)}"
     low, high = f"{values.min():.4g}", f"{values.max():.4g}"
     run = f"is {low} there" if low == high else f"runs from {low} to {high} there"
@@ -83,16 +83,6 @@ class Prepared:
     used: DataUsed
     warnings: list[str]
 
-    @property
-    def bars(self) -> Bars:
-        """The series up to the last bar of the range."""
-        return self.dataset.bars
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """(bars,) class indices; -1 where there is no label."""
-        return self.dataset.label
-
 
 def prepare(spec: TrainingSpec, bar_sources: catalog.BarCatalog) -> Prepared:
     """Loads, checks, computes features and labels, splits and scales.
@@ -103,26 +93,50 @@ def prepare(spec: TrainingSpec, bar_sources: catalog.BarCatalog) -> Prepared:
     Raises:
         KtrdrError: the data do not carry this training; nothing has been changed.
     """
-    series, config = spec.series[0], spec.config
-    needed = max((each.warm_up_bars for each in check(spec.strategy)), default=0)
-    reach = Reach(series.start_date, series.end_date, needed)
-    loaded = bar_sources.load(series.symbol, series.timeframe, series.day_rule, reach)
-    first, stop, warnings = select(loaded.bars, series)
-    bars = loaded.bars.slice(0, stop)  # what lies after the range must not matter
-    dataset = dataset_of(bars, first, spec.strategy, config.labels)
-    rows = dataset.rows
-    split = chronological(rows.usable, dataset.end, config.validation_split, config.test_split)
-    require_rows(rows, split)
+    config = spec.config
+    found = [load_series(one, spec, bar_sources) for one in spec.series]
+    dataset = Dataset(spec.strategy, tuple(one.series for one in found))
+    split = chronological(
+        dataset.usable, dataset.timeline, config.validation_split, config.test_split
+    )
+    require_rows(dataset, split)
     require_classes(dataset.label[split.train])
     view = view_of(dataset, split.train)
-    warnings += constant_feature_notes(dataset, view, split.train)
+    notes = [note for one in found for note in one.notes]
     return Prepared(
         dataset=dataset,
         split=split,
         view=view,
-        used=data_used(bars, rows, split, dataset.label, loaded.source),
-        warnings=[*warnings, *loaded.notes],
+        used=data_used(dataset, split, found[0].source),
+        warnings=[
+            *(warning for one in found for warning in one.warnings),
+            *constant_feature_notes(dataset, view, split.train),
+            *notes,
+        ],
     )
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedSeries:
+    """A series, where it came from and what must be said of it."""
+
+    series: Series
+    source: str
+    warnings: list[str]  # of the range
+    notes: list[str]  # of the bars
+
+
+def load_series(
+    one: SeriesSpec, spec: TrainingSpec, bar_sources: catalog.BarCatalog
+) -> LoadedSeries:
+    """Loads one series of a training and computes what it needs. Raises KtrdrError."""
+    needed = max((each.warm_up_bars for each in check(spec.strategy)), default=0)
+    reach = Reach(one.start_date, one.end_date, needed)
+    loaded = bar_sources.load(one.symbol, one.timeframe, one.day_rule, reach)
+    first, stop, warnings = select(loaded.bars, one)
+    bars = loaded.bars.slice(0, stop)  # what lies after the range must not matter
+    series = series_of(bars, first, spec.strategy, spec.config.labels)
+    return LoadedSeries(series, loaded.source, warnings, loaded.notes)
 
 
 def select(bars: Bars, series: SeriesSpec) -> tuple[int, int, list[str]]:
@@ -135,15 +149,17 @@ def select(bars: Bars, series: SeriesSpec) -> tuple[int, int, list[str]]:
     )
 
 
-def require_rows(rows: Rows, split: Split) -> None:
+def require_rows(dataset: Dataset, split: Split) -> None:
     """Refuses too short a range, with the sum that shows why. Raises NotEnoughData."""
     if split.is_large_enough:
         return
-    bars = rows.stop - rows.first
-    no_label = bars - rows.warm_up_bars - len(rows.usable)
+    bars = sum(one.range_bars for one in dataset.series)
+    warm_up_bars = sum(one.warm_up_bars for one in dataset.series)
+    usable = len(dataset.usable)
+    no_label = bars - warm_up_bars - usable
     raise NotEnoughData(
-        f"Too few bars: of {bars} in the range, {rows.warm_up_bars} are warm-up and {no_label} have"
-        f" no label inside it; the {len(rows.usable)} left give {len(split.train)} training,"
+        f"Too few bars: of {bars} in the range, {warm_up_bars} are warm-up and {no_label} have"
+        f" no label inside it; the {usable} left give {len(split.train)} training,"
         f" {len(split.validation)} validation and {len(split.test)} test rows after"
         f" {split.purged_rows} are purged; {limits.MIN_TRAIN_ROWS}, {limits.MIN_VALIDATION_ROWS}"
         f" and {limits.MIN_TEST_ROWS} are needed.",
@@ -153,7 +169,7 @@ def require_rows(rows: Rows, split: Split) -> None:
     )
 
 
-def require_classes(train_labels: npt.NDArray[np.int64]) -> None:
+def require_classes(train_labels: Integers) -> None:
     """Refuses training rows of one class only. Raises NotEnoughData."""
     present = np.unique(train_labels)
     if len(present) < 2:
@@ -164,16 +180,14 @@ def require_classes(train_labels: npt.NDArray[np.int64]) -> None:
         )
 
 
-def data_used(
-    bars: Bars, rows: Rows, split: Split, label: npt.NDArray[np.int64], source: str
-) -> DataUsed:
+def data_used(dataset: Dataset, split: Split, source: str) -> DataUsed:
     """The account of the data that replies give."""
-    shares = class_shares(label[split.train]).tolist()
+    shares = class_shares(dataset.label[split.train]).tolist()
     return DataUsed(
-        first_bar=format_timestamp(int(bars.time[rows.first])),
-        last_bar=format_timestamp(int(bars.time[rows.stop - 1])),
-        bars=rows.stop - rows.first,
-        usable_rows=len(rows.usable),
+        first_bar=format_timestamp(min(int(one.bars.time[one.first]) for one in dataset.series)),
+        last_bar=format_timestamp(int(dataset.timestamps[-1])),
+        bars=sum(one.range_bars for one in dataset.series),
+        usable_rows=len(dataset.usable),
         train_rows=len(split.train),
         validation_rows=len(split.validation),
         test_rows=len(split.test),
