@@ -11,6 +11,7 @@ import pytest
 
 from ktrdr_mcp.data import notes
 from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.errors import DataInvalid
 
 US_HOLIDAYS = ["2023-01-16", "2023-02-20", "2023-04-07", "2023-05-29", "2023-06-19", "2023-07-04"]
 
@@ -217,3 +218,22 @@ def test_shorter_repeats_are_chance() -> None:
         columns["close"][1201:1232] = columns["close"][1200] * moves
 
     assert notes.repeats(changed(days(), repeat))[0].tolist() == []
+
+
+@pytest.mark.parametrize(("length", "refused"), [(40, True), (33, False)])
+def test_test_rows_of_which_more_than_one_percent_are_repeated_are_refused(
+    length: int, refused: bool
+) -> None:
+    bars = days(4_500)
+
+    def repeat(columns: dict[str, np.ndarray]) -> None:
+        moves = columns["close"][101 : 101 + length] / columns["close"][100]
+        columns["close"][3_000 + 1 : 3_001 + length] = columns["close"][3_000] * moves
+
+    repeated, rows = changed(bars, repeat), np.arange(1_000, 4_500)
+    notes.require_fresh(repeated, np.arange(1_000, 3_000))
+    if not refused:
+        notes.require_fresh(repeated, rows)
+        return
+    with pytest.raises(DataInvalid, match="40 of the 3,500 test rows"):
+        notes.require_fresh(repeated, rows)

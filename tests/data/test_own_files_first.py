@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ktrdr_mcp.data.cache import BarCache
@@ -123,12 +124,64 @@ def test_nobody_is_told_to_rename_a_file_over_another(workspace: Workspace) -> N
 
 
 def test_names_that_are_no_series_in_any_case_are_left_alone(workspace: Workspace) -> None:
-    names = ("notes.txt", "MSFT_2h.csv", "MSFT.csv", "_1h.csv", ".MSFT_1h.csv", "MSFT_1h.csv.bak")
-    for name in (*names, "MSFT_1M.csv"):  # months, not minutes
+    for name in ("notes.txt", "_1h.csv", ".MSFT_1h.csv", "MSFT_1h.csv.bak", "README.csv", "a.png"):
         put(workspace, name)
     source = WorkspaceFiles(workspace, BarCache())
     assert source.series() == set()
     assert source.not_read() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol", "timeframe", "right"),
+    [
+        ("AAG_1h.csv.gz", "AAG", "1h", "AAG_1h.csv"),
+        ("BTC_60m.csv", "BTC", "1h", "BTC_1h.csv"),
+        ("BTC-240min.csv", "BTC", "4h", "BTC_4h.csv"),
+        ("ETH.csv", "ETH", None, "ETH_TIMEFRAME.csv"),
+        ("SOL_1h (1).csv", "SOL", "1h", "SOL_1h.csv"),
+        ("XRP-1h.csv", "XRP", "1h", "XRP_1h.csv"),
+        ("EURUSD_M15.csv", "EURUSD", "15m", "EURUSD_15m.csv"),
+        ("EURUSD_H4.parquet", "EURUSD", "4h", "EURUSD_4h.parquet"),
+        ("ibm_daily.txt", "IBM", "1d", "IBM_1d.csv"),
+        ("BRK-B-1wk.csv", "BRK-B", "1w", "BRK-B_1w.csv"),
+        ("SPY_1d.feather", "SPY", "1d", "SPY_1d.csv"),
+        ("SPY 1day.zip", "SPY", "1d", "SPY_1d.csv"),
+        ("MSFT_2h.csv", "MSFT", None, "MSFT_TIMEFRAME.csv"),
+        ("MSFT_1M.csv", "MSFT", None, "MSFT_TIMEFRAME.csv"),  # months, not minutes
+    ],
+)
+def test_a_file_named_in_another_tools_way_is_named_with_its_right_name(
+    workspace: Workspace, name: str, symbol: str, timeframe: str | None, right: str
+) -> None:
+    put(workspace, name)
+    (found,) = BarCatalog(workspace).not_read()
+    assert (found.name, found.symbol, found.timeframe) == (name, symbol, timeframe)
+    assert right in found.remedy
+    with pytest.raises(DataNotFound) as caught:
+        BarCatalog(workspace).load(symbol, timeframe or "1h")
+    assert f"'{name}', which is not read" in caught.value.hint
+
+
+def days_and_hours(workspace: Workspace, days: int, hours: int) -> list[str]:
+    """The notes on daily bars beside hourly ones, both from the same first day on."""
+    workspace.data.mkdir(parents=True, exist_ok=True)
+    for name, count, frequency in (("X_1d", days, "D"), ("X_1h", hours, "h")):
+        index = pd.date_range("2023-01-01", periods=count, freq=frequency)
+        prices = np.linspace(100, 110, count).round(3)
+        frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), prices), index=index)
+        frame.assign(volume=1).to_csv(workspace.data / f"{name}.csv", index_label="time")
+    return BarCatalog(workspace).load("X", "1d").notes
+
+
+def test_a_small_file_that_hides_more_bars_of_a_finer_one_says_so(workspace: Workspace) -> None:
+    (note,) = days_and_hours(workspace, days=30, hours=24 * 200)
+    assert "X_1h.csv would give 200 1d bars" in note
+    assert "X_1d.csv, which comes first, has 30" in note
+
+
+def test_a_file_that_hides_nothing_says_nothing(workspace: Workspace) -> None:
+    assert days_and_hours(workspace, days=200, hours=24 * 200) == []
+    assert days_and_hours(workspace, days=200, hours=24 * 30) == []
 
 
 def test_the_list_of_series_names_the_first_files_that_are_not_read(workspace: Workspace) -> None:

@@ -125,7 +125,7 @@ class BarCatalog:
             symbol: only those of this symbol.
         """
         found = [one for source in self._sources for one in source.not_read()]
-        return [one for one in found if symbol in {None, one.meant.symbol}]
+        return [one for one in found if symbol in {None, one.symbol}]
 
     def series(self) -> list[tuple[str, str]]:
         """Every stored series, by symbol and then by timeframe; no file is opened.
@@ -191,7 +191,10 @@ def origin_of(symbol: str, timeframe: str, stored: Set[tuple[str, str]]) -> str 
 
 def serves(one: NotRead, timeframe: str) -> bool:
     """Whether bars of a timeframe could be read or made from a file, if it were read."""
-    return origin_of(one.meant.symbol, timeframe, {one.meant.series}) is not None
+    meant = one.timeframe
+    return meant is not None and (
+        origin_of(one.symbol, timeframe, {(one.symbol, meant)}) is not None
+    )
 
 
 def load_from(

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
 from ktrdr_mcp import limits, paths
-from ktrdr_mcp.data.bars import LoadedBars
+from ktrdr_mcp.data.bars import Bars, LoadedBars, aggregate, is_whole_multiple, width_ns
 from ktrdr_mcp.data.cache import BarCache, FileState
 from ktrdr_mcp.data.series import Reach, StoredSeries
 from ktrdr_mcp.data.tables import unusable
-from ktrdr_mcp.errors import DataNotFound, InvalidName, LimitExceeded, shown
+from ktrdr_mcp.errors import DataNotFound, InvalidName, KtrdrError, LimitExceeded, shown
 from ktrdr_mcp.files import storage_errors
 
 SUFFIXES: Final = (".csv", ".parquet")  # where both exist, the first is read
 MONTH: Final = "1M"  # what others call a month; 1m is a minute
+PACKED: Final = {".gz", ".zip", ".bz2", ".xz", ".zst", ".7z"}
+TABLES: Final = {
+    *(".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".arrow", ".json", ".jsonl"),
+    *(".xlsx", ".xls", ".orc", ".h5", ".hdf5", ".pkl"),
+}
+COPY_MARK: Final = re.compile(r"(?: ?\(\d+\)| - Copy| copy)$")
+NAME_WITH_TIMEFRAME: Final = re.compile(r"(?P<symbol>.+?)[ _.,-]+(?P<timeframe>[A-Za-z0-9]+)")
+WORD_END: Final = re.compile(r"[ _,]")
+UNIT_MINUTES: Final = {"m": 1, "h": 60, "d": 1_440, "w": 10_080}
+TIMEFRAME_WORDS: Final = {
+    "minute": "1m", "hourly": "1h", "hour": "1h", "daily": "1d", "day": "1d", "weekly": "1w",
+    "week": "1w",
+}  # fmt: skip
+TIMEFRAME_WORD: Final = re.compile(
+    r"(?P<before>\d{1,5})(?P<unit>m|min|mins|minute|minutes|h|hr|hour|hours|d|day|days|w|wk|week)"
+    r"|(?P<letter>[mhdw])(?P<after>\d{1,5})"
+)
+HIDES: Final = 1.5  # times as many bars, from which on a finer file is spoken of
+SESSION_SHARE: Final = 0.25  # of the bars that a day could have, those that a session has
 
 
 @dataclass(frozen=True)
@@ -53,13 +73,15 @@ class NotRead:
 
     Args:
         name: the file's name, as it stands there.
-        meant: the series that it is meant to be.
+        symbol: of the series that it is meant to be.
+        timeframe: likewise; None if the name says none that is known.
         why: what keeps it from being read, as words that follow "it is not read: ".
         remedy: a sentence that says what to do.
     """
 
     name: str
-    meant: SeriesName
+    symbol: str
+    timeframe: str | None
     why: str
     remedy: str
 
@@ -82,24 +104,95 @@ def series_name(name: str) -> SeriesName | None:
         return None
 
 
-def misspelt(name: str, meant: SeriesName, is_taken: bool) -> NotRead:
-    """A file whose letters have the wrong case.
+def near_miss(name: str, taken: Container[str]) -> NotRead | None:
+    """A file that looks like a series and is not named as one; None if it does not look so.
 
     Args:
         name: the file's name.
-        meant: the series.
-        is_taken: whether another file has the right name already.
+        taken: names of the files that are there.
     """
-    why = f"only {meant.file} is, with exactly these upper and lower case letters"
-    rename = f"Rename it to {meant.file}."
-    taken = f"{meant.file} is there too: keep the one that you want under that name."
-    return NotRead(name, meant, why, taken if is_taken else rename)
+    meant = series_name(name)
+    if meant is not None and meant.file == name:
+        return None
+    if meant is not None:
+        why = f"only {meant.file} is, with exactly these upper and lower case letters"
+        return misnamed(name, *meant.series, why, (f"Rename it to {meant.file}", meant.file), taken)
+    parts = name_parts(name)
+    if parts is None:
+        return None
+    symbol, timeframe, suffixes = parts
+    right = (
+        f"{symbol}_{timeframe or 'TIMEFRAME'}{suffixes[0] if suffixes[0] in SUFFIXES else '.csv'}"
+    )
+    known = "" if timeframe else f", where TIMEFRAME is one of {', '.join(paths.TIMEFRAME_MINUTES)}"
+    why = f"bars are read from {right}"
+    if suffixes[-1] in PACKED:
+        remedy = f"Unpack it to {right}{known}"
+    elif suffixes[-1] in SUFFIXES:
+        remedy = f"Rename it to {right}{known}"
+    else:
+        remedy = f"Write it as {right}{known}"
+    return misnamed(name, symbol, timeframe, why, (remedy, right), taken)
+
+
+def misnamed(
+    name: str,
+    symbol: str,
+    timeframe: str | None,
+    why: str,
+    remedy: tuple[str, str],
+    taken: Container[str],
+) -> NotRead:
+    """A file under another name than its series', and what to do unless that one is there too."""
+    do, right = remedy
+    there = f"{right} is there too: keep the one that you want under that name"
+    return NotRead(name, symbol, timeframe, why, f"{there if right in taken else do}.")
+
+
+def name_parts(name: str) -> tuple[str, str | None, list[str]] | None:
+    """The symbol, the timeframe and the endings that a file's name means in words of other tools.
+
+    Returns:
+        the endings as in [".csv", ".gz"], all in lower case; None if it is no table by its name.
+    """
+    stem, suffixes = name, list[str]()
+    while (suffix := PurePath(stem).suffix.lower()) in TABLES | PACKED:
+        stem, suffixes = stem[: -len(suffix)], [suffix, *suffixes]
+    stem = COPY_MARK.sub("", stem)
+    match = NAME_WITH_TIMEFRAME.fullmatch(stem)
+    timeframe = None if match is None else timeframe_of(match["timeframe"])
+    if match is not None and timeframe is not None:
+        symbol = match["symbol"]
+    else:
+        symbol = WORD_END.split(stem, maxsplit=1)[0]
+    if not suffixes or stem.startswith(".") or (suffixes == [".txt"] and timeframe is None):
+        return None
+    try:
+        return paths.symbol(symbol), timeframe, suffixes
+    except InvalidName:
+        return None
+
+
+def timeframe_of(word: str) -> str | None:
+    """The timeframe that a word of other tools means: "60m", "H1", "1hour", "daily", ..."""
+    if word.endswith(MONTH):
+        return None
+    match = TIMEFRAME_WORD.fullmatch(word.lower())
+    if word.lower() in TIMEFRAME_WORDS:
+        return TIMEFRAME_WORDS[word.lower()]
+    if match is None:
+        return None
+    count = int(match["before"] or match["after"] or 0)
+    minutes = count * UNIT_MINUTES[(match["unit"] or match["letter"])[0]]
+    names = (name for name, width in paths.TIMEFRAME_MINUTES.items() if width == minutes)
+    return next(names, None)
 
 
 def leads_outside(name: str, meant: SeriesName) -> NotRead:
     """A symbolic link that is not followed. Whether anything lies at its end is not told."""
     why = "it is a link that leads to no file inside data/"
-    return NotRead(name, meant, why, "Put a copy of the file there instead of the link.")
+    remedy = "Put a copy of the file there instead of the link."
+    return NotRead(name, *meant.series, why, remedy)
 
 
 MEGABYTE_BYTES: Final = 1024**2
@@ -125,22 +218,25 @@ class WorkspaceFiles:
 
     def not_read(self) -> list[NotRead]:
         """The files that are meant to be series and are not read, by name; none is opened."""
-        listed = self._listed()
-        names = {entry.name for entry, _ in listed}
-        found = []
-        for entry, meant in listed:
-            if entry.name != meant.file:
-                found.append(misspelt(entry.name, meant, meant.file in names))
-            elif self._leads_outside(entry, meant):
-                found.append(leads_outside(entry.name, meant))
-        return sorted(found, key=lambda one: one.name)
+        names = {entry.name for entry in self._entries()}
+        found = [near_miss(name, names) for name in names if not name.startswith("README")]
+        outside = [
+            leads_outside(entry.name, meant)
+            for entry, meant in self._listed()
+            if entry.name == meant.file and self._leads_outside(entry, meant)
+        ]
+        return sorted([*filter(None, found), *outside], key=lambda one: one.name)
 
-    def _listed(self) -> list[tuple[os.DirEntry[str], SeriesName]]:
-        """Each file whose name means a series."""
+    def _entries(self) -> list[os.DirEntry[str]]:
+        """Everything in the data folder."""
         if not self._workspace.data.is_dir():
             return []
         with storage_errors("listing data"), os.scandir(self._workspace.data) as entries:
-            named = [(entry, series_name(entry.name)) for entry in entries]
+            return list(entries)
+
+    def _listed(self) -> list[tuple[os.DirEntry[str], SeriesName]]:
+        """Each file whose name means a series."""
+        named = [(entry, series_name(entry.name)) for entry in self._entries()]
         return [(entry, meant) for entry, meant in named if meant is not None]
 
     def _leads_outside(self, entry: os.DirEntry[str], meant: SeriesName) -> bool:
@@ -182,16 +278,42 @@ class WorkspaceFiles:
         bars, notes = series.bars(symbol, timeframe, reach)
         if len(present) > 1:
             notes.append(f"{symbol}_{timeframe}{present[1][0]} is not read: {name} comes first.")
+        notes += self._hidden(path, bars)
         return LoadedBars(bars, f"{self.name} {name}", notes)
 
-    def size_bytes(self, symbol: str, timeframe: str) -> int:
-        """The size of the file of one of these series; 0 where there is none."""
-        for suffix in SUFFIXES:
-            path = self._resolved(symbol, timeframe, suffix)
-            if path is not None:
-                with storage_errors("listing data"):
-                    return path.stat().st_size
-        return 0
+    def _hidden(self, path: Path, bars: Bars) -> list[str]:
+        """A note if a file of a finer timeframe would give more bars than this one has."""
+        width = width_ns(bars.timeframe)
+        for fine in sorted(self._finer(bars), key=width_ns, reverse=True):
+            other = next(
+                one for suffix in SUFFIXES if (one := self._resolved(bars.symbol, fine, suffix))
+            )
+            with storage_errors("listing data"):
+                per_bar = path.stat().st_size / len(bars)
+                most = other.stat().st_size / per_bar * width_ns(fine) / width / SESSION_SHARE
+            if most <= HIDES * len(bars):
+                continue  # too small to hide more, and not worth reading
+            name = f"{bars.symbol}_{fine}{other.suffix}"
+            try:
+                series = read_file(other, name, bars.symbol, fine, self._cache)
+                finer, _ = series.bars(bars.symbol, fine, None)
+            except KtrdrError:
+                continue  # it would not serve
+            made = len(aggregate(finer, bars.timeframe))
+            if made > HIDES * len(bars):
+                begin, end = finer.day(0), finer.day(len(finer) - 1)
+                text = (
+                    f"{name} would give {made:,} {bars.timeframe} bars, from {begin} to {end};"
+                    f" {path.name}, which comes first, has {len(bars):,}. To use the others, move"
+                    " it out of data/."
+                )
+                return [text]
+        return []
+
+    def _finer(self, bars: Bars) -> list[str]:
+        """The stored timeframes from which such bars could be made."""
+        stored = [timeframe for symbol, timeframe in self.series() if symbol == bars.symbol]
+        return [one for one in stored if is_whole_multiple(bars.timeframe, one)]
 
 
 def read_file(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ktrdr_mcp import paths
 from ktrdr_mcp.data.bars import MONDAY_OFFSET_DAYS, Bars, Floats, Integers, width_ns
 from ktrdr_mcp.data.timestamps import DAY_NS, MINUTE_NS, SECOND_NS
+from ktrdr_mcp.errors import DataInvalid
 
 Mask = NDArray[np.bool_]
 HOUR_NS: Final = 60 * MINUTE_NS
@@ -51,6 +52,7 @@ OVERLAP: Final = 0.9  # of the smallest usual distance
 RUN_MOVES: Final = 32
 DISTINCT_MOVES: Final = 16  # fewer in a run may be chance: a flat or tick-rounded stretch
 MOVE_STEP: Final = 1e-9
+LARGEST_REPEATED_SHARE: Final = 0.01  # of the rows that results are measured on
 
 
 def series_notes(bars: Bars) -> list[str]:
@@ -392,6 +394,29 @@ def repeats(bars: Bars) -> tuple[Integers, Integers]:
         origin[starts + step] = origin_of[starts] + step
     rows = np.flatnonzero(origin >= 0)
     return rows, origin[rows]
+
+
+def require_fresh(bars: Bars, rows: Integers) -> None:
+    """Refuses test rows that a network has seen before under other dates.
+
+    Args:
+        bars: the series.
+        rows: int64[k], indices of the bars that results are measured on.
+    Raises:
+        DataInvalid: more than 1 % of them repeat earlier bars.
+    """
+    repeated, origin = repeats(bars)
+    at = np.flatnonzero(np.isin(repeated, rows))
+    if len(at) <= LARGEST_REPEATED_SHARE * len(rows):
+        return
+    first, source = int(repeated[at[0]]), int(origin[at[0]])
+    raise DataInvalid(
+        f"{len(at):,} of the {len(rows):,} test rows of {bars.symbol} {bars.timeframe} move exactly"
+        f" as earlier bars did: from {place(bars, first)} on as from {place(bars, source)} on.",
+        hint="History is repeated under other dates, so results would be foreseen: take the"
+        " repeated bars out of the file, or choose a range without them.",
+        field="symbol",
+    )
 
 
 def run_hashes(moves: Integers, count: int) -> NDArray[np.uint64]:

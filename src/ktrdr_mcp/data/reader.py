@@ -25,7 +25,7 @@ from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded, StorageErro
 
 CHILD: Final = "ktrdr_mcp.data.reader_child"
 IDLE_S: Final = 60.0
-TIMEOUT_S: Final = 180.0  # longer than the reader gives itself
+TIMEOUT_S: Final = 600.0  # for a reader that waits; one that computes ends itself much sooner
 MAX_RESIDENT_BYTES: Final = 1024**3  # a reader that ever held more is not kept
 REFUSALS: Final = {each.__name__: each for each in (DataInvalid, LimitExceeded, StorageError)}
 HINT: Final = "Write it again, or as CSV."

@@ -23,7 +23,7 @@ from ktrdr_mcp.data.tables import unusable
 from ktrdr_mcp.errors import KtrdrError, LimitExceeded
 from ktrdr_mcp.files import storage_errors
 
-FILE_LIMIT_S: Final = 150
+FILE_LIMIT_S: Final = 120  # of the processor, which a loaded machine does not shorten
 MAX_MEMORY_BYTES: Final = 8 * 1024**3
 RSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024
 
@@ -37,9 +37,9 @@ def limit_memory() -> None:
 
 
 def limit_time(seconds: int) -> None:
-    """Ends this process by itself when so much time has passed; 0 for never."""
-    if hasattr(signal, "alarm"):  # not on Windows
-        signal.alarm(seconds)
+    """Ends this process by itself when it has computed for so long; 0 for never."""
+    if hasattr(signal, "setitimer"):  # not on Windows
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def resident_bytes() -> int:

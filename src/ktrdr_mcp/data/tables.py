@@ -288,7 +288,8 @@ def times_of(series: pd.Series) -> tuple[Integers, NDArray[np.bool_], Integers]:
     parsed = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
     found = text.str.contains(NAMES_ITS_OFFSET, regex=True, na=False)
     names_offset = found.to_numpy(np.bool_)
-    offset = offsets_of(text) if names_offset.any() else zero
+    only_utc = not names_offset.any() or bool(text.str.endswith("Z").all())
+    offset = zero if only_utc else offsets_of(text)
     return np.where(readable, in_nanoseconds(parsed), NO_TIME), names_offset, offset
 
 

@@ -210,7 +210,8 @@ def data(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("data", "note", f"{shown(one.name)} is not read: {one.why}.", one.remedy)
     if workspace.data.is_dir():
         names = [each.name for each in workspace.data.iterdir() if each.is_file()]
-        strangers = [name for name in names if series_name(name) is None]
+        said = {one.name for one in sources.not_read()}
+        strangers = [name for name in names if series_name(name) is None and name not in said]
         yield from not_read("data", strangers, "Bars are read from SYMBOL_TIMEFRAME.csv, .parquet.")
 
 

@@ -11,8 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import numpy as np
+
 from ktrdr_mcp import files
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.notes import require_fresh
 from ktrdr_mcp.errors import ResultRemoved, StorageError
 from ktrdr_mcp.evaluation.metrics import CLASSES
 from ktrdr_mcp.nn.settings import device_named
@@ -133,12 +136,12 @@ def admit(
         config=config,
     )
     prepared = prepare(spec, sources)
-    if (
-        prepared.dataset.series[0].bars.offset is None
-    ):  # where days are UTC days, there is no rule to store
+    bars = prepared.dataset.series[0].bars  # the only series there is
+    if bars.offset is None:  # where days are UTC days, there is no rule to store
         spec = replace(spec, series=(replace(series, days=None),))
     folds = folds_of(prepared, config)
     splits = [prepared.split] * config.seeds + folds
+    require_fresh(bars, np.unique(np.concatenate([split.test for split in splits])))
     widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
     networks = len(splits) + (SURROGATES if config.control else 0)
     needs = (widths, config.batch_size, len(prepared.dataset.label), networks)
