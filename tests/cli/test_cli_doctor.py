@@ -48,6 +48,7 @@ def test_every_subject_is_looked_at(run) -> None:
         "torch",
         "sqlite",
         "workspace",
+        "marker",
         "owner",
         "database",
         "disk",
