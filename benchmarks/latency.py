@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import labs
+from benchmarks import services
 from benchmarks.report import Report, Table, Target, under
 from benchmarks.server import Server
 from benchmarks.timing import Latencies, seconds_of
 
 TRAININGS = (0, 1, 2, 4)
 FOREVER = {"epochs": 100_000, "early_stopping": None}
-FACES = ("HTTP", "MCP stdio")
+PROTOCOLS = ("HTTP", "MCP stdio")
 MOST_PAUSE_S = 0.008  # drawn between calls, so that they come at any moment of a turn
 MOST_P99_MS = 10.0
 MOST_TIMES_IDLE = 2.0
@@ -27,7 +27,7 @@ Seconds = dict[tuple[str, int], list[float]]
 def measure(short: bool) -> Report:
     """Every number of trainings in every round; in the short form none and one."""
     trainings, rounds, calls = ((0, 1), 1, 10) if short else (TRAININGS, 4, 300)
-    seconds: Seconds = {(face, count): [] for face in FACES for count in trainings}
+    seconds: Seconds = {(protocol, count): [] for protocol in PROTOCOLS for count in trainings}
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         idle_task = completed(server)
         for _ in range(rounds):
@@ -39,7 +39,7 @@ def measure(short: bool) -> Report:
 def completed(server: Server) -> str:
     """A task that has ended."""
     task_id = started(server, {"epochs": 1})
-    wait = {"task_id": task_id, "wait_s": labs.WAIT_S}
+    wait = {"task_id": task_id, "wait_s": services.WAIT_S}
     while server.tool("get_training_status", wait)["status"] in {"pending", "training"}:
         pass
     return task_id
@@ -47,7 +47,7 @@ def completed(server: Server) -> str:
 
 def started(server: Server, config: dict[str, object]) -> str:
     """The id of a new task."""
-    started_task = server.tool("start_training", {**labs.SERIES, "config": config})
+    started_task = server.tool("start_training", {**services.SERIES, "config": config})
     return str(started_task["task_id"])
 
 
@@ -59,21 +59,21 @@ def measure_beside(
     Args:
         server: to ask.
         count: trainings to start; those that find no free worker wait in the queue.
-        idle_task: whose status is asked for when none runs.
-        calls: of each face.
+        idle_task: whose status is read when none runs.
+        calls: of each protocol.
         seconds: where the times are added.
     """
     tasks = [started(server, FOREVER | {"seed": seed}) for seed in range(count)]
-    asked = tasks[0] if tasks else idle_task
+    watched = tasks[0] if tasks else idle_task
     until_it_trains(server, tasks[:TARGET_TRAININGS])
     for _ in range(calls):
-        for face, ask in faces(server, asked).items():
+        for protocol, ask in calls_by_protocol(server, watched).items():
             time.sleep(random.uniform(0, MOST_PAUSE_S))
-            seconds[face, count].append(seconds_of(ask))
+            seconds[protocol, count].append(seconds_of(ask))
     for task_id in tasks:
         server.tool("cancel_training", {"task_id": task_id})
     for task_id in tasks:
-        server.tool("get_training_status", {"task_id": task_id, "wait_s": labs.WAIT_S})
+        server.tool("get_training_status", {"task_id": task_id, "wait_s": services.WAIT_S})
 
 
 def until_it_trains(server: Server, tasks: list[str]) -> None:
@@ -83,12 +83,12 @@ def until_it_trains(server: Server, tasks: list[str]) -> None:
             time.sleep(0.05)
 
 
-def faces(server: Server, task_id: str) -> dict[str, Callable[[], object]]:
-    """A status call of each face."""
+def calls_by_protocol(server: Server, task_id: str) -> dict[str, Callable[[], object]]:
+    """A status call of each protocol."""
     arguments = {"task_id": task_id}
     return {
-        FACES[0]: lambda: server.get(f"/training/{task_id}"),
-        FACES[1]: lambda: server.tool("get_training_status", arguments),
+        PROTOCOLS[0]: lambda: server.get(f"/training/{task_id}"),
+        PROTOCOLS[1]: lambda: server.tool("get_training_status", arguments),
     }
 
 
@@ -96,13 +96,13 @@ def report(found: dict[tuple[str, int], Latencies], calls: int) -> Report:
     """The table, and the targets where two trainings were measured."""
     rows = [
         [
-            face,
+            protocol,
             str(count),
             str(calls),
             *latencies.cells(),
-            f"{latencies.p99 / found[face, 0].p99:.2f}",
+            f"{latencies.p99 / found[protocol, 0].p99:.2f}",
         ]
-        for (face, count), latencies in found.items()
+        for (protocol, count), latencies in found.items()
     ]
     columns = ["status over", "trainings", "calls", "p50, ms", "p95, ms", "p99, ms"]
     note = (
@@ -112,17 +112,17 @@ def report(found: dict[tuple[str, int], Latencies], calls: int) -> Report:
     table = Table("Status latency", [*columns, "p99 against idle, x"], rows, [note])
     reached = [
         target
-        for face in FACES
-        if (face, TARGET_TRAININGS) in found
-        for target in targets(face, found)
+        for protocol in PROTOCOLS
+        if (protocol, TARGET_TRAININGS) in found
+        for target in targets(protocol, found)
     ]
     return Report([table], reached)
 
 
-def targets(face: str, found: dict[tuple[str, int], Latencies]) -> list[Target]:
+def targets(protocol: str, found: dict[tuple[str, int], Latencies]) -> list[Target]:
     """What was to be reached with two trainings."""
-    what = f"status p99 with {TARGET_TRAININGS} trainings, {face}"
-    busy, idle = found[face, TARGET_TRAININGS].p99, found[face, 0].p99
+    what = f"status p99 with {TARGET_TRAININGS} trainings, {protocol}"
+    busy, idle = found[protocol, TARGET_TRAININGS].p99, found[protocol, 0].p99
     return [
         under(what, busy, MOST_P99_MS, " ms"),
         under(f"{what}, against idle", busy / idle, MOST_TIMES_IDLE, " x"),

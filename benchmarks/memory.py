@@ -9,7 +9,7 @@ import sys
 
 from benchmarks.report import Report, Table, skipped
 
-STAGES = ("interpreter", "front", "laboratory", "training")
+STAGES = ("interpreter", "stdio proxy", "service", "training")
 TITLE = "Memory"
 
 

@@ -30,7 +30,7 @@ Ask = Callable[[str], Awaitable[dict[str, Any]]]
 
 
 class Polls:
-    """What three clients were told."""
+    """What three clients read."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {}
@@ -84,7 +84,7 @@ async def polled(workspace: Workspace, polls: int) -> dict[str, Polls]:
     async with AsyncExitStack() as stack:
         clients: dict[str, Ask] = {}
         for number in (1, 2):
-            client = await stack.enter_async_context(Client(front(workspace)))
+            client = await stack.enter_async_context(Client(stdio_proxy(workspace)))
             clients[f"stdio {number}"] = over_mcp(client)
         tasks = [await started(client, seed) for seed in SEEDS]
         clients["HTTP"] = over_http(workspace, stack)
@@ -120,7 +120,7 @@ async def spread(clients: dict[str, Ask], tasks: list[str], polls: int, in_turn:
     return found
 
 
-def front(workspace: Workspace) -> StdioServerParameters:
+def stdio_proxy(workspace: Workspace) -> StdioServerParameters:
     """What a client has in its configuration."""
     arguments = ["-m", "ktrdr_mcp", "--workspace", str(workspace.root)]
     return StdioServerParameters(command=sys.executable, args=arguments)
@@ -137,7 +137,7 @@ def over_mcp(client: Client) -> Ask:
 
 
 def over_http(workspace: Workspace, stack: AsyncExitStack) -> Ask:
-    """A status over HTTP, straight from the laboratory."""
+    """A status over HTTP, straight from the service."""
     owner = address.read(workspace)
     assert owner is not None
     assert owner.token is not None
@@ -152,8 +152,8 @@ def over_http(workspace: Workspace, stack: AsyncExitStack) -> Ask:
 
 async def started(client: Client, seed: int) -> str:
     """The id of a new training."""
-    asked = {**SERIES, "config": {**FOREVER, "seed": seed}}
-    answer = await client.call_tool("start_training", asked)
+    request = {**SERIES, "config": {**FOREVER, "seed": seed}}
+    answer = await client.call_tool("start_training", request)
     return str((answer.structured_content or {})["task_id"])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from benchmarks import labs
+from benchmarks import services
 from benchmarks.report import Report, Table, under
 from benchmarks.timing import Latencies
 from ktrdr_mcp.daemon.connection import stop_daemon
@@ -20,7 +20,7 @@ from ktrdr_mcp.schemas.service import ServiceProtocol
 
 WARM_UP_CALLS = 5
 MOST_MS = 5.0
-REQUEST: dict[str, Any] = {"model_name": labs.MODEL, **labs.SERIES}
+REQUEST: dict[str, Any] = {"model_name": services.MODEL, **services.SERIES}
 
 
 def measure(short: bool) -> Report:
@@ -33,16 +33,16 @@ async def measured(calls: int, openings: int, with_process: bool) -> Report:
 
     Args:
         calls: warm predictions.
-        openings: how often a laboratory or a process is opened for its first prediction.
+        openings: how often a service or a process is opened for its first prediction.
         with_process: whether to measure over MCP too.
     """
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        async with labs.laboratory(folder) as lab:
-            await labs.saved_model(lab, epochs=2)
-            warm = Latencies.of(await in_process(lab, calls))
-        rows.append(["the laboratory itself, model loaded", str(calls), *warm.cells()])
+        async with services.open_service(folder) as service:
+            await services.save_model(service, epochs=2)
+            warm = Latencies.of(await in_process(service, calls))
+        rows.append(["the service itself, model loaded", str(calls), *warm.cells()])
         cold = [await first_prediction(folder) for _ in range(openings)]
         rows.append(["its first, model and bars on disk", str(openings), *cells(cold)])
         if with_process:
@@ -57,22 +57,22 @@ def cells(seconds: list[float]) -> list[str]:
     return [f"{Latencies.of(seconds).p50:.1f}", "", f"{1e3 * max(seconds):.1f} (worst)"]
 
 
-async def in_process(lab: ServiceProtocol, calls: int) -> list[float]:
+async def in_process(service: ServiceProtocol, calls: int) -> list[float]:
     """Seconds of each warm prediction."""
     request = parse(requests.Predict, REQUEST)
     seconds = []
     for _ in range(WARM_UP_CALLS + calls):
         began = time.perf_counter()
-        await lab.test_model_prediction(request)
+        await service.test_model_prediction(request)
         seconds.append(time.perf_counter() - began)
     return seconds[WARM_UP_CALLS:]
 
 
 async def first_prediction(folder: Path) -> float:
-    """Seconds of the first prediction of a laboratory that has just been opened."""
-    async with labs.laboratory(folder) as lab:
+    """Seconds of the first prediction of a service that has just been opened."""
+    async with services.open_service(folder) as service:
         began = time.perf_counter()
-        await lab.test_model_prediction(parse(requests.Predict, REQUEST))
+        await service.test_model_prediction(parse(requests.Predict, REQUEST))
         return time.perf_counter() - began
 
 
@@ -83,7 +83,7 @@ async def over_mcp(folder: Path, calls: int, openings: int) -> list[list[str]]:
         starts.append(await connected_prediction(folder))
         joins.append(await connected_prediction(folder))
         await stop_daemon(Workspace(folder))
-    async with labs.mcp_client(folder) as client:
+    async with services.mcp_client(folder) as client:
         seconds = [await mcp_call(client) for _ in range(WARM_UP_CALLS + calls)]
     await stop_daemon(Workspace(folder))
     return [
@@ -92,15 +92,15 @@ async def over_mcp(folder: Path, calls: int, openings: int) -> list[list[str]]:
             str(calls),
             *Latencies.of(seconds[WARM_UP_CALLS:]).cells(),
         ],
-        ["connecting to the running laboratory included", str(openings), *cells(joins)],
-        ["starting the laboratory included", str(openings), *cells(starts)],
+        ["connecting to the running service included", str(openings), *cells(joins)],
+        ["starting the service included", str(openings), *cells(starts)],
     ]
 
 
 async def connected_prediction(folder: Path) -> float:
     """Seconds from starting the server's process to its first prediction."""
     began = time.perf_counter()
-    async with labs.mcp_client(folder) as client:
+    async with services.mcp_client(folder) as client:
         await mcp_call(client)
         return time.perf_counter() - began
 
@@ -108,5 +108,5 @@ async def connected_prediction(folder: Path) -> float:
 async def mcp_call(client: Any) -> float:
     """Seconds of one prediction over MCP."""
     began = time.perf_counter()
-    await labs.called(client, "test_model_prediction", REQUEST)
+    await services.call(client, "test_model_prediction", REQUEST)
     return time.perf_counter() - began

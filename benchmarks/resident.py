@@ -37,28 +37,28 @@ def interpreter() -> dict[str, float]:
     return {"Python alone": now_mib()}
 
 
-def front() -> dict[str, float]:
+def stdio_proxy() -> dict[str, float]:
     """What answers MCP, before torch and pandas."""
     for module in ("ktrdr_mcp.daemon", "ktrdr_mcp.api.mcp.tools"):
         importlib.import_module(module)
-    return {"MCP server, before the laboratory is open": now_mib()}
+    return {"MCP server, before the service is open": now_mib()}
 
 
-def laboratory() -> dict[str, float]:
-    """A laboratory that has nothing to do, and the same after a job."""
+def service_alone() -> dict[str, float]:
+    """A service that has nothing to do, and the same after a job."""
     import anyio
 
-    from benchmarks import labs
+    from benchmarks import services
 
     async def opened() -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
-            async with labs.laboratory(Path(folder)) as lab:
+            async with services.open_service(Path(folder)) as service:
                 idle = now_mib()
-                await labs.trained(lab, {"epochs": 2})
+                await services.train(service, {"epochs": 2})
                 after = now_mib()
         return {
-            "laboratory, idle (torch and pandas loaded)": idle,
-            "laboratory, after a default job on AAPL 1h": after,
+            "service, idle (torch and pandas loaded)": idle,
+            "service, after a default job on AAPL 1h": after,
         }
 
     return anyio.run(opened)
@@ -82,8 +82,8 @@ def training() -> dict[str, float]:
 
 STAGES = {
     "interpreter": interpreter,
-    "front": front,
-    "laboratory": laboratory,
+    "stdio proxy": stdio_proxy,
+    "service": service_alone,
     "training": training,
 }
 

@@ -26,7 +26,7 @@ ANNOUNCED_WITHIN_S = 60
 
 
 class Server:
-    """`ktrdr-mcp` over standard input and output, and the laboratory that it starts, over HTTP.
+    """`ktrdr-mcp` over standard input and output, and the service that it starts, over HTTP.
 
     Both have ended when the block ends.
 

@@ -25,7 +25,7 @@ def nothing() -> dict[str, bool]:
 server.run("stdio")
 """
 TITLE = "From spawn to the first answers"
-NAMES = ("empty server of the SDK", "ktrdr-mcp, its laboratory running", "ktrdr-mcp, none running")
+NAMES = ("empty server of the SDK", "ktrdr-mcp, its service running", "ktrdr-mcp, none running")
 
 
 class Start(NamedTuple):
@@ -57,7 +57,7 @@ def measure(short: bool) -> Report:
     columns = ["server", "initialize, s", "first tool answer, s", "exit, s", "CPU, s"]
     note = (
         f"Medians of {rounds} starts of each, in turn. CPU is that of the process that the client"
-        " starts; the laboratory is another, and starts beside it."
+        " starts; the service is another, and starts beside it."
     )
     return Report([Table(TITLE, columns, rows, [note])])
 
@@ -67,21 +67,21 @@ def starts(folder: Path) -> dict[str, Callable[[], Start]]:
     busy, alone = folder / "busy", folder / "alone"
     for workspace in (busy, alone):
         workspace.mkdir()
-    with StdioServer(front(busy)) as first:
+    with StdioServer(stdio_proxy(busy)) as first:
         first.tool("list_training_tasks", {})
 
-    def without_laboratory() -> Start:
+    def without_daemon() -> Start:
         asyncio.run(stop_daemon(Workspace(alone)))
-        return started(front(alone), "list_training_tasks")
+        return started(stdio_proxy(alone), "list_training_tasks")
 
     return {
         NAMES[0]: lambda: started([sys.executable, "-c", EMPTY_SERVER], "nothing"),
-        NAMES[1]: lambda: started(front(busy), "list_training_tasks"),
-        NAMES[2]: without_laboratory,
+        NAMES[1]: lambda: started(stdio_proxy(busy), "list_training_tasks"),
+        NAMES[2]: without_daemon,
     }
 
 
-def front(workspace: Path) -> list[str]:
+def stdio_proxy(workspace: Path) -> list[str]:
     """The command line that a client has in its configuration."""
     return [sys.executable, "-m", "ktrdr_mcp", "--workspace", str(workspace)]
 

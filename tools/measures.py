@@ -183,9 +183,9 @@ class Server:
 
     def tool(self, name: str, **arguments: Any) -> dict[str, Any]:
         """A tool's reply."""
-        told = self.ask("tools/call", name=name, arguments=arguments)["structuredContent"]
-        assert told["success"], told
-        return told
+        reply = self.ask("tools/call", name=name, arguments=arguments)["structuredContent"]
+        assert reply["success"], reply
+        return reply
 
     def signal(self, number: signal.Signals) -> str:
         """What the probe notes when it gets a signal."""

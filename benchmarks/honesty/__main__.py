@@ -1,4 +1,4 @@
-"""How honest the verdicts are, on series whose truth is known, trained through a laboratory.
+"""How honest the verdicts are, on series whose truth is known, trained through a service.
 
     python -m benchmarks.honesty noise     200 noise series: how often "skill", "survives_costs"
     python -m benchmarks.honesty planted   planted signals: how often they are found

@@ -7,27 +7,27 @@ from typing import Any
 
 import anyio
 
-from benchmarks.honesty.laboratory import Series, Trained, laboratory_with
 from benchmarks.honesty.run import Run
 from benchmarks.honesty.series import NOISE
+from benchmarks.honesty.trainings import Series, Trained, open_service_with
 
 ROUNDS = 5
 WAYS: dict[str, dict[str, Any]] = {
     "the model alone": {"walk_forward": None},
     "default, four folds": {},
-    "folds and four twins": {"control": True},
+    "folds and four surrogates": {"control": True},
 }
 
 
 def cost(run: Run) -> None:
-    """Seconds of training and of all the rest, with and without folds and twins."""
+    """Seconds of training and of all the rest, with and without folds and sign-flip surrogates."""
     anyio.run(compared, run)
 
 
 async def compared(run: Run) -> None:
-    """Trains each way in turn, on one series and in one laboratory."""
+    """Trains each way in turn, on one series and in one service."""
     found: dict[str, list[Trained]] = {way: [] for way in WAYS}
-    async with laboratory_with(NOISE["garch"](run.bars, run.seed)) as series:
+    async with open_service_with(NOISE["garch"](run.bars, run.seed)) as series:
         await rounds(series, found, run)
     print(f"{'':22}{'whole, s':>10}{'training, s':>13}{'the rest, s':>13}{'rest / training':>17}")
     for way, trials in found.items():

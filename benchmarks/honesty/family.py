@@ -8,9 +8,9 @@ from typing import Any
 import anyio
 import numpy as np
 
-from benchmarks.honesty.laboratory import laboratory_with
 from benchmarks.honesty.run import Run
 from benchmarks.honesty.series import NOISE
+from benchmarks.honesty.trainings import open_service_with
 from ktrdr_mcp.data.bars import Bars
 
 SERIES, TRIALS = 10, 100
@@ -19,11 +19,11 @@ STRATEGIES = ("default", "mean_reversion", "trend_following", "volatility_breako
 
 @dataclass(frozen=True)
 class Family:
-    """What an agent was told of its trials on one series.
+    """What an agent reads of its trials on one series.
 
     Args:
         kind: of noise.
-        trials: how many the ledger counted at the last one.
+        trials: how many the trial log counted at the last one.
         skill_at_once: how many were called skill when they had just ended.
         skill: how many are called skill in the end.
         survives: how many survive costs in the end.
@@ -61,7 +61,7 @@ def tried(task: tuple[str, int, Run]) -> Family:
 async def try_all(kind: str, bars: Bars, seed: int, run: Run) -> Family:
     """Trains one configuration after the other and reads all verdicts again in the end."""
     generator = np.random.default_rng(seed)
-    async with laboratory_with(bars) as series:
+    async with open_service_with(bars) as series:
         trials = [
             await series.train(varied(generator, run.epochs), str(generator.choice(STRATEGIES)))
             for _ in range(run.part(TRIALS))
@@ -70,7 +70,7 @@ async def try_all(kind: str, bars: Bars, seed: int, run: Run) -> Family:
     counted = {each.verdict.as_of_trial for each in last}
     at_once = [trial.performance.verdict.as_of_trial for trial in trials]
     if counted != {len(trials)} or at_once != list(range(1, len(trials) + 1)):
-        raise AssertionError(f"the ledger lost count: {at_once}, then {counted}")
+        raise AssertionError(f"the trial log lost count: {at_once}, then {counted}")
     return Family(
         kind,
         *counted,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import anyio
 
-from benchmarks.honesty.laboratory import laboratory_with
 from benchmarks.honesty.run import Run
 from benchmarks.honesty.series import NOISE, PLANTED, planted_series
+from benchmarks.honesty.trainings import open_service_with
 from ktrdr_mcp.data.bars import Bars
 
 NOISE_SERIES = 50  # of each kind
@@ -30,7 +30,7 @@ class Verdicts:
 
 async def verdicts(kind: str, bars: Bars, seed: int, run: Run) -> Verdicts:
     """Trains the default configuration on one series and reads both verdicts."""
-    async with laboratory_with(bars) as series:
+    async with open_service_with(bars) as series:
         found = (await series.train({"epochs": run.epochs, "seed": seed % 2**31})).performance
     return Verdicts(
         kind,

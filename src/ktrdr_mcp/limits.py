@@ -32,6 +32,7 @@ MAX_DATABASE_BACKUP_BYTES: Final = 32 * 1024**2  # of the copy made at every sta
 MCP_PAGE_ROWS: Final = 20
 MAX_COMPARED_TASKS: Final = 6
 MAX_PAGE_ROWS: Final = 1_000
+MAX_CURVE_POINTS: Final = 200_000
 
 STATUS_BYTES: Final = 600
 PERFORMANCE_BYTES: Final = 1_800

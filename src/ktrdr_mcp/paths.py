@@ -16,7 +16,7 @@ from ktrdr_mcp.errors import InvalidName, StorageError, did_you_mean, shown
 TASK_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 STRATEGY_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of files that others wrote too
-SYMBOL_PATTERN: Final = r"^[A-Z0-9][A-Z0-9.=^-]{0,31}$"
+SYMBOL_PATTERN: Final = r"^[A-Z0-9^][A-Z0-9.=^-]{0,31}$"
 TIMEFRAME_MINUTES: Final[Mapping[str, int]] = {
     "1m": 1,
     "5m": 5,
@@ -179,7 +179,7 @@ def find_workspace(
     named = argument or environment.get("KTRDR_WORKSPACE")
     if named:
         return Workspace(Path(named).expanduser().resolve())
-    if (current / "strategies").is_dir():
+    if any((current / name).is_dir() for name in ("data", "strategies")):
         return Workspace(current.resolve())
     return Workspace(user_folder(environment).resolve())
 

@@ -1,4 +1,4 @@
-"""Every table of the honesty benchmark comes about through a real laboratory, in a small form."""
+"""Every table of the honesty benchmark comes about through a real service, in a small form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROWS = {
     "noise": ("plain", "garch", "drift", "flipped AAPL", "all"),
     "planted": ("q 0.5 L 24", "q 0.25 L 24", "q 0.15 L 96", "all"),
     "family": ("plain",),
-    "cost": ("the model alone", "default, four folds", "folds and four twins"),
+    "cost": ("the model alone", "default, four folds", "folds and four surrogates"),
 }
 SMALL = ("--seed", "3", "--bars", "1500", "--epochs", "2", "--share", "0.02")
 

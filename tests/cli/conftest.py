@@ -1,4 +1,4 @@
-"""A command line of its own for each test, and one laboratory for each file of tests."""
+"""A command line of its own for each test, and one service for each file of tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """A laboratory that is open for a file of tests; the command line works through it."""
+    """A service that is open for a file of tests; the command line works through it."""
     workspace = Workspace(tmp_path_factory.mktemp("shop"))
     with (
         start_blocking_portal() as portal,

@@ -175,17 +175,17 @@ def test_an_interruption_is_130(run, monkeypatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "with_lab", interrupted)
+    monkeypatch.setattr(session, "with_service", interrupted)
     check(run("tasks", "--json"), session.INTERRUPTED, "interrupted")
 
 
-def test_a_defect_is_1_and_the_only_one_with_a_traceback(run, monkeypatch) -> None:
+def test_an_internal_error_is_1_and_the_only_one_with_a_traceback(run, monkeypatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(session, "with_lab", broken)
+    monkeypatch.setattr(session, "with_service", broken)
     result = run("tasks", "--json")
-    assert result.exit_code == session.DEFECT
+    assert result.exit_code == session.INTERNAL_ERROR
     assert json.loads(result.stdout)["error"]["code"] == "internal_error"
     assert "Traceback" in result.stderr
 
@@ -194,7 +194,7 @@ def test_what_a_task_group_wraps_is_told_as_itself(run, monkeypatch) -> None:
     def wrapped(*_: object, **__: object) -> None:
         raise BaseExceptionGroup("outer", [BaseExceptionGroup("inner", [KeyboardInterrupt()])])
 
-    monkeypatch.setattr(session, "with_lab", wrapped)
+    monkeypatch.setattr(session, "with_service", wrapped)
     check(run("tasks"), session.INTERRUPTED)
 
 

@@ -53,7 +53,7 @@ def test_train_prints_the_performance_and_nothing_else(shop) -> None:
         ),
     ],
 )
-def test_a_reply_is_the_laboratorys(shop, model, line, method, request_model, raw) -> None:
+def test_a_reply_is_the_services(shop, model, line, method, request_model, raw) -> None:
     named = {"model_name": model} if "model_name" in request_model.model_fields else {}
     assert shop.reply(*line) == shop.ask(method, request_model, **named, **raw)
 
@@ -65,13 +65,13 @@ def test_a_reply_is_the_laboratorys(shop, model, line, method, request_model, ra
         ("cancel", "cancel_training", requests.TaskOnly),
     ],
 )
-def test_a_reply_about_a_task_is_the_laboratorys(
+def test_a_reply_about_a_task_is_the_services(
     shop, task_id, command, method, request_model
 ) -> None:
     assert shop.reply(command, task_id) == shop.ask(method, request_model, task_id=task_id)
 
 
-def test_a_performance_is_the_laboratorys_but_for_the_count_of_readings(shop, task_id) -> None:
+def test_a_performance_is_the_services_but_for_the_count_of_readings(shop, task_id) -> None:
     told = shop.reply("performance", task_id)
     asked = shop.ask("get_model_performance", requests.TaskOnly, task_id=task_id)
     assert asked.pop("test_readings") == told.pop("test_readings") + 1
@@ -90,7 +90,7 @@ def test_a_prediction_counts_no_reading_of_the_test_results(shop, task_id, model
     assert shop.reply("performance", task_id)["test_readings"] == before + 1
 
 
-def test_a_model_card_is_the_laboratorys(shop, model) -> None:
+def test_a_model_card_is_the_services(shop, model) -> None:
     assert shop.reply("models", "show", model) == shop.portal.call(card_of, shop.lab, model)
 
 

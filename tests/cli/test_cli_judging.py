@@ -5,7 +5,7 @@ from __future__ import annotations
 from ktrdr_mcp.schemas import requests
 
 
-def test_comparing_two_trainings_prints_the_laboratorys_reply(shop) -> None:
+def test_comparing_two_trainings_prints_the_services_reply(shop) -> None:
     ids = [shop.train(seed=seed) for seed in (11, 12)]
     asked = shop.ask("compare_trainings", requests.CompareTrainings, task_ids=ids)
     assert shop.reply("compare", *ids) == asked

@@ -1,4 +1,4 @@
-"""Commands with the laboratory in the background: a training outlives its command."""
+"""Commands with the server in the background: a training outlives its command."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_log_that_there_is_not_is_said_to_be_missing(run) -> None:
     assert (told.exit_code, "There is no log" in told.stdout) == (0, True)
 
 
-def test_a_laboratory_gives_way_to_cleaning_unless_it_has_work(tmp_path) -> None:
+def test_the_daemon_gives_way_to_cleaning_unless_it_has_work(tmp_path) -> None:
     quick = ("--epochs", "1", "--set", "walk_forward=null")
     old = reply(tmp_path, "train", "AAPL", "1h", *quick)["task_id"]
     result = Workspace(tmp_path).bundle_directory(old)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from ktrdr_mcp.cli.training import nested
+from ktrdr_mcp.cli.training import nest_settings
 
 
 @pytest.mark.parametrize(
@@ -25,11 +25,11 @@ from ktrdr_mcp.cli.training import nested
     ],
 )
 def test_a_value_is_json_or_else_text(text, value) -> None:
-    assert nested([f"key={text}"]) == {"key": value}
+    assert nest_settings([f"key={text}"]) == {"key": value}
 
 
 def test_dots_lead_inside() -> None:
-    settings = nested(["a.b.c=1", "a.b.d=2", "a.e=3", "f=4"])
+    settings = nest_settings(["a.b.c=1", "a.b.d=2", "a.e=3", "f=4"])
     assert settings == {"a": {"b": {"c": 1, "d": 2}, "e": 3}, "f": 4}
 
 
@@ -39,4 +39,4 @@ def test_dots_lead_inside() -> None:
 )
 def test_what_is_no_setting_or_contradicts_another_is_refused(texts) -> None:
     with pytest.raises(click.BadParameter):
-        nested(texts)
+        nest_settings(texts)

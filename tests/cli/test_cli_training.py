@@ -1,4 +1,4 @@
-"""Training from the command line, alone and beside a laboratory."""
+"""Training from the command line, alone and beside a service."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_settings_strategy_and_dates_reach_the_training(shop) -> None:
     assert bars["last_bar"].startswith("2025-12-31")
 
 
-def test_a_model_of_the_command_line_is_the_laboratorys(shop, model) -> None:
+def test_a_model_of_the_command_line_is_the_services(shop, model) -> None:
     listed = shop.ask("list_trained_models", requests.ListModels)
     assert model in [row["model_name"] for row in listed["models"]]
     raw = {"model_name": model, "symbol": "AAPL", "timeframe": "1h"}
     assert shop.ask("test_model_prediction", requests.Predict, **raw)["success"]
 
 
-def test_a_model_of_the_laboratory_is_the_command_lines(shop) -> None:
+def test_a_model_of_the_service_is_the_command_lines(shop) -> None:
     task_id = shop.train(seed=11)
     raw = {"task_id": task_id, "model_name": "second"}
     shop.ask("save_trained_model", requests.SaveModel, **raw)
@@ -104,7 +104,7 @@ async def ignore(status: responses.TrainingStatus) -> None:
 
 async def interrupted(lab: StubLab) -> Interrupted:
     """What a Ctrl-C while waiting leads to."""
-    waiting = asyncio.create_task(following.completed(lab, "task", ignore))
+    waiting = asyncio.create_task(following.wait_for_completion(lab, "task", ignore))
     await lab.waiting.wait()
     waiting.cancel()
     with pytest.raises(Interrupted) as told:
@@ -135,7 +135,7 @@ async def test_an_interrupted_training_of_another_process_goes_on() -> None:
 @pytest.mark.asyncio
 async def test_a_training_that_ends_badly_is_an_error_with_its_own_code(status, words) -> None:
     with pytest.raises(TrainingEnded, match=words) as ended:
-        await following.completed(StubLab(status), "task", ignore)
+        await following.wait_for_completion(StubLab(status), "task", ignore)
     assert ended.value.to_dict()["error"]["code"] == "diverged"
     assert ended.value.to_dict()["error"]["message"] == ended.value.message
 
@@ -143,7 +143,7 @@ async def test_a_training_that_ends_badly_is_an_error_with_its_own_code(status, 
 @pytest.mark.asyncio
 async def test_waiting_ends_with_its_time() -> None:
     lab = StubLab("training", "training", "training")
-    status = await following.ended(lab, "task", ignore, limit_s=0.0)
+    status = await following.wait_for_end(lab, "task", ignore, limit_s=0.0)
     assert status.status == "training"
     assert lab.waits == [0.0]
 
@@ -151,12 +151,12 @@ async def test_waiting_ends_with_its_time() -> None:
 @pytest.mark.asyncio
 async def test_no_wait_is_longer_than_the_contract_allows() -> None:
     lab = StubLab("pending", "training", "completed")
-    await following.ended(lab, "task", ignore, limit_s=10_000.0)
+    await following.wait_for_end(lab, "task", ignore, limit_s=10_000.0)
     assert lab.waits == [0.0, 2.0, 50.0]
 
 
 @pytest.mark.asyncio
-async def test_a_laboratory_in_this_process_is_told_from_another(shop) -> None:
+async def test_a_service_in_this_process_is_told_from_another(shop) -> None:
     assert session.runs_here(shop.lab)
     assert not session.runs_here(StubLab())
 

@@ -88,7 +88,7 @@ async def test_a_signal_ends_the_laboratory_and_keeps_the_task(workspace) -> Non
     assert stopped.returncode == 0, stopped.stderr
     assert not is_owned(workspace)
     status = await asyncio.to_thread(command, workspace, "lab", "status")
-    assert "No laboratory is running." in status.stdout
+    assert "No server is running." in status.stdout
     logs = await asyncio.to_thread(command, workspace, "lab", "logs", "--lines", "1")
     assert "everything is stored" in logs.stdout
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from ktrdr_mcp.labels.checks import check_labeler
 from ktrdr_mcp.labels.registry import LABELERS, UNDEFINED, Labels, make_labels
 from ktrdr_mcp.labels.triple_barrier import first_at_or_above
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas.config import LabelSettings
 
 BUY, HOLD, SELL = 0, 1, 2
 Row = tuple[int, int]
@@ -115,6 +116,10 @@ REFERENCES = {
     "zigzag": zigzag,
     "zigzag_segments": zigzag_segments,
 }
+
+
+def test_clients_are_shown_every_labeler() -> None:
+    assert set(get_args(LabelSettings.model_fields["method"].annotation)) == set(LABELERS)
 
 
 def test_every_labeler_has_a_reference() -> None:

@@ -105,12 +105,20 @@ async def test_signals_are_kept_as_far_apart_as_the_strategy_says(bench) -> None
     assert "Signals within 1e+06 h of the last that was traded" in told.summary
 
 
-async def test_a_prediction_is_the_most_probable_class_whatever_the_threshold(bench) -> None:
-    await saved(bench, "{confidence_threshold: 0.99}")
-    told = await bench.predict("traded")
-    probabilities = told.prediction.probabilities
-    assert told.prediction.signal == max(probabilities, key=lambda name: probabilities[name])
-    assert np.isclose(told.prediction.confidence, max(probabilities.values()))
+@pytest.mark.parametrize("rule", ["{}", "{confidence_threshold: 0.99}", "{long_only: true}"])
+async def test_a_signal_is_what_the_rule_trades_beside_the_most_probable_class(bench, rule) -> None:
+    await saved(bench, rule)
+    signals = set()
+    for date in ("2025-06-09", "2025-06-10", "2025-06-11", "2025-06-12", "2025-06-13"):
+        predicted = await bench.predict("traded", test_date=date)
+        one, probabilities = predicted.prediction, predicted.prediction.probabilities
+        assert one.most_probable == max(probabilities, key=lambda name: probabilities[name])
+        assert np.isclose(one.confidence, max(probabilities.values()))
+        held = "0.99" in rule and one.most_probable != "hold"
+        assert one.signal == ("hold" if "0.99" in rule else one.most_probable)
+        assert any("confidence_threshold" in each for each in predicted.warnings) == held
+        signals.add(one.most_probable)
+    assert signals - {"hold"}, "no day of these shows what the rule does"
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.99])

@@ -40,6 +40,19 @@ async def test_a_prediction_beyond_the_newest_bar_says_which_bar_it_is_for(bench
     assert newest.as_of in later.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("timeframe", "date", "noted"),
+    [("1h", "2025-06-08", True), ("1h", "2025-06-09", False), ("1w", "2025-06-08", False)],
+    ids=["a Sunday", "a Monday", "a Sunday that a week's bar reaches to"],
+)
+async def test_a_day_without_a_bar_is_noted(bench, timeframe, date, noted) -> None:
+    await bench.save(await bench.trained(timeframe=timeframe), "kept")
+    predicted = await bench.predict("kept", timeframe=timeframe, test_date=date)
+    sentences = [each for each in predicted.warnings if f"no bar on {date}" in each]
+    assert bool(sentences) == noted
+    assert all(predicted.as_of in each for each in sentences)
+
+
 async def test_a_backtest_beyond_the_bars_says_from_when_to_when_there_are(bench) -> None:
     await saved(bench)
     notes = BarCatalog(bench.workspace).load("AAPL", "1h").notes

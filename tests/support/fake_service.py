@@ -30,6 +30,7 @@ CANNED: dict[str, Any] = {
     "equity_curve": responses.EquityCurve(
         model_name="alpha",
         equity={"out_of_sample": [{"time": sample_replies.MOMENT, "equity": 1.01}]},
+        trades={"out_of_sample": []},
     ),
 }
 

@@ -180,8 +180,8 @@ BACKTEST = responses.ModelBacktest(
     out_of_sample=TRADED,
     in_sample=TRADED,
     summary=(
-        "Out of sample: net -12.3% on 1234 bars, less than holding (+34.6%); timing beats its"
-        " costs with p 0.87, not adjusted for other trials."
+        "Out of sample: net -12.3% on 1234 bars, less than holding (+34.6%); no evidence that"
+        " timing earns its costs (p 0.87, not adjusted for other trials)."
     ),
     equity="equity://aapl_momentum_v1/2024-01-01/2024-12-31",
 )
@@ -257,6 +257,7 @@ PREDICTION = responses.ModelPrediction(
     test_date="2025-06-09",
     prediction=responses.Prediction(
         signal="buy",
+        most_probable="buy",
         confidence=0.412345,
         signal_strength=0.101234,
         fuzzy_outputs={"bearish": 0.0, "neutral": 0.9, "bullish": 0.1},
@@ -292,6 +293,7 @@ TASK_SUMMARY = responses.TaskSummary(
     created_at=MOMENT,
     val_accuracy=0.434567,
     error_code=None,
+    differs="epochs=500, learning_rate=0.0005, labels.horizon=12, early_stopping.patie...",
 )
 
 SERIES = responses.SeriesSummary(

@@ -491,6 +491,7 @@ TEST_MODEL_PREDICTION: Final = Operation(
         "test_date": "2025-06-09",
         "prediction": {
             "signal": "buy",
+            "most_probable": "buy",
             "confidence": 0.78,
             "signal_strength": 0.65,
             "fuzzy_outputs": {"bullish": 0.78, "bearish": 0.22, "neutral": 0.31},
@@ -647,9 +648,9 @@ EQUITY_CURVE: Final = Operation(
     name="equity_curve",
     method="POST",
     path="/models/{model_name}/equity",
-    request=requests.BacktestModel,
+    request=requests.ReadEquityCurve,
     reply=responses.EquityCurve,
-    summary="The equity curve of such a backtest.",
+    summary="The equity curve and the trades of such a backtest.",
     refusals=(404,),
     resource=Resource(
         template="equity://{model_name}/{start_date}/{end_date}/{symbol}/{cost_bps}/{sides}",

@@ -22,13 +22,13 @@ from ktrdr_mcp.cli.models import backtest, compare, models, predict, reproduce
 from ktrdr_mcp.cli.serve import serve
 from ktrdr_mcp.cli.session import in_process, in_process_option, json_option
 from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
-from ktrdr_mcp.errors import InvalidRequest, single
+from ktrdr_mcp.errors import InvalidRequest, NotFound, single
 from ktrdr_mcp.files import TRUST_VARIABLE
 from ktrdr_mcp.paths import Workspace, find_workspace
 
 
 class Program(click.Group):
-    """The whole command line; tells of every error in one way and never by a traceback."""
+    """The whole command line; reports every error in one way, never by a traceback."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> NoReturn:
         """Runs a command line and exits with its code."""
@@ -41,13 +41,17 @@ class Program(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the named command; a closed pipe must not reach click, which exits with 1."""
         try:
-            return self.unwrapped(ctx)
+            return self.invoke_unwrapped(ctx)
         except BrokenPipeError:
             session.discard_output()
             ctx.exit(session.PIPE_CLOSED)
+        except NotFound as error:
+            if ctx.obj is not None:
+                error.add_note(f"The workspace is {ctx.obj.root}.")
+            raise
 
-    def unwrapped(self, ctx: click.Context) -> Any:
-        """Runs the named command; the laboratory's task groups wrap whatever leaves them."""
+    def invoke_unwrapped(self, ctx: click.Context) -> Any:
+        """Runs the named command; task groups wrap whatever leaves them."""
         try:
             return super().invoke(ctx)
         except BaseExceptionGroup as group:
@@ -78,18 +82,18 @@ def cli(
 ) -> None:
     """Train, judge, save and use neural networks on market data.
 
-    Without a command: MCP over standard input and output. The service that does the work is a
-    process in the background, which all commands and clients of a workspace share; it goes on when
-    they end, and ends by itself when nobody needs it.
+    Without a command: MCP over standard input and output. The work is done by a server in the
+    background, which all commands and clients of a workspace share; it goes on when they end, and
+    ends by itself when nobody needs it.
     """
     if trust_workspace:
         os.environ[TRUST_VARIABLE] = "1"  # the daemon that is started gets it too
-    context.obj = workspace_of(folder)
+    context.obj = open_workspace(folder)
     if context.invoked_subcommand is None:
         stdio(context.obj, in_process)
 
 
-def workspace_of(folder: str | None) -> Workspace:
+def open_workspace(folder: str | None) -> Workspace:
     """The workspace to open. Raises InvalidRequest if no folder can have such a name."""
     try:
         return find_workspace(folder)
@@ -116,9 +120,9 @@ def demo(workspace: Workspace, as_json: bool) -> None:
     """Walk every tool over MCP stdio on real AAPL bars."""
     import anyio
 
-    from ktrdr_mcp.cli.demo import run_walk
+    from ktrdr_mcp.cli.demo import run_demo
 
-    anyio.run(run_walk, workspace, as_json, in_process())
+    anyio.run(run_demo, workspace, as_json, in_process())
 
 
 for command in (
@@ -159,7 +163,7 @@ def main() -> NoReturn:
     try:
         cli.main(prog_name="ktrdr-mcp")
     except SystemExit as ended:
-        leave(ended.code if isinstance(ended.code, int) else session.DEFECT)
+        leave(ended.code if isinstance(ended.code, int) else session.INTERNAL_ERROR)
 
 
 def leave(code: int) -> NoReturn:

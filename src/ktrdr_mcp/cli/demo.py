@@ -36,7 +36,7 @@ REQUEST: Final[Mapping[str, Any]] = {
 }
 MODEL: Final = "aapl_momentum_v1"
 TERMINAL: Final = {"completed", "failed", "cancelled"}
-IDLE_S: Final = 2.0  # for how long a laboratory that the demonstration started goes on
+IDLE_S: Final = 2.0  # for how long a daemon that the demo started goes on
 
 
 class DemoFailed(KtrdrError):
@@ -45,8 +45,8 @@ class DemoFailed(KtrdrError):
     code = "demo_failed"
 
 
-class Walk:
-    """One walk through the tools.
+class Demo:
+    """One way through the tools.
 
     Args:
         client: connected to the server.
@@ -166,8 +166,8 @@ class Walk:
         loaded = await self.call("load_trained_model", {"model_name": MODEL})
         self.table(loaded["model_info"])
         self.heading("test_model_prediction", "2025-06-09")
-        asked = {"model_name": MODEL, "symbol": "AAPL", "timeframe": "1h"}
-        predicted = await self.call("test_model_prediction", asked | {"test_date": "2025-06-09"})
+        given = {"model_name": MODEL, "symbol": "AAPL", "timeframe": "1h"}
+        predicted = await self.call("test_model_prediction", given | {"test_date": "2025-06-09"})
         self.table(
             {name: predicted[name] for name in ("as_of", "in_sample")}
             | predicted["prediction"]
@@ -184,7 +184,7 @@ class Walk:
         output.listing(self._console, columns, rows)
 
 
-async def run_walk(workspace: Workspace, as_json: bool, in_process: bool = False) -> None:
+async def run_demo(workspace: Workspace, as_json: bool, in_process: bool = False) -> None:
     """Starts a server of its own on the workspace and walks through its tools.
 
     Args:
@@ -206,7 +206,7 @@ async def run_walk(workspace: Workspace, as_json: bool, in_process: bool = False
     console.quiet = as_json
     output.heading(console, "ktrdr-mcp", "one training over MCP stdio, on real bars")
     async with Client(server) as client:
-        steps = Walk(client, console)
+        steps = Demo(client, console)
         await steps.look_at_data()
         task_id = await steps.start()
         await steps.wait(task_id)

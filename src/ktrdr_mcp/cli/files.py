@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -118,6 +119,9 @@ STRATEGY_COLUMNS: Final = (
 )
 
 
+SET_COLUMNS: Final = (output.Column("input", style="bold", whole=True), output.Column("sets"))
+
+
 @click.group(cls=WithDefault)
 def strategies() -> None:
     """Strategy files: list (the default), check a file, show one."""
@@ -152,10 +156,21 @@ def show_list(to: Console, reply: Mapping[str, Any]) -> None:
 
 @strategies.command("check")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "series",
+    nargs=2,
+    metavar="SYMBOL TIMEFRAME",
+    help="Name the features that never vary on these bars too.",
+)
 @json_option
-def check_strategy(file: Path, as_json: bool) -> None:
+@click.pass_obj
+def check_strategy(
+    workspace: Workspace, file: Path, series: tuple[str, str] | None, as_json: bool
+) -> None:
     """Check a strategy file as a training would, wherever it lies."""
     from ktrdr_mcp.features.build import remarks, without_effect
+    from ktrdr_mcp.features.registry import check
     from ktrdr_mcp.service.data import check_strategy_file
 
     strategy = check_strategy_file(file)
@@ -163,18 +178,73 @@ def check_strategy(file: Path, as_json: bool) -> None:
         "success": True,
         "name": strategy.name,
         **summary(strategy),
+        "fuzzy_sets": sets_of(strategy),
         "training": dict(strategy.training),
+        "decisions": dict(strategy.decisions),
+        "warm_up_bars": max(each.warm_up_bars for each in check(strategy)),
         "ignored": without_effect(strategy),
         "warnings": remarks(strategy),
+        "constant": None if series is None else constant_features(strategy, workspace, *series),
     }
 
     def show(to: Console, reply: Mapping[str, Any]) -> None:
         to.print(Text.assemble(("Sound", "bold green"), f"  {reply['name']}"))
-        output.facts(to, {name: reply[name] for name in ("description", "indicators", "training")})
+        facts = {name: reply[name] for name in ("description", "indicators")}
+        facts |= {name: settings(reply[name]) for name in ("training", "decisions")}
+        output.facts(to, facts | {"warm-up": f"{reply['warm_up_bars']:,} bars"})
+        to.print()
+        output.listing(to, SET_COLUMNS, [set_cells(*one) for one in reply["fuzzy_sets"].items()])
+        if reply["constant"] == []:
+            output.facts(to, {"constant": "no feature is the same on every bar"})
+        constant = [f"{name} is the same on every bar." for name in reply["constant"] or []]
         ignored = [f"{place} has no effect here." for place in reply["ignored"]]
-        output.warn(to, [*ignored, *reply["warnings"]])
+        output.warn(to, [*ignored, *reply["warnings"], *constant])
 
     output.answer(reply, as_json, show)
+
+
+def sets_of(strategy: Strategy) -> dict[str, Any]:
+    """The fuzzy sets of each indicator output: `auto`, `crisp`, or the numbers of each set."""
+    return {
+        each.indicator_output: each.sets
+        if isinstance(each.sets, str)
+        else {one.name: list(one.parameters) for one in each.sets}
+        for each in strategy.fuzzy_inputs
+    }
+
+
+def set_cells(name: str, sets: str | Mapping[str, list[float]]) -> list[str]:
+    """The name of an input and its sets, for people."""
+    if isinstance(sets, str):
+        return [name, sets]
+    shown = (f"{one} [{', '.join(f'{x:g}' for x in numbers)}]" for one, numbers in sets.items())
+    return [name, ", ".join(shown)]
+
+
+def settings(values: Mapping[str, Any], above: str = "") -> str:
+    """Nested settings as one would write them behind `--set`."""
+    return ", ".join(
+        settings(value, f"{above}{name}.")
+        if isinstance(value, Mapping)
+        else f"{above}{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in values.items()
+    )
+
+
+def constant_features(
+    strategy: Strategy, workspace: Workspace, symbol: str, timeframe: str
+) -> list[str]:
+    """The features of a strategy that are the same on every bar of a series. Raises KtrdrError."""
+    import numpy as np
+
+    from ktrdr_mcp.data.catalog import BarCatalog
+    from ktrdr_mcp.features import build, scaling
+
+    bars = BarCatalog(workspace).load(symbol, timeframe).bars
+    table = build.compute_indicators(bars, strategy)
+    rows = np.arange(table.warm_up_bars, len(bars))
+    names, values = build.feature_matrix(table, build.fit_fuzzy(table, strategy, rows))
+    return [name for name, same in zip(names, scaling.constant(values[rows]), strict=True) if same]
 
 
 @strategies.command("show")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ktrdr_mcp.schemas.service import ServiceProtocol
 
 
-QUEUE_WAIT_S: Final = 2.0  # how old the shown place in the queue may get
-STOPPING_S: Final = 10.0
+QUEUE_TIMEOUT_S: Final = 2.0  # how old the shown place in the queue may get
+STOPPING_TIMEOUT_S: Final = 10.0
 
 
 class TrainingEnded(TrainingFailed):
@@ -46,8 +46,8 @@ class TrainingEnded(TrainingFailed):
 ENDINGS: Final = {"failed": "failed", "cancelled": "was cancelled"}
 
 
-async def ended(
-    lab: ServiceProtocol,
+async def wait_for_end(
+    service: ServiceProtocol,
     task_id: str,
     on_progress: Callable[[TrainingStatus], Awaitable[None]],
     limit_s: float | None = None,
@@ -55,7 +55,7 @@ async def ended(
     """A task's status once it has ended, or once the time is over.
 
     Args:
-        lab: where it runs.
+        service: where it runs.
         task_id: which task.
         on_progress: called with every new status.
         limit_s: how long to wait; None for as long as it takes.
@@ -64,17 +64,17 @@ async def ended(
     wait_s = 0.0
     while True:
         waiting = {"task_id": task_id, "wait_s": wait_s}
-        status = await GET_TRAINING_STATUS.answer(lab, waiting, on_progress)
+        status = await GET_TRAINING_STATUS.answer(service, waiting, on_progress)
         left_s = limits.MAX_WAIT_S if until_s is None else until_s - anyio.current_time()
         if status.status in TERMINAL or left_s <= 0:
             return status
         await on_progress(status)
-        longest_s = QUEUE_WAIT_S if status.status == "pending" else limits.MAX_WAIT_S
+        longest_s = QUEUE_TIMEOUT_S if status.status == "pending" else limits.MAX_WAIT_S
         wait_s = min(longest_s, left_s)
 
 
-async def completed(
-    lab: ServiceProtocol, task_id: str, on_progress: Callable[[TrainingStatus], Awaitable[None]]
+async def wait_for_completion(
+    service: ServiceProtocol, task_id: str, on_progress: Callable[[TrainingStatus], Awaitable[None]]
 ) -> None:
     """Returns once a training is completed.
 
@@ -83,28 +83,28 @@ async def completed(
         Interrupted: the user did not want to wait any longer.
     """
     try:
-        status = await ended(lab, task_id, on_progress)
+        status = await wait_for_end(service, task_id, on_progress)
     except anyio.get_cancelled_exc_class():
         with anyio.CancelScope(shield=True):
-            raise await interrupted(lab, task_id) from None
+            raise await explain_interruption(service, task_id) from None
     if status.status != "completed":
         raise TrainingEnded(status)
 
 
-async def interrupted(lab: ServiceProtocol, task_id: str) -> Interrupted:
+async def explain_interruption(service: ServiceProtocol, task_id: str) -> Interrupted:
     """What becomes of a training that nobody waits for any more.
 
     Cancelled if it runs in this process, which ends now; else it goes on.
     """
-    if not runs_here(lab):
+    if not runs_here(service):
         return Interrupted(
             f"The training {task_id} goes on in the background.",
             hint=f"Follow it with `ktrdr-mcp status {task_id} --wait 600`, or end it with "
             f"`ktrdr-mcp cancel {task_id}`.",
         )
-    await CANCEL_TRAINING.answer(lab, {"task_id": task_id})
-    waiting = {"task_id": task_id, "wait_s": STOPPING_S}
-    status = await GET_TRAINING_STATUS.answer(lab, waiting)
+    await CANCEL_TRAINING.answer(service, {"task_id": task_id})
+    waiting = {"task_id": task_id, "wait_s": STOPPING_TIMEOUT_S}
+    status = await GET_TRAINING_STATUS.answer(service, waiting)
     if status.status == "completed":
         return Interrupted(
             f"The training {task_id} was completed before it could be cancelled.",

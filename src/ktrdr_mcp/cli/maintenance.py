@@ -53,7 +53,7 @@ def doctor(
     to, findings = output.console(), []
     if adopt:
         trust.adopt(workspace)
-    for finding in examined(workspace, verify or rebuild, rebuild, mcp):
+    for finding in examine_all(workspace, verify or rebuild, rebuild, mcp):
         findings.append(finding)
         if not as_json:
             show_finding(to, finding)
@@ -66,12 +66,12 @@ def doctor(
     context.exit(session.REFUSED if wrong else session.DONE)
 
 
-def examined(workspace: Workspace, verify: bool, rebuild: bool, mcp: bool) -> Iterator[Finding]:
-    """Everything that was asked for, in the order of its cost."""
+def examine_all(workspace: Workspace, verify: bool, rebuild: bool, mcp: bool) -> Iterator[Finding]:
+    """Yields every finding, in the order of its cost."""
     from ktrdr_mcp.service.diagnosis import diagnose
 
     if rebuild:
-        yield from rebuilt(workspace)
+        yield from rebuild_registry(workspace)
     yield from diagnose(workspace)
     if verify:
         from ktrdr_mcp.service.reconciliation import verify as find_all
@@ -83,8 +83,12 @@ def examined(workspace: Workspace, verify: bool, rebuild: bool, mcp: bool) -> It
         yield from examine(workspace)
 
 
-def rebuilt(workspace: Workspace) -> Iterator[Finding]:
-    """What rebuilding did. Raises WorkspaceLocked while another process owns the workspace."""
+def rebuild_registry(workspace: Workspace) -> Iterator[Finding]:
+    """Rebuilds the registry and yields what was done.
+
+    Raises:
+        WorkspaceLocked: another process owns the workspace.
+    """
     import anyio
 
     from ktrdr_mcp.ownership.lock import ownership
@@ -127,7 +131,7 @@ SHOWN: Final = ("pid", "kind", "url", "started_at", "version", "contract_version
 
 @click.group()
 def lab() -> None:
-    """Look at, or end, the laboratory that runs in the background.
+    """Look at, or stop, the server that runs in the background.
 
     It starts by itself when a client or a command needs it.
     """
@@ -140,18 +144,18 @@ def status(workspace: Workspace, as_json: bool) -> None:
     """Show whether it runs, and what it is doing."""
     import anyio
 
-    reply = anyio.run(looked_at, workspace)
+    reply = anyio.run(describe_daemon, workspace)
     if as_json:
         output.print_json(reply)
     elif not reply["running"]:
-        output.console().print("No laboratory is running.")
+        output.console().print("No server is running.")
     else:
         facts = {name: reply[name] for name in (*SHOWN, "tasks")}
         output.facts(output.console(), facts | {"pid": str(reply["pid"])})
 
 
-async def looked_at(workspace: Workspace) -> dict[str, Any]:
-    """What can be said of the laboratory; its token is left out. Raises KtrdrError."""
+async def describe_daemon(workspace: Workspace) -> dict[str, Any]:
+    """What can be said of the daemon; its token is left out. Raises KtrdrError."""
     from ktrdr_mcp.api.client import ServiceClient
     from ktrdr_mcp.daemon.connection import announced_owner
     from ktrdr_mcp.ownership.lock import is_owned
@@ -175,7 +179,7 @@ async def looked_at(workspace: Workspace) -> dict[str, Any]:
 @json_option
 @click.pass_obj
 def stop(workspace: Workspace, as_json: bool) -> None:
-    """End it. What it trains is stored, and goes on when it is started again."""
+    """Stop it. What it trains is stored, and goes on when it is started again."""
     import anyio
 
     from ktrdr_mcp.daemon.connection import stop_daemon
@@ -184,7 +188,7 @@ def stop(workspace: Workspace, as_json: bool) -> None:
     if as_json:
         output.print_json({"success": True, "stopped": stopped.pid if stopped else None})
     else:
-        text = f"Process {stopped.pid} has ended." if stopped else "No laboratory is running."
+        text = f"Process {stopped.pid} has ended." if stopped else "No server is running."
         output.console().print(text)
 
 
@@ -203,7 +207,7 @@ def logs(workspace: Workspace, lines: int) -> None:
 
     to = output.console()
     if not log.log_file(workspace).exists():
-        to.print("There is no log: no laboratory has run in the background here.")
+        to.print("There is no log: no server has run in the background here.")
     for line in log.log_lines(workspace, lines):
         to.print(output.printable(line))
 
@@ -221,8 +225,10 @@ def run(workspace: Workspace) -> None:
 
 LONGEST_DAYS: Final = 36_500
 TASKS_SHOWN: Final = 100
-POLL_S: Final = 0.05
-GIVES_WAY_S: Final = 30.0  # by then, one that starts has said where it is, one that ends is gone
+POLL_INTERVAL_S: Final = 0.05
+GIVES_WAY_TIMEOUT_S: Final = (
+    30.0  # by then, one that starts has said where it is, one that ends is gone
+)
 UNITS: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 COLUMNS: Final = (
     output.Column("task", style="bold"),
@@ -250,9 +256,9 @@ def clean(workspace: Workspace, older_than_days: int, dry_run: bool, as_json: bo
     """Remove the results of old trainings that were never saved as a model.
 
     Tasks, their figures and saved models stay. A removed result can be had again only by training
-    again. Needs the workspace to itself: a laboratory in the background is ended if it has no work.
+    again. Needs the workspace to itself: a server in the background is stopped if it has no work.
     """
-    found = cleaned(workspace, older_than_days, dry_run)
+    found = remove_unsaved(workspace, older_than_days, dry_run)
     size_bytes = sum(one.size_bytes for one in found)
     if as_json:
         ids = [one.task.task_id for one in found[:TASKS_SHOWN]]
@@ -264,23 +270,28 @@ def clean(workspace: Workspace, older_than_days: int, dry_run: bool, as_json: bo
         )
 
 
-def cleaned(workspace: Workspace, older_than_days: int, dry_run: bool) -> Sequence[Unsaved]:
-    """What was removed, or what would be. Raises WorkspaceLocked, StorageError."""
+def remove_unsaved(workspace: Workspace, older_than_days: int, dry_run: bool) -> Sequence[Unsaved]:
+    """Removes unsaved results, unless it is a dry run; returns which.
+
+    Raises:
+        WorkspaceLocked: the daemon has work, or another process owns the workspace.
+        StorageError: the disk failed.
+    """
     import anyio
 
     from ktrdr_mcp.ownership.lock import ownership
     from ktrdr_mcp.service import cleaning
 
     found = cleaning.removable(workspace, older_than_days)
-    if dry_run or not found:  # no laboratory need end for nothing
+    if dry_run or not found:  # no daemon need stop for nothing
         return found
-    anyio.run(end_idle_lab, workspace)
+    anyio.run(stop_idle_daemon, workspace)
     with ownership(workspace):
         return cleaning.clean(workspace, older_than_days)
 
 
-async def end_idle_lab(workspace: Workspace) -> None:
-    """Ends the laboratory in the background, unless it has work.
+async def stop_idle_daemon(workspace: Workspace) -> None:
+    """Stops the daemon, unless it has work.
 
     Raises:
         WorkspaceLocked: it has, or the owner is of another kind, which only its user may end.
@@ -291,24 +302,24 @@ async def end_idle_lab(workspace: Workspace) -> None:
     from ktrdr_mcp.daemon.connection import stop_daemon
     from ktrdr_mcp.ownership.lock import workspace_locked
 
-    deadline = time.monotonic() + GIVES_WAY_S
-    while (owner := await looked_at(workspace))["running"]:
+    deadline = time.monotonic() + GIVES_WAY_TIMEOUT_S
+    while (owner := await describe_daemon(workspace))["running"]:
         if owner["kind"] == "detached" and any(owner["tasks"].values()):
-            raise at_work(owner)
+            raise daemon_has_work(owner)
         if owner["kind"] is not None:
             await stop_daemon(workspace)
         elif time.monotonic() > deadline:
             raise workspace_locked(workspace)
-        await anyio.sleep(POLL_S)
+        await anyio.sleep(POLL_INTERVAL_S)
 
 
-def at_work(owner: dict[str, Any]) -> WorkspaceLocked:
+def daemon_has_work(owner: dict[str, Any]) -> WorkspaceLocked:
     """The refusal while tasks run or wait."""
     tasks = owner["tasks"]
     return WorkspaceLocked(
-        f"The laboratory of this workspace (process {owner['pid']}) has work:"
+        f"The server of this workspace (process {owner['pid']}) has work:"
         f" {tasks['training']} running and {tasks['pending']} waiting.",
-        hint="Clean when 'ktrdr-mcp lab status' shows none. Or end it with 'ktrdr-mcp lab stop',"
+        hint="Clean when 'ktrdr-mcp lab status' shows none. Or stop it with 'ktrdr-mcp lab stop',"
         " then clean: its tasks are kept, and go on with the next command. --dry-run works now.",
     )
 
@@ -327,13 +338,13 @@ def summary(count: int, size_bytes: int, older_than_days: int, dry_run: bool) ->
 def show_unsaved(to: Console, found: Sequence[Unsaved], sentence: Text) -> None:
     """The results, and below them what was done."""
     if found:
-        output.listing(to, COLUMNS, [cells(one) for one in found[:TASKS_SHOWN]])
+        output.listing(to, COLUMNS, [unsaved_cells(one) for one in found[:TASKS_SHOWN]])
     if len(found) > TASKS_SHOWN:
         to.print(f"and {len(found) - TASKS_SHOWN:,} more", style="dim")
     to.print(sentence)
 
 
-def cells(one: Unsaved) -> list[object]:
+def unsaved_cells(one: Unsaved) -> list[object]:
     """One result's values in the order of the columns."""
     task = one.task
     return [

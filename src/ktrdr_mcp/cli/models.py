@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
 from rich.text import Text
 
+from ktrdr_mcp import files, limits
 from ktrdr_mcp.cli import output, session
-from ktrdr_mcp.cli.session import WithDefault, json_option, with_lab
+from ktrdr_mcp.cli.session import WithDefault, json_option, with_service
 
 if TYPE_CHECKING:
     from ktrdr_mcp.paths import Workspace
     from ktrdr_mcp.schemas import responses
+    from ktrdr_mcp.schemas.service import ServiceProtocol
 
 
 PAGE_ROWS: Final = 20
@@ -89,7 +94,7 @@ def show_model(workspace: Workspace, name: str, as_json: bool) -> None:
     from ktrdr_mcp.schemas.parsing import parse
 
     request = parse(requests.LoadModel, {"model_name": name})
-    reply = with_lab(workspace, lambda service: MODEL_CARD(service, request), quiet=as_json)
+    reply = with_service(workspace, lambda service: MODEL_CARD(service, request), quiet=as_json)
     output.answer(reply.card, as_json, show_card)
 
 
@@ -174,6 +179,7 @@ def show_prediction(to: Console, reply: responses.ModelPrediction) -> None:
     output.facts(
         to,
         {
+            "most probable": f"{one.most_probable}, {one.confidence:.1%}",
             "probabilities": ", ".join(probabilities),
             "signal_strength": one.signal_strength,
             "fuzzy_outputs": one.fuzzy_outputs,
@@ -193,6 +199,16 @@ COMPARED_COLUMNS: Final = (
     output.Column("T", "right"),
     output.Column("verdict"),
 )
+TRADE_COLUMNS: Final = (
+    "side",
+    "entry_time",
+    "entry_price",
+    "exit_time",
+    "exit_price",
+    "bars",
+    "net_return",
+)
+EQUITY_COLUMNS: Final = ("time", "equity")
 RESULT_STYLES: Final = {"match": "bold green", "differs": "bold red", None: "bold yellow"}
 
 
@@ -210,17 +226,13 @@ def compare(workspace: Workspace, task_ids: tuple[str, ...], as_json: bool) -> N
 def show_comparison(to: Console, reply: responses.Comparison) -> None:
     """A comparison on a terminal."""
     output.listing(to, COMPARED_COLUMNS, [compared_cells(task) for task in reply.tasks])
+    if reply.differences:
+        columns = [output.Column("setting"), *(output.Column(f"{one.rank}") for one in reply.tasks)]
+        to.print()
+        output.listing(to, columns, [[name, *row] for name, row in reply.differences.items()])
     to.print()
-    output.facts(
-        to, {name: ", ".join(map(str, values)) for name, values in reply.differences.items()}
-    )
-    output.facts(
-        to,
-        {
-            f"1 against {number}": f"p {test.p:.3f}. {test.meaning}"
-            for number, test in enumerate(reply.tests, start=2)
-        },
-    )
+    for number, test in enumerate(reply.tests, start=2):
+        output.facts(to, {f"1 against {number}": f"p {test.p:.3f}. {test.meaning}"})
     to.print(Text(reply.summary, style="bold"))
 
 
@@ -232,7 +244,7 @@ def compared_cells(task: responses.ComparedTask) -> list[object]:
         task.val_gain,
         task.val_accuracy,
         task.test_accuracy,
-        task.statistic,
+        f"{task.statistic:.1f}",
         task.prediction.replace("_", " "),
     ]
 
@@ -263,33 +275,112 @@ def show_reproduction(to: Console, reply: responses.Reproduction) -> None:
 @click.option("--end", metavar="DATE", help="Last day, inclusive.")
 @click.option("--cost-bps", type=float, help="Basis points per unit of position change.")
 @click.option("--long-only/--long-short", default=None, help="Whether sell means no position.")
+@click.option(
+    "--trades",
+    "trades_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write every trade into this CSV file.",
+)
+@click.option(
+    "--equity",
+    "equity_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the growth of one unit, bar by bar, into this CSV file.",
+)
 @json_option
 @click.pass_obj
-def backtest(workspace: Workspace, /, model: str, as_json: bool, **given: Any) -> None:
+def backtest(
+    workspace: Workspace,
+    /,
+    model: str,
+    as_json: bool,
+    trades_file: Path | None,
+    equity_file: Path | None,
+    **given: Any,
+) -> None:
     """Trade a saved model's signals over any range, after costs."""
-    raw = {
-        "model_name": model,
-        "symbol": given["symbol"],
-        "start_date": given["start"],
-        "end_date": given["end"],
-        "cost_bps": given["cost_bps"],
-        "long_only": given["long_only"],
-    }
-    session.answer(
-        workspace,
-        "backtest_model",
-        {name: value for name, value in raw.items() if value is not None},
-        as_json,
-        show_backtest,
-    )
+    from ktrdr_mcp.api import operations
+    from ktrdr_mcp.schemas import requests
+    from ktrdr_mcp.schemas.parsing import parse
+
+    wanted = {"model_name": model, "start_date": given.pop("start"), "end_date": given.pop("end")}
+    raw = {name: value for name, value in {**wanted, **given}.items() if value is not None}
+    request = parse(requests.BacktestModel, raw)
+
+    async def work(service: ServiceProtocol) -> responses.ModelBacktest:
+        reply = await operations.BACKTEST_MODEL(service, request)
+        if trades_file or equity_file:
+            curve = parse(requests.ReadEquityCurve, {**raw, "points": limits.MAX_CURVE_POINTS})
+            drawn = await operations.EQUITY_CURVE(service, curve)
+            write_csv(trades_file, TRADE_COLUMNS, drawn.model_dump()["trades"])
+            write_csv(equity_file, EQUITY_COLUMNS, drawn.equity)
+        return reply
+
+    reply = with_service(workspace, work, quiet=as_json)
+    output.answer(reply, as_json, show_backtest)
+    if not as_json:
+        written = [str(path) for path in (trades_file, equity_file) if path]
+        output.facts(output.console(), {"written": ", ".join(written)} if written else {})
+
+
+def write_csv(
+    path: Path | None, columns: Sequence[str], parts: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> None:
+    """Writes the rows of each part of a backtest, whole or not at all.
+
+    Args:
+        path: of the file, which is replaced; None for none.
+        columns: of a row, behind the name of its part.
+        parts: rows by the name of the part.
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    if path is None:
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("part", *columns))
+    for name, rows in parts.items():
+        writer.writerows((name, *(row[column] for column in columns)) for row in rows)
+    with files.storage_errors(f"writing {path.name}"):
+        files.replace(path, text.getvalue().encode())
 
 
 def show_backtest(to: Console, reply: responses.ModelBacktest) -> None:
     """A backtest on a terminal, the part that says something first."""
-    output.heading(to, f"Backtest of {reply.model_name} v{reply.version}", reply.symbol)
+    output.heading(to, f"Backtest of {reply.model_name} v{reply.version}")
+    output.facts(
+        to,
+        {
+            "bars": f"{reply.symbol} {reply.timeframe}, {reply.first_bar} to {reply.last_bar}",
+            "sides": "long only" if reply.long_only else "long and short",
+            "cost": f"{reply.cost_bps:g} basis points per unit of position change",
+        },
+    )
+    to.print()
     to.print(Text(reply.summary, style="bold"))
     for title, part in (("out of sample", reply.out_of_sample), ("in sample", reply.in_sample)):
         if part is not None:
+            to.print()
             output.heading(to, title, f"{part.bars:,} bars")
-            output.facts(to, part.model_dump(exclude={"bars"}))
+            output.facts(to, part_facts(part))
     output.warn(to, reply.warnings)
+
+
+def part_facts(part: responses.BacktestFigures) -> dict[str, str]:
+    """The figures of one part of a backtest, each as it is read elsewhere too."""
+    factor = part.profit_factor
+    return {
+        "net return": f"{output.percent(part.net_total_return)} in {part.trades:,} trades",
+        "buy and hold": output.percent(part.buy_and_hold_return),
+        "Sharpe ratio": f"{output.with_error(part.sharpe, part.sharpe_error)}, buy and hold"
+        f" {output.with_error(part.buy_and_hold_sharpe, None)}",
+        "largest drawdown": f"{output.percent(part.max_drawdown)}, buy and hold"
+        f" {output.percent(part.buy_and_hold_max_drawdown)}",
+        "trades won": "-"
+        if part.win_rate is None
+        else f"{part.win_rate:.1%}, gains over losses {'-' if factor is None else f'{factor:.2f}'}",
+        "in the market": f"{part.exposure:.1%} of the bars,"
+        f" turnover {part.turnover_per_year:,.0f} a year",
+        "break-even cost": output.basis_points(part.break_even_cost_bps),
+    }

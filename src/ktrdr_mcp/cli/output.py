@@ -84,8 +84,9 @@ def print_error(error: KtrdrError, as_json: bool) -> None:
         return
     label = ("Stopped: ", "bold yellow") if error.code == INTERRUPTED else ("Error: ", "bold red")
     text = Text.assemble(label, printable(error.message))
-    if error.hint:
-        text.append(f"\n{printable(in_commands(error.hint))}", style="dim")
+    for more in (in_commands(error.hint), *getattr(error, "__notes__", ())):
+        if more:
+            text.append(f"\n{printable(more)}", style="dim")
     console(stderr=True).print(text)
 
 
@@ -123,6 +124,23 @@ def readable(value: object) -> str:
     return moment(printable(str(value)))
 
 
+def percent(fraction: float | None) -> str:
+    """A return, with its sign."""
+    return "-" if fraction is None else f"{fraction:+,.1%}"
+
+
+def basis_points(value: float | None) -> str:
+    """A cost."""
+    return "-" if value is None else f"{value:.1f} basis points"
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """A figure and how far it may be off."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
+
+
 def moment(text: str) -> str:
     """Times of day as people write them; UTC, like every time here."""
     return MOMENT.sub(lambda found: f"{found[1]} {found[2]}{seconds(found[3])}", text)
@@ -157,7 +175,7 @@ def listing(to: Console, columns: Sequence[Column], rows: Sequence[Sequence[obje
         rows: the values, one for each column.
     """
     cells = [[readable(value) for value in row] for row in rows]
-    kept = fitting(columns, cells, to.width)
+    kept = choose_columns(columns, cells, to.width)
     table = Table(box=None, padding=(0, GAP_CHARACTERS, 0, 0), header_style="bold", pad_edge=False)
     for place in kept:
         one = columns[place]
@@ -169,7 +187,9 @@ def listing(to: Console, columns: Sequence[Column], rows: Sequence[Sequence[obje
     to.print(table)
 
 
-def fitting(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int]:
+def choose_columns(
+    columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int
+) -> list[int]:
     """The places of the columns that fit into a width in characters, if any choice does."""
     widths = [
         max(cell_len(each) for each in (column.title, *(row[place] for row in cells)))

@@ -15,7 +15,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ktrdr_mcp.cli.output import facts, heading, readable, warn
+from ktrdr_mcp.cli.output import (
+    basis_points,
+    facts,
+    heading,
+    percent,
+    readable,
+    warn,
+    with_error,
+)
 
 if TYPE_CHECKING:
     from ktrdr_mcp.schemas import responses
@@ -32,7 +40,7 @@ OnProgress = Callable[["TrainingStatus"], Awaitable[None]]
 
 
 @asynccontextmanager
-async def shown(console: Console, title: str, quiet: bool) -> AsyncIterator[OnProgress]:
+async def show_progress(console: Console, title: str, quiet: bool) -> AsyncIterator[OnProgress]:
     """Shows a training until the block ends.
 
     Args:
@@ -170,6 +178,11 @@ INDENT: Final = (0, 0, 0, 2)
 ENDED: Final = {"completed", "failed", "cancelled"}
 STATUS_STYLES: Final = {"completed": "green", "failed": "red", "cancelled": "yellow"}
 PREDICTION_STYLES: Final = {"skill": "green", "inconclusive": "yellow", "no_skill": "red"}
+CONTROLS: Final = {
+    None: "none; --set control=true trains on sign-flip surrogates too",
+    False: "passed: sign-flip surrogates were not foreseen",
+    True: "failed: sign-flip surrogates were foreseen, so there is a leak",
+}
 TRADING_STYLES: Final = {"survives_costs": "green", "inconclusive": "yellow", "loses": "red"}
 
 
@@ -187,12 +200,21 @@ def started(to: Console, reply: responses.TrainingStarted) -> None:
             f"{data.test_rows:,} test, {data.purged_rows:,} purged",
             "labels": shares(data.class_shares),
             "network": f"{config.get('model_type')} {layers}, at most {config.get('epochs')} "
-            f"epochs, seed {config.get('seed')}",
+            f"epochs, {networks(config)}",
         },
     )
     warn(to, reply.warnings)
     if reply.similar_to:
         warn(to, [f"Tried before, up to the seed: {', '.join(reply.similar_to)}."])
+
+
+def networks(config: dict[str, Any]) -> str:
+    """How many networks are trained, and with which seeds."""
+    first, count = config.get("seed", 0), config.get("seeds", 1)
+    parts = f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1}"
+    folds = (config.get("walk_forward") or {}).get("folds")
+    more = [f"{folds} walk-forward folds"] if folds else []
+    return ", ".join([parts, *more, *(["sign-flip control"] if config.get("control") else [])])
 
 
 def performance(to: Console, reply: responses.ModelPerformance) -> None:
@@ -233,10 +255,10 @@ def comparison(reply: responses.ModelPerformance) -> Table:
     rows: tuple[tuple[str, float | None, float, float | None], ...] = (
         ("training", training.final_train_loss, training.final_train_accuracy, None),
         ("validation", training.final_val_loss, training.final_val_accuracy, None),
-        ("test", test.test_loss, test.test_accuracy, test.f1_score),
+        ("test, last part", test.test_loss, test.test_accuracy, test.f1_score),
     )
     for name, *figures in rows:
-        table.add_row(name, *map(cell, figures), style="bold" if name == "test" else "")
+        table.add_row(name, *map(cell, figures), style="bold" if name.startswith("test") else "")
     for name, rule in (
         ("logistic regression", simple.logistic),
         ("newest known label", simple.persistence),
@@ -256,33 +278,28 @@ def other_facts(reply: responses.ModelPerformance) -> dict[str, str]:
     """Trading, the network and its training, each in one line."""
     trading, training, model = reply.trading, reply.training_metrics, reply.model_info
     stopped = ", stopped early" if training.early_stopped else ""
-    told = {
-        "trading": f"net {trading.net_total_return:+.1%} in {trading.trades:,} trades, "
-        f"buy and hold {trading.buy_and_hold_return:+.1%}",
-        "risk": f"Sharpe ratio {with_error(trading.sharpe, trading.sharpe_error)}, "
-        f"largest drawdown {trading.max_drawdown:.1%}",
-        "break-even cost": "-"
-        if trading.break_even_cost_bps is None
-        else f"{trading.break_even_cost_bps:.1f} bps",
-        "epochs": f"{training.epochs_completed:,}, best {training.best_epoch:,}{stopped}, "
-        f"{training.training_time_minutes:.2f} minutes",
-        "network": f"{model.architecture}, {model.parameters_count:,} parameters, "
-        f"{model.model_size_mb:.3f} MB",
+    rows = {
+        "trading": f"net {percent(trading.net_total_return)} in {trading.trades:,} trades,"
+        f" buy and hold {percent(trading.buy_and_hold_return)}, on the verdict's rows",
+        "risk": f"Sharpe ratio {with_error(trading.sharpe, trading.sharpe_error)},"
+        f" largest drawdown {percent(trading.max_drawdown)}",
+        "break-even cost": basis_points(trading.break_even_cost_bps),
+        "epochs": f"{training.epochs_completed:,}, best {training.best_epoch:,}{stopped},"
+        f" {training.training_time_minutes:.2f} minutes",
+        "network": f"{model.architecture}, {model.parameters_count:,} parameters,"
+        f" {model.model_size_mb:.3f} MB",
+        "control": CONTROLS[reply.leak_suspected],
         "test results read": "once"
         if reply.test_readings == 1
         else f"{reply.test_readings:,} times",
     }
     if reply.seeds:
-        accuracy = with_error(reply.seeds.test_accuracy.mean, reply.seeds.test_accuracy.deviation)
-        told["seeds"] = f"{reply.seeds.count}, test accuracy {accuracy}"
-    return {**told, "next": reply.next}
-
-
-def with_error(value: float | None, error: float | None) -> str:
-    """A figure and how far it may be off."""
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
+        spread = reply.seeds.test_accuracy
+        rows["seeds"] = (
+            f"{reply.seeds.count}, the best on validation is kept; test accuracy of all"
+            f" {with_error(spread.mean, spread.deviation)}"
+        )
+    return {**rows, "next": reply.next}
 
 
 def shares(values: dict[str, float]) -> str:

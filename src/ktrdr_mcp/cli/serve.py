@@ -1,4 +1,4 @@
-"""`serve`: the laboratory over HTTP in the foreground."""
+"""`serve`: the server over HTTP in the foreground."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import anyio
 import click
 
 from ktrdr_mcp.cli import output
+from ktrdr_mcp.cli.task_ids import complete_ids
 from ktrdr_mcp.errors import (
     InvalidRequest,
     KtrdrError,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 DONE: Final = 0
-DEFECT: Final = 1
+INTERNAL_ERROR: Final = 1
 USAGE: Final = 2
 LOCKED: Final = 3
 REFUSED: Final = 4
@@ -41,7 +42,7 @@ PIPE_CLOSED: Final = 141
 HELP: Final = """\b
 Exit codes:
   0    done
-  1    a defect of this program
+  1    an internal error of this program
   2    wrong usage
   3    another process owns the workspace and cannot be worked through
   4    refused: bad input, not found, conflict; doctor: something is wrong
@@ -57,7 +58,7 @@ class Interrupted(KtrdrError):
     code = output.INTERRUPTED
 
 
-class Defect(KtrdrError):
+class InternalError(KtrdrError):
     """Something that should not have happened."""
 
 
@@ -65,7 +66,7 @@ def code_of(error: KtrdrError) -> int:
     """The exit code that an error means."""
     kinds: tuple[tuple[type[KtrdrError], int], ...] = (
         (Interrupted, INTERRUPTED),
-        (Defect, DEFECT),
+        (InternalError, INTERNAL_ERROR),
         (WorkspaceLocked, LOCKED),
         (LabUnavailable, LOCKED),
         (TrainingFailed, TRAINING_FAILED),
@@ -74,11 +75,11 @@ def code_of(error: KtrdrError) -> int:
 
 
 def run(command: Callable[[], object], as_json: bool) -> int:
-    """Runs a command and tells how it ended.
+    """Runs a command and reports how it ended.
 
     Args:
         command: returns an exit code, or anything else for 0.
-        as_json: whether errors are told as JSON.
+        as_json: whether errors are printed as JSON.
     Returns:
         the exit code.
     """
@@ -103,19 +104,19 @@ def report_error(command: Callable[[], object], as_json: bool) -> int:
         return report_refusal(Interrupted("The command did not come to its end.", hint=""), as_json)
     except Exception as error:
         meant = meaning_of(error)
-        if isinstance(meant, Defect):
+        if isinstance(meant, InternalError):
             traceback.print_exc()
         return report_refusal(meant, as_json)
 
 
 def report_refusal(error: KtrdrError, as_json: bool) -> int:
-    """Tells of an error and returns the exit code that it means."""
+    """Prints an error and returns the exit code that it means."""
     output.print_error(error, as_json)
     return code_of(error)
 
 
 def report_misuse(error: click.ClickException, as_json: bool) -> int:
-    """Tells of wrong usage."""
+    """Prints what was wrong with the usage."""
     if not as_json:
         error.show()
         return USAGE
@@ -136,8 +137,8 @@ def meaning_of(error: Exception) -> KtrdrError:
                 raise error
         except KtrdrError as meant:
             return meant
-    return Defect(
-        f"This is a defect of ktrdr-mcp: {type(error).__name__}: {shown(str(error), 200)}",
+    return InternalError(
+        f"This is an internal error of ktrdr-mcp: {type(error).__name__}: {shown(str(error), 200)}",
         hint="Please report it with the lines on the error stream.",
     )
 
@@ -157,12 +158,12 @@ json_option = click.option(
 in_process_option = click.option(
     "--in-process",
     is_flag=True,
-    help="Run the laboratory inside this process, and end it with it, unless one is running.",
+    help="Run the server inside this process, unless one is running; it ends with it.",
 )
 
 
 def in_process() -> bool:
-    """Whether the command line asked for one process."""
+    """Whether the command line given for one process."""
     return bool(click.get_current_context().find_root().params["in_process"])
 
 
@@ -177,33 +178,33 @@ class WithDefault(click.Group):
         return super().parse_args(ctx, args)
 
 
-def with_lab(
+def with_service(
     workspace: Workspace,
     work: Callable[[ServiceProtocol], Awaitable[Value]],
     *,
     quiet: bool = False,
 ) -> Value:
-    """Runs work with the workspace's laboratory, wherever that is.
+    """Runs work with the workspace's service, wherever that is.
 
     Args:
         workspace: the folder.
-        work: what to do with the laboratory.
+        work: what to do with the service.
         quiet: say nothing while it starts.
     Returns:
         what the work returned.
     Raises:
         KtrdrError: what the work or the opening raised.
     """
-    # Only now: the laboratory's parts take a while to import.
+    # Only now: the service's parts take a while to import.
     from ktrdr_mcp.daemon.connection import connect
 
     alone = in_process()
 
     async def session() -> Value:
         async with AsyncExitStack() as stack:
-            with starting(quiet):
-                lab = await stack.enter_async_context(connect(workspace, in_process=alone))
-            return await work(lab)
+            with show_starting(quiet):
+                service = await stack.enter_async_context(connect(workspace, in_process=alone))
+            return await work(service)
 
     return anyio.run(session)
 
@@ -231,19 +232,22 @@ def answer(
 
     operation = OPERATIONS[name]
     request = parse(operation.request, raw)
-    reply = with_lab(workspace, lambda service: operation(service, request), quiet=as_json)
-    output.answer(reply, as_json, show)
+
+    async def work(service: ServiceProtocol) -> Any:
+        return await operation(service, await complete_ids(service, request))
+
+    output.answer(with_service(workspace, work, quiet=as_json), as_json, show)
 
 
-def starting(quiet: bool) -> Any:
-    """A line that turns while the laboratory starts, on a terminal only."""
+def show_starting(quiet: bool) -> Any:
+    """A line that turns while the server starts, on a terminal only."""
     console = output.console(stderr=True)
     shown = console.is_terminal and not quiet
-    return console.status("Starting the laboratory") if shown else nullcontext()
+    return console.status("Starting the server") if shown else nullcontext()
 
 
-def runs_here(lab: ServiceProtocol) -> bool:
-    """Whether the laboratory is this process's own, so that its trainings end with the command."""
-    # Importing the module to ask would cost seconds; if it is not imported, no lab is made of it.
+def runs_here(service: ServiceProtocol) -> bool:
+    """Whether the service is this process's own, so that its trainings end with the command."""
+    # Importing the module to ask would cost seconds; what is not imported has made no service.
     local = sys.modules.get("ktrdr_mcp.service.service")
-    return local is not None and isinstance(lab, local.Service)
+    return local is not None and isinstance(service, local.Service)

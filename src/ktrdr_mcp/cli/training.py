@@ -10,7 +10,8 @@ import click
 from rich.console import Console
 
 from ktrdr_mcp.cli import output, screens, session
-from ktrdr_mcp.cli.session import json_option, with_lab
+from ktrdr_mcp.cli.session import json_option, with_service
+from ktrdr_mcp.cli.task_ids import complete_id
 from ktrdr_mcp.errors import shown
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ktrdr_mcp.schemas.service import ServiceProtocol
 
 
-def nested(texts: Sequence[str]) -> dict[str, Any]:
+def nest_settings(texts: Sequence[str]) -> dict[str, Any]:
     """The settings that some `--set` options spell.
 
     Args:
@@ -32,19 +33,19 @@ def nested(texts: Sequence[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         *parents, last = key.split(".")
         if not separator or not all((*parents, last)):
-            raise wrong(text, "is no key=value")
+            raise bad_setting(text, "is no key=value")
         inside = settings
         for parent in parents:
             inside = inside.setdefault(parent, {})
             if not isinstance(inside, dict):
-                raise wrong(text, f"contradicts another value of {shown(parent)}")
+                raise bad_setting(text, f"contradicts another value of {shown(parent)}")
         if last in inside:
-            raise wrong(text, "is set twice")
-        inside[last] = parsed(value)
+            raise bad_setting(text, "is set twice")
+        inside[last] = parse_value(value)
     return settings
 
 
-def parsed(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A value as JSON; what is no JSON is text."""
     try:
         return json.loads(text)
@@ -52,7 +53,7 @@ def parsed(text: str) -> Any:
         return text
 
 
-def wrong(text: str, what: str) -> click.BadParameter:
+def bad_setting(text: str, what: str) -> click.BadParameter:
     """The usage error for one `--set`."""
     return click.BadParameter(
         f"{shown(text)} {what}; write --set epochs=50 or --set early_stopping.patience=5.",
@@ -62,17 +63,18 @@ def wrong(text: str, what: str) -> click.BadParameter:
 
 STATUSES: Final = ("pending", "training", "completed", "failed", "cancelled")
 PAGE_ROWS: Final = 20
-LONGEST_WAIT_S: Final = 10**6
+MINUTES: Final = len("YYYY-MM-DDTHH:MM")
+MAX_TIMEOUT_S: Final = 10**6
 TASK_COLUMNS: Final = (
     output.Column("task", style="bold"),
     output.Column("status"),
-    output.Column("%", "right", optional=True),
-    output.Column("symbol"),
-    output.Column("timeframe"),
-    output.Column("val. acc.", "right"),
+    output.Column("series"),
+    output.Column("val acc", "right"),
+    output.Column("created", whole=True),
+    output.Column("differs from the defaults", optional=True),
     output.Column("strategy", optional=True),
-    output.Column("created", optional=True),
     output.Column("error", optional=True),
+    output.Column("%", "right", optional=True),
 )
 
 
@@ -115,18 +117,20 @@ def train(
 
     short = () if epochs is None else (f"epochs={epochs}",)
     given = {name: value for name, value in named.items() if value is not None}
-    config = nested((*settings, *short))
+    config = nest_settings((*settings, *short))
     request = parse(requests.StartTraining, {**given, "config": config})
 
-    async def work(lab: ServiceProtocol) -> responses.ModelPerformance:
-        return await trained(lab, request, as_json)
+    async def work(service: ServiceProtocol) -> responses.ModelPerformance:
+        return await train_and_judge(service, request, as_json)
 
-    reply = with_lab(workspace, work, quiet=as_json)
+    reply = with_service(workspace, work, quiet=as_json)
     if as_json:
         output.print_json(reply)
 
 
-async def trained(lab: ServiceProtocol, request: Any, as_json: bool) -> responses.ModelPerformance:
+async def train_and_judge(
+    service: ServiceProtocol, request: Any, as_json: bool
+) -> responses.ModelPerformance:
     """Starts, follows and judges a training, and shows it unless JSON is wanted."""
     from ktrdr_mcp.api import operations
     from ktrdr_mcp.cli import following
@@ -134,14 +138,14 @@ async def trained(lab: ServiceProtocol, request: Any, as_json: bool) -> response
     from ktrdr_mcp.schemas.parsing import parse
 
     to = output.console()
-    reply = await operations.START_TRAINING(lab, request)
+    reply = await operations.START_TRAINING(service, request)
     if not as_json:
         screens.started(to, reply)
         to.print()
-    async with screens.shown(output.console(stderr=True), "", as_json) as on_progress:
-        await following.completed(lab, reply.task_id, on_progress)
+    async with screens.show_progress(output.console(stderr=True), "", as_json) as on_progress:
+        await following.wait_for_completion(service, reply.task_id, on_progress)
     task = parse(requests.TaskOnly, {"task_id": reply.task_id})
-    judged = await operations.GET_MODEL_PERFORMANCE(lab, task)
+    judged = await operations.GET_MODEL_PERFORMANCE(service, task)
     if not as_json:
         screens.performance(to, judged)
         screens.next_steps(to, reply.task_id)
@@ -173,13 +177,13 @@ def task_cells(task: responses.TaskSummary) -> list[object]:
     return [
         task.task_id,
         task.status,
-        task.progress,
-        task.symbol,
-        task.timeframe,
+        f"{task.symbol} {task.timeframe}",
         task.val_accuracy,
+        task.created_at[:MINUTES].replace("T", " "),
+        task.differs,
         task.strategy,
-        task.created_at,
         task.error_code,
+        task.progress,
     ]
 
 
@@ -188,7 +192,7 @@ def task_cells(task: responses.TaskSummary) -> list[object]:
 @click.option(
     "--wait",
     "wait_s",
-    type=click.IntRange(0, LONGEST_WAIT_S),
+    type=click.IntRange(0, MAX_TIMEOUT_S),
     default=0,
     help="Seconds to wait for its end.",
 )
@@ -201,13 +205,16 @@ def status(context: click.Context, task_id: str, wait_s: int, as_json: bool) -> 
     """
     from ktrdr_mcp.cli import following
 
-    async def work(lab: ServiceProtocol) -> responses.TrainingStatus:
+    async def work(service: ServiceProtocol) -> responses.TrainingStatus:
         quiet = as_json or not wait_s
         console = output.console(stderr=True)
-        async with screens.shown(console, f"Task {output.printable(task_id)}", quiet) as told:
-            return await following.ended(lab, task_id, told, wait_s)
+        async with screens.show_progress(
+            console, f"Task {output.printable(task_id)}", quiet
+        ) as on_progress:
+            whole = await complete_id(service, task_id)
+            return await following.wait_for_end(service, whole, on_progress, wait_s)
 
-    reply = with_lab(context.obj, work, quiet=as_json)
+    reply = with_service(context.obj, work, quiet=as_json)
     output.answer(reply, as_json, screens.status)
     if wait_s and reply.status in following.ENDINGS:
         context.exit(session.TRAINING_FAILED)

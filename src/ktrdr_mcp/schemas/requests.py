@@ -145,6 +145,12 @@ class BacktestModel(Strict):
     long_only: bool | None = Field(None, description="sell means no position; else the strategy's")
 
 
+class ReadEquityCurve(BacktestModel):
+    """Read the equity curve and the trades of such a backtest."""
+
+    points: int = Field(500, ge=2, le=limits.MAX_CURVE_POINTS, description="of each part at most")
+
+
 class CompareTrainings(Strict):
     """Set completed tasks side by side."""
 

@@ -125,6 +125,7 @@ class TaskSummary(Reply):
     created_at: str
     val_accuracy: float | None
     error_code: str | None
+    differs: str  # settings that are not the defaults, shortened
 
 
 class TaskList(Success):
@@ -206,8 +207,9 @@ class ModelLoaded(Success):
 class Prediction(Reply):
     """One bar's prediction."""
 
-    signal: Literal["buy", "hold", "sell"]
-    confidence: float  # probability of the signal
+    signal: Literal["buy", "hold", "sell"]  # what the strategy's rule trades
+    most_probable: Literal["buy", "hold", "sell"]
+    confidence: float  # probability of the most probable class
     signal_strength: float  # |p(buy) - p(sell)|
     fuzzy_outputs: dict[str, float]  # memberships of p(buy) - p(sell)
     probabilities: dict[str, float]
@@ -433,11 +435,24 @@ class ModelCard(Success):
     card: dict[str, Any]
 
 
+class Trade(Reply):
+    """One trade of a backtest: a stretch of bars with the same position."""
+
+    side: Literal["long", "short"]
+    entry_time: str  # opening of the bar at whose opening it was entered
+    entry_price: float
+    exit_time: str
+    exit_price: float
+    bars: int
+    net_return: float  # compounded, after the cost of entry and exit
+
+
 class EquityCurve(Success):
     """The growth of one unit under a model's signals."""
 
     model_name: str
     equity: dict[str, Any] = Field(description="points of in_sample and out_of_sample")
+    trades: dict[str, list[Trade]]  # of the same parts
 
 
 class ListedStrategy(Reply):

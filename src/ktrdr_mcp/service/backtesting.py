@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +12,12 @@ from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog, select_range
 from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
-from ktrdr_mcp.evaluation.backtest import Backtest, trading_rule
+from ktrdr_mcp.evaluation.backtest import (
+    BASIS_POINT,
+    Backtest,
+    trade_returns,
+    trading_rule,
+)
 from ktrdr_mcp.features.registry import check
 from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.schemas import responses
@@ -22,7 +28,7 @@ from ktrdr_mcp.service.model_cache import Loaded, day_rule, warnings
 from ktrdr_mcp.training import predictor
 from ktrdr_mcp.training.judgement import equity_curve
 
-CURVE_POINTS: Final = 500
+TIMING_LEVEL: Final = 0.05  # of a single test
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +149,12 @@ def outcome(run: predictor.Run) -> str:
         return "Every bar of the range is in sample: this says nothing of the future."
     net, held = unseen.net.total_return, unseen.buy_and_hold.total_return
     better = "more" if net > held else "less"
+    earned = unseen.timing_p <= TIMING_LEVEL
+    timing = "the timing earned its costs" if earned else "no evidence that timing earns its costs"
     return (
         f"Out of sample{' (after the training)' if run.parts.after else ''}: net {net:+.1%} on"
-        f" {unseen.bars} bars, {better} than holding ({held:+.1%}); timing beats its costs with p"
-        f" {unseen.timing_p:.2f}, not adjusted for other trials."
+        f" {unseen.bars} bars, {better} than holding ({held:+.1%}); {timing} (p"
+        f" {unseen.timing_p:.2f}, not adjusted for other trials)."
     )
 
 
@@ -180,6 +188,41 @@ def address(request: BacktestModel) -> str:
     return "/".join([f"equity://{request.model_name}", *parts, sides])
 
 
-def equity(traded: Traded) -> dict[str, list[EquityPoint]]:
-    """The equity curve of each part."""
-    return {name: equity_curve(one, CURVE_POINTS) for name, one in traded.parts.items()}
+def equity(traded: Traded, points: int) -> dict[str, list[EquityPoint]]:
+    """The equity curve of each part, thinned out to so many points."""
+    return {name: equity_curve(one, points) for name, one in traded.parts.items()}
+
+
+def trades(traded: Traded) -> dict[str, list[responses.Trade]]:
+    """The trades of each part, as `trade_returns` counts them."""
+    return {
+        name: list(list_trades(traded.bars, one, traded.rule.cost_bps * BASIS_POINT))
+        for name, one in traded.parts.items()
+    }
+
+
+def list_trades(bars: Bars, one: Backtest, cost: float) -> Iterator[responses.Trade]:
+    """The trades of one part, oldest first.
+
+    Args:
+        bars: the series.
+        one: the backtest of the part.
+        cost: fraction per unit of position change.
+    """
+    entered = np.searchsorted(bars.time, one.time)  # the bar at whose opening a position begins
+    moves = bars.open[entered + 1] / bars.open[entered] - 1
+    first = np.flatnonzero(np.diff(one.position, prepend=np.nan) != 0)
+    last = np.r_[first[1:], one.bars]
+    held = one.position[first] != 0
+    earned = trade_returns(one.position, moves, cost)
+    for start, stop, net in zip(first[held], last[held], earned, strict=True):
+        entry, leaving = int(entered[start]), int(entered[stop - 1]) + 1
+        yield responses.Trade(
+            side="long" if one.position[start] > 0 else "short",
+            entry_time=bars.moment(entry),
+            entry_price=float(bars.open[entry]),
+            exit_time=bars.moment(leaving),
+            exit_price=float(bars.open[leaving]),
+            bars=int(stop - start),
+            net_return=float(net),
+        )

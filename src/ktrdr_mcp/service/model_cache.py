@@ -12,11 +12,13 @@ from ktrdr_mcp import limits
 from ktrdr_mcp.data.bars import Bars, DayRule
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.series import Reach
-from ktrdr_mcp.data.timestamps import DAY_NS, format_timestamp
+from ktrdr_mcp.data.timestamps import DAY_NS, MINUTE_NS, format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
+from ktrdr_mcp.evaluation.backtest import confident_signals, trading_rule
 from ktrdr_mcp.evaluation.metrics import CLASSES
 from ktrdr_mcp.features.registry import check
-from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.labels.registry import HOLD, horizon_bars
+from ktrdr_mcp.paths import TIMEFRAME_MINUTES, Workspace
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.requests import Predict
 from ktrdr_mcp.store.models import ModelRow
@@ -98,8 +100,8 @@ def predict_one(loaded: Loaded, request: Predict, sources: BarCatalog) -> respon
     series = sources.load(symbol, row.timeframe, day_rule(loaded, symbol), reach)
     index = bar_at(series.bars, request.test_date)
     scores = scores_at(loaded.model, series.bars, index)
-    told = [*beyond_newest(series.bars, request.test_date), *series.notes]
-    return reply(loaded, series.bars, index, scores, told)
+    notes = [*another_day(series.bars, index, request.test_date), *series.notes]
+    return reply(loaded, series.bars, index, scores, notes)
 
 
 def day_rule(loaded: Loaded, symbol: str) -> DayRule:
@@ -113,7 +115,7 @@ def day_rule(loaded: Loaded, symbol: str) -> DayRule:
 def reply(
     loaded: Loaded, bars: Bars, index: int, scores: Scores, of_bars: list[str]
 ) -> responses.ModelPrediction:
-    """One bar's prediction as it is told.
+    """One bar's prediction as a reply.
 
     Args:
         loaded: the model.
@@ -127,12 +129,15 @@ def reply(
     direction = probability[0] - probability[2]
     as_of = format_timestamp(int(bars.time[index]))
     strategy, seen = loaded.model.strategy, in_sample(loaded, bars.symbol, as_of)
+    threshold = trading_rule(strategy, horizon_bars({})).confidence_threshold
+    signal = CLASSES[HOLD - int(confident_signals(scores.probabilities, threshold)[0])]
     return responses.ModelPrediction(
         model_name=loaded.row.model_name,
         symbol=bars.symbol,
         test_date=bars.day(index),
         prediction=responses.Prediction(
-            signal=CLASSES[best],
+            signal=signal,
+            most_probable=CLASSES[best],
             confidence=probability[best],
             signal_strength=abs(direction),
             fuzzy_outputs=direction_memberships(strategy, direction),
@@ -143,8 +148,20 @@ def reply(
         in_sample=seen,
         timeframe=bars.timeframe,
         version=loaded.row.version,
-        warnings=[*warnings(loaded, bars.symbol, as_of), *of_bars],
+        warnings=[
+            *held_back(signal, CLASSES[best], probability[best], threshold),
+            *warnings(loaded, bars.symbol, as_of),
+            *of_bars,
+        ],
     )
+
+
+def held_back(signal: str, most_probable: str, confidence: float, threshold: float) -> list[str]:
+    """A sentence if the strategy's threshold makes a hold of a buy or sell."""
+    if signal == most_probable:
+        return []
+    less = f"less probable ({confidence:.3f}) than the strategy's confidence_threshold"
+    return [f"{most_probable} is the most probable class, but {less} ({threshold:g}): a hold."]
 
 
 def bar_at(bars: Bars, test_date: str | None) -> int:
@@ -202,15 +219,25 @@ def too_early(model: Model, bars: Bars, index: int) -> NotEnoughData:
     )
 
 
-def beyond_newest(bars: Bars, test_date: str | None) -> list[str]:
-    """A sentence if the day asked for lies after that of the newest bar."""
+def another_day(bars: Bars, index: int, test_date: str | None) -> list[str]:
+    """A sentence if the bar that is predicted does not reach into the wanted day.
+
+    Args:
+        bars: the series.
+        index: of the bar.
+        test_date: the day or moment asked for, if any.
+    """
     if test_date is None:
         return []
-    last = int(bars.local_time()[-1])
-    asked = bars.bound(test_date, "test_date", end_of_day=True) + last - int(bars.time[-1])
-    if asked // DAY_NS <= last // DAY_NS:
+    opening, shown = int(bars.time[index]), int(bars.local_time()[index])
+    wanted = bars.bound(test_date, "test_date", end_of_day=True) + shown - opening
+    last = shown + TIMEFRAME_MINUTES[bars.timeframe] * MINUTE_NS - 1
+    if wanted // DAY_NS <= last // DAY_NS:
         return []
-    newest = bars.moment(len(bars) - 1)
+    if index < len(bars) - 1:
+        before = f"the prediction is for the last one before it, {bars.moment(index)}"
+        return [f"There is no bar on {test_date}; {before}."]
+    newest = bars.moment(index)
     return [f"{test_date} lies after the newest bar, {newest}: the prediction is for that one."]
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.context import Progress
 from ktrdr_mcp.errors import TaskNotCompleted
 from ktrdr_mcp.jobs.live import Live
+from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.service import models
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.training.bundle import BundleManifest
 from ktrdr_mcp.training.formats import origin
+
+DIFFERS_CHARACTERS: Final = 80
 
 
 def started(
@@ -194,7 +200,32 @@ def task_summary(row: TaskRow, live: Live | None) -> responses.TaskSummary:
         created_at=row.created_at,
         val_accuracy=rounded(training.final_val_accuracy) if training else None,
         error_code=row.error_code,
+        differs=differing(row.config),
     )
+
+
+def differing(config: Mapping[str, Any]) -> str:
+    """The settings of an effective configuration that are not the defaults, in few characters.
+
+    Args:
+        config: as stored with a task.
+    """
+    defaults = flat({**EffectiveConfig().model_dump(mode="json"), "labels": labels.complete({})})
+    text = ", ".join(
+        f"{name}={value}" for name, value in flat(config).items() if defaults.get(name) != value
+    )
+    return text if len(text) <= DIFFERS_CHARACTERS else f"{text[: DIFFERS_CHARACTERS - 3]}..."
+
+
+def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Nested settings under dotted names, their values as compact JSON."""
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{above}{name}.")
+        else:
+            found[f"{above}{name}"] = json.dumps(value, separators=(",", ":")).strip('"')
+    return found
 
 
 def model_list(rows: list[ModelRow], has_more: bool) -> responses.ModelList:

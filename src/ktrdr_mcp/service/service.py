@@ -167,12 +167,15 @@ class Service:
         loaded, traded = await self._traded(request)
         return backtesting.reply(loaded, request, traded)
 
-    async def equity_curve(self, request: requests.BacktestModel) -> responses.EquityCurve:
-        """The equity curve of a backtest, in sample and out of it apart."""
+    async def equity_curve(self, request: requests.ReadEquityCurve) -> responses.EquityCurve:
+        """The equity curve and the trades of a backtest, in sample and out of it apart."""
         _, traded = await self._traded(request)
-        curves = backtesting.equity(traded)
-        equity = {name: [point.to_json() for point in curve] for name, curve in curves.items()}
-        return responses.EquityCurve(model_name=request.model_name, equity=equity)
+        curves = backtesting.equity(traded, request.points)
+        return responses.EquityCurve(
+            model_name=request.model_name,
+            equity={name: [point.to_json() for point in curve] for name, curve in curves.items()},
+            trades=backtesting.trades(traded),
+        )
 
     async def _traded(self, request: requests.BacktestModel) -> tuple[Loaded, backtesting.Traded]:
         """A model and the backtest of it that a request asks for."""

@@ -1,4 +1,4 @@
-"""Trainings on given bars, through a laboratory as any client would run them."""
+"""Trainings on given bars, through a service as any client would run them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import labs
+from benchmarks import services
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
@@ -30,9 +30,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Series:
-    """A laboratory that has one series of bars in its workspace."""
+    """A service that has one series of bars in its workspace."""
 
-    lab: ServiceProtocol
+    service: ServiceProtocol
     symbol: str
     timeframe: str
 
@@ -40,22 +40,24 @@ class Series:
         """Starts a training, waits for its end and reads what it is worth."""
         began = time.perf_counter()
         series = {"symbol": self.symbol, "timeframe": self.timeframe}
-        task_id = await labs.trained(self.lab, config, {**series, "strategy": strategy})
+        task_id = await services.train(self.service, config, {**series, "strategy": strategy})
         wall_s = time.perf_counter() - began
         return Trained(task_id, await self.performance(task_id), wall_s)
 
     async def performance(self, task_id: str) -> responses.ModelPerformance:
         """What is said of a task now."""
-        return await self.lab.get_model_performance(parse(requests.TaskOnly, {"task_id": task_id}))
+        return await self.service.get_model_performance(
+            parse(requests.TaskOnly, {"task_id": task_id})
+        )
 
 
 @asynccontextmanager
-async def laboratory_with(bars: Bars) -> AsyncIterator[Series]:
-    """A laboratory of its own, in this process, whose workspace holds these bars as a CSV file."""
+async def open_service_with(bars: Bars) -> AsyncIterator[Series]:
+    """A service of its own, in this process, whose workspace holds these bars as a CSV file."""
     with tempfile.TemporaryDirectory() as folder:
         write_csv(bars, Path(folder) / "data")
-        async with labs.laboratory(Path(folder)) as lab:
-            yield Series(lab, bars.symbol, bars.timeframe)
+        async with services.open_service(Path(folder)) as service:
+            yield Series(service, bars.symbol, bars.timeframe)
 
 
 def write_csv(bars: Bars, folder: Path) -> None:

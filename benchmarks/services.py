@@ -1,4 +1,4 @@
-"""A laboratory in this process, and a server in another, on a workspace of their own."""
+"""A service in this process, and a server in another, on a workspace of their own."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ WAIT_S = 50.0
 
 
 @asynccontextmanager
-async def laboratory(folder: Path) -> AsyncIterator[ServiceProtocol]:
-    """A laboratory in this process."""
+async def open_service(folder: Path) -> AsyncIterator[ServiceProtocol]:
+    """A service in this process."""
     async with open_workspace(Workspace(folder)) as opened:
         yield opened.lab
 
@@ -33,7 +33,7 @@ async def laboratory(folder: Path) -> AsyncIterator[ServiceProtocol]:
 async def mcp_client(folder: Path) -> AsyncIterator[Client]:
     """A client of a server in a process of its own, over standard input and output.
 
-    The laboratory that the server starts beside itself runs on; see `stop_lab`.
+    The daemon that the server starts beside itself runs on; see `stop_daemon`.
     """
     server = StdioServerParameters(
         command=sys.executable, args=["-m", "ktrdr_mcp", "--workspace", str(folder)]
@@ -42,7 +42,7 @@ async def mcp_client(folder: Path) -> AsyncIterator[Client]:
         yield client
 
 
-async def called(client: Client, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+async def call(client: Client, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A tool's structured answer. Raises RuntimeError if it refused."""
     answer = await client.call_tool(tool, dict(arguments))
     content: dict[str, Any] = answer.structured_content or {}
@@ -51,29 +51,29 @@ async def called(client: Client, tool: str, arguments: Mapping[str, Any]) -> dic
     return content
 
 
-async def trained(
-    lab: ServiceProtocol, config: Mapping[str, Any], what: Mapping[str, Any] = SERIES
+async def train(
+    service: ServiceProtocol, config: Mapping[str, Any], what: Mapping[str, Any] = SERIES
 ) -> str:
     """The id of a task that has been trained. Raises RuntimeError if it was not.
 
     Args:
-        lab: the laboratory.
+        service: the service.
         config: of the training.
         what: symbol and timeframe, and a strategy if not the default.
     """
     start = parse(requests.StartTraining, {**what, "config": dict(config)})
-    task_id = (await lab.start_training(start)).task_id
+    task_id = (await service.start_training(start)).task_id
     status = "pending"
     while status in {"pending", "training"}:
         wait = parse(requests.GetTrainingStatus, {"task_id": task_id, "wait_s": WAIT_S})
-        status = (await lab.get_training_status(wait)).status
+        status = (await service.get_training_status(wait)).status
     if status != "completed":
         raise RuntimeError(f"the training ended as {status}")
     return task_id
 
 
-async def saved_model(lab: ServiceProtocol, epochs: int) -> None:
+async def save_model(service: ServiceProtocol, epochs: int) -> None:
     """Trains a default model for some epochs and saves it as MODEL."""
-    task_id = await trained(lab, {"epochs": epochs, "early_stopping": None})
+    task_id = await train(service, {"epochs": epochs, "early_stopping": None})
     save = {"task_id": task_id, "model_name": MODEL}
-    await lab.save_trained_model(parse(requests.SaveModel, save))
+    await service.save_trained_model(parse(requests.SaveModel, save))
