@@ -8,7 +8,7 @@ from benchmarks.problem import DROPOUT, HIDDEN, LEARNING_RATE, Problem
 from benchmarks.timing import Cost, Watch
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, TrainingRows
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.mlp import Mlp
 
 ENDLESS_EPOCHS = 10**9
 
@@ -32,7 +32,7 @@ class Ours:
         train = np.arange(problem.rows)
         validation = np.arange(problem.rows, len(problem.features))
         self._trainer = Trainer(
-            NetworkShape(problem.inputs, HIDDEN, "relu"),
+            Mlp(problem.inputs, HIDDEN, "relu"),
             TrainerSettings(ENDLESS_EPOCHS, batch_rows, device=device),
             [
                 NetworkSettings(seed, LEARNING_RATE, dropout_rate=DROPOUT)

@@ -7,7 +7,7 @@ import torch
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.mlp import Mlp
 from tests.support.reference_trainer import MODULES, Problem, train_slowly
 from tests.support.training_problems import rows
 
@@ -82,17 +82,17 @@ def _compare(shape, run, dtype, tolerance, epochs=6):
 
 @pytest.mark.parametrize("run", list(RUNS))
 def test_a_run_ends_where_torch_ends_in_float64(run):
-    _compare(NetworkShape(6, (12, 8), "relu"), RUNS[run], torch.float64, 1e-9)
+    _compare(Mlp(6, (12, 8), "relu"), RUNS[run], torch.float64, 1e-9)
 
 
 @pytest.mark.parametrize("activation", list(MODULES))
 def test_a_run_with_every_activation_ends_where_torch_ends(activation):
     run = {"dropout": 0.2, "decay": 0.001}
-    _compare(NetworkShape(6, (12, 8), activation), run, torch.float64, 1e-9)
-    _compare(NetworkShape(6, (12, 8), activation), run, torch.float32, 1e-4)
+    _compare(Mlp(6, (12, 8), activation), run, torch.float64, 1e-9)
+    _compare(Mlp(6, (12, 8), activation), run, torch.float32, 1e-4)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
 def test_a_run_in_single_precision_stays_with_torch(optimizer):
     run = {"optimizer": optimizer, "dropout": 0.2}
-    _compare(NetworkShape(6, (16, 8), "relu"), run, torch.float32, 1e-4)
+    _compare(Mlp(6, (16, 8), "relu"), run, torch.float32, 1e-4)

@@ -12,7 +12,7 @@ from ktrdr_mcp.context import Cancelled, NullContext
 from ktrdr_mcp.errors import Diverged, InvalidRequest, NotEnoughData, OutOfMemory
 from ktrdr_mcp.nn import group
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, train
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.mlp import Mlp
 from tests.support.training_problems import SHAPE, rows, same_bits
 
 SETTINGS = TrainerSettings(epochs=6, batch_size=16, optimizer="sgd", device="cpu")
@@ -76,7 +76,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
 
 
 def test_a_network_that_does_not_fit_into_memory_is_said_to():
-    enormous = NetworkShape(6, (10**7, 10**7), "relu")
+    enormous = Mlp(6, (10**7, 10**7), "relu")
     with pytest.raises(OutOfMemory) as caught:
         train(enormous, SETTINGS, [SOUND], rows(), NullContext())
     assert "hidden_layers" in caught.value.hint

@@ -8,8 +8,7 @@ import torch
 
 from ktrdr_mcp.nn.batches import Batches, DeviceRows
 from ktrdr_mcp.nn.loop import TrainingRows
-from ktrdr_mcp.nn.mlp import Backpropagation, DropoutMasks, Layout, initial_parameters
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.mlp import Backpropagation, DropoutMasks, Layout, Mlp, initial_parameters
 from ktrdr_mcp.nn.optimizers import GradientClip
 from tests.support.reference_trainer import MODULES, reference_network, weighted_loss
 
@@ -64,7 +63,7 @@ def _assert_close(found, expected):
 @pytest.mark.parametrize("class_weights", [None, (0.5, 2.0, 1.25)])
 @pytest.mark.parametrize("activation", list(MODULES))
 def test_gradients_agree_with_autograd(activation, class_weights, weighted_rows, networks):
-    shape = NetworkShape(5, (9, 7, 4), activation)
+    shape = Mlp(5, (9, 7, 4), activation)
     rates = [0.3, 0.0, 0.6][:networks]
     layout, gradients, logits, rows, masks = _one_batch(
         shape, networks, class_weights, weighted_rows, rates
@@ -80,7 +79,7 @@ def test_gradients_agree_with_autograd(activation, class_weights, weighted_rows,
 
 @pytest.mark.parametrize("outputs", [2, 4, 5])
 def test_any_number_of_classes_has_the_right_gradients(outputs):
-    shape = NetworkShape(4, (6,), "tanh", outputs=outputs)
+    shape = Mlp(4, (6,), "tanh", outputs=outputs)
     layout, gradients, _, rows, masks = _one_batch(shape, 2, None, False, [0.0, 0.0])
     for network in range(2):
         _, expected = _reference(shape, network, None, rows, masks)
@@ -91,7 +90,7 @@ def test_any_number_of_classes_has_the_right_gradients(outputs):
 
 @pytest.mark.parametrize("largest", [1e-3, 1e3])
 def test_each_networks_gradient_is_clipped_by_its_own_norm(largest):
-    layout = Layout(NetworkShape(3, (5,), "relu"), 3)
+    layout = Layout(Mlp(3, (5,), "relu"), 3)
     random = torch.Generator().manual_seed(0)
     gradients = torch.randn(layout.length, generator=random, dtype=DTYPE)
     layout.stored(gradients)[-1][:, 3:] = 0  # the output layer's filling

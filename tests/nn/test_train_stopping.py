@@ -11,7 +11,6 @@ import torch
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, train
-from ktrdr_mcp.nn.network import logits
 from ktrdr_mcp.nn.record import BestEpoch
 from tests.support.training_problems import SHAPE, rows
 
@@ -22,7 +21,7 @@ NETWORK = NetworkSettings(seed=0, learning_rate=0.03)
 def _measured(weights, data):
     """Validation loss and accuracy, computed by torch from weights."""
     chosen = data.validation_rows[0]
-    outputs = logits(SHAPE, weights, torch.as_tensor(data.features[chosen]))
+    outputs = SHAPE.forward(weights, torch.as_tensor(data.features[chosen]))
     labels = torch.as_tensor(data.labels[chosen])
     loss = torch.nn.functional.cross_entropy(outputs, labels).item()
     return loss, (outputs.argmax(1) == labels).double().mean().item()

@@ -11,7 +11,7 @@ import torch
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn import group
 from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings, train
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.mlp import Mlp
 from tests.support.training_problems import SHAPE, rows, same_bits
 
 SETTINGS = TrainerSettings(epochs=5, batch_size=32, device="cpu")
@@ -91,7 +91,7 @@ def test_the_division_into_groups_changes_no_bit(monkeypatch):
 
 @pytest.mark.parametrize("hidden", [(33, 17, 7), (5,), (64, 32, 16)])
 def test_layers_of_odd_width_agree_within_rounding(hidden):
-    shape = NetworkShape(6, hidden, "relu")
+    shape = Mlp(6, hidden, "relu")
     settings = replace(SETTINGS, epochs=1, batch_size=20)
     together = train(shape, settings, NETWORKS, rows(), NullContext())
     for number, result in enumerate(together):

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings
-from ktrdr_mcp.nn.mlp import DropoutMasks, Layout, Purpose, initial_parameters, stream
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.mlp import DropoutMasks, Layout, Mlp, Purpose, initial_parameters, stream
 
 MODULES = {
     "relu": nn.ReLU,
@@ -49,7 +48,7 @@ class ReferenceRun:
 class ReferenceNetwork(nn.Module):
     """nn.Linear layers with an activation and given dropout masks between them."""
 
-    def __init__(self, shape: NetworkShape) -> None:
+    def __init__(self, shape: Mlp) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(*layer) for layer in shape.layers)
         self.activation = MODULES[shape.activation]()
@@ -63,7 +62,7 @@ class ReferenceNetwork(nn.Module):
         return output(values)
 
 
-def reference_network(shape: NetworkShape, seed: int, dtype: torch.dtype) -> ReferenceNetwork:
+def reference_network(shape: Mlp, seed: int, dtype: torch.dtype) -> ReferenceNetwork:
     """A network with the initial weights of a seed."""
     layout = Layout(shape, 1)
     network = ReferenceNetwork(shape).to(dtype)
@@ -83,7 +82,7 @@ def weighted_loss(
 
 
 def train_slowly(
-    shape: NetworkShape,
+    shape: Mlp,
     settings: TrainerSettings,
     network_settings: NetworkSettings,
     problem: Problem,

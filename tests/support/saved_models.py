@@ -16,7 +16,7 @@ from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.features import build
 from ktrdr_mcp.features.scaling import fit
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.mlp import Mlp
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.config import TrainingConfig
@@ -85,7 +85,7 @@ class Saver:
         names, values = build.feature_matrix(table, fitted)
         scaler = fit(values[rows], fitted.features.scaling)
         settings = effective(TrainingConfig.model_validate(config), fitted)
-        shape = NetworkShape(len(names), tuple(settings.hidden_layers), settings.activation)
+        shape = Mlp(len(names), tuple(settings.hidden_layers), settings.activation)
         generator = torch.Generator().manual_seed(seed)
         weights = {}
         for layer, (inputs, outputs) in enumerate(shape.layers):
@@ -98,9 +98,7 @@ class Saver:
             strategy=fitted.to_dict(),
             feature_names=list(names),
             scaler=scaler.to_dict(),
-            network=bundle.NetworkForm(
-                inputs=shape.inputs, hidden=list(shape.hidden), activation=shape.activation
-            ),
+            network=shape.to_dict(),
             classes=["buy", "hold", "sell"],
             seeds=[seed],
             best_epoch=1,

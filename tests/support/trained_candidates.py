@@ -9,7 +9,7 @@ from typing import Any
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.nn.loop import TrainedNetwork
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.mlp import Mlp
 from ktrdr_mcp.training.candidates import Candidate, fit, make_candidates
 from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.judgement import Judgement, judge
@@ -32,7 +32,7 @@ class TrainedCohort:
 def trained_cohort(trial: Any, bars: Bars, config: dict[str, Any]) -> TrainedCohort:
     """Trains the cohort of a configuration on some bars."""
     spec, prepared = trial.spec(config), trial.prepare(bars, config)
-    shape = NetworkShape(
+    shape = Mlp(
         len(prepared.view.feature_names), tuple(spec.config.hidden_layers), spec.config.activation
     )
     members = make_candidates(prepared, spec.config)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ktrdr_mcp.nn.loop import TrainedNetwork, TrainingRows
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.mlp import Mlp
 
-SHAPE = NetworkShape(6, (12, 8), "relu")
+SHAPE = Mlp(6, (12, 8), "relu")
 
 
 def rows(

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.honesty.series import garch_series, planted_series
 from ktrdr_mcp.errors import DataInvalid
 from ktrdr_mcp.evaluation.verdict import verdict
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.mlp import Mlp
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import FailedFolds, RunResult
 from ktrdr_mcp.training import candidates, pipeline
@@ -144,7 +144,7 @@ def test_a_constant_kept_model_is_recognised_by_its_scores(trial, noise) -> None
     config = trial.spec({**SOUND, "epochs": 1}).config
     dead = {name: tensor * 0 for name, tensor in trained.networks[0].weights.items()}
     networks = [replace(trained.networks[0], weights=dead), *trained.networks[1:]]
-    shape = NetworkShape(trained.members[0].view.features.shape[1], (8,), config.activation)
+    shape = Mlp(trained.members[0].view.features.shape[1], (8,), config.activation)
     found = judge(shape, trained.members, networks, config)
     assert found.model_constant
     assert not found.direction.constant

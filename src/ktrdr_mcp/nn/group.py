@@ -13,8 +13,15 @@ from torch import Tensor
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.nn.batches import Batches, Block, DeviceRows
-from ktrdr_mcp.nn.mlp import Backpropagation, DropoutMasks, Layout, initial_parameters, join
-from ktrdr_mcp.nn.network import ACTIVATIONS, NetworkShape
+from ktrdr_mcp.nn.mlp import (
+    ACTIVATIONS,
+    Backpropagation,
+    DropoutMasks,
+    Layout,
+    Mlp,
+    initial_parameters,
+    join,
+)
 from ktrdr_mcp.nn.optimizers import OPTIMIZERS, Correction, GradientClip
 from ktrdr_mcp.nn.settings import NetworkSettings, TrainerSettings
 
@@ -121,7 +128,7 @@ class NetworkGroup:
 
     def __init__(
         self,
-        shape: NetworkShape,
+        shape: Mlp,
         settings: TrainerSettings,
         numbers: Sequence[int],
         networks: Sequence[NetworkSettings],
@@ -304,7 +311,7 @@ class Tiles:
 
     def __init__(
         self,
-        shape: NetworkShape,
+        shape: Mlp,
         settings: TrainerSettings,
         numbers: Sequence[int],
         networks: Sequence[NetworkSettings],

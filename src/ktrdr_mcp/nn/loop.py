@@ -14,8 +14,8 @@ from torch import Tensor
 from ktrdr_mcp.context import Context, Progress
 from ktrdr_mcp.errors import Diverged, OutOfMemory, TrainingFailed
 from ktrdr_mcp.nn.batches import DeviceRows
-from ktrdr_mcp.nn.group import Pace, Tiles
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.group import Pace
+from ktrdr_mcp.nn.network import Network, TrainableNetworks
 from ktrdr_mcp.nn.optimizers import Schedule, effective_scheduler
 from ktrdr_mcp.nn.record import NetworkRecord, alarm
 from ktrdr_mcp.nn.settings import (
@@ -56,7 +56,7 @@ class Trainer:
 
     def __init__(
         self,
-        shape: NetworkShape,
+        shape: Network,
         settings: TrainerSettings,
         networks: Sequence[NetworkSettings],
         rows: TrainingRows,
@@ -77,13 +77,13 @@ class Trainer:
                 dtype,
                 device_named(settings.device),
             )
-            self._training: Tiles | None = self._networks_of(self._active)
+            self._training: TrainableNetworks | None = self._networks_of(self._active)
 
     def _networks_of(
         self, numbers: Sequence[int], tensors: dict[str, Tensor] | None = None
-    ) -> Tiles:
+    ) -> TrainableNetworks:
         chosen = [self._networks[number] for number in numbers]
-        return Tiles(self._shape, self._settings, numbers, chosen, self._data, tensors)
+        return self._shape.trainable(self._settings, numbers, chosen, self._data, tensors)
 
     @property
     def epoch(self) -> int:
@@ -150,7 +150,7 @@ class Trainer:
                 )
             )
 
-    def _release(self, tiles: Tiles) -> None:
+    def _release(self, tiles: TrainableNetworks) -> None:
         """Takes the networks that have finished out of the tiles."""
         over = self._epoch == self._settings.epochs
         places = range(len(self._active))
@@ -230,7 +230,8 @@ class Trainer:
         for free in ("epochs", "patience", "device"):
             del shared[free]
         networks = [asdict(network) for network in self._networks]
-        identity = {"shape": asdict(self._shape), "settings": shared, "networks": networks}
+        shape = {**self._shape.to_dict(), "outputs": self._shape.outputs}
+        identity = {"shape": shape, "settings": shared, "networks": networks}
         return cast(dict[str, Any], json.loads(json.dumps(identity, default=float)))
 
 
@@ -241,7 +242,7 @@ def _other_settings() -> TrainingFailed:
 
 
 def train(
-    shape: NetworkShape,
+    shape: Network,
     settings: TrainerSettings,
     networks: Sequence[NetworkSettings],
     rows: TrainingRows,

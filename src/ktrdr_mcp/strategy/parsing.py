@@ -35,6 +35,7 @@ from ktrdr_mcp.strategy.form import (
 from ktrdr_mcp.strategy.sections import WORD, Report, Section, joined, number, wrong
 from ktrdr_mcp.strategy.yaml_text import load
 
+MODEL_TYPES: Final = get_args(TrainingConfig.model_fields["model_type"].annotation)
 ARCHITECTURE: Final = {
     "hidden_layers": "hidden_layers",
     "activation": "activation",
@@ -74,7 +75,7 @@ def model_settings(model: Section) -> tuple[dict[str, Any], FeatureSettings]:
     """
     config: dict[str, Any] = {}
     if model.has("type"):
-        config["model_type"] = model.choice("type", ("mlp",), "mlp")
+        config["model_type"] = model.choice("type", MODEL_TYPES, MODEL_TYPES[0])
     architecture = model.section("architecture")
     architecture.choice("output_activation", ("softmax",), "softmax")
     take_into(config, architecture, ARCHITECTURE)

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-import safetensors.torch
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from safetensors import SafetensorError
 
 from ktrdr_mcp import files, limits
 from ktrdr_mcp.errors import ModelCorrupted
+from ktrdr_mcp.nn import network as networks
 from ktrdr_mcp.schemas.results import Json, Period, RunResult, Stored, TaskResult, TrialScores
 
 FORMAT: Final = "ktrdr-mcp-bundle/1"
@@ -36,12 +36,10 @@ Weights = Mapping[str, torch.Tensor]
 History = list[dict[str, float]]  # one object for each epoch
 
 
-class NetworkForm(Stored):
-    """What a network's weights are the weights of."""
-
-    inputs: int
-    hidden: list[int]
-    activation: str
+def checked_form(values: Json) -> Json:
+    """The stored form of a network. Raises ValueError if it is none."""
+    networks.from_dict(values)
+    return values
 
 
 class Periods(Stored):
@@ -81,7 +79,7 @@ class BundleManifest(Stored):
     strategy: Json  # a `Strategy`, every fuzzy set explicit
     feature_names: list[str]
     scaler: Json  # a `Scaler`
-    network: NetworkForm
+    network: Annotated[Json, AfterValidator(checked_form)]
     classes: list[str]
     seeds: list[int]
     best_epoch: int
@@ -136,8 +134,7 @@ def write(
         StorageError: nothing was published.
     """
     with files.staging(destination) as staged:
-        tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-        files.write_new(staged / WEIGHTS, safetensors.torch.save(tensors))
+        files.write_new(staged / WEIGHTS, networks.to_bytes(weights))
         files.write_new(staged / HISTORY, files.json_bytes(history))
         hashes = {name: files.sha256_of_file(staged / name) for name in (WEIGHTS, HISTORY)}
         manifest = manifest_of(read_weights(staged)).model_copy(update={"sha256": hashes})
@@ -219,7 +216,7 @@ def read_weights(directory: Path) -> dict[str, torch.Tensor]:
     """Reads the tensors. Raises ModelCorrupted."""
     path = regular_file(directory, WEIGHTS, MAX_WEIGHTS_BYTES)
     try:
-        return safetensors.torch.load(path.read_bytes())
+        return networks.from_bytes(path.read_bytes())
     except (SafetensorError, ValueError, KeyError, RuntimeError):
         raise corrupted(WEIGHTS, "is not a valid safetensors file") from None
 

@@ -20,7 +20,7 @@ from ktrdr_mcp.evaluation.walk_forward import (
     walk_forward,
 )
 from ktrdr_mcp.nn import loop
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.network import Network
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.dataset import Dataset, View, series_of, view_of
@@ -130,7 +130,7 @@ def flipped(own: Dataset, signs: npt.NDArray[np.float64], config: EffectiveConfi
 
 
 def fit(
-    shape: NetworkShape,
+    shape: Network,
     config: EffectiveConfig,
     candidates: Sequence[Candidate],
     checkpointer: Checkpointer,

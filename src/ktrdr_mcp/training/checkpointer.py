@@ -18,7 +18,7 @@ from ktrdr_mcp import files, limits
 from ktrdr_mcp.context import Cancelled, Context, Progress
 from ktrdr_mcp.errors import StorageError, TrainingFailed
 from ktrdr_mcp.nn import loop as trainer
-from ktrdr_mcp.nn.network import NetworkShape
+from ktrdr_mcp.nn.network import Network
 from ktrdr_mcp.nn.settings import (
     NetworkSettings,
     TrainedNetwork,
@@ -73,7 +73,7 @@ class Checkpointer:
 
     def train(
         self,
-        shape: NetworkShape,
+        shape: Network,
         settings: TrainerSettings,
         networks: Sequence[NetworkSettings],
         rows: TrainingRows,
@@ -97,7 +97,7 @@ class Checkpointer:
 
     def _run(
         self,
-        shape: NetworkShape,
+        shape: Network,
         settings: TrainerSettings,
         networks: Sequence[NetworkSettings],
         rows: TrainingRows,

@@ -13,7 +13,7 @@ import numpy as np
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.errors import LimitExceeded
-from ktrdr_mcp.nn import loop, network
+from ktrdr_mcp.nn import loop, mlp
 
 FLOAT_BYTES: Final = 4
 # weights, gradients, two moments, best weights and the working space of the update; for a
@@ -144,7 +144,7 @@ def epoch_s(hidden: tuple[int, ...], networks: int = 1) -> float:
     rows = loop.TrainingRows(features, labels, [np.arange(ROWS)], [np.arange(ROWS, 2 * ROWS)])
     settings = loop.TrainerSettings(epochs=1, batch_size=BATCH_ROWS)
     seeds = [loop.NetworkSettings(seed, learning_rate=0.001) for seed in range(networks)]
-    shape = network.NetworkShape(INPUTS, hidden, "relu")
+    shape = mlp.Mlp(INPUTS, hidden, "relu")
     times = []
     for _ in range(3):
         began = time.perf_counter()

@@ -31,7 +31,7 @@ from ktrdr_mcp.evaluation.metrics import evaluate
 from ktrdr_mcp.evaluation.walk_forward import Split
 from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.nn.loop import TrainedNetwork
-from ktrdr_mcp.nn.network import NetworkShape, probabilities
+from ktrdr_mcp.nn.network import Network, probabilities
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.schemas.results import (
     EquityPoint,
@@ -169,7 +169,7 @@ class Judgement:
 
 
 def judge(
-    shape: NetworkShape,
+    shape: Network,
     candidates: Sequence[Candidate],
     networks: Sequence[TrainedNetwork],
     config: EffectiveConfig,
@@ -218,7 +218,7 @@ def judge(
     )
 
 
-def predicted(shape: NetworkShape, candidate: Candidate, network: TrainedNetwork) -> Predicted:
+def predicted(shape: Network, candidate: Candidate, network: TrainedNetwork) -> Predicted:
     """What a network says of the rows that it was not fitted on."""
     features, split = candidate.view.features, candidate.split
     return Predicted(

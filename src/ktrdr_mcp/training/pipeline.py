@@ -24,7 +24,7 @@ from ktrdr_mcp.evaluation.baselines import baselines
 from ktrdr_mcp.evaluation.metrics import CLASSES, Evaluation, class_shares, evaluate
 from ktrdr_mcp.nn import loop
 from ktrdr_mcp.nn.loop import TrainedNetwork
-from ktrdr_mcp.nn.network import NetworkShape, probabilities
+from ktrdr_mcp.nn.network import Network, network_of, probabilities, to_dict
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.schemas.responses import (
     HeldOutMetrics,
@@ -35,7 +35,7 @@ from ktrdr_mcp.schemas.responses import (
 )
 from ktrdr_mcp.schemas.results import Json, Period, RunResult, TaskResult
 from ktrdr_mcp.training import bundle
-from ktrdr_mcp.training.bundle import Bundle, BundleManifest, NetworkForm, Parity, Periods
+from ktrdr_mcp.training.bundle import Bundle, BundleManifest, Parity, Periods
 from ktrdr_mcp.training.candidates import Candidate, fit, make_candidates
 from ktrdr_mcp.training.checkpointer import FOLDER, Checkpointer
 from ktrdr_mcp.training.estimate import weights_megabytes
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 class Outcome:
     """What a training produced, measured."""
 
-    shape: NetworkShape
+    shape: Network
     trained: TrainedNetwork  # the model: the best seed, with the weights of its best epoch
     parts: Mapping[str, Evaluation]  # of the "train", "validation" and "test" rows
     seeds: Sequence[Mapping[str, Evaluation]]  # the same of every seed
@@ -78,9 +78,7 @@ def run(raw_spec: Json, directory: Path, context: Context, sources: BarCatalog) 
     if directory.exists() and (earlier := adopt(directory, spec)) is not None:
         return earlier
     prepared = prepare(spec, sources)
-    shape = NetworkShape(
-        len(prepared.view.feature_names), tuple(spec.config.hidden_layers), spec.config.activation
-    )
+    shape = network_of(len(prepared.view.feature_names), spec.config.model_dump())
     candidates = make_candidates(prepared, spec.config)
     checkpointer = Checkpointer(directory.with_name(FOLDER), spec, context)
     networks = fit(shape, spec.config, candidates, checkpointer)
@@ -127,7 +125,7 @@ def window_of(prepared: Prepared, candidates: Sequence[Candidate]) -> tuple[str,
 
 
 def measure(
-    shape: NetworkShape,
+    shape: Network,
     config: EffectiveConfig,
     prepared: Prepared,
     candidates: Sequence[Candidate],
@@ -174,7 +172,7 @@ def best_of(seeds: Sequence[loop.TrainedNetwork], config: EffectiveConfig) -> in
 
 
 def evaluations(
-    shape: NetworkShape, trained: loop.TrainedNetwork, prepared: Prepared
+    shape: Network, trained: loop.TrainedNetwork, prepared: Prepared
 ) -> dict[str, Evaluation]:
     """Evaluates the restored network on each part, without dropout."""
     split = prepared.split
@@ -301,9 +299,7 @@ def manifest_of(
         strategy=fitted.strategy.to_dict(),
         feature_names=list(prepared.view.feature_names),
         scaler=fitted.scaler.to_dict(),
-        network=NetworkForm(
-            inputs=shape.inputs, hidden=list(shape.hidden), activation=shape.activation
-        ),
+        network=to_dict(shape),
         classes=list(CLASSES),
         seeds=[spec.config.seed],
         best_epoch=outcome.trained.best_epoch,

@@ -14,7 +14,7 @@ from ktrdr_mcp.evaluation.backtest import Backtest, backtest, confident_signals
 from ktrdr_mcp.features import build
 from ktrdr_mcp.features.fuzzy import membership
 from ktrdr_mcp.features.scaling import Scaler
-from ktrdr_mcp.nn.network import NetworkShape, probabilities
+from ktrdr_mcp.nn.network import Estimator, from_dict, probabilities
 from ktrdr_mcp.schemas.results import TradingRule
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest
@@ -28,7 +28,7 @@ class Model:
 
     strategy: Strategy  # every fuzzy set explicit
     scaler: Scaler
-    shape: NetworkShape
+    shape: Estimator
     weights: dict[str, torch.Tensor]
     manifest: BundleManifest | None  # None for a model that another program wrote
     # Bars of its symbol from the first up to, and without, the second may have decided its weights.
@@ -48,11 +48,11 @@ class Scores:
 def model_of(bundle: Bundle) -> Model:
     """Rebuilds a model from its bundle."""
     manifest = bundle.manifest
-    network, periods = manifest.network, manifest.periods
+    periods = manifest.periods
     return Model(
         strategy=Strategy.from_dict(manifest.strategy),
         scaler=Scaler.from_dict(manifest.scaler),
-        shape=NetworkShape(network.inputs, tuple(network.hidden), network.activation),
+        shape=from_dict(manifest.network),
         weights=bundle.weights,
         manifest=manifest,
         seen_from=periods.train[0],

@@ -11,6 +11,7 @@ from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError, StorageFull
 from ktrdr_mcp.interop.ktrdr import documents, state_dict
 from ktrdr_mcp.interop.ktrdr.documents import incompatibilities
+from ktrdr_mcp.nn.mlp import Mlp
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.strategy.catalog import built_in
 from ktrdr_mcp.strategy.stamps import is_ours, stamp
@@ -66,6 +67,8 @@ def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: I
         identity: the version that they are for.
     """
     model, manifest = model_of(verified), verified.manifest
+    if not isinstance(model.shape, Mlp):
+        return Copy({}, None, [f"KTRDR loads no {model.shape.architecture}, only an mlp."])
     strategy, training = model.strategy, manifest.spec["config"]
     reasons = incompatibilities(strategy)
     names = documents.feature_names(strategy, manifest.feature_names, alike=not reasons)
@@ -81,13 +84,13 @@ def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: I
     }
     encoded = {name: documents.encoded(document) for name, document in values.items()}
     encoded[documents.MODEL] = state_dict.encoded(model.shape, model.weights, model.scaler)
-    reasons = reasons or rounding(model)
+    reasons = reasons or rounding(model.shape, model)
     return Copy(encoded, None if reasons else strategy_bytes(model, training, identity), reasons)
 
 
-def rounding(model: Model) -> list[str]:
+def rounding(shape: Mlp, model: Model) -> list[str]:
     """Whether the folded scaler costs too much precision, which features hardly varying do."""
-    difference = state_dict.largest_difference(model.shape, model.weights, model.scaler)
+    difference = state_dict.largest_difference(shape, model.weights, model.scaler)
     if difference <= TOLERANCE:
         return []
     sentence = (

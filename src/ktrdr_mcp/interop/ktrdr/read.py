@@ -19,7 +19,7 @@ from ktrdr_mcp.features.build import feature_names
 from ktrdr_mcp.features.scaling import Scaler
 from ktrdr_mcp.interop.ktrdr import state_dict
 from ktrdr_mcp.interop.ktrdr.documents import CONFIG, FEATURES, LARGEST_PERIODS, METADATA, METRICS
-from ktrdr_mcp.nn.network import ACTIVATIONS, NetworkShape
+from ktrdr_mcp.nn.mlp import ACTIVATIONS, Mlp
 from ktrdr_mcp.strategy.form import (
     FUZZY_KINDS,
     LARGEST_NUMBER,
@@ -207,7 +207,7 @@ class KtrdrModel:
     """A model of KTRDR's that can be computed here."""
 
     strategy: Strategy
-    shape: NetworkShape
+    shape: Mlp
     weights: Weights
     scaler: Scaler
     feature_names: tuple[str, ...]
@@ -306,7 +306,7 @@ def reproduced_names(strategy: Strategy, features: Mapping[str, Any]) -> tuple[s
     return ours
 
 
-def shape_of(config: Mapping[str, Any], metadata: Mapping[str, Any], inputs: int) -> NetworkShape:
+def shape_of(config: Mapping[str, Any], metadata: Mapping[str, Any], inputs: int) -> Mlp:
     """The network that KTRDR would build. Raises ModelNotReproducible."""
     model = part(config, "model")
     architecture = part(model, "architecture")
@@ -322,7 +322,7 @@ def shape_of(config: Mapping[str, Any], metadata: Mapping[str, Any], inputs: int
         raise refused("its output is not a softmax.")
     activation = str(architecture.get("activation", "relu")).lower()
     known = activation if activation in ACTIVATIONS else "relu"  # as KTRDR does
-    return NetworkShape(inputs, tuple(hidden or ()), known)
+    return Mlp(inputs, tuple(hidden or ()), known)
 
 
 def is_layers(hidden: Any) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.features.scaling import Scaler
 from ktrdr_mcp.interop.ktrdr.documents import MODEL, state_key
-from ktrdr_mcp.nn.network import NetworkShape, logits
+from ktrdr_mcp.nn.mlp import Mlp
 from ktrdr_mcp.training.bundle import corrupted, regular_file
 
 MAX_MODEL_BYTES: Final = 1024**3
@@ -64,7 +64,7 @@ def folded(weights: Mapping[str, Tensor], scaler: Scaler) -> dict[str, Tensor]:
     return {**weights, "layers.0.weight": first.float(), "layers.0.bias": bias.float()}
 
 
-def largest_difference(shape: NetworkShape, weights: Mapping[str, Tensor], scaler: Scaler) -> float:
+def largest_difference(shape: Mlp, weights: Mapping[str, Tensor], scaler: Scaler) -> float:
     """How far folding moves a probability, on rows like those that the scaler was fitted on."""
     generator = np.random.default_rng(0)
     spread = generator.standard_normal((PROBE_ROWS, shape.inputs))
@@ -77,14 +77,12 @@ def largest_difference(shape: NetworkShape, weights: Mapping[str, Tensor], scale
     return float((ours - theirs).abs().max())
 
 
-def probabilities(
-    shape: NetworkShape, weights: Mapping[str, Tensor], features: np.ndarray
-) -> Tensor:
+def probabilities(shape: Mlp, weights: Mapping[str, Tensor], features: np.ndarray) -> Tensor:
     """Class probabilities, computed in float32 as both programs do."""
-    return torch.softmax(logits(shape, weights, torch.from_numpy(features).float()), dim=1)
+    return torch.softmax(shape.forward(weights, torch.from_numpy(features).float()), dim=1)
 
 
-def encoded(shape: NetworkShape, weights: Mapping[str, Tensor], scaler: Scaler) -> bytes:
+def encoded(shape: Mlp, weights: Mapping[str, Tensor], scaler: Scaler) -> bytes:
     """The bytes of model.pt.
 
     Args:
@@ -103,7 +101,7 @@ def encoded(shape: NetworkShape, weights: Mapping[str, Tensor], scaler: Scaler) 
     return buffer.getvalue()
 
 
-def read(directory: Path, shape: NetworkShape) -> dict[str, Tensor]:
+def read(directory: Path, shape: Mlp) -> dict[str, Tensor]:
     """The tensors of a model.pt, under this program's names.
 
     Args:
@@ -162,7 +160,7 @@ def check_instructions(program: bytes) -> None:
             raise corrupted(MODEL, "names something that is not a tensor")
 
 
-def renamed(state: object, shape: NetworkShape, record_bytes: list[int]) -> dict[str, Tensor]:
+def renamed(state: object, shape: Mlp, record_bytes: list[int]) -> dict[str, Tensor]:
     """A state dict under this program's names, if it is the network's, whole and finite.
 
     Args:
