@@ -3,10 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := build/tools
 
-CODE := src tests benchmarks examples tools
+CODE := src tests benchmarks examples tools packaging
 
-.PHONY: setup demo test test-faults test-api conformance clients lint types layers unit coverage bench \
+.PHONY: setup demo test test-faults test-api conformance clients dist mcpb container lint types layers unit coverage bench \
 	format clean
 
 setup: $(READY)
@@ -50,6 +51,17 @@ conformance: $(READY)
 clients: $(READY)
 	KTRDR_CLIENTS=all $(BIN)/pytest -n 2 --timeout 600 tests/clients
 
+# Wheel, sdist, MCPB bundle and metadata, made, checked, and installed into empty environments.
+dist: $(READY) $(TOOLS)/.ready
+	$(BIN)/python -m tools.dist
+
+mcpb: $(READY)
+	$(BIN)/python -m tools.dist mcpb
+
+# The image of the Dockerfile and the services of compose.yaml; without an engine, their steps.
+container: $(READY)
+	$(BIN)/python -m tools.container
+
 # Under ten minutes; the tables, with ratios, go to build/benchmarks.md too.
 bench: $(READY)
 	$(BIN)/python -m benchmarks --output build/benchmarks.md
@@ -61,6 +73,11 @@ format: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(TOOLS)/.ready: constraints.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build pipx twine uv
 	touch $@
 
 clean:
