@@ -71,14 +71,14 @@ def separated(
     kept = signal.copy()
     held, renewed, changed = 0, -1, None
     for place in np.flatnonzero(signal).tolist():
-        row, moment, wanted = int(rows[place]), int(time[place]), int(signal[place])
+        row, now_ns, wanted = int(rows[place]), int(time[place]), int(signal[place])
         now = held if row - renewed < most_bars else 0
         wanted = max(wanted, 0) if long_only else wanted
         if wanted != now:
-            if changed is not None and moment - changed < least_ns:
+            if changed is not None and now_ns - changed < least_ns:
                 kept[place] = 0
                 continue
-            changed = moment
+            changed = now_ns
         held, renewed = wanted, row
     return kept
 
@@ -186,7 +186,7 @@ class Backtest:
         break_even_cost_bps: the cost per unit at which the mean net return is zero; negative if it
             is below zero without costs; None without trades.
         timing_p: bootstrap p that timing earns no more than its costs (mean z <= 0).
-        timing_blocks: sums of z over blocks of two horizons; what the ledger stores.
+        timing_blocks: sums of z over blocks of two horizons; what the trial log stores.
         net_blocks: sums of net returns over the same blocks; likewise.
         mean_net_low, mean_net_high: lower and upper 95 % confidence bound, each one-sided, of the
             mean net return per bar.

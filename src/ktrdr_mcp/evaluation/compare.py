@@ -29,7 +29,7 @@ class Difference:
 
     @property
     def better(self) -> Literal["first", "second"] | None:
-        """Which one foresees significantly more; None if that cannot be told."""
+        """Which one foresees significantly more; None if there is no telling."""
         if self.p > SURE_P:
             return None
         return "first" if self.statistic > 0 else "second"

@@ -186,7 +186,7 @@ class DirectionalTest:
     Args:
         statistic: T = sum b / sqrt(sum b^2).
         p: one-sided, of this trial alone.
-        blocks: the b with their times; what the ledger stores.
+        blocks: the b with their times; what the trial log stores.
         width_bars: of a block.
         rows: how many were tested.
         constant: whether every fold's scores are the same on all of its rows.

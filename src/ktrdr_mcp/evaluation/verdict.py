@@ -52,11 +52,11 @@ class Caveats:
         answer: the class that the kept model gives to every row of the final split, if there is one
             such. It is said, and T decides: p(buy) - p(sell) may tell apart what one class tops.
         model_constant: the kept model's score is the same on all rows of the final split.
-        leak_suspected: noise twins of the bars were foreseen too.
+        leak_suspected: sign-flip surrogates of the bars were foreseen too.
         tells_past: the labels also say what has happened by their own bar, which on noise, too,
             is known. Then twins are foreseen without a leak.
         folds: walk-forward folds that are missing from T. Which ones diverge is not chance.
-        untested: noise twins that are missing, if those left cannot show a leak.
+        untested: surrogates that are missing, if those left cannot show a leak.
     """
 
     answer: str | None = None
@@ -236,7 +236,7 @@ def trading_verdict(
 
 
 def leak_suspected(twin_p: list[float]) -> bool:
-    """Whether too many noise twins were foreseen (p <= 0.02); there is nothing to foresee."""
+    """Whether too many surrogates were foreseen (p <= 0.02); there is nothing to foresee."""
     return sum(p <= CRITICAL_P for p in twin_p) >= TWINS_FOR_SUSPICION
 
 

@@ -64,8 +64,8 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
     bars = series.bars
     first, stop, beyond = select_range(
         bars,
-        moment(bars, request.start_date, "start_date"),
-        moment(bars, request.end_date, "end_date"),
+        bound(bars, request.start_date, "start_date"),
+        bound(bars, request.end_date, "end_date"),
     )
     chosen = predictor.Range(first, stop, seen(loaded, bars))
     rule = rule_of(loaded, request)
@@ -73,7 +73,7 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
     return Traded(bars, chosen, rule, run, [*beyond, *series.notes])
 
 
-def moment(bars: Bars, text: str | None, field: str) -> int | None:
+def bound(bars: Bars, text: str | None, field: str) -> int | None:
     """A date of the request; an end date means its last nanosecond."""
     return None if text is None else bars.bound(text, field, end_of_day=field == "end_date")
 
@@ -104,7 +104,7 @@ def rule_of(loaded: Loaded, request: BacktestModel) -> TradingRule:
 
 
 def reply(loaded: Loaded, request: BacktestModel, traded: Traded) -> responses.ModelBacktest:
-    """What a caller is told."""
+    """The reply."""
     bars, chosen = traded.bars, traded.chosen
     return responses.ModelBacktest(
         model_name=loaded.row.model_name,
@@ -132,9 +132,9 @@ def part(traded: Traded, name: str) -> responses.BacktestFigures | None:
 def summary(loaded: Loaded, traded: Traded) -> str:
     """What the part out of sample says, and what a reader must know to take it rightly."""
     bars = traded.bars
-    told = warnings(loaded, bars.symbol, bars.moment(traded.chosen.first))
+    caveats = warnings(loaded, bars.symbol, bars.moment(traded.chosen.first))
     skipped = left_out(traded.run.parts)
-    return " ".join([outcome(traded.run), *skipped, *told, *rules(loaded, traded.rule)])
+    return " ".join([outcome(traded.run), *skipped, *caveats, *rules(loaded, traded.rule)])
 
 
 def outcome(run: predictor.Run) -> str:
@@ -166,18 +166,18 @@ def left_out(parts: predictor.Parts) -> list[str]:
 
 def rules(loaded: Loaded, rule: TradingRule) -> list[str]:
     """What of the rule is not in the reply's fields and not the usual."""
-    told = []
+    unusual = []
     if loaded.model.program and rule.max_holding_bars is None:
-        told.append(
+        unusual.append(
             f"{loaded.model.program} does not say how long a position is held: at most"
             f" {rule.holding_bars} bars after its signal here."
         )
     if rule.confidence_threshold > 0:
-        told.append(f"A signal less probable than {rule.confidence_threshold:g} is a hold.")
+        unusual.append(f"A signal less probable than {rule.confidence_threshold:g} is a hold.")
     if rule.min_separation_hours > 0:
         hours = f"{rule.min_separation_hours:g}"
-        told.append(f"Signals within {hours} h of the last that was traded are not traded.")
-    return told
+        unusual.append(f"Signals within {hours} h of the last that was traded are not traded.")
+    return unusual
 
 
 def address(request: BacktestModel) -> str:

@@ -205,8 +205,8 @@ def view_of(dataset: Dataset, train_rows: Integers) -> View:
         names, values = build.feature_matrix(one.table, fitted)
         fitted_on = values[rows]
         scaler = fit(fitted_on, fitted.features.scaling)
-        still = frozenset(np.array(names)[constant(fitted_on)].tolist())
-        fits.append(SeriesFit(fitted, scaler, still))
+        unvarying = frozenset(np.array(names)[constant(fitted_on)].tolist())
+        fits.append(SeriesFit(fitted, scaler, unvarying))
         features.append(scaler.transform(values))
     stacked = features[0] if len(features) == 1 else np.concatenate(features)
     return View(names, tuple(fits), stacked)

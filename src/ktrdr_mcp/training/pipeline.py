@@ -38,6 +38,7 @@ from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest, Parity, Periods
 from ktrdr_mcp.training.candidates import Candidate, fit, make_candidates
 from ktrdr_mcp.training.checkpointer import FOLDER, Checkpointer
+from ktrdr_mcp.training.dataset import Integers
 from ktrdr_mcp.training.estimate import weights_megabytes
 from ktrdr_mcp.training.judgement import Judgement, equity_curve, judge, tested_window
 from ktrdr_mcp.training.predictor import model_of, predict
@@ -316,7 +317,7 @@ def manifest_of(
     )
 
 
-def period_of(prepared: Prepared, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Period:
+def period_of(prepared: Prepared, rows: Integers) -> Period:
     """The opening of the first and of the last bar of some rows."""
     return [prepared.dataset.time(int(rows[index])) for index in (0, -1)]
 
