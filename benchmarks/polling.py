@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 
+from benchmarks import USER_FOLDER
 from benchmarks.plain_http import PlainHttp
 from benchmarks.report import Report, Table, Target
 from benchmarks.timing import Latencies
@@ -123,7 +125,8 @@ async def spread(clients: dict[str, Ask], tasks: list[str], polls: int, in_turn:
 def stdio_proxy(workspace: Workspace) -> StdioServerParameters:
     """What a client has in its configuration."""
     arguments = ["-m", "ktrdr_mcp", "--workspace", str(workspace.root)]
-    return StdioServerParameters(command=sys.executable, args=arguments)
+    user = {USER_FOLDER: os.environ[USER_FOLDER]}
+    return StdioServerParameters(command=sys.executable, args=arguments, env=user)
 
 
 def over_mcp(client: Client) -> Ask:

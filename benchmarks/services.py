@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 
+from benchmarks import USER_FOLDER
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
@@ -36,7 +38,9 @@ async def mcp_client(folder: Path) -> AsyncIterator[Client]:
     The daemon that the server starts beside itself runs on; see `stop_daemon`.
     """
     server = StdioServerParameters(
-        command=sys.executable, args=["-m", "ktrdr_mcp", "--workspace", str(folder)]
+        command=sys.executable,
+        args=["-m", "ktrdr_mcp", "--workspace", str(folder)],
+        env={USER_FOLDER: os.environ[USER_FOLDER]},
     )
     async with Client(server) as client:
         yield client

@@ -9,7 +9,7 @@ KtrdrError
   ResultRemoved 410, QueueFull 429, Draining 503
   TrainingFailed        Diverged, OutOfMemory, RunnerFailed, CrashLoop (stored with the task)
   StorageError 500      StorageFull 507, ModelCorrupted, DatabaseError, WorkspaceLocked,
-                        WorkspaceNotTrusted 403
+                        WorkspaceNotTrusted 403, TooManyOpenFiles 503
   LabUnavailable 503
   Refused (HTTP)        Unauthorized 401, OriginRefused 403, MethodNotAllowed 405,
                         RequestTimeout 408, BodyTooLarge 413, NotJson 415, HostRefused 421
@@ -348,9 +348,14 @@ class NotJson(Refused):
 
 
 class StorageError(KtrdrError):
-    """The workspace could not be read or written."""
+    """The workspace could not be read or written.
+
+    Attributes:
+        stage: how far a training had come, where whoever raised it knows.
+    """
 
     code = "storage_error"
+    stage: str | None = None
 
 
 class StorageFull(StorageError):
@@ -358,6 +363,13 @@ class StorageFull(StorageError):
 
     code = "storage_full"
     http_status = 507
+
+
+class TooManyOpenFiles(StorageError):
+    """This process, or the system, has no descriptor left for another file."""
+
+    code = "too_many_open_files"
+    http_status = 503
 
 
 class ModelCorrupted(StorageError):

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr_mcp.errors import StorageError, StorageFull, shown
+from ktrdr_mcp.errors import StorageError, StorageFull, TooManyOpenFiles, shown
 
 TRUST_VARIABLE: Final = "KTRDR_TRUST_WORKSPACE"
 STAGING_PREFIX: Final = ".staging-"
@@ -36,6 +36,8 @@ def storage_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in TOO_MANY_OPEN:
+            raise too_many_open(doing) from error
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         if error.errno in FULL:
             raise StorageFull(
@@ -45,6 +47,18 @@ def storage_errors(doing: str) -> Iterator[None]:
             f"The workspace failed while {doing}: {reason}.",
             hint="Check that the workspace exists and can be written, then try again.",
         ) from error
+
+
+def too_many_open(doing: str) -> TooManyOpenFiles:
+    """The error of a process that can open no further file.
+
+    Args:
+        doing: what was being done.
+    """
+    return TooManyOpenFiles(
+        f"Too many files were open while {doing}.",
+        hint="Close what holds connections to this program open, or raise the limit: ulimit -n.",
+    )
 
 
 # The program's own folder: a workspace may come from anywhere, and a link in it lead anywhere.

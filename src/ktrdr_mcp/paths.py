@@ -145,14 +145,36 @@ class Workspace:
         """A path as replies show it: relative to the workspace, with forward slashes."""
         return path.relative_to(self.root).as_posix()
 
+    def refuse_links(self, path: Path) -> None:
+        """Refuses a path if it or a folder above it, in the workspace, is a link.
+
+        What is written through a link would lie elsewhere, and reading would not find it.
+
+        Args:
+            path: below the workspace's root; it need not exist.
+        Raises:
+            StorageError: names the link.
+        """
+        for each in (path, *path.parents):
+            if each == self.root or not each.is_relative_to(self.root):
+                return
+            if each.is_symlink():
+                raise StorageError(
+                    f"{shown(self.relative(each))} in the workspace is a link, and neither models"
+                    " nor tasks are read or written through links.",
+                    hint="Put a folder in its place, with what it leads to; or move the whole"
+                    " workspace to where there is room, and name it with --workspace.",
+                )
+
     def inside(self, relative: str) -> Path:
         """The path of a stored relative name.
 
         Args:
             relative: a name that `relative` made.
         Raises:
-            StorageError: it leads outside the workspace.
+            StorageError: it leads outside the workspace, or through a link.
         """
+        self.refuse_links(self.root / relative)
         path = (self.root / relative).resolve()
         if not path.is_relative_to(self.root.resolve()):
             raise StorageError(
@@ -160,6 +182,14 @@ class Workspace:
                 hint="The registry was altered by hand; restore it from a backup.",
             )
         return path
+
+
+def leads_out(path: Path) -> bool:
+    """Whether a file is a link to what lies outside its folder."""
+    if not path.is_symlink():
+        return False
+    folder = os.path.realpath(path.parent)
+    return not Path(os.path.realpath(path)).is_relative_to(folder)
 
 
 def find_workspace(

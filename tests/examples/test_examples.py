@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.background_servers import IDLE, end_labs
+from tests.support.background_servers import IDLE, USER_FOLDER, end_labs
 from tests.support.http_process import ServeProcess
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -29,7 +29,8 @@ def run(name: str, *arguments: str) -> list[str]:
     """The first word of each line that an example prints."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
-        env={**os.environ, **IDLE},
+        # the client of an example passes on the home folder and no variable of ours
+        env={**os.environ, **IDLE, "HOME": IDLE[USER_FOLDER]},
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

@@ -31,7 +31,10 @@ IDLE_S = "2"  # a front that is open keeps its laboratory, so it ends those that
 ENDINGS = ("idle", "asked", "signalled")  # the last is an idle one, so that nothing is unfinished
 REASONS = {"idle": "nobody needed it", "asked": "it was told to", "signalled": "it was told to"}
 CALLS = 20
-LASTING = {"ktrdr.db", "ktrdr.db.bak-start", "lab.lock", "lab.log", "workspace.json", "tasks"}
+LASTING = {
+    *("ktrdr.db", "ktrdr.db.bak-start", "lab.lock", "lab.log"),
+    *("owner.json", "workspace.json", "tasks"),
+}
 
 
 async def cycle(workspace: Workspace, number: int, launches: Launches) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
+import shutil
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,6 +16,9 @@ import torch
 
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.interop.ktrdr import read
+from ktrdr_mcp.interop.ktrdr.model_format import MODEL_FORMAT
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.service.diagnosis import foreign_models
 from tests.support import ktrdr_writer
 
 Edit = Callable[[Path], None]
@@ -174,3 +179,47 @@ def test_a_damaged_document_is_refused_by_name(tmp_path, name, content) -> None:
     (directory / f"{name}.json").write_bytes(content)
     with pytest.raises(ModelCorrupted, match=rf"{name}\.json"):
         read.read(directory, "theirs")
+
+
+HUGE = 10**400
+MARKED = "plain\x1b[2J\u202etxet\u2028\x00"
+HOSTILE_VALUES = [
+    ("metadata", "input_size", HUGE),
+    ("metadata", "input_size", -HUGE),
+    ("metadata", "created_at", HUGE),
+    ("metadata", "created_at", MARKED),
+    ("metrics", "test_accuracy", HUGE),
+    ("metrics", "final_train_accuracy", MARKED),
+    ("config", "model", {"architecture": {"hidden_layers": [HUGE] * 50}}),
+    ("config", "model", [HUGE]),
+    ("config", "description", MARKED * 1_000),
+]
+
+
+@pytest.mark.parametrize(("document", "key", "value"), HOSTILE_VALUES)
+def test_one_hostile_folder_does_not_break_the_list(tmp_path, document, key, value) -> None:
+    workspace = Workspace(tmp_path)
+    sound = ktrdr_writer.write(tmp_path)
+    hostile = sound.parents[1] / "hostile" / sound.name
+    shutil.copytree(sound, hostile)
+    path = hostile / f"{document}.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {key: value}), encoding="utf-8")
+    rows = MODEL_FORMAT.rows(workspace)
+    assert sound.parent.name in {row.model_name for row in rows}
+    listed = "hostile" in {row.model_name for row in rows}
+    named = [folder for folder, _ in MODEL_FORMAT.unusable(workspace)]
+    assert named == ([] if listed else [workspace.relative(hostile)])
+    assert [finding.name for finding in foreign_models(workspace)] == ["models"] * len(named)
+    for row in rows:
+        texts = (row.description, row.created_at, row.architecture)
+        assert all(text.isprintable() and len(text) < 5_000 for text in texts), row
+        if row.model_name == "hostile":
+            assert printable_throughout(MODEL_FORMAT.card(workspace, row))
+
+
+def printable_throughout(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(printable_throughout, [*value, *value.values()]))
+    if isinstance(value, list):
+        return all(map(printable_throughout, value))
+    return not isinstance(value, str) or value.isprintable()

@@ -19,6 +19,7 @@ import pytest
 from ktrdr_mcp import files as durable
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import DatabaseError, ModelCorrupted, ResultRemoved, StorageError
+from ktrdr_mcp.ownership import trust
 from ktrdr_mcp.ownership.lock import ownership
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
@@ -278,6 +279,7 @@ def test_an_older_database_is_brought_up_to_date_or_left_as_it_is(tmp_path: Path
     durable.make_folder(workspace.internal)
     with closing(sqlite3.connect(workspace.database)) as connection:
         connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+    trust.adopt(workspace)
     before = rows(workspace)
     with pytest.raises(DatabaseError, match="version 1"):
         cleaning.removable(workspace, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,7 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ktrdr_mcp.cli import output
 from ktrdr_mcp.daemon.process import IDLE_VARIABLE
 from ktrdr_mcp.errors import KtrdrError
-from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.files import TRUST_VARIABLE
+from ktrdr_mcp.paths import USER_FOLDER_VARIABLE, Workspace
 
 # The specification's example request, without its placeholder for a task id.
 REQUEST: Final[Mapping[str, Any]] = {
@@ -184,6 +186,12 @@ class Demo:
         output.listing(self._console, columns, rows)
 
 
+def passed_on() -> dict[str, str]:
+    """The variables that say which workspaces are trusted; the client passes on few by itself."""
+    names = (USER_FOLDER_VARIABLE, TRUST_VARIABLE)
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 async def run_demo(workspace: Workspace, as_json: bool, in_process: bool = False) -> None:
     """Starts a server of its own on the workspace and walks through its tools.
 
@@ -200,7 +208,7 @@ async def run_demo(workspace: Workspace, as_json: bool, in_process: bool = False
             *("-m", "ktrdr_mcp", "--workspace", str(workspace.root)),
             *(["--in-process"] if in_process else []),
         ],
-        env={IDLE_VARIABLE: str(IDLE_S)},
+        env={**passed_on(), IDLE_VARIABLE: str(IDLE_S)},
     )
     console = output.console()
     console.quiet = as_json

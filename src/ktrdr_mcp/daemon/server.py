@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from ktrdr_mcp.daemon.executors import ExecutorName, executor_name, make_executor
 from ktrdr_mcp.daemon.signals import end_process
-from ktrdr_mcp.errors import KtrdrError, StorageError
+from ktrdr_mcp.errors import KtrdrError, LimitExceeded, StorageError
 from ktrdr_mcp.ownership import address
 from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.ownership.lock import Ownership, ownership
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from ktrdr_mcp.store.stores import Stores
     from ktrdr_mcp.store.task_row import TaskRow
     from ktrdr_mcp.store.tasks import TaskStore
+
+
+NO_MEMORY: Final = ("failed to map segment", "annot allocate memory")  # of the system's loader
 
 
 def settle() -> None:
@@ -87,12 +90,29 @@ async def open_workspace(
             yield opened
 
 
+@contextlib.contextmanager
+def memory_to_load() -> Iterator[None]:
+    """Says so where there is not enough memory to load torch. Raises LimitExceeded."""
+    try:
+        yield
+    except (ImportError, MemoryError, OSError) as error:
+        told = any(each in str(error) for each in NO_MEMORY)
+        if not told and not isinstance(error, MemoryError):
+            raise
+        raise LimitExceeded(
+            "There is not enough memory to load torch.",
+            hint="Let this process have 2 GB or more of memory and of address space: see ulimit -v,"
+            " and the limits of the container.",
+        ) from error
+
+
 async def build_service(
     workspace: Workspace, stores: Stores, executor: ExecutorName = "threads"
 ) -> tuple[Service, JobManager]:
     """The service over an open database, and what runs its tasks once it is entered."""
     # Only now, because these need torch and pandas, which take seconds to import.
-    runner = await anyio.to_thread.run_sync(make_executor, executor, workspace)
+    with memory_to_load():
+        runner = await anyio.to_thread.run_sync(make_executor, executor, workspace)
     from ktrdr_mcp.data.catalog import BarCatalog
     from ktrdr_mcp.jobs.queue import JobManager
     from ktrdr_mcp.service import reconciliation, training
@@ -107,7 +127,8 @@ async def build_service(
     def clean_up(task_id: str) -> None:
         reconciliation.discard_checkpoints(workspace, task_id)
 
-    speed = await anyio.to_thread.run_sync(estimate.measure)
+    with memory_to_load():
+        speed = await anyio.to_thread.run_sync(estimate.measure)
     manager = JobManager(stores.tasks, runner, workspace.bundle_directory, clean_up, prepare)
     return Service(workspace, stores, manager, sources, speed), manager
 

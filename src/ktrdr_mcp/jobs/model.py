@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from ktrdr_mcp.context import Cancelled
-from ktrdr_mcp.errors import KtrdrError, StorageError, kinds_by_code
+from ktrdr_mcp.errors import KtrdrError, StorageError, TooManyOpenFiles, kinds_by_code
 from ktrdr_mcp.jobs.executors.base import Ended, Failure
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.worker import failure_of
@@ -155,7 +155,9 @@ def stage_of(failure: Failure, live: Live) -> str:
 
 
 def is_unstored(failure: Failure, live: Live) -> bool:
-    """Whether the workspace alone kept a run from its result."""
+    """Whether the workspace, or want of descriptors, alone kept a run from its result."""
+    if failure.code == TooManyOpenFiles.code:  # which passes, whatever was being opened
+        return True
     return is_of_storage(failure) and stage_of(failure, live) == "publishing"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from ktrdr_mcp import files
 from ktrdr_mcp.context import Cancelled, Context, Progress
 from ktrdr_mcp.errors import KtrdrError, OutOfMemory, RunnerFailed
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Event, Failure, Reported, encode
@@ -173,6 +174,8 @@ def known_error(error: BaseException) -> KtrdrError | None:
     """The error that a client reads; None for an internal one."""
     if isinstance(error, KtrdrError):
         return error
+    if isinstance(error, OSError) and error.errno in files.TOO_MANY_OPEN:
+        return files.too_many_open("training")
     if isinstance(error, MemoryError) or is_failed_allocation(error):
         return OutOfMemory(
             "The training needed more memory than there was.",

@@ -7,6 +7,7 @@ under a hash of that key. Nobody else can make the other half, and no copy of a 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from ktrdr_mcp import files
-from ktrdr_mcp.errors import WorkspaceNotTrusted
-from ktrdr_mcp.paths import Workspace, user_folder
+from ktrdr_mcp.errors import StorageError, WorkspaceNotTrusted
+from ktrdr_mcp.paths import USER_FOLDER_VARIABLE, Workspace, user_folder
 
 FORMAT: Final = 1
 MARKER: Final = "owner.json"
@@ -33,9 +34,15 @@ def marker_file(workspace: Workspace) -> Path:
     return workspace.internal / MARKER
 
 
-def other_half(key: str) -> Path:
-    """The half that lies in the user's data folder."""
-    return user_folder() / "workspaces" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+def other_halves(key: str) -> list[Path]:
+    """Where the half in the user's data folder may lie, the first place first."""
+    folders = [user_folder()]
+    if os.environ.get("XDG_DATA_HOME") and not os.environ.get(USER_FOLDER_VARIABLE):
+        # clients start servers without most variables of a shell, and both must find it
+        with contextlib.suppress(RuntimeError):
+            folders.append(Path.home() / ".local" / "share" / folders[0].name)
+    name = f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+    return [folder / "workspaces" / name for folder in folders]
 
 
 def is_trusted(workspace: Workspace) -> bool:
@@ -47,7 +54,7 @@ def is_trusted(workspace: Workspace) -> bool:
     if files.trusts_any_workspace():
         return True
     key = read_key(workspace)
-    return key is not None and other_half(key).is_file()
+    return key is not None and any(half.is_file() for half in other_halves(key))
 
 
 def read_key(workspace: Workspace) -> str | None:
@@ -85,7 +92,11 @@ def adopt(workspace: Workspace) -> None:
         files.refuse_links(workspace.internal)
     key = secrets.token_hex(32)
     half = {"format": FORMAT, "workspace": str(workspace.root)}
-    files.replace(other_half(key), files.json_bytes(half), mode=0o600)
+    first, *others = other_halves(key)
+    files.replace(first, files.json_bytes(half), mode=0o600)
+    for other in others:
+        with contextlib.suppress(StorageError):
+            files.replace(other, files.json_bytes(half), mode=0o600)
     marker = {"format": FORMAT, "key": key}
     files.replace(marker_file(workspace), files.json_bytes(marker), mode=0o600)
 

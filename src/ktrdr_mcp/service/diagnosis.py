@@ -15,13 +15,14 @@ from typing import Final, Literal
 
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.files import series_name
-from ktrdr_mcp.errors import KtrdrError, shown
+from ktrdr_mcp.errors import KtrdrError, StorageError, shown
 from ktrdr_mcp.files import check_private_entries, storage_errors
 from ktrdr_mcp.ownership import address, trust
 from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.store import repair, sqlite_errors
 from ktrdr_mcp.strategy.catalog import StrategyCatalog, is_strategy
+from ktrdr_mcp.training.formats import model_formats
 from ktrdr_mcp.training.strategies import read_strategy
 
 State = Literal["ok", "note", "wrong"]
@@ -68,11 +69,13 @@ def diagnose(workspace: Workspace) -> Iterator[Finding]:
         ("sqlite", sqlite),
         ("workspace", folder),
         ("marker", marker),
+        ("links", links),
         ("owner", owner),
         ("database", database),
         ("disk", disk),
         ("data", data),
         ("strategies", strategies),
+        ("models", foreign_models),
     )
     for name, check in checks:
         try:
@@ -150,6 +153,18 @@ def marker(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("marker", "wrong", refusal.message, refusal.hint)
     else:
         yield Finding("marker", "ok", "this user's on this machine")
+
+
+def links(workspace: Workspace) -> Iterator[Finding]:
+    """Folders in whose place there is a link, through which nothing is saved or loaded."""
+    folders = [workspace.models, workspace.strategies]
+    if workspace.models.is_dir():
+        folders += sorted(workspace.models.iterdir())
+    for path in folders:
+        try:
+            workspace.refuse_links(path)
+        except StorageError as error:
+            yield Finding("links", "wrong", error.message, error.hint)
 
 
 def owner(workspace: Workspace) -> Iterator[Finding]:
@@ -235,6 +250,13 @@ def strategies(workspace: Workspace) -> Iterator[Finding]:
         strangers = [name for name in strangers if name not in known]
         remedy = "Strategies are read from names that end in .yaml."
         yield from not_read("strategies", strangers, remedy)
+
+
+def foreign_models(workspace: Workspace) -> Iterator[Finding]:
+    """Folders of models that another program wrote and that cannot be listed."""
+    for each in model_formats().values():
+        for folder, error in each.unusable(workspace):
+            yield Finding("models", "wrong", f"{shown(folder)}: {error.message}", error.hint)
 
 
 def not_read(name: str, files: list[str], remedy: str) -> Iterator[Finding]:

@@ -143,8 +143,11 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
     Raises:
         ModelCorrupted: the task's bundle is not what was written.
         ModelNameTaken: KTRDR keeps a model of its own under this name.
-        StorageError: the disk failed; saving again goes on from there.
+        StorageError: models/ or strategies/ is a link, or the disk failed; saving again goes on
+            from there.
     """
+    workspace.refuse_links(workspace.models / request.model_name)
+    workspace.refuse_links(workspace.strategies)
     for each in model_formats().values():
         each.refuse_shared_folder(workspace, request.model_name)
     source = workspace.bundle_directory(task.task_id)

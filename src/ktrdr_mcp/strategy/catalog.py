@@ -11,7 +11,7 @@ from typing import Final
 from ktrdr_mcp.errors import InvalidStrategy, StrategyNotFound, did_you_mean
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
-from ktrdr_mcp.paths import STRATEGY_PATTERN, Workspace, strategy_name
+from ktrdr_mcp.paths import STRATEGY_PATTERN, Workspace, leads_out, strategy_name
 from ktrdr_mcp.schemas.requests import BUILT_IN_STRATEGIES
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.strategy.parsing import parse_strategy
@@ -68,7 +68,9 @@ class StrategyCatalog:
         return found
 
     def _rename(self, path: Path) -> str | None:
-        """Why a file cannot be called by name and which name helps; None if it can."""
+        """Why a file cannot be called by name and what helps; None if it can."""
+        if leads_out(path):
+            return "Links that lead out of the folder are not read: put a copy of the file there."
         stem = path.name.rpartition(".")[0]
         if path.suffix != SUFFIX:
             return f"Strategies are read from names that end in {SUFFIX}: rename it to {stem}.yaml."
@@ -110,7 +112,7 @@ class StrategyCatalog:
         """The strategy that a caller means, and its file."""
         first = self._first_of(strategy_name(name))
         own = self.workspace.strategy_file(first)
-        file = own if own.is_file() else built_in(first)
+        file = own if own.is_file() and not leads_out(own) else built_in(first)
         if file is not None:
             return first, file
         known = self.names()

@@ -14,6 +14,7 @@ import numpy as np
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.errors import LimitExceeded
 from ktrdr_mcp.nn import loop, mlp
+from ktrdr_mcp.training import memory
 
 FLOAT_BYTES: Final = 4
 # weights, gradients, two moments, best weights and the working space of the update; for a
@@ -59,13 +60,18 @@ def training_bytes(widths: Sequence[int], batch_rows: int, rows: int, networks: 
 
 
 def limit_bytes(environment: Mapping[str, str] = os.environ) -> int:
-    """What one training may use: KTRDR_MEMORY_LIMIT_MB, or half of the machine's memory."""
+    """What one more training may use: KTRDR_MEMORY_LIMIT_MB, or else the least of what there is.
+
+    That is half of the machine's memory, and what is free of it, of the control group and of this
+    process's address space: other trainings hold the rest.
+    """
     megabytes = environment.get("KTRDR_MEMORY_LIMIT_MB", "")
     if megabytes.isdecimal():
         return int(megabytes) * 10**6
+    half = 4 * GIGABYTE
     if hasattr(os, "sysconf"):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return 4 * GIGABYTE
+        half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return min(half, *memory.free_bytes())
 
 
 def check(widths: Sequence[int], batch_rows: int, rows: int, networks: int = 1) -> None:

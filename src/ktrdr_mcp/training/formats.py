@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from ktrdr_mcp.errors import InvalidName
+from ktrdr_mcp.errors import InvalidName, ModelCorrupted
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.paths import Workspace, model_name
 from ktrdr_mcp.store.models import ModelRow
@@ -70,6 +70,10 @@ class ModelFormat(Protocol):
             workspace: where models lie.
             of_symbol: only models trained on this symbol.
         """
+        ...
+
+    def unusable(self, workspace: Workspace) -> Iterator[tuple[str, ModelCorrupted]]:
+        """Versions that the program wrote and that cannot be listed: each folder, and why."""
         ...
 
     def newest(self, workspace: Workspace, name: str) -> ModelRow | None:
@@ -182,7 +186,8 @@ def load(workspace: Workspace, row: ModelRow) -> Model:
 def model_folders(parent: Path) -> Iterator[Path]:
     """The folders inside a folder that this program can call by name; links are not followed."""
     with storage_errors("listing models"):
-        entries = sorted(parent.iterdir()) if parent.is_dir() else []
+        is_folder = parent.is_dir() and not parent.is_symlink()
+        entries = sorted(parent.iterdir()) if is_folder else []
     for path in entries:
         with suppress(InvalidName):
             model_name(path.name)

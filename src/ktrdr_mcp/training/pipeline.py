@@ -15,11 +15,11 @@ from typing import Final
 import numpy as np
 import torch
 
-from ktrdr_mcp import files
+from ktrdr_mcp import files, limits
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.data import bars as bars_of
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.errors import Diverged, ModelCorrupted
+from ktrdr_mcp.errors import Diverged, ModelCorrupted, StorageError
 from ktrdr_mcp.evaluation.baselines import baselines
 from ktrdr_mcp.evaluation.metrics import CLASSES, Evaluation, class_shares, evaluate
 from ktrdr_mcp.nn import loop
@@ -78,6 +78,40 @@ def run(raw_spec: Json, directory: Path, context: Context, sources: BarCatalog) 
     spec = TrainingSpec.from_dict(raw_spec)
     if directory.exists() and (earlier := adopt(directory, spec)) is not None:
         return earlier
+    trained = UNPUBLISHED.pop(directory, None)
+    if trained is None or trained.spec != spec:
+        trained = train(spec, directory, context, sources)
+    try:
+        return publish(directory, spec, trained.prepared, trained.outcome, trained.window).result()
+    except StorageError as error:
+        keep_unpublished(directory, trained)
+        error.stage = "publishing"  # whatever this run has reported
+        raise
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training whose bundle is not published yet."""
+
+    spec: TrainingSpec
+    prepared: Prepared
+    outcome: Outcome
+    window: tuple[str, str]
+
+
+# By folder: where the disk was full, a further run publishes them and does not train again.
+UNPUBLISHED: Final[dict[Path, Trained]] = {}
+
+
+def keep_unpublished(directory: Path, trained: Trained) -> None:
+    """Keeps the newest results that could not be published, as many as trainings run at once."""
+    UNPUBLISHED[directory] = trained
+    while len(UNPUBLISHED) > limits.CONCURRENT_TRAININGS:
+        UNPUBLISHED.pop(next(iter(UNPUBLISHED)), None)
+
+
+def train(spec: TrainingSpec, directory: Path, context: Context, sources: BarCatalog) -> Trained:
+    """Trains and measures one model; arguments as in `run`."""
     prepared = prepare(spec, sources)
     shape = network_of(len(prepared.view.feature_names), spec.config.model_dump())
     candidates = make_candidates(prepared, spec.config)
@@ -87,7 +121,7 @@ def run(raw_spec: Json, directory: Path, context: Context, sources: BarCatalog) 
     minutes = checkpointer.training_s / 60
     outcome = measure(shape, spec.config, prepared, candidates, networks, minutes)
     window = window_of(prepared, candidates)
-    return publish(directory, spec, prepared, outcome, window).result()
+    return Trained(spec, prepared, outcome, window)
 
 
 def adopt(directory: Path, spec: TrainingSpec) -> RunResult | None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr_mcp.errors import InvalidName, ModelCorrupted, ModelNameTaken, shown
+from ktrdr_mcp.errors import InvalidName, ModelCorrupted, ModelNameTaken, printable, shown
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.interop.ktrdr import documents, read
 from ktrdr_mcp.interop.ktrdr.copy import link_copy, render
@@ -32,6 +32,7 @@ PROGRAM: Final = "KTRDR"
 VERSION: Final = re.compile(r"(.+)_([^_]+)_v([0-9]{1,9})")
 LATER_VERSION: Final = re.compile(r"([^_]+)_v([0-9]{1,9})")
 LATER_METADATA: Final = "metadata_v3.json"
+MAX_ARCHITECTURE_CHARACTERS: Final = 100
 LATER: Final = "later"  # in a row's details: it has the later layout
 NOT_USABLE: Final = (
     "it has the layout of KTRDR's later releases (metadata_v3.json), which is not read here."
@@ -53,10 +54,19 @@ class KtrdrFormat:
         found = []
         for folder in model_folders(workspace.models):
             for directory in versions(folder):
-                with suppress(ModelCorrupted):
+                with suppress(ModelCorrupted):  # doctor names it
                     found.append(row_of(workspace, directory))
         chosen = [row for row in found if of_symbol in {None, row.symbol}]
         return sorted(chosen, key=lambda row: (row.created_at, row.path), reverse=True)
+
+    def unusable(self, workspace: Workspace) -> Iterator[tuple[str, ModelCorrupted]]:
+        """Versions that KTRDR wrote and that cannot be listed: each folder, and why."""
+        for folder in model_folders(workspace.models):
+            for directory in versions(folder):
+                try:
+                    row_of(workspace, directory)
+                except ModelCorrupted as error:
+                    yield workspace.relative(directory), error
 
     def newest(self, workspace: Workspace, name: str) -> ModelRow | None:
         """The newest version that KTRDR wrote under a name, if there is one.
@@ -180,7 +190,19 @@ def later_series_of(path: Path) -> tuple[str, int] | None:
 
 
 def row_of(workspace: Workspace, directory: Path) -> ModelRow:
-    """A version as the registry would describe it. Raises ModelCorrupted."""
+    """A version as the registry would describe it. Raises ModelCorrupted for whatever is wrong."""
+    try:
+        return described(workspace, directory)
+    except (ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
+        raise ModelCorrupted(
+            f"The files of {shown(workspace.relative(directory))} hold what no model of KTRDR has"
+            f" ({type(error).__name__}).",
+            hint="Save the model again in KTRDR, or move its folder out of models/.",
+        ) from error
+
+
+def described(workspace: Workspace, directory: Path) -> ModelRow:
+    """A version by its name and files. Raises ModelCorrupted."""
     series, later = series_of(directory), later_series_of(directory)
     if series is None and later is not None:
         about, of_symbol = later_summary(directory)
@@ -201,12 +223,12 @@ def row_of(workspace: Workspace, directory: Path) -> ModelRow:
         timeframe=series[1],
         strategy=directory.parent.name,
         created_at=about.created_at,
-        description=about.description,
+        description=printable(about.description),
         path=path,
         training_accuracy=about.training_accuracy,
         test_accuracy=about.test_accuracy,
         model_size_mb=round(about.size_mb, 6),
-        architecture=about.architecture,
+        architecture=about.architecture[:MAX_ARCHITECTURE_CHARACTERS],
         bundle_sha256="",
         details=details,
     )
@@ -234,9 +256,15 @@ def later_summary(directory: Path) -> tuple[read.Summary, str]:
 
 
 def finite(value: Any) -> Any:
-    """A JSON value without NaN and infinities, which KTRDR writes and JSON does not have."""
+    """A JSON value as an agent may read it.
+
+    It has no NaN and no infinities, which KTRDR writes and JSON does not have, and no control
+    characters and direction marks.
+    """
+    if isinstance(value, str):
+        return printable(value, keep="\n\t")
     if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
+        return {printable(str(key)): finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [finite(entry) for entry in value]
     return None if isinstance(value, float) and value - value != 0 else value
