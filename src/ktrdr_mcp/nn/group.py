@@ -297,8 +297,9 @@ _VALUES_PER_UNIT: Final = 4  # pre-activation, slope, output and delta, for ever
 
 
 class Tiles:
-    """All networks that are still training. They do not know each other: any division into
-    groups gives the same numbers.
+    """All networks that are still training.
+
+    They do not know each other: any division into groups gives the same numbers.
 
     Args:
         shape: of every network.

@@ -224,8 +224,10 @@ def table(rows: list[list[str]]) -> str:
 
 
 def code(text: str) -> str:
+    """A text as code within a line."""
     return f"<code>{escape(text)}</code>"
 
 
 def preformatted(text: str) -> str:
+    """A text as a block of code."""
     return f"<pre>{escape(text)}</pre>"
