@@ -119,7 +119,7 @@ def test_strategies_are_listed_shown_and_checked(shop, tmp_path) -> None:
     checked = shop.reply("strategies", "check", str(copy))
     assert checked["ignored"] == ["version", "indicators.macd.raw"]
     default, units = checked["warnings"]
-    assert "KTRDR takes model.features.include_price_context" in default
+    assert "include_price_context" in default
     assert "price units" in units
 
 
