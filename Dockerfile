@@ -14,7 +14,8 @@ FROM python:3.11-slim
 COPY --from=build /opt/ktrdr /opt/ktrdr
 RUN useradd --uid 10001 --create-home ktrdr && install -d -o ktrdr -g ktrdr /workspace
 ENV PATH=/opt/ktrdr/bin:/usr/local/bin:/usr/bin:/bin KTRDR_WORKSPACE=/workspace
-ENV PYTHONDONTWRITEBYTECODE=1
+# The volume is this container's own; its home, where the proof of that would lie, is not kept.
+ENV KTRDR_TRUST_WORKSPACE=1 PYTHONDONTWRITEBYTECODE=1
 USER ktrdr
 WORKDIR /workspace
 VOLUME /workspace

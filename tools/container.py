@@ -109,6 +109,7 @@ class Steps:
             for name, value in os.environ.items()
             if name.startswith(("PIP_", "SSL_")) or name in {"HOME", "PATH"}
         }
+        self.chroot = shutil.which("chroot") or "/usr/sbin/chroot"
         self.where = "/"
         self.user: str | None = None
         self.entrypoint: list[str] = []
@@ -120,6 +121,9 @@ class Steps:
         base = self.root / "usr/local/bin/python"
         base.unlink(missing_ok=True)
         base.symlink_to(Path(sys.base_prefix) / "bin" / "python3")
+        for folder in Path(sys.base_prefix).parents:  # which may be root's own on this machine
+            inner = self.root / str(folder).lstrip("/")
+            inner.chmod(inner.stat().st_mode | 0o555)
         for step in instructions((ROOT / "Dockerfile").read_text(encoding="utf-8")):
             print(f"  {step.name} {step.text[:90]}", flush=True)
             name = step.name.lower()
@@ -192,7 +196,7 @@ class Steps:
         user = ["setpriv", f"--reuid={self.user}", "--clear-groups", "--no-new-privs"]
         words = shlex.join([*(user if self.user else []), *command])
         inner = f"cd {shlex.quote(self.where)} && exec {words}"
-        return ["chroot", str(self.root), "sh", "-c", inner]
+        return [self.chroot, str(self.root), "sh", "-c", inner]
 
     def inside(self, command: Sequence[str]) -> str:
         """Runs a command in the root; its output. Raises CalledProcessError."""
@@ -207,9 +211,12 @@ class Steps:
         client = self.root / "http_client.py"
         shutil.copy(ROOT / "packaging/http_client.py", client)
         # The root cannot be written from here on, as with `read_only: true`.
-        workspace = f"{self.root}/workspace"
+        volume = self.root.parent / "volume"
+        volume.mkdir()
+        made = (self.root / "workspace").stat()
+        os.chown(volume, made.st_uid, made.st_gid)
         for mount in (
-            ["--bind", workspace, workspace],
+            ["--bind", str(volume), f"{self.root}/workspace"],
             ["-t", "tmpfs", "tmpfs", f"{self.root}/tmp"],
             ["-o", "remount,ro", str(self.root)],
         ):

@@ -140,7 +140,8 @@ def try_program(program: Sequence[str | Path], folder: Path, env: Mapping[str, s
 def outside(folder: Path) -> dict[str, str]:
     """An environment without this checkout, whose settings lie in the folder."""
     kept = {name: os.environ[name] for name in os.environ if not name.startswith("PYTHON")}
-    return {**kept, "HOME": str(folder), "XDG_DATA_HOME": str(folder / "share")}
+    kept.pop("XDG_DATA_HOME", None)
+    return {**kept, "HOME": str(folder)}
 
 
 def pip(folder: Path) -> str:
