@@ -15,6 +15,7 @@ import yaml
 from ktrdr_mcp.errors import InvalidStrategy
 from ktrdr_mcp.features.build import compute_indicators, feature_names
 from ktrdr_mcp.features.registry import resolve
+from ktrdr_mcp.interop.ktrdr import documents
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training.strategies import checked_strategy, warnings
 from tests.support.saved_models import hourly_bars
@@ -304,3 +305,23 @@ def test_no_shape_of_a_value_breaks_the_reading(base) -> None:
             target[way[-1]] = odd
             with suppress(InvalidStrategy):
                 checked_strategy(yaml.safe_dump(made, sort_keys=False), "s")
+
+
+@pytest.mark.parametrize(
+    ("labels", "lookahead"),
+    [
+        ({"method": "zigzag_segments", "threshold": 0.02}, 20),
+        ({"method": "zigzag", "threshold": 0.02, "horizon": 12}, 12),
+    ],
+)
+def test_a_saved_zigzag_has_ktrdrs_words_and_reads_back_as_it_was(labels, lookahead) -> None:
+    written = documents.labels(labels)
+    assert written["zigzag_threshold"] == 0.02
+    assert written["label_lookahead"] == lookahead
+    strategy = checked_strategy(changed(V1, training__labels=written), "s")
+    assert strategy.training["labels"] == labels
+
+
+def test_labels_that_ktrdr_does_not_have_are_written_as_they_are() -> None:
+    labels = {"method": "triple_barrier", "horizon": 8, "width": 0.85}
+    assert documents.labels(labels) == labels

@@ -117,6 +117,9 @@ MEASURED_DECISIONS: Final = {
     "position_awareness": True,
     "filters": {"min_signal_separation": 0.0},
 }
+ZIGZAGS: Final = ("zigzag", "zigzag_segments")
+ZIGZAG_THRESHOLD: Final = 0.03  # the default of both kinds of labels
+LOOKAHEAD_BARS: Final = 20  # KTRDR requires the key and does not use it
 HISTORY_FIELDS: Final = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
@@ -172,7 +175,7 @@ def strategy_document(
         },
         "model": model_section(training),
         "training": {
-            "labels": dict(training["labels"]),
+            "labels": labels(training["labels"]),
             "data_split": {
                 "train": round(1 - validation - test, 9),
                 "validation": validation,
@@ -184,6 +187,15 @@ def strategy_document(
     if strategy.orchestrator:
         document["orchestrator"] = orchestrator(strategy.orchestrator)
     return document
+
+
+def labels(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels, with KTRDR's own words beside them where its trainer has such labels."""
+    if settings.get("method") not in ZIGZAGS:
+        return dict(settings)
+    lookahead = settings.get("horizon", LOOKAHEAD_BARS)
+    threshold = settings.get("threshold", ZIGZAG_THRESHOLD)
+    return {**settings, "zigzag_threshold": threshold, "label_lookahead": lookahead}
 
 
 def orchestrator(settings: Mapping[str, Any]) -> dict[str, Any]:
