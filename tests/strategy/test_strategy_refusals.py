@@ -15,6 +15,11 @@ REFUSED = {
     "not a mapping": ("- 1", "not a mapping", None),
     "empty": ("", "indicators is missing", "indicators"),
     "unknown section": (f"{MINIMAL}decision: {{}}", "Did you mean 'decisions'", "decision"),
+    "unknown decision": (
+        f"{MINIMAL}decisions: {{long_onyl: true}}",
+        "Did you mean 'long_only'",
+        "decisions.long_onyl",
+    ),
     "name not text": (f"name: 7\n{MINIMAL}", "name is 7, not text", "name"),
     "indicators empty": ("indicators: []", "indicators has 0 entries", "indicators"),
     "too many indicators": (

@@ -75,7 +75,8 @@ class Section:
         return joined(self.place, key)
 
     def has(self, key: str) -> bool:
-        """Whether the key stands there and has not been taken."""
+        """Whether a known key stands there and has not been taken."""
+        self.known.append(key)
         return key in self.left
 
     def take(self, key: str, default: Any = None) -> Any:
@@ -108,7 +109,6 @@ class Section:
     def number(self, key: str, low: float, high: float) -> float | None:
         """The number under a key, within bounds; None if it is absent or wrong."""
         if not self.has(key):
-            self.known.append(key)
             return None
         with self.report.collecting():
             value = number(self.take(key), self.at(key))
