@@ -91,7 +91,7 @@ def assert_no_leftovers(workspace: Workspace, task_ids: set[str]) -> None:
     assert {path.name for path in workspace.root.iterdir()} == {".ktrdr"}
     assert {path.name for path in workspace.internal.iterdir()} <= LASTING
     assert {path.name for path in workspace.internal.glob("tasks/*")} == task_ids
-    assert {path.name for path in workspace.internal.glob("tasks/*/*")} == {"bundle"}
+    assert {path.name for path in workspace.internal.glob("tasks/*/*")} == {"bundle", "task.json"}
 
 
 @pytest.fixture

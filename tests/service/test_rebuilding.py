@@ -11,6 +11,7 @@ import pytest
 from ktrdr_mcp import files
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import TaskConflict
+from ktrdr_mcp.ownership import trust
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.service.reconciliation import Rebuilt, rebuild, verify
 from ktrdr_mcp.service.training import REQUEST
@@ -177,6 +178,7 @@ async def test_a_result_that_an_older_database_does_not_know_outlives_a_start_un
     other = Workspace(tmp_path / "other")
     shutil.copytree(aside, other.bundle_directory("mine"))
     assert (await rebuild(other)).tasks == 1
+    trust.adopt(other)
     async with open_workspace(other) as opened:
         after = await Bench(opened.lab, other).performance("mine")
     assert after.test_metrics == before.test_metrics
