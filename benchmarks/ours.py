@@ -8,7 +8,7 @@ from benchmarks.problem import DROPOUT, HIDDEN, LEARNING_RATE, Problem
 from benchmarks.timing import Cost, Watch
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, TrainingRows
-from ktrdr_mcp.nn.mlp import Mlp
+from ktrdr_mcp.nn.perceptron import Mlp
 
 ENDLESS_EPOCHS = 10**9
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, TrainingRows
-from ktrdr_mcp.nn.mlp import Layout, Mlp, initial_parameters, join
+from ktrdr_mcp.nn.mlp import Layout, initial_parameters, join
 from ktrdr_mcp.nn.network import ESTIMATORS, from_bytes, from_dict, network_of, to_bytes, to_dict
+from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.schemas.config import TrainingConfig
 from tests.support.reference_trainer import MODULES, reference_network
 

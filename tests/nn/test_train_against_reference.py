@@ -7,7 +7,7 @@ import torch
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings
-from ktrdr_mcp.nn.mlp import Mlp
+from ktrdr_mcp.nn.perceptron import Mlp
 from tests.support.reference_trainer import MODULES, Problem, train_slowly
 from tests.support.training_problems import rows
 

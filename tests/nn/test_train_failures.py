@@ -12,7 +12,7 @@ from ktrdr_mcp.context import Cancelled, NullContext
 from ktrdr_mcp.errors import Diverged, InvalidRequest, NotEnoughData, OutOfMemory
 from ktrdr_mcp.nn import group
 from ktrdr_mcp.nn.loop import NetworkSettings, Trainer, TrainerSettings, train
-from ktrdr_mcp.nn.mlp import Mlp
+from ktrdr_mcp.nn.perceptron import Mlp
 from tests.support.training_problems import SHAPE, rows, same_bits
 
 SETTINGS = TrainerSettings(epochs=6, batch_size=16, optimizer="sgd", device="cpu")

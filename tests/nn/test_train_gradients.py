@@ -8,8 +8,9 @@ import torch
 
 from ktrdr_mcp.nn.batches import Batches, DeviceRows
 from ktrdr_mcp.nn.loop import TrainingRows
-from ktrdr_mcp.nn.mlp import Backpropagation, DropoutMasks, Layout, Mlp, initial_parameters
+from ktrdr_mcp.nn.mlp import Backpropagation, DropoutMasks, Layout, initial_parameters
 from ktrdr_mcp.nn.optimizers import GradientClip
+from ktrdr_mcp.nn.perceptron import Mlp
 from tests.support.reference_trainer import MODULES, reference_network, weighted_loss
 
 CPU = torch.device("cpu")

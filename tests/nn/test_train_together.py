@@ -11,7 +11,7 @@ import torch
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.nn import group
 from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings, train
-from ktrdr_mcp.nn.mlp import Mlp
+from ktrdr_mcp.nn.perceptron import Mlp
 from tests.support.training_problems import SHAPE, rows, same_bits
 
 SETTINGS = TrainerSettings(epochs=5, batch_size=32, device="cpu")

@@ -11,6 +11,7 @@ from ktrdr_mcp.errors import InvalidRequest, NotEnoughData, TaskNotCompleted
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service.backtesting import rule_of
+from ktrdr_mcp.service.model_cache import ModelCache
 from tests.support.service_calls import SHORT, history_of
 
 pytestmark = pytest.mark.asyncio
@@ -258,6 +259,7 @@ async def test_a_backtest_holds_positions_as_long_as_the_training_did(bench) -> 
     history = await history_of(bench.lab, task_id)
     horizon = history["performance"]["trading_rule"]["horizon"]
     assert horizon > 1
-    loaded = bench.lab._shelf.load(await bench.lab._library.newest("traded"))
+    row = await bench.lab._library.newest("traded")
+    loaded = ModelCache(bench.lab._workspace).load(row)
     rule = rule_of(loaded, parse(requests.BacktestModel, {"model_name": "traded"}))
     assert rule.horizon == horizon

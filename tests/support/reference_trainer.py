@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ktrdr_mcp.nn.loop import NetworkSettings, TrainerSettings
-from ktrdr_mcp.nn.mlp import DropoutMasks, Layout, Mlp, Purpose, initial_parameters, stream
+from ktrdr_mcp.nn.mlp import DropoutMasks, Layout, Purpose, initial_parameters, stream
+from ktrdr_mcp.nn.perceptron import Mlp
 
 MODULES = {
     "relu": nn.ReLU,

@@ -9,7 +9,7 @@ from typing import Any
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.nn.loop import TrainedNetwork
-from ktrdr_mcp.nn.mlp import Mlp
+from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.training.candidates import Candidate, fit, make_candidates
 from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.judgement import Judgement, judge

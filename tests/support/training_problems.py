@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ktrdr_mcp.nn.loop import TrainedNetwork, TrainingRows
-from ktrdr_mcp.nn.mlp import Mlp
+from ktrdr_mcp.nn.perceptron import Mlp
 
 SHAPE = Mlp(6, (12, 8), "relu")
 

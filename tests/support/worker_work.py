@@ -77,6 +77,10 @@ class ScriptedWork:
         print("not a line of the protocol", flush=True)  # noqa: T201
         logging.getLogger("ktrdr_mcp.test").warning("said by a worker")
 
+    def about(self) -> dict[str, Any]:
+        """Something that only a worker knows."""
+        return {"pid": os.getpid()}
+
     def call(self, name: str, arguments: dict[str, Any]) -> Any:
         """Gives the arguments back, or fails."""
         if name == "raises":

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.honesty.series import garch_series, planted_series
 from ktrdr_mcp.errors import DataInvalid
 from ktrdr_mcp.evaluation.verdict import verdict
-from ktrdr_mcp.nn.mlp import Mlp
+from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import FailedFolds, RunResult
 from ktrdr_mcp.training import candidates, pipeline

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -22,6 +22,7 @@ from ktrdr_mcp.api.connection import (
     unavailable,
 )
 from ktrdr_mcp.api.operations import OPERATIONS, TERMINAL, Operation
+from ktrdr_mcp.errors import NotFound
 from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.config import Strict
@@ -76,6 +77,12 @@ class ServiceClient:
     async def stop(self) -> None:
         """Asks a detached daemon to end. Raises KtrdrError."""
         await self._post("/lab/stop", None, responses.Stopping, SIGN_TIMEOUT_S)
+
+    async def workers(self) -> list[responses.ShownWorker]:
+        """The processes that compute for the daemon; none where it is too old to say."""
+        with suppress(NotFound):
+            return (await self._get("/lab/workers", {}, responses.Workers, SIGN_TIMEOUT_S)).workers
+        return []
 
     async def get_training_status(
         self, request: requests.GetTrainingStatus, on_progress: OnProgress | None = None

@@ -152,6 +152,7 @@ def status(workspace: Workspace, as_json: bool) -> None:
     else:
         facts = {name: reply[name] for name in (*SHOWN, "tasks")}
         output.facts(output.console(), facts | {"pid": str(reply["pid"])})
+        show_workers(output.console(), reply["workers"])
 
 
 async def describe_daemon(workspace: Workspace) -> dict[str, Any]:
@@ -167,12 +168,24 @@ async def describe_daemon(workspace: Workspace) -> dict[str, Any]:
     reply: dict[str, Any] = {"success": True, "running": owned}
     reply |= {name: getattr(owner, name, None) for name in SHOWN}
     tasks: dict[str, int] = {}
+    workers: list[dict[str, Any]] = []
     if owner is not None:
         async with ServiceClient(lambda: owner) as remote:
             for state in ("training", "pending"):
                 request = parse(requests.ListTasks, {"status": state, "limit": 1_000})
                 tasks[state] = (await remote.list_training_tasks(request)).returned
-    return reply | {"tasks": tasks}
+            workers = [each.model_dump() for each in await remote.workers()]
+    return reply | {"tasks": tasks, "workers": workers}
+
+
+def show_workers(to: Console, workers: Sequence[dict[str, Any]]) -> None:
+    """A line for each process that computes."""
+    if workers:
+        rows = [
+            [str(each["pid"]), each["task"] or "idle", size(each["memory_bytes"]), each["since"]]
+            for each in workers
+        ]
+        output.listing(to, WORKER_COLUMNS, rows)
 
 
 @lab.command()
@@ -238,6 +251,12 @@ COLUMNS: Final = (
     output.Column("size", "right", whole=True),
     output.Column("strategy", optional=True),
     output.Column("ended", optional=True),
+)
+WORKER_COLUMNS: Final = (
+    output.Column("worker", justify="right"),
+    output.Column("task"),
+    output.Column("memory", justify="right"),
+    output.Column("since"),
 )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from ktrdr_mcp.errors import InvalidRequest, did_you_mean, shown
@@ -12,11 +13,15 @@ from ktrdr_mcp.paths import Workspace
 
 if TYPE_CHECKING:
     from ktrdr_mcp.jobs.executors.base import Executor
+    from ktrdr_mcp.jobs.executors.processes import WorkerState
+    from ktrdr_mcp.service.model_work import ModelCalls
+    from ktrdr_mcp.training.estimate import Speed
 
 ExecutorName: TypeAlias = Literal["processes", "threads"]
 NAMES: Final[tuple[ExecutorName, ...]] = get_args(ExecutorName)
 VARIABLE: Final = "KTRDR_EXECUTOR"
-ENTRY: Final = "ktrdr_mcp.training.work:open_work"
+TRAINING: Final = "ktrdr_mcp.training.work:open_work"
+CALLS: Final = "ktrdr_mcp.service.model_work:open_work"
 
 
 def executor_name(
@@ -43,15 +48,58 @@ def executor_name(
     return "threads" if sys.platform == "win32" else default
 
 
-def make_executor(name: ExecutorName, workspace: Workspace) -> Executor:
-    """An executor for the trainings of a workspace. With threads it imports torch: blocks."""
-    if name == "processes":
-        from ktrdr_mcp.jobs.executors.processes import Pool, ProcessExecutor, available_cores
+@dataclass(frozen=True)
+class Compute:
+    """Everything that computes for a workspace."""
 
-        return ProcessExecutor(Pool(ENTRY, str(workspace.root)), available_cores())
+    executor: Executor  # of trainings
+    calls: ModelCalls  # of saved models
+    speed: Callable[[], Speed]  # of trainings here, as far as it is known
+    workers: Callable[[], list[WorkerState]]  # all processes that compute now
+    close: Callable[[], Awaitable[None]]  # ends what answers calls
+
+
+def make_executor(name: ExecutorName, workspace: Workspace) -> Compute:
+    """What computes for a workspace. Blocks; with threads it imports torch, else it does not."""
+    return processes(workspace) if name == "processes" else threads(workspace)
+
+
+def processes(workspace: Workspace) -> Compute:
+    """Worker processes: one for each core that trains, and one that answers calls."""
+    from ktrdr_mcp.jobs.executors.processes import (
+        CallWorker,
+        Pool,
+        ProcessExecutor,
+        available_cores,
+    )
+    from ktrdr_mcp.training.estimate import TYPICAL, Speed
+
+    root = str(workspace.root)
+    training, calls = Pool(TRAINING, root), CallWorker(Pool(CALLS, root, niceness=0))
+    executor = ProcessExecutor(training, available_cores())
+
+    def speed() -> Speed:
+        measured = training.about.get("speed")
+        return Speed(**measured) if measured else TYPICAL
+
+    return Compute(executor, calls, speed, lambda: [*executor.workers, *calls.workers], calls.close)
+
+
+def threads(workspace: Workspace) -> Compute:
+    """Threads of this process, for all of it."""
     from ktrdr_mcp.jobs.executors.threads import ThreadExecutor, load_torch
 
     load_torch()
+    from ktrdr_mcp.data.catalog import BarCatalog
+    from ktrdr_mcp.service.model_work import LocalCalls, ModelWork
+    from ktrdr_mcp.training import estimate
     from ktrdr_mcp.training.work import open_work
 
-    return ThreadExecutor(open_work(str(workspace.root)).run)
+    measured = estimate.measure()
+    calls = LocalCalls(ModelWork(workspace, BarCatalog(workspace)))
+    executor = ThreadExecutor(open_work(str(workspace.root)).run)
+
+    async def close() -> None:
+        """Nothing is left to end."""
+
+    return Compute(executor, calls, lambda: measured, list, close)

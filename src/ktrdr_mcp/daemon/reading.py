@@ -123,7 +123,7 @@ async def read_workspace(
         await anyio.to_thread.run_sync(copy_database, workspace, copy.parent)
         async with await Database.open(copy) as database:
             # what would run its tasks is never entered
-            service, _ = await build_service(workspace, Stores.of(database))
+            service, _, _ = await build_service(workspace, Stores.of(database))
             yield ReadOnlyService(service, reason)
 
 

@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from ktrdr_mcp.api.http.guard import Guard, Rules
     from ktrdr_mcp.api.http.presence import Activity
+    from ktrdr_mcp.daemon.executors import Compute
+    from ktrdr_mcp.jobs.executors.processes import WorkerState
     from ktrdr_mcp.jobs.queue import JobManager
     from ktrdr_mcp.service.service import Service
     from ktrdr_mcp.store.db import Database
@@ -59,6 +61,7 @@ class OpenWorkspace:
     tasks: TaskStore
     ownership: Ownership
     drain: Callable[[], Awaitable[None]]  # ends all runs; questions are still answered
+    workers: Callable[[], list[WorkerState]]  # processes that compute now
 
     async def has_work(self) -> bool:
         """Whether a task runs or waits."""
@@ -108,16 +111,15 @@ def memory_to_load() -> Iterator[None]:
 
 async def build_service(
     workspace: Workspace, stores: Stores, executor: ExecutorName = "threads"
-) -> tuple[Service, JobManager]:
-    """The service over an open database, and what runs its tasks once it is entered."""
-    # Only now, because these need torch and pandas, which take seconds to import.
+) -> tuple[Service, JobManager, Compute]:
+    """The service over an open database, what runs its tasks once entered, and what computes."""
+    # Only now, because these need pandas, and threads torch, which take seconds to import.
     with memory_to_load():
-        runner = await anyio.to_thread.run_sync(make_executor, executor, workspace)
+        compute = await anyio.to_thread.run_sync(make_executor, executor, workspace)
     from ktrdr_mcp.data.catalog import BarCatalog
     from ktrdr_mcp.jobs.queue import JobManager
     from ktrdr_mcp.service import reconciliation, training
     from ktrdr_mcp.service.service import Service
-    from ktrdr_mcp.training import estimate
 
     sources = BarCatalog(workspace)
 
@@ -127,10 +129,11 @@ async def build_service(
     def clean_up(task_id: str) -> None:
         reconciliation.discard_checkpoints(workspace, task_id)
 
-    with memory_to_load():
-        speed = await anyio.to_thread.run_sync(estimate.measure)
-    manager = JobManager(stores.tasks, runner, workspace.bundle_directory, clean_up, prepare)
-    return Service(workspace, stores, manager, sources, speed), manager
+    manager = JobManager(
+        stores.tasks, compute.executor, workspace.bundle_directory, clean_up, prepare
+    )
+    service = Service(workspace, stores, manager, sources, compute.calls, compute.speed)
+    return service, manager, compute
 
 
 @asynccontextmanager
@@ -141,13 +144,16 @@ async def assemble(
     from ktrdr_mcp.store.stores import Stores
 
     stores = Stores.of(database)
-    lab, manager = await build_service(workspace, stores, executor)
+    lab, manager, compute = await build_service(workspace, stores, executor)
     from ktrdr_mcp.service import reconciliation
 
     await reconciliation.recover(workspace, stores)
-    async with AsyncExitStack() as jobs:
-        await jobs.enter_async_context(manager)
-        yield OpenWorkspace(lab, manager, stores.tasks, owned, jobs.aclose)
+    try:
+        async with AsyncExitStack() as jobs:
+            await jobs.enter_async_context(manager)
+            yield OpenWorkspace(lab, manager, stores.tasks, owned, jobs.aclose, compute.workers)
+    finally:
+        await compute.close()
 
 
 WATCH_INTERVAL_S: Final = 0.5
@@ -222,6 +228,7 @@ async def serve_workspace(
         from ktrdr_mcp.api.http import guard
         from ktrdr_mcp.api.http import server as http_server
         from ktrdr_mcp.api.http.presence import Activity, Prover, owner_routes
+        from ktrdr_mcp.schemas import responses
 
         rules = rules or guard.Rules(token=secrets.token_urlsafe(32))
         listeners = [listener or http_server.listen("127.0.0.1", 0)]
@@ -232,8 +239,12 @@ async def serve_workspace(
         # a number is no name that a page could point elsewhere, and our own clients come by it
         hosts = rules.hosts | {url.removeprefix("http://")}
         rules = replace(rules, instance=address.new_instance(), hosts=hosts)
+
+        def workers() -> list[responses.ShownWorker]:
+            return [responses.ShownWorker(**asdict(each)) for each in opened.workers()]
+
         secret, closing = secrets.token_hex(32), asyncio.Event()
-        door, running = application(opened.lab, rules, owner_routes(closing, stop))
+        door, running = application(opened.lab, rules, owner_routes(closing, stop, workers))
         door.app = activity = Activity(door.app)
         place = DaemonAddress(url, rules.token, kind=kind, instance=rules.instance, secret=secret)
         async with http_server.serving(Prover(door, secret), *listeners), running:

@@ -1,6 +1,6 @@
 """The program of a worker process: listens to its server in one thread, works in another.
 
-Started as `python -P -m ktrdr_mcp.jobs.process DESCRIPTOR PARENT ENTRY ARGUMENT`. ENTRY is
+Started as `python -P -m ktrdr_mcp.jobs.process DESCRIPTOR PARENT NICENESS ENTRY ARGUMENT`. ENTRY is
 "module:function"; called with ARGUMENT it gives the work. Lines of JSON go both ways over the
 socket with that descriptor.
 
@@ -9,6 +9,7 @@ to the worker      {"do": "run", "envelope", "workdir"}  {"do": "stop", "drainin
 to the server      {"event": "ready", "pid", "version"}  {"event": "heartbeat", "memory_bytes"}
                    {"event": "begun" | "reported" | "ended", ...}: see executors.base
                    {"event": "answer", "id", "result" | "failure"}  {"event": "log", ...}
+                   {"event": "about", "about"}: once, after the first run, when nothing else waits
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ from ktrdr_mcp.jobs.worker import Outbox, WorkerContext, failure_of, perform
 PUBLISH_INTERVAL_S: Final = 0.1
 HEARTBEAT_INTERVAL_S: Final = 1.0
 SWITCH_INTERVAL_S: Final = 0.0005  # so that the listening thread hears of a stop at once
-NICENESS: Final = 10
 PR_SET_PDEATHSIG: Final = 1
 READ_BYTES: Final = 65_536
 ORPHANED: Final = 3  # the exit status of a worker whose server is gone
@@ -52,6 +52,9 @@ class Work(Protocol):
 
     def call(self, name: str, arguments: dict[str, Any]) -> Any:
         """Answers one short call with JSON. Raises KtrdrError."""
+
+    def about(self) -> dict[str, Any]:
+        """What the server may want to know of this machine, for example its speed."""
 
 
 Entry: TypeAlias = Callable[[str], Work]
@@ -165,12 +168,16 @@ class WorkerProcess:
             os._exit(1)
         hello = {"event": "ready", "pid": os.getpid(), "version": __version__}
         self._connection.send(json.dumps(hello))
+        described = False
         while True:
             job = self._jobs.get()
             if job["do"] == "call":
                 self._connection.send(answer(work, job))
-            else:
-                self._run(work, job)
+                continue
+            self._run(work, job)
+            if not described and self._jobs.empty():
+                described = True
+                self._connection.send(json.dumps({"event": "about", "about": work.about()}))
 
     def _run(self, work: Work, job: dict[str, Any]) -> None:
         """Runs one task. After a failed allocation the process ends, to give all memory back."""
@@ -228,12 +235,12 @@ def end_with(parent: int) -> None:
         os._exit(ORPHANED)
 
 
-def configure() -> None:
+def configure(niceness: int) -> None:
     """Sets what torch and the threads of this process need; before torch is imported."""
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
     os.dup2(2, 1)  # nothing that prints may reach anything but the log
 
 
@@ -246,9 +253,9 @@ def find_entry(name: str) -> Entry:
 
 def main(arguments: list[str]) -> None:
     """Runs a worker until it ends with its server."""
-    descriptor, parent, entry, argument = arguments
+    descriptor, parent, niceness, entry, argument = arguments
     end_with(int(parent))
-    configure()
+    configure(int(niceness))
     connection = Connection(int(descriptor))
     root = logging.getLogger()
     root.setLevel(logging.INFO)

@@ -13,16 +13,9 @@ from torch import Tensor
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.nn.batches import Batches, Block, DeviceRows
-from ktrdr_mcp.nn.mlp import (
-    ACTIVATIONS,
-    Backpropagation,
-    DropoutMasks,
-    Layout,
-    Mlp,
-    initial_parameters,
-    join,
-)
+from ktrdr_mcp.nn.mlp import Backpropagation, DropoutMasks, Layout, initial_parameters, join
 from ktrdr_mcp.nn.optimizers import OPTIMIZERS, Correction, GradientClip
+from ktrdr_mcp.nn.perceptron import ACTIVATIONS, Mlp
 from ktrdr_mcp.nn.settings import NetworkSettings, TrainerSettings
 
 _INTERVAL_S: Final = 0.005  # a tenth of the longest turn

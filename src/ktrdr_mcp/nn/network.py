@@ -3,7 +3,7 @@
 An `Estimator` turns features into class probabilities, and has a size and a stored form. A
 `Network` is an estimator that the trainer fits by gradient steps, K of one form at once. To add
 one: a module here with the class, its line in ESTIMATORS, and its name and settings in
-`schemas.config`. `nn.mlp` is the one that there is.
+`schemas.config`. `nn.perceptron` is the one that there is.
 """
 
 from __future__ import annotations
@@ -11,27 +11,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.torch
-import torch
-from torch import Tensor
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the server knows forms, and imports no torch
+    from torch import Tensor
+
     from ktrdr_mcp.nn.batches import DeviceRows
     from ktrdr_mcp.nn.group import Pace, Score
     from ktrdr_mcp.nn.settings import NetworkSettings, TrainerSettings
 
 ESTIMATORS: Final[Mapping[str, str]] = {  # model_type: module with ESTIMATOR
-    "mlp": "ktrdr_mcp.nn.mlp",
+    "mlp": "ktrdr_mcp.nn.perceptron",
 }
 DEFAULT_TYPE: Final = "mlp"  # of a stored form that names none
 ROWS_AT_ONCE: Final = 65_536  # bounds the memory of a pass
 
 InputKind = Literal["rows", "windows"]  # (rows, inputs), or (rows, bars, inputs)
-Weights = Mapping[str, Tensor]
+Weights: TypeAlias = "Mapping[str, Tensor]"
 
 
 class Estimator(Protocol):
@@ -187,11 +186,15 @@ def from_dict(values: Mapping[str, Any]) -> Estimator:
 
 def to_bytes(weights: Weights) -> bytes:
     """Weights as the bytes of a safetensors file."""
+    import safetensors.torch
+
     return safetensors.torch.save({name: each.contiguous() for name, each in weights.items()})
 
 
 def from_bytes(data: bytes) -> dict[str, Tensor]:
     """The inverse of to_bytes. Raises SafetensorError, ValueError, KeyError or RuntimeError."""
+    import safetensors.torch
+
     return safetensors.torch.load(data)
 
 
@@ -207,6 +210,8 @@ def probabilities(
     Returns:
         (n, outputs) rows sum to 1.
     """
+    import torch
+
     parts = [
         torch.softmax(estimator.forward(weights, torch.from_numpy(chunk)).double(), dim=1).numpy()
         for chunk in chunks(np.ascontiguousarray(features, dtype=np.float32))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ktrdr_mcp.errors import InvalidRequest
+
+if TYPE_CHECKING:  # the server knows settings, and imports no torch
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def device_named(name: str) -> torch.device:
     Raises:
         InvalidRequest: a GPU was asked for and there is none.
     """
+    import torch
+
     present = torch.cuda.is_available()
     if name == "cuda" and not present:
         raise InvalidRequest(

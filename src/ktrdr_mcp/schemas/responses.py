@@ -415,6 +415,21 @@ class Health(Success):
     contract_version: str
 
 
+class ShownWorker(Reply):
+    """A process that computes for the daemon."""
+
+    pid: int
+    task: str | None = Field(description="the task that it trains; null while it is idle")
+    memory_bytes: int
+    since: str
+
+
+class Workers(Success):
+    """All processes that compute for the daemon."""
+
+    workers: list[ShownWorker]
+
+
 class Stopping(Success):
     """The daemon stores what is under way, and ends."""
 

@@ -33,7 +33,7 @@ from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import REBUILT_HASH
 from ktrdr_mcp.training import bundle
-from ktrdr_mcp.training.pipeline import earlier_result
+from ktrdr_mcp.training.publish import earlier_result
 from ktrdr_mcp.training.spec import SPEC_VERSION, TrainingSpec
 
 REBUILD: Final = "'ktrdr-mcp doctor --rebuild' makes the registry anew from the folders."

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import anyio.to_thread
+from pydantic import BaseModel
 
 from ktrdr_mcp import __version__
 from ktrdr_mcp.data.catalog import BarCatalog
@@ -15,13 +16,15 @@ from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
+from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.schemas.service import OnProgress
-from ktrdr_mcp.service import backtesting, evaluation, models, replies, training
+from ktrdr_mcp.service import evaluation, models, replies, training
 from ktrdr_mcp.service.data import completions, data_summary
 from ktrdr_mcp.service.evaluation import Judge
-from ktrdr_mcp.service.model_cache import Loaded, ModelCache, predict_one
+from ktrdr_mcp.service.model_work import ModelCalls
 from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.service.training import admit, request_hashes
+from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
@@ -37,6 +40,11 @@ async def in_thread(work: Callable[..., Value], *arguments: Any) -> Value:
     return await anyio.to_thread.run_sync(work, *arguments)
 
 
+def sent(request: BaseModel) -> Json:
+    """A request as JSON, with what was sent alone."""
+    return request.model_dump(mode="json", exclude_unset=True)
+
+
 class Service:
     """Answers every operation over store, queue and evaluation: a method for each, of its name.
 
@@ -44,7 +52,8 @@ class Service:
         workspace: the folder that everything lies in.
         stores: of its database.
         manager: runs the tasks.
-        speed: how fast this machine trains.
+        calls: computes with saved models.
+        speed: how fast this machine trains, as far as it is known.
     """
 
     def __init__(
@@ -53,7 +62,8 @@ class Service:
         stores: Stores,
         manager: JobManager,
         sources: BarCatalog,
-        speed: Speed,
+        calls: ModelCalls,
+        speed: Callable[[], Speed],
     ) -> None:
         self._workspace = workspace
         self._tasks = stores.tasks
@@ -63,7 +73,7 @@ class Service:
         self._sources = sources
         self._strategies = StrategyCatalog(workspace)
         self._library = ModelCatalog(workspace, self._registry)
-        self._shelf = ModelCache(workspace)
+        self._calls = calls
         self._ledger = stores.ledger
         self._judge = Judge(stores.ledger)
         self._saving = asyncio.Lock()
@@ -72,7 +82,9 @@ class Service:
         """Validates, stores and queues a training; the id it returns is never lost."""
         row = await self._repeated(request)
         if row is None:
-            new = await in_thread(admit, request, self._strategies, self._sources, self._speed)
+            new = await in_thread(admit, request, self._strategies, self._sources, self._speed())
+            if new.config["device"] == "cuda":
+                await self._calls.call("require_device", {"name": "cuda"})
             row, _ = await self._manager.submit(new)
         similar = await self._tasks.similar(row.similarity_hash, row.task_id)
         return replies.started(row, similar, max(1, self._manager.running))
@@ -117,25 +129,23 @@ class Service:
             await in_thread(training.require, self._workspace, task)
             await models.require_owner(self._registry, request.model_name, task)
             version = await self._registry.next_version(request.model_name)
-            row = await in_thread(models.publish, self._workspace, request, task, version)
-            row, created = await self._registry.insert(row)
+            wanted = {"request": sent(request), "task": asdict(task), "version": version}
+            published = ModelRow(**await self._calls.call("publish", wanted))
+            row, created = await self._registry.insert(published)
         return replies.saved(row, created)
 
     async def load_trained_model(self, request: requests.LoadModel) -> responses.ModelLoaded:
         """Verifies the newest version of a model and keeps it in memory."""
         row = await self._library.newest(request.model_name)
-        loaded = await in_thread(self._shelf.load, row)
+        reply = await self._calls.call("load", {"row": asdict(row)})
         await self._ledger.count_readings(row.task_id)
-        return replies.loaded(row, loaded.model.manifest)
+        return responses.ModelLoaded.model_validate(reply)
 
     async def test_model_prediction(self, request: requests.Predict) -> responses.ModelPrediction:
         """Predicts one bar, loading the model if needed."""
         row = await self._library.newest(request.model_name)
-
-        def predict() -> responses.ModelPrediction:
-            return predict_one(self._shelf.get(row), request, self._sources)
-
-        return await in_thread(predict)
+        wanted = {"row": asdict(row), "request": sent(request)}
+        return responses.ModelPrediction.model_validate(await self._calls.call("predict", wanted))
 
     async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
         """A page of the registry."""
@@ -164,32 +174,24 @@ class Service:
 
     async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
         """Trades a saved model's signals over any range, after costs."""
-        loaded, traded = await self._traded(request)
-        return backtesting.reply(loaded, request, traded)
+        answer = await self._traded("backtest", request)
+        return responses.ModelBacktest.model_validate(answer["reply"])
 
     async def equity_curve(self, request: requests.ReadEquityCurve) -> responses.EquityCurve:
         """The equity curve and the trades of a backtest, in sample and out of it apart."""
-        _, traded = await self._traded(request)
-        curves = backtesting.equity(traded, request.points)
+        answer = await self._traded("equity", request)
         return responses.EquityCurve(
-            model_name=request.model_name,
-            equity={name: [point.to_json() for point in curve] for name, curve in curves.items()},
-            trades=backtesting.trades(traded),
+            model_name=request.model_name, equity=answer["equity"], trades=answer["trades"]
         )
 
-    async def _traded(self, request: requests.BacktestModel) -> tuple[Loaded, backtesting.Traded]:
-        """A model and the backtest of it that a request asks for."""
+    async def _traded(self, name: str, request: requests.BacktestModel) -> Json:
+        """What a backtest of a model comes to; counts what it shows of the model's own series."""
         row = await self._library.newest(request.model_name)
-
-        def trade() -> tuple[Loaded, backtesting.Traded]:
-            loaded = self._shelf.get(row)
-            return loaded, backtesting.trade(loaded, request, self._sources)
-
-        loaded, traded = await in_thread(trade)
-        unseen = backtesting.part(traded, "out_of_sample")
-        if unseen is not None and traded.bars.symbol == row.symbol:
+        wanted = {"row": asdict(row), "request": sent(request)}
+        answer: Json = await self._calls.call(name, wanted)
+        if answer["reads"]:
             await self._ledger.count_readings(row.task_id)
-        return loaded, traded
+        return answer
 
     async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
         """Sets completed tasks side by side."""

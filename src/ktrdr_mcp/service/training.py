@@ -18,7 +18,6 @@ from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.notes import require_fresh
 from ktrdr_mcp.errors import ResultRemoved, StorageError
 from ktrdr_mcp.evaluation.metrics import CLASSES
-from ktrdr_mcp.nn.settings import device_named
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.config import EffectiveConfig, TrainingConfig
@@ -125,7 +124,6 @@ def admit(
     """
     strategy = read_strategy(strategies, request.strategy or DEFAULT_STRATEGY)
     config = effective(request.config, strategy)
-    device_named(config.device)
     series = SeriesSpec(
         request.symbol, request.timeframe, request.start_date, request.end_date, days="file"
     )

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
-import torch
 from pydantic import AfterValidator, Field
 from safetensors import SafetensorError
 
@@ -25,6 +24,9 @@ from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.nn import network as networks
 from ktrdr_mcp.schemas.results import Json, Period, RunResult, Stored, TaskResult, TrialScores
 
+if TYPE_CHECKING:  # the server reads documents, and imports no torch
+    import torch
+
 FORMAT: Final = "ktrdr-mcp-bundle/1"
 WEIGHTS: Final = "weights.safetensors"
 HISTORY: Final = "history.json"
@@ -32,7 +34,7 @@ DOCUMENT: Final = "bundle.json"
 SEAL: Final = "content_sha256"  # in the document, of all else in it
 MAX_WEIGHTS_BYTES: Final = 8 * 1024**3
 
-Weights = Mapping[str, torch.Tensor]
+Weights: TypeAlias = "Mapping[str, torch.Tensor]"
 History = list[dict[str, float]]  # one object for each epoch
 
 
@@ -152,10 +154,20 @@ def read(directory: Path, expected_sha256: str | None = None) -> Bundle:
     Raises:
         ModelCorrupted: names the file that is missing, altered, extra or unreadable.
     """
+    manifest = read_verified(directory, expected_sha256)
+    return Bundle(read_weights(directory), manifest)
+
+
+def read_verified(directory: Path, expected_sha256: str | None = None) -> BundleManifest:
+    """What a bundle says of which every file is what was written; see `read`.
+
+    Raises:
+        ModelCorrupted: names the file that is missing, altered or extra.
+    """
     manifest = read_manifest(directory, expected_sha256)
     for name, expected in manifest.sha256.items():
         verify(directory, name, expected)
-    return Bundle(read_weights(directory), manifest)
+    return manifest
 
 
 def read_manifest(directory: Path, expected_sha256: str | None = None) -> BundleManifest:

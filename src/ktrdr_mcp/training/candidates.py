@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,19 @@ from ktrdr_mcp.evaluation.walk_forward import (
     sign_flip_surrogate,
     walk_forward,
 )
-from ktrdr_mcp.nn import loop
 from ktrdr_mcp.nn.network import Network
+from ktrdr_mcp.nn.settings import (
+    NetworkSettings,
+    TrainedNetwork,
+    TrainerSettings,
+    TrainingRows,
+)
 from ktrdr_mcp.schemas.config import EffectiveConfig
-from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.dataset import Dataset, View, series_of, view_of
 from ktrdr_mcp.training.prepare import Prepared
+
+if TYPE_CHECKING:  # the server plans candidates, and imports no torch
+    from ktrdr_mcp.training.checkpointer import Checkpointer
 
 SURROGATES: Final = 4
 # a surrogate predicts the last 60 % of its rows, after training on those before
@@ -134,7 +141,7 @@ def fit(
     config: EffectiveConfig,
     candidates: Sequence[Candidate],
     checkpointer: Checkpointer,
-) -> list[loop.TrainedNetwork]:
+) -> list[TrainedNetwork]:
     """Trains every candidate on its training rows, watched on its validation rows.
 
     Args:
@@ -146,7 +153,7 @@ def fit(
         one result for each candidate.
     """
     networks = [
-        loop.NetworkSettings(
+        NetworkSettings(
             seed=candidate.seed,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
@@ -158,7 +165,7 @@ def fit(
     return checkpointer.train(shape, settings, networks, stacked(candidates, config))
 
 
-def stacked(candidates: Sequence[Candidate], config: EffectiveConfig) -> loop.TrainingRows:
+def stacked(candidates: Sequence[Candidate], config: EffectiveConfig) -> TrainingRows:
     """The candidates' data, one below the other; those that share a view share its rows."""
     first_of: dict[int, Candidate] = {}
     for candidate in candidates:
@@ -168,7 +175,7 @@ def stacked(candidates: Sequence[Candidate], config: EffectiveConfig) -> loop.Tr
         offset[key] = start
         start += len(candidate.view.features)
     owners = list(first_of.values())
-    return loop.TrainingRows(
+    return TrainingRows(
         features=np.concatenate([features_of(candidate.view) for candidate in owners]),
         labels=np.concatenate([candidate.dataset.label for candidate in owners]),
         train_rows=[candidate.split.train + offset[id(candidate.view)] for candidate in candidates],
@@ -195,11 +202,11 @@ def class_weights_of_rows(candidate: Candidate) -> npt.NDArray[np.float64]:
     return np.where(label >= 0, weights[label], 0.0)
 
 
-def trainer_settings(config: EffectiveConfig) -> loop.TrainerSettings:
+def trainer_settings(config: EffectiveConfig) -> TrainerSettings:
     """What all networks of a task share."""
     stopping = config.early_stopping
     scheduler = config.lr_scheduler
-    return loop.TrainerSettings(
+    return TrainerSettings(
         epochs=config.epochs,
         batch_size=config.batch_size,
         optimizer=config.optimizer,

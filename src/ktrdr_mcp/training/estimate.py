@@ -13,7 +13,6 @@ import numpy as np
 
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.errors import LimitExceeded
-from ktrdr_mcp.nn import loop, mlp
 from ktrdr_mcp.training import memory
 
 FLOAT_BYTES: Final = 4
@@ -125,6 +124,9 @@ class Speed:
         return alone if len(rows) == 1 else alone * self.together
 
 
+TYPICAL: Final = Speed(step_s=2.5e-4, parameter_row_s=4e-11, together=0.5)  # until it is measured
+
+
 def measure() -> Speed:
     """Trains a few small networks for a moment and solves for the parts."""
     steps = ROWS // BATCH_ROWS
@@ -144,13 +146,15 @@ def epoch_s(hidden: tuple[int, ...], networks: int = 1) -> float:
         hidden: units of the hidden layers.
         networks: how many train at once.
     """
+    from ktrdr_mcp.nn import loop, perceptron
+
     generator = np.random.default_rng(0)
     features = generator.standard_normal((2 * ROWS, INPUTS)).astype(np.float32)
     labels = generator.integers(0, 3, 2 * ROWS)
     rows = loop.TrainingRows(features, labels, [np.arange(ROWS)], [np.arange(ROWS, 2 * ROWS)])
     settings = loop.TrainerSettings(epochs=1, batch_size=BATCH_ROWS)
     seeds = [loop.NetworkSettings(seed, learning_rate=0.001) for seed in range(networks)]
-    shape = mlp.Mlp(INPUTS, hidden, "relu")
+    shape = perceptron.Mlp(INPUTS, hidden, "relu")
     times = []
     for _ in range(3):
         began = time.perf_counter()

@@ -30,8 +30,8 @@ from ktrdr_mcp.evaluation.direction import (
 from ktrdr_mcp.evaluation.metrics import evaluate
 from ktrdr_mcp.evaluation.walk_forward import Split
 from ktrdr_mcp.labels.registry import horizon_bars
-from ktrdr_mcp.nn.loop import TrainedNetwork
 from ktrdr_mcp.nn.network import Network, probabilities
+from ktrdr_mcp.nn.settings import TrainedNetwork
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.schemas.results import (
     EquityPoint,

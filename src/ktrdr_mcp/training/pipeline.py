@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import platform
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from ktrdr_mcp import files, limits
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.data import bars as bars_of
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.errors import Diverged, ModelCorrupted, StorageError
+from ktrdr_mcp.errors import Diverged, StorageError
 from ktrdr_mcp.evaluation.baselines import baselines
 from ktrdr_mcp.evaluation.metrics import CLASSES, Evaluation, class_shares, evaluate
 from ktrdr_mcp.nn import loop
@@ -43,6 +42,7 @@ from ktrdr_mcp.training.estimate import weights_megabytes
 from ktrdr_mcp.training.judgement import Judgement, equity_curve, judge, tested_window
 from ktrdr_mcp.training.predictor import model_of, predict
 from ktrdr_mcp.training.prepare import Prepared, prepare
+from ktrdr_mcp.training.publish import earlier_result
 from ktrdr_mcp.training.spec import TrainingSpec
 
 LIBRARIES: Final = ("ktrdr-mcp", "torch", "numpy", "pandas", "ta-lib", "safetensors")
@@ -142,15 +142,6 @@ def adopt(directory: Path, spec: TrainingSpec) -> RunResult | None:
             aside.name,
         )
     return earlier
-
-
-def earlier_result(directory: Path, spec: TrainingSpec) -> RunResult | None:
-    """The result that a folder holds, if it is whole and of this specification."""
-    with contextlib.suppress(ModelCorrupted):
-        manifest = bundle.read(directory).manifest
-        if files.json_bytes(manifest.spec) == files.json_bytes(spec.to_dict()):
-            return manifest.result()
-    return None
 
 
 def window_of(prepared: Prepared, candidates: Sequence[Candidate]) -> tuple[str, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ktrdr_mcp.data.bars import Bars, bars_per_year
 from ktrdr_mcp.errors import NotEnoughData
@@ -18,6 +18,9 @@ from ktrdr_mcp.nn.network import Estimator, from_dict, probabilities
 from ktrdr_mcp.schemas.results import TradingRule
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest
+
+if TYPE_CHECKING:  # the server reads manifests, and imports no torch
+    import torch
 
 Floats = npt.NDArray[np.float64]
 

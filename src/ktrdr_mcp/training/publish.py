@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +13,10 @@ from typing import Any, Final
 from ktrdr_mcp import files
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas.results import RunResult
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.formats import Copy, Identity, model_format, model_formats
+from ktrdr_mcp.training.spec import TrainingSpec
 
 CARD: Final = "model.json"
 BUNDLE: Final = (bundle.WEIGHTS, bundle.HISTORY, bundle.DOCUMENT)
@@ -143,3 +146,12 @@ def link_copies(
         name: model_format(name).link(workspace, directory, identity.model_name, copy)
         for name, copy in copies.items()
     }
+
+
+def earlier_result(directory: Path, spec: TrainingSpec) -> RunResult | None:
+    """The result that a folder holds, if it is whole and of this specification."""
+    with contextlib.suppress(ModelCorrupted):
+        manifest = bundle.read_verified(directory)
+        if files.json_bytes(manifest.spec) == files.json_bytes(spec.to_dict()):
+            return manifest.result()
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ktrdr_mcp.context import Context
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.evaluation import baselines
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.training import pipeline
+from ktrdr_mcp.training import estimate, pipeline
 
 
 class TrainingWork:
@@ -31,6 +32,10 @@ class TrainingWork:
     def call(self, name: str, arguments: dict[str, Any]) -> Any:
         """There is nothing to call. Raises LookupError."""
         raise LookupError(name)
+
+    def about(self) -> dict[str, Any]:
+        """How fast this machine trains."""
+        return {"speed": asdict(estimate.measure())}
 
 
 def open_work(workspace: str) -> TrainingWork:

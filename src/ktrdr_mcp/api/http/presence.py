@@ -72,12 +72,17 @@ class Prover:
         return await self.app(scope, receive, send)
 
 
-def owner_routes(closing: asyncio.Event, stop: Callable[[], None] | None) -> list[BaseRoute]:
+def owner_routes(
+    closing: asyncio.Event,
+    stop: Callable[[], None] | None,
+    workers: Callable[[], list[responses.ShownWorker]] = list,
+) -> list[BaseRoute]:
     """The routes by which other processes of this program deal with the owner of a workspace.
 
     Args:
         closing: set when the owner is about to end.
         stop: ends the owner; None where only its user may.
+        workers: the processes that compute for it.
     """
 
     async def presence(request: Request) -> Response:
@@ -85,6 +90,11 @@ def owner_routes(closing: asyncio.Event, stop: Callable[[], None] | None) -> lis
 
     # older clients hold this stream open for as long as they need the owner
     routes: list[BaseRoute] = [Route("/presence", presence, methods=["GET"])]
+
+    async def list_workers(request: Request) -> Response:
+        return reply_response(responses.Workers(workers=workers()))
+
+    routes.append(Route("/lab/workers", list_workers, methods=["GET"]))
     if stop is not None:
 
         async def stopping(request: Request) -> Response:

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError, StorageFull
-from ktrdr_mcp.interop.ktrdr import documents, state_dict
+from ktrdr_mcp.interop.ktrdr import documents
 from ktrdr_mcp.interop.ktrdr.documents import incompatibilities
-from ktrdr_mcp.nn.mlp import Mlp
+from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.strategy.catalog import built_in
 from ktrdr_mcp.strategy.stamps import is_ours, stamp
@@ -83,6 +83,8 @@ def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: I
         ),
     }
     encoded = {name: documents.encoded(document) for name, document in values.items()}
+    from ktrdr_mcp.interop.ktrdr import state_dict
+
     encoded[documents.MODEL] = state_dict.encoded(model.shape, model.weights, model.scaler)
     reasons = reasons or rounding(model.shape, model)
     return Copy(encoded, None if reasons else strategy_bytes(model, training, identity), reasons)
@@ -90,6 +92,8 @@ def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: I
 
 def rounding(shape: Mlp, model: Model) -> list[str]:
     """Whether the folded scaler costs too much precision, which features hardly varying do."""
+    from ktrdr_mcp.interop.ktrdr import state_dict
+
     difference = state_dict.largest_difference(shape, model.weights, model.scaler)
     if difference <= TOLERANCE:
         return []

@@ -17,9 +17,8 @@ from ktrdr_mcp.errors import InvalidStrategy, ModelNotReproducible, shown
 from ktrdr_mcp.evaluation.metrics import CLASSES
 from ktrdr_mcp.features.build import feature_names
 from ktrdr_mcp.features.scaling import Scaler
-from ktrdr_mcp.interop.ktrdr import state_dict
 from ktrdr_mcp.interop.ktrdr.documents import CONFIG, FEATURES, LARGEST_PERIODS, METADATA, METRICS
-from ktrdr_mcp.nn.mlp import ACTIVATIONS, Mlp
+from ktrdr_mcp.nn.perceptron import ACTIVATIONS, Mlp
 from ktrdr_mcp.strategy.form import (
     FUZZY_KINDS,
     LARGEST_NUMBER,
@@ -253,6 +252,8 @@ def read(directory: Path, name: str) -> KtrdrModel:
     names = reproduced_names(strategy, document(directory, FEATURES))
     shape = shape_of(config, document(directory, METADATA), len(names))
     scaler = scaler_of(directory, config, len(names))
+    from ktrdr_mcp.interop.ktrdr import state_dict
+
     return KtrdrModel(strategy, shape, state_dict.read(directory, shape), scaler, names, config)
 
 

@@ -34,6 +34,7 @@ STOP_S: Final = 0.5  # what a cancelled run may take to heed it before its worke
 IDLE_S: Final = 120.0  # after which an idle worker ends
 IDLE_LOOK_S: Final = 1.0
 MEMORY_LOOK_S: Final = 0.5
+NICENESS: Final = 10
 REAP_S: Final = 0.005
 SCARCE: Final = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # it passes
 SCARCE_PAUSE_S: Final = 1.0
@@ -161,9 +162,15 @@ class Worker(asyncio.Protocol):
     Args:
         process: the process.
         on_end: called with this worker when its process has ended.
+        on_about: called with what it says of the machine.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], on_end: Callable[[Worker], None]) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        on_end: Callable[[Worker], None],
+        on_about: Callable[[dict[str, Any]], None],
+    ) -> None:
         self.process = process
         self.since = utc_now_text()
         self.idle_since_s = time.monotonic()
@@ -172,6 +179,7 @@ class Worker(asyncio.Protocol):
         self.gone = False
         self.reserved = True  # for whoever wanted it
         self._on_end = on_end
+        self._on_about = on_about
         self._transport: asyncio.Transport | None = None
         self._received = b""
         self._calls: dict[int, asyncio.Future[Any]] = {}
@@ -255,6 +263,8 @@ class Worker(asyncio.Protocol):
             logging.getLogger(raw["name"]).log(raw["level"], "%s", raw["text"])
         elif kind == "answer":
             self._answered(raw)
+        elif kind == "about":
+            self._on_about(raw["about"])
         elif kind == "ready":
             self._require_version(raw["version"])
         elif self.run is not None:
@@ -316,14 +326,18 @@ def words_of(code: int) -> str:
 def not_started(error: OSError) -> LabUnavailable:
     """The error of a task for which the system gives no worker."""
     return LabUnavailable(
-        f"The worker process of this task cannot be started: {error.strerror}.",
-        hint="See whether this program is still installed as it was, then start the task again.",
+        f"No worker process can be started: {error.strerror}.",
+        hint="See whether this program is still installed as it was, then try again.",
     )
 
 
-def died(reason: str) -> LabUnavailable:
+class WorkerDied(LabUnavailable):
+    """The worker that was to answer a call died."""
+
+
+def died(reason: str) -> WorkerDied:
     """The error of a call whose worker died."""
-    return LabUnavailable(
+    return WorkerDied(
         f"The process that computed this died ({reason}).",
         hint="Call again; if it happens again, memory is probably short: see the program's log.",
     )
@@ -342,13 +356,18 @@ class Pool:
         entry: the work, as jobs.process finds it: "module:function".
         argument: what that function is called with.
         idle_s: after which an idle worker ends.
+        niceness: of the workers.
     """
 
-    def __init__(self, entry: str, argument: str, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self, entry: str, argument: str, idle_s: float = IDLE_S, niceness: int = NICENESS
+    ) -> None:
         self.workers: list[Worker] = []
+        self.about: dict[str, Any] = {}  # what the newest worker that said so says of the machine
         self._entry = entry
         self._argument = argument
         self._idle_s = idle_s
+        self._niceness = niceness
         self._launcher = Launcher()
         self._looking: asyncio.TimerHandle | None = None
 
@@ -375,13 +394,14 @@ class Pool:
         with theirs:
             # -P: the folder that the server runs in must not provide modules
             program = [sys.executable, "-P", "-m", "ktrdr_mcp.jobs.process"]
-            about = [str(theirs.fileno()), str(os.getpid()), self._entry, self._argument]
+            about = [str(theirs.fileno()), str(os.getpid()), str(self._niceness)]
             try:
-                process = await self._launcher.launch([*program, *about], theirs.fileno())
+                command = [*program, *about, self._entry, self._argument]
+                process = await self._launcher.launch(command, theirs.fileno())
             except BaseException:
                 ours.close()
                 raise
-        worker = Worker(process, self._forget)
+        worker = Worker(process, self._forget, self.about.update)
         self.workers.append(worker)
         ours.setblocking(False)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: worker, ours)
@@ -487,6 +507,53 @@ class ProcessExecutor:
             run.kill()
         await self._pool.close()
         return True
+
+
+class CallWorker:
+    """One worker that answers short calls, one after the other, and never trains.
+
+    Args:
+        pool: of its own.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._worker: Worker | None = None
+        self._starting = asyncio.Lock()
+
+    @property
+    def workers(self) -> list[WorkerState]:
+        """The worker, if it runs."""
+        return [worker.state for worker in self._pool.workers]
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> Any:
+        """The answer to a call; if the worker dies, of another worker.
+
+        Args:
+            name: which call; doing it twice must do no harm.
+            arguments: JSON.
+        Raises:
+            KtrdrError: as the call raised it, or LabUnavailable if the second worker died too.
+        """
+        try:
+            return await (await self._ready()).call(name, arguments)
+        except WorkerDied:
+            log.warning("the worker died in %s; another one is asked", name)
+            return await (await self._ready()).call(name, arguments)
+
+    async def _ready(self) -> Worker:
+        """The worker, started if there is none. Raises LabUnavailable."""
+        async with self._starting:
+            if self._worker is None or self._worker.gone:
+                try:
+                    self._worker = await self._pool.take()
+                except OSError as error:
+                    raise not_started(error) from error
+            return self._worker
+
+    async def close(self) -> None:
+        """Ends the worker."""
+        await self._pool.close()
 
 
 def resident(run: ProcessRun) -> int:
