@@ -203,6 +203,8 @@ class OutcomeWriter:
         """Writes the outcome, unless this run had lost its task."""
         row = running.row
         if ended.died is not None:
+            if running.began.is_set():  # it may have died before that could be stored
+                await reset_crashes(self._tasks, running)
             status = await self._tasks.count_crash(row.task_id, row.fence)
         else:
             status = await self._stored(row, ended, running)
