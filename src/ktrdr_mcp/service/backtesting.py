@@ -151,10 +151,11 @@ def outcome(run: predictor.Run) -> str:
     better = "more" if net > held else "less"
     earned = unseen.timing_p <= TIMING_LEVEL
     timing = "the timing earned its costs" if earned else "no evidence that timing earns its costs"
+    p = f"{unseen.timing_p:.2f}" if unseen.timing_p >= 0.01 else "below 0.01"
     return (
         f"Out of sample{' (after the training)' if run.parts.after else ''}: net {net:+.1%} on"
-        f" {unseen.bars} bars, {better} than holding ({held:+.1%}); {timing} (p"
-        f" {unseen.timing_p:.2f}, not adjusted for other trials)."
+        f" {unseen.bars} bars, {better} than holding ({held:+.1%}); {timing} (p {p},"
+        " not adjusted for other trials)."
     )
 
 
