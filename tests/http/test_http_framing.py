@@ -68,9 +68,3 @@ async def test_a_body_in_too_many_pieces_is_refused(face, monkeypatch) -> None:
     monkeypatch.setattr(guard, "MAX_CHUNKS", 3)
     answer = await ask(face.guard, "POST", CANCEL, [LOCAL, JSON], b"{", b" ", b" ", b"}")
     assert (answer.status, answer.headers["connection"]) == (400, "close")
-
-
-async def test_a_body_that_does_not_come_to_its_end_is_given_up(monkeypatch) -> None:
-    monkeypatch.setattr(guard, "BODY_TIMEOUT_S", 0.0)
-    with pytest.raises(guard.Unframed):
-        await asyncio.wait_for(guard.whole_body({"headers": []}, asyncio.Event().wait), 20)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from time import monotonic
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,7 +32,6 @@ ORIGIN: Final = re.compile(r"https?://(?P<authority>[^/@?#]+)")
 LENGTH: Final = re.compile(r"[0-9]{1,20}")
 ABSOLUTE: Final = re.compile(r"https?://(?P<authority>[^/?#]+)(?P<path>/.*)?", re.IGNORECASE)
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-BODY_TIMEOUT_S: Final = 30.0
 MAX_CHUNKS: Final = 4_096  # of one body
 JSON_TYPE: Final = "application/json"
 INSTANCE: Final = service.INSTANCE.lower().encode()
@@ -240,23 +237,15 @@ async def whole_body(scope: Scope, receive: Receive) -> Message | None:
         receive: gives the parts of the body.
     Raises:
         BodyTooLarge: it declares or has more bytes than allowed.
-        Unframed: it comes too slowly or in too many pieces.
+        Unframed: it comes in too many pieces.
         NotJson: it has bytes and is not declared as JSON.
     """
     for declared in header_values(scope, b"content-length"):
         if LENGTH.fullmatch(declared) and int(declared) > limits.MAX_BODY_BYTES:
             raise too_large()
     body = bytearray()
-    until_s = monotonic() + BODY_TIMEOUT_S
     for _ in range(MAX_CHUNKS):
-        try:
-            async with asyncio.timeout(max(0.0, until_s - monotonic())):
-                message = await receive()
-        except TimeoutError:
-            raise Unframed(
-                f"The body has not come to its end within {BODY_TIMEOUT_S:.0f} s.",
-                hint="Send it at once.",
-            ) from None
+        message = await receive()
         if message["type"] == "http.disconnect":
             return None
         body += message.get("body", b"")

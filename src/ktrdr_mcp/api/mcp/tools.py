@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from mcp.server.caching import CacheHint
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -30,6 +31,7 @@ from pydantic import AnyUrl, Field
 from ktrdr_mcp import __version__, limits
 from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.mcp import resources
+from ktrdr_mcp.api.mcp.events import ServiceEvents
 from ktrdr_mcp.api.mcp.prompts import add_completion, add_prompt
 from ktrdr_mcp.api.mcp.stdio import answered_stdio
 from ktrdr_mcp.api.operations import OPERATIONS, Operation, with_pages
@@ -270,8 +272,19 @@ def build_server(service: ServiceProtocol) -> Server:
         for each in OPERATIONS.values()
         if each.tool is not None
     ]
+    hour = CacheHint(ttl_ms=3_600_000, scope="public")  # of what lasts as long as the process
     server = Server(
-        service, name="ktrdr-mcp", version=__version__, instructions=INSTRUCTIONS, tools=tools
+        service,
+        name="ktrdr-mcp",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        tools=tools,
+        subscriptions=ServiceEvents(service),
+        cache_hints={
+            "tools/list": hour,
+            "prompts/list": hour,
+            "resources/templates/list": hour,
+        },
     )
     add_prompt(server)
     add_completion(server, service)
