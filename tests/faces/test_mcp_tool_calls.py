@@ -11,7 +11,10 @@ import pytest
 from mcp.types import CallToolResult, TextContent
 
 from ktrdr_mcp import errors
-from ktrdr_mcp.schemas.config import EarlyStopping, TrainingConfig
+from ktrdr_mcp.api.operations import OPERATIONS
+from ktrdr_mcp.labels.registry import complete
+from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas.config import DEFAULT_LABELS, EarlyStopping, TrainingConfig
 from tests.support import sample_replies
 from tests.support.fake_service import CANNED, FakeLab
 from tests.support.mcp_clients import Connect
@@ -66,7 +69,9 @@ async def test_a_reply_is_complete_as_data_and_as_compact_text(
     async with connect() as client:
         result = await client.call_tool(name, ARGUMENTS[name])
     assert result.is_error is False
-    assert result.structured_content == CANNED[name].model_dump(mode="json")
+    brief = OPERATIONS[name].brief
+    reply = CANNED[name] if brief is None else brief(CANNED[name])
+    assert result.structured_content == reply.model_dump(mode="json")
     assert json.loads(text_of(result)) == result.structured_content
     assert text_of(result) == json.dumps(result.structured_content, separators=(",", ":"))
     assert [method for method, _ in lab.calls] == [name]
@@ -86,6 +91,39 @@ async def test_replies_and_errors_both_fit_the_advertised_output_schema(
     assert schema is not None
     jsonschema.validate(reply.structured_content, schema)
     jsonschema.validate(failure.structured_content, schema)
+
+
+@pytest.mark.asyncio
+async def test_a_start_says_which_settings_differ_from_the_defaults(
+    connect: Connect, lab: FakeLab
+) -> None:
+    whole = {**TrainingConfig().model_dump(mode="json"), "labels": DEFAULT_LABELS}
+    changed = {"epochs": 3, "early_stopping": None, "labels": {**DEFAULT_LABELS, "horizon": 4}}
+    for config, said in ((whole, {}), ({**whole, **changed}, changed)):
+        update = {"config": config}
+        lab.replies["start_training"] = sample_replies.STARTED.model_copy(update=update)
+        async with connect() as client:
+            result = await client.call_tool("start_training", ARGUMENTS["start_training"])
+        assert result.structured_content is not None
+        assert result.structured_content["config"] == said
+
+
+def test_the_default_labels_are_those_of_the_labels() -> None:
+    assert complete({}) == DEFAULT_LABELS
+
+
+@pytest.mark.asyncio
+async def test_a_prediction_has_four_digits(connect: Connect, lab: FakeLab) -> None:
+    figures = {"confidence": 0.3533382425420848, "probabilities": {"buy": 0.3533382425420848}}
+    one = sample_replies.PREDICTION.prediction.model_copy(update=figures)
+    lab.replies["test_model_prediction"] = sample_replies.PREDICTION.model_copy(
+        update={"prediction": one}
+    )
+    async with connect() as client:
+        result = await client.call_tool("test_model_prediction", MODEL)
+    assert result.structured_content is not None
+    told = result.structured_content["prediction"]
+    assert (told["confidence"], told["probabilities"]) == (0.3533, {"buy": 0.3533})
 
 
 @pytest.mark.asyncio
@@ -143,11 +181,7 @@ async def test_a_defect_is_logged_and_not_shown(
 @pytest.mark.asyncio
 async def test_a_number_that_is_not_finite_arrives_as_null(connect: Connect, lab: FakeLab) -> None:
     lab.replies["get_training_status"] = sample_replies.PENDING.model_copy(
-        update={
-            "current_metrics": sample_replies.PENDING.current_metrics.model_copy(
-                update={"val_loss": float("nan")}
-            )
-        }
+        update={"current_metrics": responses.CurrentMetrics(val_loss=float("nan"))}
     )
     async with connect() as client:
         result = await client.call_tool("get_training_status", TASK)

@@ -26,6 +26,7 @@ async def test_a_training_is_completed_saved_loaded_and_predicts(bench) -> None:
     status = await bench.status(task_id)
     assert (status.progress, status.status) == (100, "completed")
     assert status.started_at
+    assert status.current_metrics is not None
     assert status.current_metrics.val_loss is not None
     saved = await bench.save(task_id, "first_model", "a description")
     assert saved.model_path == "models/first_model/AAPL_1h_v1"

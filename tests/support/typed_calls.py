@@ -33,7 +33,7 @@ async def until_it_trains(lab: ServiceProtocol, task_id: str) -> None:
     begun = asyncio.Event()
 
     async def told(status: responses.TrainingStatus) -> None:
-        if status.current_metrics.train_loss is not None:  # else it tells what an earlier one did
+        if status.current_metrics is not None:  # else it tells what an earlier one did
             begun.set()
 
     raw = parse(requests.GetTrainingStatus, {"task_id": task_id, "wait_s": 50.0})

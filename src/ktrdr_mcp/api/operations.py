@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, create_model
 from ktrdr_mcp import __version__
 from ktrdr_mcp.errors import LimitExceeded, shown
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
-from ktrdr_mcp.schemas.config import Strict, TrainingConfig
+from ktrdr_mcp.schemas.config import DEFAULT_LABELS, Strict, TrainingConfig
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 
@@ -26,6 +26,7 @@ Example = Mapping[str, Any]
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})  # statuses of tasks that ended
 JSON: Final = "application/json"
 YAML: Final = "application/yaml"
+SHOWN_DIGITS: Final = 4  # of probabilities and memberships in a conversation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ class Operation(Generic[Request, Answer]):
         summary: one sentence for people.
         refusals: statuses of errors, beside those that every route has.
         command: the command line that does the same, without the program's name.
+        brief: shortens a reply to what a conversation needs; HTTP has the whole.
         rows: the reply's field that is a page of a longer list.
         slow: whether it may take longer than looking something up, although it changes nothing.
         reports_progress: whether the method also takes a callback for statuses.
@@ -90,6 +92,7 @@ class Operation(Generic[Request, Answer]):
     tool: Tool | None = None
     resource: Resource | None = None
     command: str | None = None
+    brief: Callable[[Answer], Answer] | None = None
     rows: str | None = None
     slow: bool = False
     reports_progress: bool = False
@@ -154,6 +157,34 @@ def curve_arguments(address: Mapping[str, str]) -> dict[str, Any]:
     return given
 
 
+def without_defaults(reply: responses.TrainingStarted) -> responses.TrainingStarted:
+    """The acknowledgement with those settings alone that are not the defaults."""
+    defaults = {**TrainingConfig().model_dump(mode="json"), "labels": DEFAULT_LABELS}
+    changed = {
+        name: value
+        for name, value in reply.config.items()
+        if name not in defaults or value != defaults[name]
+    }
+    return reply.model_copy(update={"config": changed})
+
+
+def rounded_prediction(reply: responses.ModelPrediction) -> responses.ModelPrediction:
+    """The prediction with as many digits as anybody decides by."""
+    one = reply.prediction
+    figures = {
+        "confidence": round(one.confidence, SHOWN_DIGITS),
+        "signal_strength": round(one.signal_strength, SHOWN_DIGITS),
+        "probabilities": rounded(one.probabilities),
+        "fuzzy_outputs": rounded(one.fuzzy_outputs),
+    }
+    return reply.model_copy(update={"prediction": one.model_copy(update=figures)})
+
+
+def rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures between 0 and 1 with as many digits as anybody decides by."""
+    return {name: round(value, SHOWN_DIGITS) for name, value in figures.items()}
+
+
 START_TRAINING: Final = Operation(
     name="start_training",
     method="POST",
@@ -165,15 +196,16 @@ START_TRAINING: Final = Operation(
     tool=Tool(
         title="Start training",
         description=(
-            "Start training a neural network that predicts buy, hold or sell. Returns a task_id "
-            "at once; then call get_training_status with wait_s=50, and do not send it again "
-            "meanwhile. Each start counts as a trial on its bars, so change one thing at a time. "
-            "Training settings go inside config."
+            "Start training a neural network that predicts buy, hold or sell. Returns at once a "
+            "task_id and the settings that are not the defaults; then call get_training_status "
+            "with wait_s=50, and do not send it again meanwhile. Each start counts as a trial on "
+            "its bars, so change one thing at a time. Training settings go inside config."
         ),
         changes=True,
         idempotent=False,
     ),
     command="train",
+    brief=without_defaults,
     request_example={
         **SERIES,
         "config": {
@@ -483,6 +515,7 @@ TEST_MODEL_PREDICTION: Final = Operation(
         ),
     ),
     command="predict",
+    brief=rounded_prediction,
     request_example={"model_name": MODEL_NAME, **SERIES, "test_date": "2025-06-09"},
     reply_example={
         "success": True,

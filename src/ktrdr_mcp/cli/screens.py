@@ -85,7 +85,7 @@ class Lines:
         """Prints the status, unless the last line is too young."""
         if time.monotonic() - self._last_s >= LINE_INTERVAL_S:
             self._last_s = time.monotonic()
-            metrics = status.current_metrics
+            metrics = status.newest
             self._console.print(
                 f"{epochs(status)}, validation loss {number(metrics.val_loss)}, "
                 f"validation accuracy {number(metrics.val_accuracy)}, {left(status)}"
@@ -127,7 +127,7 @@ class Display:
 
 def metrics_table(status: TrainingStatus) -> Table:
     """The newest epoch's losses and accuracies."""
-    metrics = status.current_metrics
+    metrics = status.newest
     table = Table(box=None, padding=(0, 2), header_style="dim")
     table.add_column("")
     table.add_column("loss", justify="right")
@@ -311,7 +311,7 @@ def status(to: Console, reply: responses.TrainingStatus) -> None:
     """Where a task stands."""
     style = f"bold {STATUS_STYLES.get(reply.status, '')}"
     to.print(Text.assemble((reply.status, style), f"  {reply.task_id}"))
-    metrics = reply.current_metrics
+    metrics = reply.newest
     rows: dict[str, Any] = {
         "series": f"{reply.symbol} {reply.timeframe}",
         "progress": f"{reply.progress} %, epoch {reply.current_epoch:,} of {reply.total_epochs:,}",

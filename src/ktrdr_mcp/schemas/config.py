@@ -68,6 +68,9 @@ class WalkForward(Strict):
     )
 
 
+DEFAULT_LABELS: Final = {"method": "triple_barrier", "horizon": 8, "width": 0.85}
+
+
 class LabelSettings(Strict):
     """How bars are labelled, as clients are told; each label checks its own settings."""
 

@@ -73,13 +73,18 @@ class TrainingStatus(Success):
     timeframe: str
     started_at: str | None
     estimated_completion: str | None
-    current_metrics: CurrentMetrics
+    current_metrics: CurrentMetrics | None  # null until there are figures
     error: str | None
     error_code: str | None
     queue_position: int | None = None  # tasks ahead, while pending
     alarm: str | None = None  # what the epochs so far warn of, while training
     attempt: int = 0  # how often it began to run
     resumed_from: str | None = None  # "epoch 40" of an earlier attempt; ": ..." says why or how
+
+    @property
+    def newest(self) -> CurrentMetrics:
+        """The current metrics, each of them null while there are none."""
+        return self.current_metrics or CurrentMetrics()
 
 
 class TrainingMetrics(Reply):

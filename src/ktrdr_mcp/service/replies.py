@@ -125,7 +125,7 @@ def completion(row: TaskRow, live: Live | None) -> str | None:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def current_metrics(row: TaskRow, progress: Progress | None) -> responses.CurrentMetrics:
+def current_metrics(row: TaskRow, progress: Progress | None) -> responses.CurrentMetrics | None:
     """The newest epoch's figures, or those of the restored epoch once completed."""
     if progress is not None:
         return responses.CurrentMetrics(
@@ -135,7 +135,7 @@ def current_metrics(row: TaskRow, progress: Progress | None) -> responses.Curren
             val_accuracy=rounded(progress.val_accuracy),
         )
     if row.result is None:
-        return responses.CurrentMetrics()
+        return None
     metrics = row.result.training_metrics
     return responses.CurrentMetrics(
         train_loss=rounded(metrics.final_train_loss),

@@ -61,7 +61,8 @@ class OperationTool(Tool):
         try:
             notifier = ProgressNotifier(context.report_progress)
             reply = await self.fn(arguments, notifier)
-            return success_result(fitted(reply, self.operation.rows))
+            brief = self.operation.brief
+            return success_result(fitted(brief(reply) if brief else reply, self.operation.rows))
         except KtrdrError as error:
             return error_result(error)
         except MCPError:
@@ -218,7 +219,7 @@ def progress_message(status: TrainingStatus) -> str:
     if status.status != "training":
         ahead = status.queue_position
         return status.status if ahead is None else f"{status.status}, tasks ahead: {ahead}"
-    metrics = status.current_metrics
+    metrics = status.newest
     parts = [f"epoch {status.current_epoch}/{status.total_epochs}"]
     if metrics.val_loss is not None:
         parts.append(f"val loss {metrics.val_loss:.3g}")
