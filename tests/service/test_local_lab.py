@@ -125,7 +125,7 @@ async def test_a_start_says_what_its_strategy_computes_otherwise_than_it_seems(b
     assert (
         ignored == "These parts of strategy 'units' have no effect: version, indicators.line.raw."
     )
-    assert "KTRDR takes model.features.include_price_context" in default
+    assert "include_price_context" in default
     assert "price units" in units
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import ModelNotFound
+from ktrdr_mcp.ownership import trust
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.service import reconciliation
 from ktrdr_mcp.service.reconciliation import verify
@@ -50,6 +51,7 @@ async def test_what_interrupted_writers_left_is_swept(workspace: Workspace) -> N
     left = [staged(place) for place in places]
     kept = workspace.strategies / "mine.yaml"
     kept.write_text("mine", encoding="utf-8")
+    trust.adopt(workspace)
     async with open_workspace(workspace):
         pass
     assert not any(path.exists() for path in left)

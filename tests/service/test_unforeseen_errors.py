@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from ktrdr_mcp.api import logs
-from ktrdr_mcp.daemon import connection, process, serving, signals
+from ktrdr_mcp.daemon import connection, process, signals, stdio
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.paths import Workspace
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.asyncio
 
 PROCESSES = {
     "detached": process.run_daemon,
-    "over HTTP": partial(serving.serve_http, port=0),
-    "over stdio": partial(serving.serve_stdio, in_process=True),
+    "over HTTP": partial(stdio.serve_http, port=0),
+    "over stdio": partial(stdio.serve_stdio, in_process=True),
 }
 DEFECT = RuntimeError("of the drain")
 FORESEEN = [StorageError("It is full.", hint=""), PermissionError(13, "Permission denied")]
@@ -56,10 +56,10 @@ def lab_that_raises(monkeypatch):
 
         monkeypatch.setattr(logs, "configure_logging", lambda: None)  # it is for a whole process
         monkeypatch.setattr(signals, "end_process", ended)
-        monkeypatch.setattr(serving, "speak", speak)
-        for module in (process, serving, connection):
+        monkeypatch.setattr(stdio, "speak", speak)
+        for module in (process, stdio, connection):
             monkeypatch.setattr(module, "serve_workspace", announced)
-        for module in (process, serving):
+        for module in (process, stdio):
             monkeypatch.setattr(module, "termination", signal.wait)
             monkeypatch.setattr(module, "settle", signal.set)
 

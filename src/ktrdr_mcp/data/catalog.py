@@ -303,12 +303,24 @@ def range_warnings(bars: Bars, earliest: int | None, latest: int | None) -> list
     """A sentence for each end of the range that lies on a day beyond the stored bars."""
     warnings, shift, days = [], bars.local_time() - bars.time, bars.session_days()
     if earliest is not None and (earliest + int(shift[0])) // DAY_NS < int(days[0]):
-        warnings.append(
-            f"The range starts at {format_timestamp(earliest)}, before the first stored bar"
-        )
+        first = day_or_time(earliest, int(shift[0]))
+        warnings.append(f"The range starts at {first}, before the first stored bar")
     if latest is not None and (latest + int(shift[-1])) // DAY_NS > int(days[-1]):
-        warnings.append(f"The range ends at {format_timestamp(latest)}, after the last stored bar")
+        last = day_or_time(latest, int(shift[-1]))
+        warnings.append(f"The range ends at {last}, after the last stored bar")
     return [f"{warning}. {stored_range(bars)}" for warning in warnings]
+
+
+def day_or_time(time_ns: int, shift_ns: int) -> str:
+    """The session's day where a time is a day's first or last moment, else the time itself.
+
+    Args:
+        time_ns: nanoseconds since 1970, UTC.
+        shift_ns: of the clock by which the series names its days.
+    """
+    local_ns = time_ns + shift_ns
+    is_day = local_ns % DAY_NS in (0, DAY_NS - 1)
+    return format_timestamp(local_ns)[:10] if is_day else format_timestamp(time_ns)
 
 
 def stored_range(bars: Bars) -> str:

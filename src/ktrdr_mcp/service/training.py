@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain, combinations
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +38,7 @@ from ktrdr_mcp.training.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
 from ktrdr_mcp.training.strategies import read_strategy
 from ktrdr_mcp.training.strategies import warnings as strategy_warnings
 
+MAY_BE_NULL: Final = ("strategy", "start_date", "end_date")  # fields of a start
 REQUEST: Final = "task.json"  # beside a task's bundle
 
 log = logging.getLogger(__name__)
@@ -213,7 +215,11 @@ def request_hash(request: StartTraining) -> str:
 
 def request_hashes(request: StartTraining) -> list[str]:
     """Each hash that this body may have been stored under: some tasks' hashes are of nulls too."""
-    return [request_hash(request), digest(sent(request))]
+    body = sent(request)
+    absent = [name for name in MAY_BE_NULL if body.get(name) is None]
+    chosen = chain.from_iterable(combinations(absent, n) for n in range(1, len(absent) + 1))
+    with_nulls = [digest({**body, **dict.fromkeys(names)}) for names in chosen]
+    return [request_hash(request), *with_nulls]
 
 
 def sent(request: StartTraining) -> dict[str, Any]:
