@@ -83,9 +83,13 @@ class ModelWork:
         traded = backtesting.trade(loaded, asked, self._sources)
         curves = backtesting.equity(traded, asked.points)
         equity = {name: [point.to_json() for point in curve] for name, curve in curves.items()}
+        trades = {
+            name: [trade.model_dump(mode="json") for trade in part]
+            for name, part in backtesting.trades(traded).items()
+        }
         return {
             "equity": equity,
-            "trades": backtesting.trades(traded),
+            "trades": trades,
             "reads": reads_own_series(traded, loaded.row),
         }
 
