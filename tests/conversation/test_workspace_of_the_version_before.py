@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from mcp.client.client import Client
 
+from tests.support.mcp_form import rounded_like
+
 from .before import (
     ARCHIVE,
     COMPLETED,
@@ -79,15 +81,8 @@ def in_form_of_today(before: Any, now: Any) -> Any:
         found["current_metrics"] = None
     if "most_probable" in now:
         found = {name: found.get(name, now[name]) for name in now}
-        found = with_four_digits(found)
+        found = rounded_like(found, now)
     return found
-
-
-def with_four_digits(value: Any) -> Any:
-    """The same with every figure rounded."""
-    if isinstance(value, dict):
-        return {name: with_four_digits(each) for name, each in value.items()}
-    return round(value, 4) if isinstance(value, float) else value
 
 
 def readings(replies: dict[str, Any]) -> dict[str, int]:

@@ -12,6 +12,7 @@ import pytest_asyncio
 from mcp.client.client import Client
 
 from ktrdr_mcp.api.operations import GET_MODEL_PERFORMANCE
+from tests.support.mcp_form import in_mcp_form
 from tests.support.specification import differences
 
 pytestmark = pytest.mark.asyncio
@@ -103,7 +104,7 @@ async def test_the_specifications_example_works_over_http_as_over_mcp(
     async with connect() as mcp:
         for kind, (*_, arguments) in asked.items():
             same = await over_mcp(mcp, TOOLS[kind], arguments)
-            assert lasting(same) == lasting(replies[kind])
+            assert lasting(same) == lasting(in_mcp_form(replies[kind], same))
             assert set(same) == set(replies[kind])
     found = {
         kind: differences(example.response, replies[kind])

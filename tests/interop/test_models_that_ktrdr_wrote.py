@@ -239,10 +239,10 @@ def test_a_prediction_says_that_the_training_range_is_not_known(tmp_path) -> Non
     ktrdr_writer.write(tmp_path, created_at="2025-06-10T12:00:00")
     before = prediction(Workspace(tmp_path), test_date="2025-06-09")
     assert before.in_sample
-    assert "counts as in-sample" in before.warnings[0]
+    assert any("counts as in-sample" in warning for warning in before.warnings)
     after = prediction(Workspace(tmp_path), test_date="2025-06-16")
     assert not after.in_sample
-    assert after.warnings == []
+    assert not any("in-sample" in warning for warning in after.warnings)
     assert set(after.input_features) == {"rsi", "sma", "ema", "macd"}
     assert sum(after.prediction.probabilities.values()) == pytest.approx(1)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +17,9 @@ from ktrdr_mcp.paths import Workspace
 
 USER_FOLDER = "KTRDR_DATA_HOME"
 # should all else fail; and the user of the tests, where a client passes on no environment
+if USER_FOLDER not in os.environ:  # outside pytest, whose conftest sets it
+    os.environ[USER_FOLDER] = tempfile.mkdtemp(prefix="ktrdr-user-")
+    atexit.register(shutil.rmtree, os.environ[USER_FOLDER], ignore_errors=True)
 IDLE = {"KTRDR_LAB_IDLE_S": "90", USER_FOLDER: os.environ[USER_FOLDER]}
 ENDS_S = 60
 
