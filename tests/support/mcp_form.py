@@ -1,0 +1,31 @@
+"""How a reply of HTTP reads over MCP, where a conversation is spared what it can do without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LAST_DIGIT = 6e-5  # of figures that MCP gives with four
+
+
+def in_mcp_form(reply: dict[str, Any], over_mcp: dict[str, Any]) -> dict[str, Any]:
+    """The reply with the settings that MCP repeats, and with MCP's figures where they are its own.
+
+    Args:
+        reply: over HTTP.
+        over_mcp: the same over MCP.
+    """
+    found = dict(reply)
+    if {"config", "estimated_duration_minutes"} <= reply.keys():
+        found["config"] = {n: v for n, v in reply["config"].items() if n in over_mcp["config"]}
+    if "prediction" in reply:
+        found["prediction"] = rounded_like(reply["prediction"], over_mcp["prediction"])
+    return found
+
+
+def rounded_like(value: Any, other: Any) -> Any:
+    """The value with the other's figures wherever both agree to four digits."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return {name: rounded_like(each, other.get(name)) for name, each in value.items()}
+    if isinstance(value, float) and isinstance(other, float) and abs(value - other) < LAST_DIGIT:
+        return other
+    return value
