@@ -17,7 +17,7 @@ from ktrdr_mcp.features.scaling import fit
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
-from ktrdr_mcp.training.dataset import dataset_of, view_of
+from ktrdr_mcp.training.dataset import Dataset, series_of, view_of
 
 BARS = 1_000_000
 TRAIN_SHARE = 0.65
@@ -74,7 +74,7 @@ def stages(bars: Bars) -> dict[str, Callable[[], object]]:
     values = build.feature_matrix(table, fitted)[1]
     work: dict[str, Callable[[], object]] = {
         f"{name}: features and labels": lambda each=each: view_of(
-            dataset_of(bars, 0, each, each.training.get("labels", {})), train
+            Dataset(each, (series_of(bars, 0, each, each.training.get("labels", {})),)), train
         )
         for name, each in strategies.items()
     }

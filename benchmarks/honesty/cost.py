@@ -29,12 +29,15 @@ async def compared(run: Run) -> None:
     found: dict[str, list[Trained]] = {way: [] for way in WAYS}
     async with open_service_with(NOISE["garch"](run.bars, run.seed)) as series:
         await rounds(series, found, run)
-    print(f"{'':22}{'whole, s':>10}{'training, s':>13}{'the rest, s':>13}{'rest / training':>17}")
+    width = max(map(len, WAYS))
+    print(
+        f"{'':{width}}{'whole, s':>10}{'training, s':>13}{'the rest, s':>13}{'rest / training':>17}"
+    )
     for way, trials in found.items():
         training = median(training_s(trial) for trial in trials)
         rest = median(trial.wall_s - training_s(trial) for trial in trials)
         whole = median(trial.wall_s for trial in trials)
-        print(f"{way:22}{whole:>10.2f}{training:>13.2f}{rest:>13.2f}{rest / training:>17.1%}")
+        print(f"{way:{width}}{whole:>10.2f}{training:>13.2f}{rest:>13.2f}{rest / training:>17.1%}")
 
 
 async def rounds(series: Series, found: dict[str, list[Trained]], run: Run) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,12 +19,14 @@ import pytest_asyncio
 
 from ktrdr_mcp.errors import Diverged, LabUnavailable
 from ktrdr_mcp.jobs.executors import processes
-from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event
+from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, decode
 from ktrdr_mcp.jobs.executors.processes import Pool, ProcessExecutor
+from ktrdr_mcp.jobs.process import Connection, WorkerProcess
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 from tests.support.gated_runner import BOUND_S, RESULT
+from tests.support.worker_work import ScriptedWork
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -145,6 +148,20 @@ async def test_deaths_after_progress_are_no_loop(make: Make, new_task: New, tmp_
         await manager.submit(new_task("slow", spec={"does": "dies", "begins_at": begins_at}))
         row = await manager.wait("slow", BOUND_S)
     assert (row.error_code, row.attempt) == ("crash_loop", 5)
+
+
+async def test_where_a_run_begins_is_sent_before_it_goes_on() -> None:
+    ours, theirs = socket.socketpair()
+    connection = Connection(theirs.detach())
+    with ours, connection._socket:
+        worker = WorkerProcess(connection, ScriptedWork)  # its listener never runs
+        worker._obey({"do": "run"})
+        assert worker._context is not None
+        worker._context.begin_at(7, None)
+        ours.setblocking(False)
+        assert decode(ours.recv(1_000)) == Begun(7, None)
+        for descriptor in (worker._waking, worker._wake):
+            os.close(descriptor)
 
 
 async def test_a_cancel_that_is_heeded_leaves_the_worker_alone(

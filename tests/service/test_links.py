@@ -62,13 +62,13 @@ async def test_models_are_neither_saved_nor_used_through_a_link(tmp_path: Path) 
         await lab.save_trained_model(save)
         predict = parse(requests.Predict, {"model_name": "m", "symbol": "AAPL", "timeframe": "1h"})
         assert await lab.test_model_prediction(predict)
-        listed = parse(requests.ListModels, {})
-        for folder in (workspace.models / "m", workspace.models):
-            swap(folder, elsewhere / f"{folder.name}-moved")
-            opened.lab._shelf = type(opened.lab._shelf)(workspace)  # as after a new start
+    listed = parse(requests.ListModels, {})
+    for folder in (workspace.models / "m", workspace.models):
+        swap(folder, elsewhere / f"{folder.name}-moved")
+        async with open_workspace(workspace) as opened:  # anew: no model is in memory
             with pytest.raises(StorageError, match="is a link"):
-                await lab.test_model_prediction(predict)
-            assert [row.model_name for row in (await lab.list_trained_models(listed)).models]
+                await opened.lab.test_model_prediction(predict)
+            assert [row.model_name for row in (await opened.lab.list_trained_models(listed)).models]
 
 
 def test_tasks_are_not_kept_through_a_link(tmp_path: Path) -> None:

@@ -107,6 +107,26 @@ class LogToServer(logging.Handler):
         self._connection.send(json.dumps({**line, "text": self.format(record)}))
 
 
+class ProcessContext(WorkerContext):
+    """A WorkerContext whose server knows where the run begins before the run goes on.
+
+    Without that, a run that dies right after would count as one that had got no further.
+
+    Args:
+        outbox: where its events go.
+        deliver: sends what is in there.
+    """
+
+    def __init__(self, outbox: Outbox, deliver: Callable[[], object]) -> None:
+        super().__init__(outbox)
+        self._deliver = deliver
+
+    def begin_at(self, epoch: int, reason: str | None) -> None:
+        """See context.Context."""
+        super().begin_at(epoch, reason)
+        self._deliver()
+
+
 class WorkerProcess:
     """One worker.
 
@@ -122,6 +142,7 @@ class WorkerProcess:
         self._context: WorkerContext | None = None  # of the run under way
         self._waking, self._wake = os.pipe()
         self._outbox = Outbox(lambda: _wake(self._wake))
+        self._delivering = threading.Lock()  # events are sent in the order they are taken in
 
     def serve(self) -> None:
         """Listens until the process ends."""
@@ -135,19 +156,25 @@ class WorkerProcess:
                 self._connection.send(json.dumps(memory))
                 heartbeat_at = now + HEARTBEAT_INTERVAL_S
             if look_at and now >= look_at:
-                lines = self._outbox.rearm()
-                self._connection.send(*lines)
+                lines = self._deliver(self._outbox.rearm)
                 look_at = now + PUBLISH_INTERVAL_S if lines else 0.0
             until = min(heartbeat_at, look_at or heartbeat_at)
             sources = [self._connection.fileno(), self._waking]
             ready, _, _ = select.select(sources, [], [], max(0.0, until - now))
             if self._waking in ready:
                 os.read(self._waking, READ_BYTES)
-                self._connection.send(*self._outbox.take())
+                self._deliver(self._outbox.take)
                 look_at = look_at or time.monotonic() + PUBLISH_INTERVAL_S
             if self._connection.fileno() in ready:
                 for message in self._connection.receive():
                     self._obey(message)
+
+    def _deliver(self, take: Callable[[], list[str]]) -> list[str]:
+        """Sends the events that a method of the outbox gives; from any thread."""
+        with self._delivering:
+            lines = take()
+            self._connection.send(*lines)
+        return lines
 
     def _obey(self, message: dict[str, Any]) -> None:
         """Does what the server says."""
@@ -156,7 +183,9 @@ class WorkerProcess:
                 self._context.request_stop(message["draining"])
         else:
             if message["do"] == "run":
-                self._context = WorkerContext(self._outbox)
+                self._context = ProcessContext(
+                    self._outbox, lambda: self._deliver(self._outbox.take)
+                )
             self._jobs.put(message)
 
     def _work(self) -> None:
@@ -188,7 +217,7 @@ class WorkerProcess:
             work.run, job["envelope"]["spec"], Path(job["workdir"]), context, self._outbox
         )
         if is_out_of_memory(ended):
-            self._connection.send(*self._outbox.take())
+            self._deliver(self._outbox.take)
             os._exit(0)
 
 

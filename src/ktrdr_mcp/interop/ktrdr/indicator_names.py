@@ -100,7 +100,8 @@ def renamed(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
     kind = CLASS_NAMES.get(said.lower(), said.lower())
     if kind in INDICATORS:
         made["type"] = kind
-        rename_parameters(made, {old: (new,) for old, new in OWN_PARAMETERS[kind].items()})
+        own = OWN_PARAMETERS.get(kind, {})
+        rename_parameters(made, {old: (new,) for old, new in own.items()})
         return made
     function = FUNCTIONS.get(kind, kind.upper())
     if function not in function_names():
