@@ -255,6 +255,35 @@ async def test_after_any_overwritten_page_the_registry_can_be_rebuilt(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("column", "content"),
+    [("config", "{"), ("result", "{"), ("result", "{}"), ("scores", "{"), ("scores", "{}")],
+)
+async def test_a_row_whose_content_is_unreadable_is_made_anew_from_its_bundle(
+    clean: Path, column: str, content: str
+) -> None:
+    with closing(sqlite3.connect(database(clean))) as connection:
+        before = connection.execute(f"SELECT {column} FROM training_tasks").fetchall()
+        guards = connection.execute(
+            "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
+            " AND tbl_name = 'training_tasks'"
+        ).fetchall()
+        for name, _ in guards:  # which keep the program from what damage does
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute(f"UPDATE training_tasks SET {column} = ?", (content,))
+        for _, sql in guards:
+            connection.execute(sql)
+        connection.commit()
+    assert "wrong" in {finding.state for finding in verify(Workspace(clean))}
+    done = await rebuild(Workspace(clean))
+    assert (done.models, done.tasks) == (1, 1)
+    with closing(sqlite3.connect(database(clean))) as connection:
+        after = connection.execute(f"SELECT {column} FROM training_tasks").fetchall()
+    assert [json.loads(*row) for row in after] == [json.loads(*row) for row in before]
+    await rebuilt_and_in_order(clean)
+
+
+@pytest.mark.asyncio
 async def test_after_any_flipped_bit_the_registry_can_be_rebuilt(
     copy_of: Callable[[str], Path], long_form: bool, new_fault
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Final
 
 from ktrdr_mcp import files
 from ktrdr_mcp.errors import DatabaseError, StorageError
+from ktrdr_mcp.schemas.results import Stored, TaskResult, TrialScores
 from ktrdr_mcp.store import inspection
 from ktrdr_mcp.store.db import Database, rows_of
 from ktrdr_mcp.store.inspection import backups, inspect
 from ktrdr_mcp.store.migrate import BUSY_TIMEOUT_MS, MIGRATION_FILES, copy_whole
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
-from ktrdr_mcp.store.task_row import JSON_COLUMNS, TaskRow, parsed
+from ktrdr_mcp.store.task_row import JSON_COLUMNS, TaskRow, parsed, read_stored
 
 TASKS: Final = "SELECT * FROM training_tasks ORDER BY seq"
 SELECT_SCORES: Final = "SELECT task_id, scores FROM training_tasks"
@@ -26,7 +28,7 @@ DROP_READINGS: Final = """
 DELETE FROM test_readings
 WHERE task_id = (SELECT task_id FROM training_tasks WHERE seq = ?)"""
 DROP_TASK: Final = "DELETE FROM training_tasks WHERE seq = ?"
-SCORES: Final = "scores"  # JSON too, which a task's row leaves unread
+STORED: Final[Mapping[str, type[Stored]]] = {"result": TaskResult, "scores": TrialScores}
 
 
 def quarantine_log(path: Path) -> list[str]:
@@ -183,11 +185,15 @@ async def drop_unreadable_tasks(database: Database) -> list[str]:
 
 
 def _is_readable(row: sqlite3.Row, names: list[str]) -> bool:
-    """Whether every text is UTF-8, and JSON where it should be."""
+    """Whether every text is UTF-8, JSON where it should be, and a result as it is read."""
     try:
         for name in names:
             text = None if row[name] is None else row[name].decode()
-            if text is not None and name in (*JSON_COLUMNS, SCORES):
+            if text is None:
+                continue
+            if name in STORED:
+                read_stored(STORED[name], parsed(text))
+            elif name in JSON_COLUMNS:
                 parsed(text)
     except (UnicodeDecodeError, DatabaseError):
         return False
