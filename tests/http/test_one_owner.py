@@ -243,7 +243,9 @@ MALFORMED = {
     ),
     "chunks over the limit": (
         b"POST /training/start HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n" + 3 * (b"80000\r\n" + b" " * 0x80000 + b"\r\n"),
+        # one byte too many: a server that closes while more is on its way resets the connection
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"80000\r\n" + b" " * 0x80000 + b"\r\n"
+        b"80001\r\n" + b" " * 0x80001 + b"\r\n",
         413,
     ),
 }
