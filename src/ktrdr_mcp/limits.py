@@ -13,7 +13,6 @@ MAX_SEED: Final = 2**53 - 1  # the largest integer that every JSON client keeps 
 MAX_SEEDS: Final = 64
 MAX_FOLDS: Final = 20
 
-MAX_TASK_ID_CHARACTERS: Final = 128
 MAX_DESCRIPTION_CHARACTERS: Final = 500
 MAX_ERROR_CHARACTERS: Final = 220  # so that a failed status stays within STATUS_BYTES
 MAX_BODY_BYTES: Final = 1024 * 1024

@@ -10,6 +10,7 @@ import yaml
 
 from ktrdr_mcp.features.registry import Resolved, used_indicators
 from ktrdr_mcp.strategy.form import FuzzyInput, IndicatorSpec, Strategy
+from ktrdr_mcp.strategy.parsing import MODEL_TRAINING
 from ktrdr_mcp.training.formats import Identity
 
 MODEL: Final = "model.pt"
@@ -99,18 +100,6 @@ def of_input(each: FuzzyInput) -> list[str]:
     ]
 
 
-TRAINING_FIELDS: Final = (
-    "learning_rate",
-    "batch_size",
-    "epochs",
-    "optimizer",
-    "weight_decay",
-    "momentum",
-    "gradient_clip",
-    "lr_scheduler",
-    "early_stopping",
-    "class_weights",
-)
 # What a strategy does not set was measured without; left out, KTRDR would take 0.5 and 4 hours.
 MEASURED_DECISIONS: Final = {
     "confidence_threshold": 0.0,
@@ -255,7 +244,7 @@ def model_section(training: Mapping[str, Any]) -> dict[str, Any]:
         },
         "training": {
             name: without_none(training[name])
-            for name in TRAINING_FIELDS
+            for name in MODEL_TRAINING
             if training[name] is not None or name == "early_stopping"
         },
         "features": {

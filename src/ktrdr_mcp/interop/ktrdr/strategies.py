@@ -18,6 +18,7 @@ from ktrdr_mcp.interop.ktrdr.indicator_names import named_output, renamed
 from ktrdr_mcp.limits import MAX_INDICATORS
 from ktrdr_mcp.strategy.dialects import LEFT_OUT, StrategyDialect
 from ktrdr_mcp.strategy.form import IndicatorSpec
+from ktrdr_mcp.strategy.parsing import MODEL_TRAINING
 from ktrdr_mcp.strategy.sections import Report, joined, wrong
 
 IGNORED: Final = (  # with all that stands below; * is any part of one key
@@ -87,16 +88,7 @@ CONTEXT: Final = {  # in model.features, true where left out, with what makes su
 CLASSIFICATION: Final = "classification"
 LOSSES: Final = ("cross_entropy", "crossentropy", "categorical_crossentropy")
 V3_TRAINING: Final = (  # KTRDR's v3 takes these under training too
-    "learning_rate",
-    "batch_size",
-    "epochs",
-    "optimizer",
-    "weight_decay",
-    "momentum",
-    "gradient_clip",
-    "lr_scheduler",
-    "early_stopping",
-    "class_weights",
+    *MODEL_TRAINING,
     "loss",
     "loss_function",
 )
