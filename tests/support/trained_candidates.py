@@ -10,20 +10,20 @@ from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.nn.loop import TrainedNetwork
 from ktrdr_mcp.nn.perceptron import Mlp
-from ktrdr_mcp.training.candidates import Candidate, fit, make_candidates
 from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.judgement import Judgement, judge
+from ktrdr_mcp.training.learners import Learner, fit, make_learners
 
 
 @dataclass(frozen=True)
 class TrainedCohort:
     """Members, their networks and the judgement of both; one seed."""
 
-    members: Sequence[Candidate]
+    members: Sequence[Learner]
     networks: Sequence[TrainedNetwork]
     judgement: Judgement
 
-    def of_role(self, role: str) -> list[tuple[Candidate, TrainedNetwork]]:
+    def of_role(self, role: str) -> list[tuple[Learner, TrainedNetwork]]:
         """The members of one role with their networks."""
         pairs = zip(self.members, self.networks, strict=True)
         return [pair for pair in pairs if pair[0].role == role]
@@ -35,7 +35,7 @@ def trained_cohort(trial: Any, bars: Bars, config: dict[str, Any]) -> TrainedCoh
     shape = Mlp(
         len(prepared.view.feature_names), tuple(spec.config.hidden_layers), spec.config.activation
     )
-    members = make_candidates(prepared, spec.config)
+    members = make_learners(prepared, spec.config)
     networks = fit(
         shape, spec.config, members, Checkpointer(trial.root / "kept", spec, NullContext())
     )

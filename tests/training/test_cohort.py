@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.training.candidates import Candidate, make_candidates
+from ktrdr_mcp.training.learners import Learner, make_learners
 
 
-def members(trial, bars: Bars, role: str, **config) -> list[Candidate]:
+def members(trial, bars: Bars, role: str, **config) -> list[Learner]:
     spec = trial.spec(config)
     return [
-        one for one in make_candidates(trial.prepare(bars, config), spec.config) if one.role == role
+        one for one in make_learners(trial.prepare(bars, config), spec.config) if one.role == role
     ]
 
 

@@ -14,9 +14,9 @@ from ktrdr_mcp.schemas.results import TradingRule
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import judgement
-from ktrdr_mcp.training.candidates import flipped, make_candidates, stacked
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.dataset import Dataset, series_of, view_of
+from ktrdr_mcp.training.learners import flipped, make_learners, stacked
 from ktrdr_mcp.training.prepare import Prepared, data_used
 
 LABELS = {"method": "triple_barrier", "horizon": 8, "width": 0.85}
@@ -132,11 +132,11 @@ def test_surrogates_flip_all_series_at_one_time_alike(dataset, pair) -> None:
 def test_candidates_train_on_the_rows_of_all_series(dataset) -> None:
     prepared = prepared_of(dataset)
     config = effective(TrainingConfig(control=True), dataset.strategy)
-    candidates = make_candidates(prepared, config)
-    assert [one.role for one in candidates] == ["seed", *["fold"] * 4, *["twin"] * 4]
-    rows = stacked(candidates, config)
+    learners = make_learners(prepared, config)
+    assert [one.role for one in learners] == ["seed", *["fold"] * 4, *["twin"] * 4]
+    rows = stacked(learners, config)
     assert len(rows.features) == len(rows.labels) == 9 * len(dataset.label)
-    for candidate, train in zip(candidates, rows.train_rows, strict=True):
+    for candidate, train in zip(learners, rows.train_rows, strict=True):
         assert np.array_equal(rows.labels[train], candidate.dataset.label[candidate.split.train])
         assert np.isfinite(rows.features[train]).all()
 

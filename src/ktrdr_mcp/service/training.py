@@ -29,10 +29,10 @@ from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import bundle, estimate
-from ktrdr_mcp.training.candidates import SURROGATES, folds_of, surrogates_fit
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.estimate import Speed
 from ktrdr_mcp.training.judgement import tested_window
+from ktrdr_mcp.training.learners import SURROGATES, folds_of, surrogates_fit
 from ktrdr_mcp.training.prepare import Prepared, prepare
 from ktrdr_mcp.training.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
 from ktrdr_mcp.training.strategies import read_strategy

@@ -1,4 +1,4 @@
-"""Judges trained candidates: predictions, failed folds, the tested window, all a verdict needs."""
+"""Judges trained learners: predictions, failed folds, the tested window, all a verdict needs."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ from ktrdr_mcp.schemas.results import (
     TrialScores,
     WalkForwardResult,
 )
-from ktrdr_mcp.training.candidates import SURROGATES, Candidate, fold_splits
 from ktrdr_mcp.training.dataset import Dataset, Integers
+from ktrdr_mcp.training.learners import SURROGATES, Learner, fold_splits
 
 
 def tested_window(dataset: Dataset, splits: Sequence[Split]) -> tuple[str, str]:
@@ -75,24 +75,24 @@ class MissingFold:
 
 
 def missing_folds(
-    candidates: Sequence[Candidate], networks: Sequence[TrainedNetwork], config: EffectiveConfig
+    learners: Sequence[Learner], networks: Sequence[TrainedNetwork], config: EffectiveConfig
 ) -> list[MissingFold]:
     """The folds that have rows enough and no predictions, in the order of time.
 
     Too few rows for a fold are known, and said, before anything is trained.
 
     Args:
-        candidates: the first is the model's own.
+        learners: the first is the model's own.
         networks: their results, in the same order.
         config: the effective configuration.
     """
     trained = {
-        int(candidate.split.test[0]): network
-        for candidate, network in zip(candidates, networks, strict=True)
-        if candidate.role == "fold"
+        int(learner.split.test[0]): network
+        for learner, network in zip(learners, networks, strict=True)
+        if learner.role == "fold"
     }
     missing = []
-    for split in fold_splits(candidates[0].dataset, config):
+    for split in fold_splits(learners[0].dataset, config):
         network = trained.get(int(split.test[0]))
         if network is None:
             missing.append(MissingFold(split, "no usable data"))
@@ -115,14 +115,14 @@ def count_failed_folds(missing: Sequence[MissingFold], used: int) -> FailedFolds
 
 
 def count_failed_surrogates(
-    candidates: Sequence[Candidate], networks: Sequence[TrainedNetwork], config: EffectiveConfig
+    learners: Sequence[Learner], networks: Sequence[TrainedNetwork], config: EffectiveConfig
 ) -> FailedFolds:
     """The sign-flip surrogates that say nothing; arguments as of `missing_folds`."""
     planned = SURROGATES if config.control else 0
     diverged = [
         network.diverged is not None
-        for candidate, network in zip(candidates, networks, strict=True)
-        if candidate.role == "twin"
+        for learner, network in zip(learners, networks, strict=True)
+        if learner.role == "twin"
     ]
     return FailedFolds(planned=planned, diverged=sum(diverged), unusable=planned - len(diverged))
 
@@ -132,9 +132,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """A candidate's probabilities on its validation and test rows."""
+    """A learner's probabilities on its validation and test rows."""
 
-    candidate: Candidate
+    learner: Learner
     validation: Floats  # (v, 3)
     test: Floats  # (t, 3)
 
@@ -170,7 +170,7 @@ class Judgement:
 
 def judge(
     shape: Network,
-    candidates: Sequence[Candidate],
+    learners: Sequence[Learner],
     networks: Sequence[TrainedNetwork],
     config: EffectiveConfig,
 ) -> Judgement:
@@ -178,23 +178,23 @@ def judge(
 
     Args:
         shape: of every network.
-        candidates: the first is the model's own, with the best of its seeds.
+        learners: the first is the model's own, with the best of its seeds.
         networks: their results, in the same order.
         config: the effective configuration.
     """
-    own, pairs = candidates[0].dataset, list(zip(candidates, networks, strict=True))
-    trained, timeline = candidates[0].split.train, own.timeline
+    own, pairs = learners[0].dataset, list(zip(learners, networks, strict=True))
+    trained, timeline = learners[0].split.train, own.timeline
     ahead = timeline.until[trained] - timeline.at[trained]
     horizon = reach_bars(horizon_bars(config.labels), ahead)
     finite = [predicted(shape, *pair) for pair in pairs if pair[1].diverged is None]
-    walked = [each for each in finite if each.candidate.role == "fold"]
-    folds, missing = walked or finite[:1], missing_folds(candidates, networks, config)
+    walked = [each for each in finite if each.learner.role == "fold"]
+    folds, missing = walked or finite[:1], missing_folds(learners, networks, config)
     failed = FailedNetworks(
         folds=count_failed_folds(missing, len(walked)),
-        twins=count_failed_surrogates(candidates, networks, config),
+        twins=count_failed_surrogates(learners, networks, config),
     )
     rule = trading_rule(own.strategy, horizon)
-    rows = np.concatenate([fold.candidate.split.test for fold in folds])
+    rows = np.concatenate([fold.learner.split.test for fold in folds])
     signal = confident_signals(
         np.concatenate([fold.test for fold in folds]), rule.confidence_threshold
     )
@@ -205,7 +205,7 @@ def judge(
         ),
         rule=rule,
         surrogate_p=[
-            p_on_surrogate(each, horizon) for each in finite if each.candidate.role == "twin"
+            p_on_surrogate(each, horizon) for each in finite if each.learner.role == "twin"
         ],
         model_constant=is_constant(scores_of(finite[0].test)),
         walk_forward=WalkForwardResult(
@@ -218,19 +218,19 @@ def judge(
     )
 
 
-def predicted(shape: Network, candidate: Candidate, network: TrainedNetwork) -> Predicted:
+def predicted(shape: Network, learner: Learner, network: TrainedNetwork) -> Predicted:
     """What a network says of the rows that it was not fitted on."""
-    features, split = candidate.view.features, candidate.split
+    features, split = learner.view.features, learner.split
     return Predicted(
-        candidate,
+        learner,
         probabilities(shape, network.weights, features[split.validation]),
         probabilities(shape, network.weights, features[split.test]),
     )
 
 
 def scored(each: Predicted) -> ScoredRows:
-    """A candidate's predictions as the directional test wants them."""
-    split, dataset = each.candidate.split, each.candidate.dataset
+    """A learner's predictions as the directional test wants them."""
+    split, dataset = each.learner.split, each.learner.dataset
     return scored_rows(
         dataset.at(split.test),
         each.test,
@@ -259,14 +259,14 @@ def legs_of(dataset: Dataset, rows: Integers, signal: Integers) -> list[Leg]:
 
 def p_on_surrogate(each: Predicted, horizon: int) -> float:
     """How surely a sign-flip surrogate was "foreseen"; small for a leak."""
-    return directional_test([scored(each)], each.candidate.dataset.timestamps, horizon).p
+    return directional_test([scored(each)], each.learner.dataset.timestamps, horizon).p
 
 
 def all_folds(
     folds: Sequence[Predicted], missing: Sequence[MissingFold]
 ) -> list[FailedFold | JudgedFold]:
     """Every fold for the resource, the failed ones too, in the order of time."""
-    dataset = folds[0].candidate.dataset
+    dataset = folds[0].learner.dataset
     found: list[FailedFold | JudgedFold] = [judged_fold(fold) for fold in folds]
     found += [FailedFold(**dict(rows_of(fold.split, dataset)), lost=fold.cause) for fold in missing]
     return sorted(found, key=lambda fold: fold.test[0])
@@ -274,7 +274,7 @@ def all_folds(
 
 def judged_fold(fold: Predicted) -> JudgedFold:
     """One fold with the figures of its test rows."""
-    split, dataset = fold.candidate.split, fold.candidate.dataset
+    split, dataset = fold.learner.split, fold.learner.dataset
     figures = evaluate(fold.test, dataset.label[split.test])
     return JudgedFold(
         **dict(rows_of(split, dataset)),

@@ -35,11 +35,11 @@ from ktrdr_mcp.schemas.responses import (
 from ktrdr_mcp.schemas.results import Json, Period, RunResult, TaskResult
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest, Parity, Periods
-from ktrdr_mcp.training.candidates import Candidate, fit, make_candidates
 from ktrdr_mcp.training.checkpointer import FOLDER, Checkpointer
 from ktrdr_mcp.training.dataset import Integers
 from ktrdr_mcp.training.estimate import weights_megabytes
 from ktrdr_mcp.training.judgement import Judgement, equity_curve, judge, tested_window
+from ktrdr_mcp.training.learners import Learner, fit, make_learners
 from ktrdr_mcp.training.predictor import model_of, predict
 from ktrdr_mcp.training.prepare import Prepared, prepare
 from ktrdr_mcp.training.publish import earlier_result
@@ -114,13 +114,13 @@ def train(spec: TrainingSpec, directory: Path, context: Context, sources: BarCat
     """Trains and measures one model; arguments as in `run`."""
     prepared = prepare(spec, sources)
     shape = network_of(len(prepared.view.feature_names), spec.config.model_dump())
-    candidates = make_candidates(prepared, spec.config)
+    learners = make_learners(prepared, spec.config)
     checkpointer = Checkpointer(directory.with_name(FOLDER), spec, context)
-    networks = fit(shape, spec.config, candidates, checkpointer)
+    networks = fit(shape, spec.config, learners, checkpointer)
     context.end_turn()
     minutes = checkpointer.training_s / 60
-    outcome = measure(shape, spec.config, prepared, candidates, networks, minutes)
-    window = window_of(prepared, candidates)
+    outcome = measure(shape, spec.config, prepared, learners, networks, minutes)
+    window = window_of(prepared, learners)
     return Trained(spec, prepared, outcome, window)
 
 
@@ -144,9 +144,9 @@ def adopt(directory: Path, spec: TrainingSpec) -> RunResult | None:
     return earlier
 
 
-def window_of(prepared: Prepared, candidates: Sequence[Candidate]) -> tuple[str, str]:
+def window_of(prepared: Prepared, learners: Sequence[Learner]) -> tuple[str, str]:
     """The time that the model and its folds were tested on; surrogates have bars of their own."""
-    splits = [one.split for one in candidates if one.dataset is prepared.dataset]
+    splits = [one.split for one in learners if one.dataset is prepared.dataset]
     return tested_window(prepared.dataset, splits)
 
 
@@ -154,7 +154,7 @@ def measure(
     shape: Network,
     config: EffectiveConfig,
     prepared: Prepared,
-    candidates: Sequence[Candidate],
+    learners: Sequence[Learner],
     networks: Sequence[loop.TrainedNetwork],
     minutes: float,
 ) -> Outcome:
@@ -166,14 +166,14 @@ def measure(
         for number, network in enumerate(seeds)
         if network.diverged is None
     }
-    judged = [best, *range(config.seeds, len(candidates))]
+    judged = [best, *range(config.seeds, len(learners))]
     return Outcome(
         shape=shape,
         trained=seeds[best],
         parts=measured[best],
         seeds=list(measured.values()),
         judgement=judge(
-            shape, [candidates[n] for n in judged], [networks[n] for n in judged], config
+            shape, [learners[n] for n in judged], [networks[n] for n in judged], config
         ),
         minutes=minutes,
     )

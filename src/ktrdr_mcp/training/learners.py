@@ -1,4 +1,4 @@
-"""The networks of one task (seeds, walk-forward folds, surrogates) and their joint training."""
+"""The networks that a task trains: of seeds, walk-forward folds and surrogates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.training.dataset import Dataset, View, series_of, view_of
 from ktrdr_mcp.training.prepare import Prepared
 
-if TYPE_CHECKING:  # the server plans candidates, and imports no torch
+if TYPE_CHECKING:  # the server plans learners, and imports no torch
     from ktrdr_mcp.training.checkpointer import Checkpointer
 
 SURROGATES: Final = 4
@@ -39,17 +39,17 @@ SURROGATE_SPLIT: Final = WalkForward(folds=1, span=0.6, window="expanding")
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class Learner:
     """One network: what it learns from and what it is tested on."""
 
     role: Literal["seed", "fold", "twin"]
     seed: int
     dataset: Dataset
-    view: View  # fitted on the candidate's own training rows
+    view: View  # fitted on the learner's own training rows
     split: Split
 
 
-def make_candidates(prepared: Prepared, config: EffectiveConfig) -> list[Candidate]:
+def make_learners(prepared: Prepared, config: EffectiveConfig) -> list[Learner]:
     """All networks that a task trains at once; the seeds of the model come first.
 
     Args:
@@ -57,13 +57,13 @@ def make_candidates(prepared: Prepared, config: EffectiveConfig) -> list[Candida
         config: how many seeds, which folds, whether surrogates.
     """
     seeds = [
-        Candidate("seed", config.seed + number, prepared.dataset, prepared.view, prepared.split)
+        Learner("seed", config.seed + number, prepared.dataset, prepared.view, prepared.split)
         for number in range(config.seeds)
     ]
     folds = [
         fold
         for split in folds_of(prepared, config)
-        if (fold := make_candidate("fold", config.seed, prepared.dataset, split)) is not None
+        if (fold := make_learner("fold", config.seed, prepared.dataset, split)) is not None
     ]
     surrogates = [
         surrogate
@@ -92,12 +92,12 @@ def splits_of(dataset: Dataset, config: EffectiveConfig, how: WalkForward) -> li
     return walk_forward(dataset.usable, dataset.timeline, share, how)
 
 
-def make_candidate(
+def make_learner(
     role: Literal["fold", "twin"], seed: int, dataset: Dataset, split: Split
-) -> Candidate | None:
+) -> Learner | None:
     """A network of its own data, or nothing where a part of them does not vary."""
     with contextlib.suppress(DataError):
-        return Candidate(role, seed, dataset, view_of(dataset, split.train), split)
+        return Learner(role, seed, dataset, view_of(dataset, split.train), split)
     return None
 
 
@@ -106,7 +106,7 @@ def surrogates_fit(prepared: Prepared, config: EffectiveConfig) -> bool:
     return bool(splits_of(prepared.dataset, config, SURROGATE_SPLIT))
 
 
-def surrogate_of(prepared: Prepared, config: EffectiveConfig, number: int) -> Candidate | None:
+def surrogate_of(prepared: Prepared, config: EffectiveConfig, number: int) -> Learner | None:
     """A network that is trained on a sign-flip surrogate of the bars, if that can be."""
     own = prepared.dataset
     with contextlib.suppress(DataError):
@@ -114,7 +114,7 @@ def surrogate_of(prepared: Prepared, config: EffectiveConfig, number: int) -> Ca
         dataset = flipped(own, signs, config)
         splits = splits_of(dataset, config, SURROGATE_SPLIT)
         if splits:
-            return make_candidate("twin", config.seed, dataset, splits[0])
+            return make_learner("twin", config.seed, dataset, splits[0])
     return None
 
 
@@ -139,51 +139,51 @@ def flipped(own: Dataset, signs: npt.NDArray[np.float64], config: EffectiveConfi
 def fit(
     shape: Network,
     config: EffectiveConfig,
-    candidates: Sequence[Candidate],
+    learners: Sequence[Learner],
     checkpointer: Checkpointer,
 ) -> list[TrainedNetwork]:
-    """Trains every candidate on its training rows, watched on its validation rows.
+    """Trains every learner on its training rows, watched on its validation rows.
 
     Args:
         shape: of every network.
         config: what all share.
-        candidates: the networks; those of the model come first.
+        learners: the networks; those of the model come first.
         checkpointer: trains, and keeps the training's state.
     Returns:
-        one result for each candidate.
+        one result for each learner.
     """
     networks = [
         NetworkSettings(
-            seed=candidate.seed,
+            seed=learner.seed,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
             dropout_rate=config.dropout_rate,
         )
-        for candidate in candidates
+        for learner in learners
     ]
     settings = trainer_settings(config)
-    return checkpointer.train(shape, settings, networks, stacked(candidates, config))
+    return checkpointer.train(shape, settings, networks, stacked(learners, config))
 
 
-def stacked(candidates: Sequence[Candidate], config: EffectiveConfig) -> TrainingRows:
-    """The candidates' data, one below the other; those that share a view share its rows."""
-    first_of: dict[int, Candidate] = {}
-    for candidate in candidates:
-        first_of.setdefault(id(candidate.view), candidate)
+def stacked(learners: Sequence[Learner], config: EffectiveConfig) -> TrainingRows:
+    """The learners' data, one below the other; those that share a view share its rows."""
+    first_of: dict[int, Learner] = {}
+    for learner in learners:
+        first_of.setdefault(id(learner.view), learner)
     offset, start = {}, 0
-    for key, candidate in first_of.items():
+    for key, learner in first_of.items():
         offset[key] = start
-        start += len(candidate.view.features)
+        start += len(learner.view.features)
     owners = list(first_of.values())
     return TrainingRows(
-        features=np.concatenate([features_of(candidate.view) for candidate in owners]),
-        labels=np.concatenate([candidate.dataset.label for candidate in owners]),
-        train_rows=[candidate.split.train + offset[id(candidate.view)] for candidate in candidates],
+        features=np.concatenate([features_of(learner.view) for learner in owners]),
+        labels=np.concatenate([learner.dataset.label for learner in owners]),
+        train_rows=[learner.split.train + offset[id(learner.view)] for learner in learners],
         validation_rows=[
-            candidate.split.validation + offset[id(candidate.view)] for candidate in candidates
+            learner.split.validation + offset[id(learner.view)] for learner in learners
         ],
         row_weights=(
-            np.concatenate([class_weights_of_rows(candidate) for candidate in owners])
+            np.concatenate([class_weights_of_rows(learner) for learner in owners])
             if config.class_weights
             else None
         ),
@@ -195,10 +195,10 @@ def features_of(view: View) -> npt.NDArray[np.float32]:
     return view.features.astype(np.float32)
 
 
-def class_weights_of_rows(candidate: Candidate) -> npt.NDArray[np.float64]:
-    """(rows,) the balanced weight of each row's class, by the candidate's own training rows."""
-    label = candidate.dataset.label
-    weights = np.array(balanced_weights(label[candidate.split.train]))
+def class_weights_of_rows(learner: Learner) -> npt.NDArray[np.float64]:
+    """(rows,) the balanced weight of each row's class, by the learner's own training rows."""
+    label = learner.dataset.label
+    weights = np.array(balanced_weights(label[learner.split.train]))
     return np.where(label >= 0, weights[label], 0.0)
 
 
