@@ -204,7 +204,7 @@ def check_strategy(
 
 
 def sets_of(strategy: Strategy) -> dict[str, Any]:
-    """The fuzzy sets of each indicator output: `auto`, `crisp`, or the numbers of each set."""
+    """The fuzzy sets of each indicator output: `auto`, `crisp`, `cyclic`, or the numbers."""
     return {
         each.indicator_output: each.sets
         if isinstance(each.sets, str)

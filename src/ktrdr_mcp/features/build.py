@@ -9,9 +9,15 @@ from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.errors import DataInvalid, NotEnoughData
-from ktrdr_mcp.features.fuzzy import auto_sets, membership
+from ktrdr_mcp.features.fuzzy import auto_sets, cyclic, membership
 from ktrdr_mcp.features.indicator import Floats
-from ktrdr_mcp.features.registry import Resolved, check, features_of, used_indicators
+from ktrdr_mcp.features.registry import (
+    Resolved,
+    check,
+    cycle_of,
+    features_of,
+    used_indicators,
+)
 from ktrdr_mcp.strategy.form import FuzzyInput, FuzzySetSpec, Strategy
 
 
@@ -189,6 +195,11 @@ def feature_matrix(table: IndicatorTable, strategy: Strategy) -> tuple[tuple[str
         if each.sets == "crisp":
             values[:, column] = feature
             column += 1
+            continue
+        if each.sets == "cyclic":
+            for part in cyclic(feature, cycle_of(strategy, each.indicator_output)):
+                values[:, column] = part
+                column += 1
             continue
         for one in each.sets:
             values[:, column] = membership(one.kind, one.parameters, feature)

@@ -12,6 +12,7 @@ from ktrdr_mcp.features.indicator import Floats
 from ktrdr_mcp.strategy.form import FuzzyKind, FuzzySetSpec
 
 AUTO_SET_NAMES: Final = ("low", "medium", "high")
+CYCLIC_NAMES: Final = ("sine", "cosine")
 AUTO_QUANTILES: Final = (0.05, 0.5, 0.95)
 OUTER_FOOT_WIDTHS: Final = 50  # so far out that a triangle is a shoulder in effect
 SMALLEST_GAP: Final = 1e-9  # between quantiles, relative to the largest of them
@@ -36,6 +37,17 @@ def membership(kind: FuzzyKind, parameters: Sequence[float], x: Floats) -> Float
         rising(x, left_foot, left_shoulder), rising(-x, -right_foot, -right_shoulder)
     )
     return np.clip(degrees, 0.0, 1.0, out=degrees)
+
+
+def cyclic(x: Floats, cycle: float) -> tuple[Floats, Floats]:
+    """Sine and cosine of where values stand in their cycle: its end lies beside its beginning.
+
+    Args:
+        x: float64[n]
+        cycle: after how many units the values begin anew.
+    """
+    angle = 2 * np.pi / cycle * x
+    return np.sin(angle), np.cos(angle)
 
 
 def rising(x: Floats, foot: float, shoulder: float) -> Floats:

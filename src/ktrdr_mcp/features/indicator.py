@@ -59,6 +59,11 @@ class Indicator:
         takes_source: whether it is computed from one price that the strategy may choose.
         problem: parameters to what is wrong with them together, or None.
         rescaled: whether a feature is something else than the value, so that raw means something.
+        group: where a list shows it.
+        about: one line on what it says.
+        units: of its values.
+        inputs: the columns of bars that it reads; "source" is the price that a strategy may choose.
+        cycle: after how many units its values begin anew, as on a clock; None if they do not.
     """
 
     type: str
@@ -69,42 +74,68 @@ class Indicator:
     takes_source: bool = True
     problem: Callable[[Parameters], str | None] = lambda _: None
     rescaled: bool = False
+    group: str = ""
+    about: str = ""
+    units: str = ""
+    inputs: tuple[str, ...] = ("source",)
+    cycle: float | None = None
 
 
 INDICATORS: Final[dict[str, Indicator]] = {}
-SingleOutput = Callable[[Bars, Floats, Parameters], Output]
+PRICE: Final = "price"  # the units of what is in the symbol's currency
+Computed = Output | tuple[Output, ...]
+Compute = Callable[[Bars, Floats, Parameters], Computed]
 
 
-def indicator(
+def indicator(  # noqa: PLR0913  # keywords that read as a table
     name: str,
     *,
-    warm_up: Callable[[Parameters], int],
+    group: str = "other",
+    units: str = "",
+    warm_up: Callable[[Parameters], int] = lambda _: 0,
     problem: Callable[[Parameters], str | None] = lambda _: None,
     rescaled: bool = False,
+    outputs: tuple[str, ...] = (),
+    inputs: tuple[str, ...] = ("source",),
+    cycle: float | None = None,
     **parameters: Parameter,
-) -> Callable[[SingleOutput], SingleOutput]:
+) -> Callable[[Compute], Compute]:
     """Makes a function of (bars, source prices, parameters) known as an indicator.
+
+    Its docstring's first line is what lists say of it.
 
     Args:
         name: the word in a strategy.
+        group: as Indicator describes it, like what follows.
+        units: of its values.
         warm_up: parameters to the number of bars before the first value.
         problem: parameters to what is wrong with them together, or None.
-        rescaled: as Indicator describes it.
+        rescaled: whether the feature is something else than the value.
+        outputs: their names, if there are several; the function returns one Output for each.
+        inputs: the columns that it reads.
+        cycle: after how many units its values begin anew.
         parameters: what it takes.
     """
 
-    def register(function: SingleOutput) -> SingleOutput:
+    def register(function: Compute) -> Compute:
         def compute(bars: Bars, source: Floats, params: Parameters) -> tuple[Output, ...]:
-            return (function(bars, source, params),)
+            found = function(bars, source, params)
+            return found if isinstance(found, tuple) else (found,)
 
         INDICATORS[name] = Indicator(
             name,
             parameters,
-            (name,),
+            outputs or (name,),
             compute,
             warm_up=warm_up,
+            takes_source="source" in inputs,
             problem=problem,
             rescaled=rescaled,
+            group=group,
+            about=(function.__doc__ or name).strip().splitlines()[0],
+            units=units,
+            inputs=inputs,
+            cycle=cycle,
         )
         return function
 

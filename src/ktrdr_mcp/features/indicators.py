@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.features.indicator import Floats, Output, Parameters, indicator, period_bars
+from ktrdr_mcp.features.indicator import (
+    PRICE,
+    Floats,
+    Output,
+    Parameters,
+    indicator,
+    period_bars,
+)
 
 
 def ratio_to(average: Floats, bars: Bars) -> Output:
@@ -27,7 +34,13 @@ def wilder(changes: Floats, period: int) -> Floats:
     return pd.Series(seeded).ewm(alpha=1 / period, adjust=False).mean().to_numpy()
 
 
-@indicator("rsi", warm_up=lambda params: int(params["period"]), period=period_bars(14))
+@indicator(
+    "rsi",
+    group="momentum",
+    units="0 to 100",
+    warm_up=lambda params: int(params["period"]),
+    period=period_bars(14),
+)
 def rsi(bars: Bars, source: Floats, params: Parameters) -> Output:
     """Relative strength index, 0 to 100; 50 where nothing has moved.
 
@@ -46,6 +59,8 @@ def rsi(bars: Bars, source: Floats, params: Parameters) -> Output:
 
 @indicator(
     "sma",
+    group="trend",
+    units=PRICE,
     warm_up=lambda params: int(params["period"]) - 1,
     rescaled=True,
     period=period_bars(20),
@@ -58,6 +73,8 @@ def sma(bars: Bars, source: Floats, params: Parameters) -> Output:
 
 @indicator(
     "ema",
+    group="trend",
+    units=PRICE,
     warm_up=lambda params: int(params["period"]) - 1,
     rescaled=True,
     period=period_bars(20),
@@ -81,6 +98,8 @@ def macd_problem(params: Parameters) -> str | None:
 
 @indicator(
     "macd",
+    group="trend",
+    units=PRICE,
     warm_up=lambda params: int(params["slow_period"]) - 1,
     problem=macd_problem,
     fast_period=period_bars(12, low=1),

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ktrdr_mcp.errors import InvalidStrategy, did_you_mean, shown
-from ktrdr_mcp.features import indicators, talib_functions
-from ktrdr_mcp.features.fuzzy import AUTO_SET_NAMES
+from ktrdr_mcp.features import calendar, indicators, price_action, talib_functions
+from ktrdr_mcp.features.fuzzy import AUTO_SET_NAMES, CYCLIC_NAMES
 from ktrdr_mcp.features.indicator import INDICATORS, Indicator, Parameter, Parameters
 from ktrdr_mcp.strategy.form import FuzzyInput, IndicatorSpec, ParameterValue, Strategy
 
-OWN: Final = indicators  # importing it fills INDICATORS
+OWN: Final = (indicators, price_action, calendar)  # importing them fills INDICATORS
 
 
 @dataclass(frozen=True)
@@ -148,18 +148,24 @@ def problems(strategy: Strategy, unread: frozenset[str] = frozenset()) -> list[I
     """
     found: list[InvalidStrategy] = []
     outputs: list[str] = []
+    cycles: dict[str, float | None] = {}
     unresolved = set(unread)
     for spec in strategy.indicators:
         try:
-            outputs += resolve(spec).outputs
+            resolved = resolve(spec)
         except InvalidStrategy as error:
             found.append(error)
             unresolved.add(spec.name)
+        else:
+            outputs += resolved.outputs
+            cycles |= dict.fromkeys(resolved.outputs, resolved.indicator.cycle)
     found += repeated(outputs, "indicator output")
     for each in strategy.fuzzy_inputs:
         of_unresolved = any(f"{each.indicator_output}_".startswith(f"{n}_") for n in unresolved)
         if each.indicator_output not in outputs and not of_unresolved:
             found.append(unknown_output(strategy, each, outputs))
+        if each.sets == "cyclic" and cycles.get(each.indicator_output, 0) is None:
+            found.append(without_cycle(each))
     features = [name for each in strategy.fuzzy_inputs for name in features_of(each)]
     return [*found, *repeated(features, "feature")]
 
@@ -174,7 +180,8 @@ def features_of(each: FuzzyInput) -> tuple[str, ...]:
     """The names of the features that one fuzzy input makes."""
     if each.sets == "crisp":
         return (each.indicator_output,)
-    names = AUTO_SET_NAMES if each.sets == "auto" else tuple(one.name for one in each.sets)
+    fixed = {"auto": AUTO_SET_NAMES, "cyclic": CYCLIC_NAMES}
+    names = fixed[each.sets] if isinstance(each.sets, str) else tuple(one.name for one in each.sets)
     return tuple(f"{each.indicator_output}_{name}" for name in names)
 
 
@@ -189,6 +196,22 @@ def repeated(names: list[str], what: str) -> list[InvalidStrategy]:
         )
         for name in twice
     ]
+
+
+def cycle_of(strategy: Strategy, output: str) -> float:
+    """After how many units the values of a cyclic output begin anew."""
+    found = next(each for each in check(strategy) if output in each.outputs)
+    return found.indicator.cycle or 1
+
+
+def without_cycle(each: FuzzyInput) -> InvalidStrategy:
+    """The error for a cyclic input that does not come round."""
+    cyclic = ", ".join(name for name, known in INDICATORS.items() if known.cycle is not None)
+    return InvalidStrategy(
+        f"fuzzy_sets.{each.indicator_output} is cyclic, but its values do not come round.",
+        hint=f"Write auto, crisp or sets; cyclic is for {cyclic}.",
+        field=f"strategy.fuzzy_sets.{each.indicator_output}",
+    )
 
 
 def unknown_output(strategy: Strategy, each: FuzzyInput, outputs: list[str]) -> InvalidStrategy:

@@ -19,7 +19,14 @@ import talib
 from talib.abstract import Function  # type: ignore[attr-defined]
 
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.features.indicator import Floats, Indicator, Output, Parameter, Parameters
+from ktrdr_mcp.features.indicator import (
+    PRICE,
+    Floats,
+    Indicator,
+    Output,
+    Parameter,
+    Parameters,
+)
 from ktrdr_mcp.limits import MAX_INDICATOR_PERIOD_BARS
 
 PREFIX: Final = "talib."
@@ -83,6 +90,10 @@ def function(name: str) -> Indicator:
         takes_source="price" in inputs,
         problem=lambda params: refused_parameters(name, len(inputs), params),
         rescaled=any(exponents),
+        group=f"{PREFIX}{info['group'].lower()}",
+        about=info["display_name"],
+        units=PRICE if 1 in exponents else f"{PRICE} squared" if 2 in exponents else "TA-Lib's own",
+        inputs=tuple("source" if column == "price" else column for column in inputs),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self, cast, get_args
 FuzzyKind = Literal["triangular", "trapezoidal", "gaussian"]
 Scaling = Literal["standard", "minmax", "none"]
 Source = Literal["open", "high", "low", "close"]
+Whole = Literal["auto", "crisp", "cyclic"]  # what may stand in the place of explicit sets
 ParameterValue = int | float | str
 
 FUZZY_KINDS: Final[tuple[FuzzyKind, ...]] = get_args(FuzzyKind)
@@ -64,10 +65,16 @@ class FuzzySetSpec:
 
 @dataclass(frozen=True)
 class FuzzyInput:
-    """What is made of one indicator output: memberships, or ("crisp") the value itself."""
+    """What is made of one indicator output.
+
+    Args:
+        indicator_output: its name.
+        sets: memberships of these, or of three at quantiles ("auto"); the value itself ("crisp");
+            or sine and cosine of its cycle ("cyclic").
+    """
 
     indicator_output: str
-    sets: tuple[FuzzySetSpec, ...] | Literal["auto", "crisp"]
+    sets: tuple[FuzzySetSpec, ...] | Whole
 
 
 @dataclass(frozen=True)
@@ -155,5 +162,5 @@ def fuzzy_input(values: Mapping[str, Any]) -> FuzzyInput:
     """A fuzzy input from its stored form."""
     sets = values["sets"]
     if isinstance(sets, str):
-        return FuzzyInput(values["indicator_output"], cast(Literal["auto", "crisp"], sets))
+        return FuzzyInput(values["indicator_output"], cast(Whole, sets))
     return FuzzyInput(values["indicator_output"], tuple(fuzzy_set(entry) for entry in sets))

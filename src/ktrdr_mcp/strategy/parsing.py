@@ -31,6 +31,7 @@ from ktrdr_mcp.strategy.form import (
     ParameterValue,
     Source,
     Strategy,
+    Whole,
 )
 from ktrdr_mcp.strategy.sections import WORD, Report, Section, joined, number, wrong
 from ktrdr_mcp.strategy.yaml_text import load
@@ -479,13 +480,13 @@ def all_fuzzy_inputs(section: Section) -> tuple[FuzzyInput, ...]:
             wrong(
                 "fuzzy_sets",
                 "is missing or empty",
-                "Give each indicator auto, crisp, or sets such as low: [0, 20, 40].",
+                "Give each indicator auto, crisp, cyclic, or sets such as low: [0, 20, 40].",
             )
         )
     for name in section.words():
         sets = section.take(name)
-        if sets in ("auto", "crisp"):
-            inputs.append(FuzzyInput(name, sets))
+        if sets in get_args(Whole):
+            inputs.append(FuzzyInput(name, cast(Whole, sets)))
         elif isinstance(sets, Mapping):
             found = fuzzy_sets(Section(sets, section.at(name), section.report))
             if found:
@@ -494,7 +495,7 @@ def all_fuzzy_inputs(section: Section) -> tuple[FuzzyInput, ...]:
             section.wrong(
                 name,
                 f"is {shown(sets)}, not a mapping",
-                "Write auto, crisp, or a mapping of sets such as low: [0, 20, 40].",
+                "Write auto, crisp, cyclic, or a mapping of sets such as low: [0, 20, 40].",
             )
     return tuple(inputs)
 
