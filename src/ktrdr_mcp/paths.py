@@ -16,7 +16,8 @@ from ktrdr_mcp.errors import InvalidName, StorageError, did_you_mean, shown
 TASK_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 STRATEGY_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of files that others wrote too
-SYMBOL_PATTERN: Final = r"^[A-Z0-9^][A-Z0-9.=^-]{0,31}$"
+SYMBOL_PATTERN: Final = r"^[A-Z0-9^][A-Z0-9.=^/:-]{0,31}$"
+NOT_IN_FILE_NAMES: Final = "/:"  # of what a symbol may have; each stands there as %XX
 TIMEFRAME_MINUTES: Final[Mapping[str, int]] = {
     "1m": 1,
     "5m": 5,
@@ -69,6 +70,35 @@ def symbol(text: object, field: str = "symbol") -> str:
     # str.upper turns some letters outside ASCII into ASCII ones, so those are refused first.
     upper = text.upper() if isinstance(text, str) and text.isascii() else text
     return checked(upper, SYMBOL_PATTERN, field, "symbol")
+
+
+def symbol_in_file_name(of_symbol: str) -> str:
+    """A symbol as the names of files and folders have it: `BTC/USDT` is `BTC%2FUSDT`."""
+    return "".join(f"%{ord(one):02X}" if one in NOT_IN_FILE_NAMES else one for one in of_symbol)
+
+
+def symbol_of_file_name(text: str) -> str:
+    """The symbol that a file's name has, as users write it; its letters may have any case.
+
+    Raises:
+        InvalidName: it is no symbol, or is encoded in another way than this program's.
+    """
+    decoded = text
+    for one in NOT_IN_FILE_NAMES:
+        decoded = re.sub(f"%{ord(one):02X}", one, decoded, flags=re.IGNORECASE)
+    found = symbol(decoded)
+    if symbol_in_file_name(found) != text.upper():
+        raise InvalidName(
+            f"{shown(text)} is not a symbol in a file's name.",
+            hint=f"A file of {found} is called {symbol_in_file_name(found)}_TIMEFRAME.",
+            field="symbol",
+        )
+    return found
+
+
+def series_in_file_name(of_symbol: str, of_timeframe: str) -> str:
+    """How the names of a series' files and folders begin, for example `BTC%2FUSDT_1h`."""
+    return f"{symbol_in_file_name(symbol(of_symbol))}_{timeframe(of_timeframe)}"
 
 
 def timeframe(text: object, field: str = "timeframe") -> str:
@@ -130,7 +160,7 @@ class Workspace:
 
     def data_file(self, of_symbol: str, of_timeframe: str, suffix: str) -> Path:
         """The path of one series; the suffix is ".csv" or ".parquet"."""
-        return self.data / f"{symbol(of_symbol)}_{timeframe(of_timeframe)}{suffix}"
+        return self.data / f"{series_in_file_name(of_symbol, of_timeframe)}{suffix}"
 
     def strategy_file(self, name: str) -> Path:
         """The path of one strategy file."""
@@ -138,7 +168,7 @@ class Workspace:
 
     def model_directory(self, name: str, of_symbol: str, of_timeframe: str, version: int) -> Path:
         """Where one version of a saved model lies."""
-        series = f"{symbol(of_symbol)}_{timeframe(of_timeframe)}"
+        series = series_in_file_name(of_symbol, of_timeframe)
         return self.models / model_name(name) / f"{series}_v{version}"
 
     def relative(self, path: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ktrdr_mcp import limits
+from ktrdr_mcp import limits, paths
 from ktrdr_mcp.data import samples
 from ktrdr_mcp.data.bars import fingerprint
 from ktrdr_mcp.data.cache import BarCache
@@ -211,7 +211,7 @@ def test_a_long_list_of_what_is_there_is_cut(workspace: Workspace) -> None:
     assert "and 30 more" in caught.value.hint
 
 
-@pytest.mark.parametrize("symbol", ["../x", "a/b", "", "X" * 100, "A\0B", "\ufb01", None, 7, "A B"])
+@pytest.mark.parametrize("symbol", ["../x", "/a", "a\\b", "", "X" * 100, "A\0B", "\ufb01", None, 7])
 def test_a_malformed_symbol_never_becomes_a_path(workspace: Workspace, symbol: object) -> None:
     with pytest.raises(InvalidName):
         BarCatalog(workspace).load(symbol, "1h")  # type: ignore[arg-type]
@@ -361,3 +361,34 @@ def test_a_range_that_ends_before_it_starts_is_refused(workspace: Workspace) -> 
     with pytest.raises(InvalidRequest, match="before it starts") as caught:
         select_range(bars, 2, 1)
     assert caught.value.field == "end_date"
+
+
+SYMBOLS_AND_FILES = [
+    ("BTC/USDT", "BTC%2FUSDT"),
+    ("BTC/USDT:USDT", "BTC%2FUSDT%3AUSDT"),
+    ("^GSPC", "^GSPC"),
+    ("EURUSD=X", "EURUSD=X"),
+    ("BRK.B", "BRK.B"),
+]
+
+
+@pytest.mark.parametrize(("symbol", "file"), SYMBOLS_AND_FILES)
+def test_a_symbol_is_found_as_users_write_it(workspace: Workspace, symbol: str, file: str) -> None:
+    put(workspace, f"{file}_1h.csv")
+    catalog = BarCatalog(workspace)
+    assert (symbol, "1h") in catalog.series()
+    assert catalog.load(symbol.lower(), "1h").bars.symbol == symbol
+    assert catalog.not_read(symbol) == []
+
+
+@pytest.mark.parametrize(("symbol", "file"), SYMBOLS_AND_FILES)
+def test_no_file_name_of_a_symbol_leads_elsewhere(symbol: str, file: str) -> None:
+    assert paths.symbol_in_file_name(symbol) == file
+    assert paths.symbol_of_file_name(file) == symbol
+    assert not set(file) & set('/\\:*?"<>|')
+
+
+@pytest.mark.parametrize("name", ["BTC%5FUSDT", "A%41", "%2FBTC", "BTC%2", "A_B"])
+def test_no_other_encoding_is_a_symbol(name: str) -> None:
+    with pytest.raises(InvalidName):
+        paths.symbol_of_file_name(name)

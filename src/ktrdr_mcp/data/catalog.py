@@ -161,7 +161,8 @@ class BarCatalog:
         more = len(same or stored) - SERIES_NAMED
         there_is = f"{listed}{f' and {more} more' if more > 0 else ''}" if listed else "no data"
         not_read = [str(one) for one in self.not_read(symbol)[:NOT_READ_NAMED]]
-        other = [f"Or put data/{symbol}_{timeframe}.csv into the workspace."]
+        file = f"data/{paths.series_in_file_name(symbol, timeframe)}.csv"
+        other = [f"Or put {file} into the workspace."]
         return DataNotFound(
             f"There are no bars of {symbol} {timeframe}.{suggestion}",
             hint=" ".join([*not_read, f"There is {there_is}.", *([] if not_read else other)]),

@@ -64,7 +64,7 @@ class SeriesName:
     @property
     def file(self) -> str:
         """The only name under which the series is read."""
-        return f"{self.symbol}_{self.timeframe}{self.suffix}"
+        return f"{paths.series_in_file_name(*self.series)}{self.suffix}"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def series_name(name: str) -> SeriesName | None:
     if suffix not in SUFFIXES or not known:
         return None
     try:
-        return SeriesName(paths.symbol(symbol), timeframe.lower(), suffix)
+        return SeriesName(paths.symbol_of_file_name(symbol), timeframe.lower(), suffix)
     except InvalidName:
         return None
 
@@ -121,9 +121,8 @@ def near_miss(name: str, taken: Container[str]) -> NotRead | None:
     if parts is None:
         return None
     symbol, timeframe, suffixes = parts
-    right = (
-        f"{symbol}_{timeframe or 'TIMEFRAME'}{suffixes[0] if suffixes[0] in SUFFIXES else '.csv'}"
-    )
+    stem = f"{paths.symbol_in_file_name(symbol)}_{timeframe or 'TIMEFRAME'}"
+    right = f"{stem}{suffixes[0] if suffixes[0] in SUFFIXES else '.csv'}"
     known = "" if timeframe else f", where TIMEFRAME is one of {', '.join(paths.TIMEFRAME_MINUTES)}"
     why = f"bars are read from {right}"
     if suffixes[-1] in PACKED:
@@ -168,7 +167,7 @@ def name_parts(name: str) -> tuple[str, str | None, list[str]] | None:
     if not suffixes or stem.startswith(".") or (suffixes == [".txt"] and timeframe is None):
         return None
     try:
-        return paths.symbol(symbol), timeframe, suffixes
+        return paths.symbol_of_file_name(symbol), timeframe, suffixes
     except InvalidName:
         return None
 
@@ -264,20 +263,21 @@ class WorkspaceFiles:
             LimitExceeded: it is larger than what is read.
             StorageError: the file system failed.
         """
+        stem = paths.series_in_file_name(symbol, timeframe)
         found = {suffix: self._resolved(symbol, timeframe, suffix) for suffix in SUFFIXES}
         present = [(suffix, path) for suffix, path in found.items() if path is not None]
         if not present:
             raise DataNotFound(
                 f"There is no file of {symbol} {timeframe}.",
-                hint=f"Put it into data/{symbol}_{timeframe}.csv.",
+                hint=f"Put it into data/{stem}.csv.",
                 field="symbol",
             )
         suffix, path = present[0]
-        name = f"{symbol}_{timeframe}{suffix}"
+        name = f"{stem}{suffix}"
         series = read_file(path, name, symbol, timeframe, self._cache)
         bars, notes = series.bars(symbol, timeframe, reach)
         if len(present) > 1:
-            notes.append(f"{symbol}_{timeframe}{present[1][0]} is not read: {name} comes first.")
+            notes.append(f"{stem}{present[1][0]} is not read: {name} comes first.")
         notes += self._hidden(path, bars)
         return LoadedBars(bars, f"{self.name} {name}", notes)
 
@@ -293,7 +293,7 @@ class WorkspaceFiles:
                 most = other.stat().st_size / per_bar * width_ns(fine) / width / SESSION_SHARE
             if most <= HIDES * len(bars):
                 continue  # too small to hide more, and not worth reading
-            name = f"{bars.symbol}_{fine}{other.suffix}"
+            name = f"{paths.series_in_file_name(bars.symbol, fine)}{other.suffix}"
             try:
                 series = read_file(other, name, bars.symbol, fine, self._cache)
                 finer, _ = series.bars(bars.symbol, fine, None)

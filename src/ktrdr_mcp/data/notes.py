@@ -84,7 +84,7 @@ def spacing_notes(bars: Bars) -> list[str]:
     alike = next((name for name in paths.TIMEFRAME_MINUTES if width_ns(name) == usual_ns), None)
     if alike is None:
         return [f"{apart} is more than {bars.timeframe}."]
-    rename = f"if so, rename the file to {bars.symbol}_{alike}"
+    rename = f"if so, rename the file to {paths.series_in_file_name(bars.symbol, alike)}"
     return [f"{apart} looks like {alike}, not {bars.timeframe}: {rename}."]
 
 

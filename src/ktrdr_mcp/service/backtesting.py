@@ -20,6 +20,7 @@ from ktrdr_mcp.evaluation.backtest import (
 )
 from ktrdr_mcp.features.registry import check
 from ktrdr_mcp.labels.registry import horizon_bars
+from ktrdr_mcp.paths import symbol_in_file_name
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.requests import BacktestModel
 from ktrdr_mcp.schemas.results import EquityPoint, TradingRule
@@ -184,7 +185,8 @@ def rules(loaded: Loaded, rule: TradingRule) -> list[str]:
 def address(request: BacktestModel) -> str:
     """The resource with the equity curve."""
     sides = {None: "-", True: "long", False: "both"}[request.long_only]
-    chosen = (request.start_date, request.end_date, request.symbol, request.cost_bps)
+    symbol = None if request.symbol is None else symbol_in_file_name(request.symbol)
+    chosen = (request.start_date, request.end_date, symbol, request.cost_bps)
     parts = ["-" if part is None else str(part) for part in chosen]
     return "/".join([f"equity://{request.model_name}", *parts, sides])
 

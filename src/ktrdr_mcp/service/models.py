@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from ktrdr_mcp import files, limits
 from ktrdr_mcp.errors import ModelCorrupted, ModelNotFound
-from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.paths import Workspace, series_in_file_name
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.requests import SaveModel
 from ktrdr_mcp.schemas.results import TrialScores
@@ -302,7 +302,7 @@ def read_card(directory: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads(path.read_bytes())
         named = model_id(card["task_id"], card["model_name"])
         texts = isinstance(card["description"], str) and isinstance(card["created_at"], str)
-        series = f"{card['symbol']}_{card['timeframe']}_v{card['version']}"
+        series = f"{series_in_file_name(card['symbol'], card['timeframe'])}_v{card['version']}"
         here = (directory.parent.name, directory.name) == (card["model_name"], series)
         known = card.get("sha256", {}).keys() <= {
             file for each in model_formats().values() for file in each.file_names

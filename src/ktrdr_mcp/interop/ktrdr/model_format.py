@@ -19,7 +19,14 @@ from ktrdr_mcp.errors import InvalidName, ModelCorrupted, ModelNameTaken, printa
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.interop.ktrdr import documents, read
 from ktrdr_mcp.interop.ktrdr.copy import link_copy, render
-from ktrdr_mcp.paths import Workspace, model_name, symbol, timeframe
+from ktrdr_mcp.paths import (
+    Workspace,
+    model_name,
+    symbol,
+    symbol_in_file_name,
+    symbol_of_file_name,
+    timeframe,
+)
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.bundle import Bundle
@@ -176,8 +183,9 @@ def series_of(path: Path) -> tuple[str, str, int] | None:
     if match is None:
         return None
     with suppress(InvalidName):
-        if symbol(match[1]) == match[1]:
-            return match[1], timeframe(match[2]), int(match[3])
+        found = symbol_of_file_name(match[1])
+        if symbol_in_file_name(found) == match[1]:
+            return found, timeframe(match[2]), int(match[3])
     return None
 
 
