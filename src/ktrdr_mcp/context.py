@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Cancelled(Exception):
     """The training must stop; it ends without a result."""
+
+
+class EpochFigures(NamedTuple):
+    """What an epoch came to. Losses in nats, accuracies in [0, 1]."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    train_accuracy: float
+    val_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -22,6 +33,12 @@ class Progress:
     val_accuracy: float
     alarm: str | None = None  # what the epochs so far warn of, with what to try
 
+    @property
+    def figures(self) -> EpochFigures:
+        """The newest epoch's."""
+        losses, shares = (self.train_loss, self.val_loss), (self.train_accuracy, self.val_accuracy)
+        return EpochFigures(self.epoch, *losses, *shares)
+
 
 class Context(Protocol):
     """What a running training may ask of the world."""
@@ -30,12 +47,15 @@ class Context(Protocol):
     def draining(self) -> bool:
         """Whether it must stop because the server ends, so that its state is worth keeping."""
 
-    def begin_at(self, epoch: int, reason: str | None) -> None:
+    def begin_at(
+        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+    ) -> None:
         """Says where this run begins.
 
         Args:
             epoch: epochs that an earlier run had finished.
             reason: why it does not begin further on, or with what the checkpoint was made.
+            figures: of some of those epochs, evenly spaced.
         """
 
     def report(self, progress: Progress) -> None:
@@ -58,7 +78,9 @@ class NullContext:
     reports: list[Progress] = field(default_factory=list)
     draining: bool = False
 
-    def begin_at(self, epoch: int, reason: str | None) -> None:
+    def begin_at(
+        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+    ) -> None:
         """Does nothing."""
 
     def report(self, progress: Progress) -> None:

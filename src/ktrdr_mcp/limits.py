@@ -32,6 +32,7 @@ MCP_PAGE_ROWS: Final = 20
 MAX_COMPARED_TASKS: Final = 6
 MAX_PAGE_ROWS: Final = 1_000
 MAX_CURVE_POINTS: Final = 200_000
+MAX_SHOWN_EPOCHS: Final = 200  # of a task that trains, or ended without a result
 
 STATUS_BYTES: Final = 600
 PERFORMANCE_BYTES: Final = 1_800

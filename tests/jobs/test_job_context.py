@@ -202,7 +202,7 @@ async def test_the_time_of_a_report_counts_from_the_beginning_of_the_run() -> No
     clock.now_s += 10
     context.report(epoch(1))
     heard += map(decode, outbox.take())
-    assert heard == [Reported(epoch(1), 10.0)]
+    assert heard == [Reported(epoch(1), 10.0, (epoch(1).figures,))]
 
 
 async def test_a_running_training_never_says_100_percent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.context import Cancelled, NullContext, Progress
+from ktrdr_mcp.context import Cancelled, EpochFigures, NullContext, Progress
 from ktrdr_mcp.errors import StorageFull
 from ktrdr_mcp.nn import loop
 from ktrdr_mcp.training import checkpointer
@@ -29,7 +30,9 @@ class Interrupted(NullContext):
     began: list[tuple[int, str | None]] = field(default_factory=list)
     at_once: bool = False
 
-    def begin_at(self, epoch: int, reason: str | None) -> None:
+    def begin_at(
+        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+    ) -> None:
         self.began.append((epoch, reason))
 
     def report(self, progress: Progress) -> None:
@@ -49,7 +52,9 @@ class Watched(NullContext):
 
     began: list[tuple[int, str | None]] = field(default_factory=list)
 
-    def begin_at(self, epoch: int, reason: str | None) -> None:
+    def begin_at(
+        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+    ) -> None:
         self.began.append((epoch, reason))
 
 

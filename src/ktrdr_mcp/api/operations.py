@@ -621,12 +621,14 @@ TRAINING_HISTORY: Final = Operation(
     path="/training/{task_id}/history",
     request=requests.TaskOnly,
     reply=responses.TrainingHistory,
-    summary="A task's whole story: specification, every epoch, metrics.",
+    summary="A task's whole story: specification, metrics, every epoch; up to 200 of them where it"
+    " has no result.",
     refusals=(404,),
     resource=Resource(
         template="training://{task_id}",
         name="training",
-        description="A task's full history: specification, every epoch, metrics.",
+        description="A task's full history: specification, metrics, every epoch; while it trains,"
+        " and where it failed or was cancelled, up to 200 of them.",
         content="history",
     ),
 )

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
@@ -118,7 +119,7 @@ async def build_service(
         compute = await anyio.to_thread.run_sync(make_executor, executor, workspace)
     from ktrdr_mcp.data.catalog import BarCatalog
     from ktrdr_mcp.jobs.queue import JobManager
-    from ktrdr_mcp.service import reconciliation, training
+    from ktrdr_mcp.service import epochs, reconciliation, training
     from ktrdr_mcp.service.service import Service
 
     sources = BarCatalog(workspace)
@@ -130,7 +131,12 @@ async def build_service(
         reconciliation.discard_checkpoints(workspace, task_id)
 
     manager = JobManager(
-        stores.tasks, compute.executor, workspace.bundle_directory, clean_up, prepare
+        stores.tasks,
+        compute.executor,
+        workspace.bundle_directory,
+        clean_up,
+        prepare,
+        partial(epochs.keep_epochs, workspace),
     )
     service = Service(workspace, stores, manager, sources, compute.calls, compute.speed)
     return service, manager, compute

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from ktrdr_mcp.context import Progress
+from ktrdr_mcp.context import EpochFigures, Progress
+from ktrdr_mcp.jobs.epochs import EpochCurve
 
 UNFINISHED_PERCENT_MAX = 99  # 100 is for completed tasks
 
@@ -23,23 +24,37 @@ class Live:
     first_reported_s: float | None = None
     resumed_epoch: int = 0  # epochs that earlier runs had finished
     resumed_from: str | None = None  # where this run began, in words
+    epochs: EpochCurve = field(default_factory=EpochCurve)  # of all runs
 
-    def after(self, progress: Progress, elapsed_s: float) -> Live:
-        """This training once another epoch is finished."""
-        later = replace(self, progress=progress, reported_s=elapsed_s)
+    def after(
+        self, progress: Progress, elapsed_s: float, figures: Sequence[EpochFigures] = ()
+    ) -> Live:
+        """This training once more epochs are finished.
+
+        Args:
+            progress: at the end of the newest.
+            elapsed_s: since its run began.
+            figures: of those epochs.
+        """
+        epochs = self.epochs.extended(figures)
+        later = replace(self, progress=progress, reported_s=elapsed_s, epochs=epochs)
         if self.first_epoch is None:
             return replace(later, first_epoch=progress.epoch, first_reported_s=elapsed_s)
         return later
 
-    def begun_at(self, epoch: int, reason: str | None) -> Live:
+    def begun_at(
+        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+    ) -> Live:
         """This training once it is known where it begins.
 
         Args:
             epoch: epochs that earlier runs had finished.
             reason: why it does not begin further on, or with what it began, if either.
+            figures: of those epochs.
         """
         words = f"epoch {epoch}" if reason is None else f"epoch {epoch}: {reason}"
-        return replace(self, resumed_epoch=epoch, resumed_from=words)
+        epochs = EpochCurve().extended(figures)
+        return replace(self, resumed_epoch=epoch, resumed_from=words, epochs=epochs)
 
     def again(self) -> Live:
         """This training once it begins to run anew; what it had come to is still shown."""

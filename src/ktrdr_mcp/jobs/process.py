@@ -26,13 +26,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 from ktrdr_mcp import __version__
-from ktrdr_mcp.context import Context
+from ktrdr_mcp.context import Context, EpochFigures
 from ktrdr_mcp.jobs.executors.base import Ended
 from ktrdr_mcp.jobs.worker import Outbox, WorkerContext, failure_of, perform
 
@@ -121,9 +121,11 @@ class ProcessContext(WorkerContext):
         super().__init__(outbox)
         self._deliver = deliver
 
-    def begin_at(self, epoch: int, reason: str | None) -> None:
+    def begin_at(
+        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+    ) -> None:
         """See context.Context."""
-        super().begin_at(epoch, reason)
+        super().begin_at(epoch, reason, figures)
         self._deliver()
 
 

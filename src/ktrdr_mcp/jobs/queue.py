@@ -14,6 +14,7 @@ from typing import Final, Self, TypeAlias
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import Draining, StorageError
+from ktrdr_mcp.jobs.epochs import EpochCurve
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Executor, Handle, Reported
 from ktrdr_mcp.jobs.live import UNFINISHED_PERCENT_MAX, Live, Watches
 from ktrdr_mcp.jobs.model import TERMINAL, Status, is_unstored, outcome_of, sources_of, standing
@@ -27,6 +28,7 @@ PAUSES: Final = (5, 30, 120, 600, 1_200, 1_800)  # before each further run, in u
 MAX_WARNING_CHARACTERS: Final = 77  # so that a status stays within its bytes
 
 OnProgress: TypeAlias = Callable[[Live], Awaitable[None]]
+KeepEpochs: TypeAlias = Callable[[str, EpochCurve], None]
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +78,10 @@ class Running:
     def receive(self, event: Event) -> None:
         """Takes what the run says."""
         if isinstance(event, Reported):
-            self.live = self.live.after(event.progress, event.elapsed_s)
+            self.live = self.live.after(event.progress, event.elapsed_s, event.figures)
             self._publish()
         elif isinstance(event, Begun):
-            self.live = self.live.begun_at(event.epoch, event.reason)
+            self.live = self.live.begun_at(event.epoch, event.reason, event.figures)
             self.began.set()
         elif self._ended is not None and not self._ended.done():
             self._ended.set_result(event)
@@ -180,12 +182,20 @@ class OutcomeWriter:
     Args:
         tasks: the stored tasks.
         clean_up: called in a thread with the id of each task that will not run again.
+        keep_epochs: called in a thread with those of each run that ends without a result.
         retry_s: the pause after the database refused.
     """
 
-    def __init__(self, tasks: TaskStore, clean_up: Callable[[str], None], retry_s: float) -> None:
+    def __init__(
+        self,
+        tasks: TaskStore,
+        clean_up: Callable[[str], None],
+        keep_epochs: KeepEpochs,
+        retry_s: float,
+    ) -> None:
         self._tasks = tasks
         self._clean_up = clean_up
+        self._keep_epochs = keep_epochs
         self._retry_s = retry_s
 
     async def write(self, running: Running, ended: Ended) -> None:
@@ -205,6 +215,7 @@ class OutcomeWriter:
         if ended.died is not None:
             if running.began.is_set():  # it may have died before that could be stored
                 await reset_crashes(self._tasks, running)
+            await self._keep(running)
             status = await self._tasks.count_crash(row.task_id, row.fence)
         else:
             status = await self._stored(row, ended, running)
@@ -217,11 +228,23 @@ class OutcomeWriter:
         """The status that the task has got; None if the run had lost it."""
         outcome = outcome_of(ended, running.live, running.stop_requested)
         if outcome is None:
+            await self._keep(running)  # it may be cancelled before it goes on
             return await self._tasks.release(row.task_id, row.fence, standing(running.live))
+        if outcome.status != Status.COMPLETED:
+            await self._keep(running)  # before anybody hears of the end
         stored = await self._tasks.move(
             row.task_id, sources_of(outcome.status), outcome.status, row.fence, outcome.columns
         )
         return outcome.status if stored else None
+
+    async def _keep(self, running: Running) -> None:
+        """Keeps the epochs of a run without a result; the outcome does not depend on it."""
+        if not running.live.epochs.points:
+            return
+        try:
+            await asyncio.to_thread(self._keep_epochs, running.row.task_id, running.live.epochs)
+        except Exception:
+            log.exception("the epochs of task %s are not kept", running.row.task_id)
 
     async def tidy(self, task_id: str) -> None:
         """Removes what only a further run would need; at the worst, the next start does it."""
@@ -242,6 +265,10 @@ def keep_everything(task_id: str) -> None:
     """The clean-up of runs that leave nothing for a next one."""
 
 
+def keep_no_epochs(task_id: str, epochs: EpochCurve) -> None:
+    """Where nobody asks for the epochs of runs without a result."""
+
+
 class JobManager:
     """Runs stored tasks on an executor, oldest first.
 
@@ -251,6 +278,7 @@ class JobManager:
         directory_of: where the task with an id leaves its files.
         clean_up: called in a thread with the id of each task that will not run again.
         prepare: called in a thread with each task before it runs.
+        keep_epochs: called in a thread with those of each run that ends without a result.
         max_pending: the most tasks that may wait.
         drain_s: how long leaving may wait for running steps to end.
         retry_s: the pause after the database refused.
@@ -263,6 +291,7 @@ class JobManager:
         directory_of: Callable[[str], Path],
         clean_up: Callable[[str], None] = keep_everything,
         prepare: Callable[[TaskRow], None] | None = None,
+        keep_epochs: KeepEpochs = keep_no_epochs,
         *,
         max_pending: int = limits.MAX_PENDING_TASKS,
         drain_s: float = limits.DRAIN_S,
@@ -277,7 +306,7 @@ class JobManager:
         self._max_pending = max_pending
         self._drain_s = drain_s
         self._retry_s = retry_s
-        self._endings = OutcomeWriter(tasks, clean_up, retry_s)
+        self._endings = OutcomeWriter(tasks, clean_up, keep_epochs, retry_s)
         self._watches = Watches()
         self._running: dict[str, Running] = {}
         self._cancelling: set[str] = set()  # asked for between claim and start

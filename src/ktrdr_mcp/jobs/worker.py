@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from ktrdr_mcp import files
-from ktrdr_mcp.context import Cancelled, Context, Progress
+from ktrdr_mcp.context import Cancelled, Context, EpochFigures, Progress
 from ktrdr_mcp.errors import KtrdrError, OutOfMemory, RunnerFailed
+from ktrdr_mcp.jobs.epochs import EpochCurve
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Event, Failure, Reported, encode
 
 ALLOCATION_FAILURES: Final = ("can't allocate memory", "out of memory")  # torch's RuntimeErrors
@@ -22,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Events that wait to be taken; of progress only the newest.
+    """Events that wait to be taken; of progress the newest, with the figures before it.
 
     Args:
         wake: called, in the run's thread, when something has come that nobody was woken for.
@@ -33,6 +35,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._lines: list[str] = []
         self._progress: Reported | None = None
+        self._figures: list[EpochFigures] = []  # of progress that nobody has taken yet
         self._woken = False
 
     def put(self, event: Event) -> None:
@@ -40,6 +43,7 @@ class Outbox:
         if isinstance(event, Reported):
             with self._lock:
                 self._progress = event
+                self._figures.append(event.progress.figures)
                 wakes, self._woken = not self._woken, True
         else:
             line = encode(event)
@@ -68,8 +72,9 @@ class Outbox:
     def _flush(self) -> None:
         """Puts the newest progress behind what came before it."""
         if self._progress is not None:
-            self._lines.append(encode(self._progress))
-            self._progress = None
+            figures = EpochCurve().extended(self._figures).points
+            self._lines.append(encode(replace(self._progress, figures=figures)))
+            self._progress, self._figures = None, []
 
 
 class WorkerContext:
@@ -87,9 +92,11 @@ class WorkerContext:
         self.should_stop = False
         self.draining = False
 
-    def begin_at(self, epoch: int, reason: str | None) -> None:
+    def begin_at(
+        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+    ) -> None:
         """See context.Context."""
-        self._outbox.put(Begun(epoch, reason))
+        self._outbox.put(Begun(epoch, reason, tuple(figures)))
 
     def report(self, progress: Progress) -> None:
         """See context.Context."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
+from statistics import fmean
 from typing import Any, Final
 
+from ktrdr_mcp.context import EpochFigures
 from ktrdr_mcp.nn.group import Score
 from ktrdr_mcp.nn.optimizers import Schedule
-from ktrdr_mcp.nn.settings import EpochMetrics, TrainedNetwork, TrainerSettings
+from ktrdr_mcp.nn.settings import EpochMetrics, TrainedNetwork, TrainerSettings, TrainerState
 
 FLAT_EPOCHS: Final = 10
 FLAT_LOSS: Final = 1e-4  # nats between the highest and the lowest validation loss of those
@@ -195,3 +197,33 @@ class NetworkRecord:
             early_stopped=values["early_stopped"],
             diverged=values["diverged"],
         )
+
+
+def reported_figures(
+    state: TrainerState, settings: TrainerSettings, most: int
+) -> list[EpochFigures]:
+    """What was reported of the epochs that led to a state, evenly spaced from the first one on.
+
+    Args:
+        state: of a training at an epoch's end.
+        settings: of the training.
+        most: how many epochs at most.
+    """
+    try:
+        networks = state.values["networks"][: settings.reported_networks]
+        histories = [each["history"] for each in networks if each["diverged"] is None]
+        last, stride = max(map(len, histories), default=0), 1
+        while last > most * stride:
+            stride *= 2
+        return [
+            EpochFigures(
+                number + 1,
+                *(
+                    fmean(each[number][place] for each in histories if len(each) > number)
+                    for place in range(len(EpochFigures._fields) - 1)
+                ),
+            )
+            for number in range(0, last, stride)
+        ]
+    except (KeyError, TypeError, IndexError):  # of another form, which `restore` will refuse
+        return []

@@ -11,6 +11,7 @@ from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.jobs.model import TERMINAL
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.service.epochs import EPOCHS
 from ktrdr_mcp.service.training import REQUEST
 from ktrdr_mcp.store import db, inspection, repair
 from ktrdr_mcp.store.inspection import inspect
@@ -125,8 +126,9 @@ def bytes_in(folder: Path) -> int:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Removes a folder that holds nothing but a request; any other stays."""
+    """Removes a folder without a result; any other stays."""
     with contextlib.suppress(OSError):
-        if {path.name for path in folder.iterdir()} == {REQUEST}:
-            (folder / REQUEST).unlink()
+        if {path.name for path in folder.iterdir()} <= {REQUEST, EPOCHS}:
+            for name in (REQUEST, EPOCHS):
+                (folder / name).unlink(missing_ok=True)
         folder.rmdir()

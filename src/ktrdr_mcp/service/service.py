@@ -20,6 +20,7 @@ from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.schemas.service import OnProgress
 from ktrdr_mcp.service import evaluation, models, replies, training
 from ktrdr_mcp.service.data import completions, data_summary
+from ktrdr_mcp.service.epochs import read_epochs
 from ktrdr_mcp.service.evaluation import Judge
 from ktrdr_mcp.service.model_work import ModelCalls
 from ktrdr_mcp.service.models import ModelCatalog
@@ -218,8 +219,12 @@ class Service:
         """A task's whole story: specification, every epoch, metrics."""
         row = await self._tasks.get(request.task_id)
         position = await self._tasks.queue_position(row.task_id)
-        status = replies.status(row, self._manager.live(row.task_id), position)
-        epochs = await in_thread(self._epochs, row) if row.status == "completed" else []
+        live = self._manager.live(row.task_id)
+        status = replies.status(row, live, position)
+        if live is not None and row.status != "completed":
+            epochs = live.epochs.to_json()
+        else:
+            epochs = await in_thread(self._epochs, row)
         history = {
             "status": status.model_dump(),
             "strategy": row.strategy,
@@ -237,7 +242,9 @@ class Service:
         return responses.TrainingHistory(task_id=row.task_id, history=history)
 
     def _epochs(self, row: TaskRow) -> bundle.History:
-        """Every epoch of a completed task; none where its result was removed."""
+        """Every epoch of a completed task, unless its result was removed; of others, some."""
+        if row.status != "completed":
+            return read_epochs(self._workspace, row.task_id)
         if not training.is_kept(self._workspace, row.task_id):
             return []
         directory = self._workspace.bundle_directory(row.task_id)

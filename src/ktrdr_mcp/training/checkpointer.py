@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ktrdr_mcp import files, limits
-from ktrdr_mcp.context import Cancelled, Context, Progress
+from ktrdr_mcp.context import Cancelled, Context, EpochFigures, Progress
 from ktrdr_mcp.errors import StorageError, TrainingFailed
 from ktrdr_mcp.nn import loop as trainer
 from ktrdr_mcp.nn.network import Network
+from ktrdr_mcp.nn.record import reported_figures
 from ktrdr_mcp.nn.settings import (
     NetworkSettings,
     TrainedNetwork,
@@ -79,7 +80,7 @@ class Checkpointer:
         rows: TrainingRows,
     ) -> list[TrainedNetwork]:
         """Trains as `train.train` does, from the newest usable checkpoint on."""
-        found = self._begin(rows)
+        found = self._begin(settings, rows)
         state = found.state if found else None
         try:
             try:
@@ -114,13 +115,16 @@ class Checkpointer:
             at_epoch_end=self._at_epoch_end,
         )
 
-    def _begin(self, rows: TrainingRows) -> Checkpoint | None:
+    def _begin(self, settings: TrainerSettings, rows: TrainingRows) -> Checkpoint | None:
         """Looks for a checkpoint and says what came of it."""
         self._checkpoints = Checkpoints(self._directory, identity_of(self._spec, rows))
         found = self._checkpoints.load()
         checkpoint = found.checkpoint
-        self._context.begin_at(checkpoint.epoch if checkpoint else 0, found.reason)
-        if checkpoint is not None:
+        if checkpoint is None:
+            self._context.begin_at(0, found.reason)
+        else:
+            figures = reported_figures(checkpoint.state, settings, limits.MAX_SHOWN_EPOCHS)
+            self._context.begin_at(checkpoint.epoch, found.reason, figures)
             self._earlier_s = checkpoint.training_s
             if checkpoint.progress is not None:
                 self.report(checkpoint.progress)
@@ -163,9 +167,11 @@ class Checkpointer:
         """See context.Context."""
         return self._context.draining
 
-    def begin_at(self, epoch: int, reason: str | None) -> None:
+    def begin_at(
+        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+    ) -> None:
         """See context.Context."""
-        self._context.begin_at(epoch, reason)
+        self._context.begin_at(epoch, reason, figures)
 
     def report(self, progress: Progress) -> None:
         """See context.Context."""

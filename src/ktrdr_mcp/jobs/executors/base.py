@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
-from ktrdr_mcp.context import Progress
+from ktrdr_mcp.context import EpochFigures, Progress
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Begun:
 
     epoch: int
     reason: str | None
+    figures: tuple[EpochFigures, ...] = ()  # of epochs before
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Reported:
 
     progress: Progress
     elapsed_s: float  # since the run began, by the worker's own clock
+    figures: tuple[EpochFigures, ...] = ()  # of the epochs since the report before
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,12 @@ def decode(line: str | bytes) -> Event:
     """The event of a line that `encode` made."""
     raw = json.loads(line)
     kind = raw.pop("event")
+    if kind != "ended":
+        raw["figures"] = tuple(EpochFigures(*each) for each in raw["figures"])
     if kind == "begun":
         return Begun(**raw)
     if kind == "reported":
-        return Reported(Progress(**raw["progress"]), raw["elapsed_s"])
+        return Reported(**{**raw, "progress": Progress(**raw["progress"])})
     failure = raw.pop("failure")
     return Ended(failure=failure and Failure(**failure), **raw)
 
