@@ -185,6 +185,28 @@ def test_a_last_bar_that_opens_too_early_is_unfinished(name: str, later: str) ->
     assert "unfinished" in notes.unfinished(series(live, timeframe))
 
 
+@pytest.mark.parametrize(
+    ("frequency", "timeframe", "offset", "until"),
+    [
+        ("h", "1h", "UTC", "1h"),
+        ("D", "1d", "UTC", "24h"),  # round the clock
+        ("B", "1d", "UTC", "22h"),  # the last exchange of the world has closed
+        ("B", "1d", "Asia/Tokyo", "18h"),
+        ("W-MON", "1w", "UTC", "7D"),
+    ],
+)
+def test_a_last_bar_is_unfinished_until_its_period_is_over(
+    frequency: str, timeframe: str, offset: str, until: str
+) -> None:
+    index = pd.date_range("2024-01-01", periods=60, freq=frequency, tz=offset)
+    bars = series(index, timeframe)
+    end = index[-1] + pd.Timedelta(until)
+    assert notes.unfinished(bars, [end.value]) == ""
+    assert notes.unfinished(bars, [index[-1].value - 1]) == ""  # a clock that stands wrong
+    for moment in (index[-1].value, end.value - 1):
+        assert bars.moment(59) in notes.unfinished(bars, [moment])
+
+
 @pytest.mark.parametrize("length", [32, 33, 200])
 @pytest.mark.parametrize("factor", [1.0, 0.37])
 def test_repeated_history_is_found_whatever_its_scale(length: int, factor: float) -> None:

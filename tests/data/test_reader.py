@@ -7,13 +7,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from ktrdr_mcp.data import reader as reading
 from ktrdr_mcp.data import tables
 from ktrdr_mcp.data.cache import FileState
-from ktrdr_mcp.data.reader import Reader
+from ktrdr_mcp.data.reader import Reader, Readers
 from ktrdr_mcp.data.series import StoredSeries
 from ktrdr_mcp.errors import DataInvalid, LimitExceeded
 
@@ -129,3 +130,56 @@ def test_too_many_fields_are_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = stored(tmp_path / "X_1h.csv", HEADER + ROWS)
     with path.open("rb") as file, pytest.raises(LimitExceeded, match="3 lines of 6 columns"):
         tables.read_csv(file, path.name)
+
+
+class Held(Reader):
+    """A reader that reads files of a size only when it is let go."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.begun, self.go_on = size, Event(), Event()
+
+    def read(self, state: FileState, name: str, symbol: str, timeframe: str) -> StoredSeries:
+        if state.size >= self.size:
+            self.begun.set()
+            assert self.go_on.wait(WAIT_S)
+        return super().read(state, name, symbol, timeframe)
+
+
+def test_small_files_do_not_wait_for_large_ones(tmp_path: Path) -> None:
+    small = stored(tmp_path / "X_1h.csv", HEADER + ROWS[:31])
+    large = stored(tmp_path / "Y_1h.csv", HEADER + ROWS)
+    size = large.stat().st_size
+    held = [Held(size), Held(size)]
+    readers = Readers(held, large_bytes=size)
+
+    def read_large() -> None:
+        readers.read(FileState.of(large, large.stat()), large.name, "Y", "1h")
+
+    threads = [Thread(target=read_large) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: any(each.begun.is_set() for each in held))
+        found = readers.read(FileState.of(small, small.stat()), small.name, "X", "1h")
+        assert len(found.table.time) == 1
+        assert not all(each.begun.is_set() for each in held)
+    finally:
+        for each in held:
+            each.go_on.set()
+        for thread in threads:
+            thread.join(WAIT_S)
+        readers.close()
+
+
+def test_a_bar_that_was_under_way_when_its_file_was_written_is_left_out(
+    reader: Reader, tmp_path: Path
+) -> None:
+    path = stored(tmp_path / "X_1h.csv", HEADER + ROWS)
+    written = 1_704_067_200 + 3_600 + 1_200  # 2024-01-01T01:20:00Z
+    os.utime(path, (written, written))
+    found = read(reader, path)
+    assert found.table.time.tolist() == [1_704_067_200 * 10**9]
+    assert "2024-01-01T02:00:00Z" in found.notes[-1]
+    os.utime(path, (written + 2_400, written + 2_400))
+    assert len(read(reader, path).table.time) == 2

@@ -46,6 +46,7 @@ class BarCache:
         self._lock = Lock()
         self._kept: OrderedDict[FileState, StoredSeries | DataInvalid] = OrderedDict()
         self._bytes = 0
+        self._reading: dict[FileState, Lock] = {}
 
     def get(self, state: FileState, read: Callable[[], StoredSeries]) -> StoredSeries:
         """The series of a file in one state.
@@ -56,16 +57,35 @@ class BarCache:
         Raises:
             DataInvalid: what `read` said, now or when it was first asked.
         """
+        found = self._found(state)
+        if found is None:
+            with self._lock:
+                reading = self._reading.setdefault(state, Lock())
+            with reading:  # whoever asks meanwhile waits for the same reading
+                found = self._found(state) or self._read(state, read)
+        if isinstance(found, DataInvalid):
+            # A new one each time: an exception that is raised again collects tracebacks.
+            raise DataInvalid(found.message, hint=found.hint, field=found.field)
+        return found
+
+    def _found(self, state: FileState) -> StoredSeries | DataInvalid | None:
+        """What is kept of a file's state."""
         with self._lock:
             found = self._kept.get(state)
             if found is not None:
                 self._kept.move_to_end(state)
-        if found is None:
+        return found
+
+    def _read(
+        self, state: FileState, read: Callable[[], StoredSeries]
+    ) -> StoredSeries | DataInvalid:
+        """Reads a file and remembers the outcome."""
+        try:
             found = outcome(read)
             self._keep(state, found)
-        if isinstance(found, DataInvalid):
-            # A new one each time: an exception that is raised again collects tracebacks.
-            raise DataInvalid(found.message, hint=found.hint, field=found.field)
+        finally:
+            with self._lock:
+                self._reading.pop(state, None)
         return found
 
     def _keep(self, state: FileState, found: StoredSeries | DataInvalid) -> None:

@@ -332,13 +332,13 @@ def read_file(
         LimitExceeded: it is larger than what is read.
         StorageError: the file system failed.
     """
-    from ktrdr_mcp.data.reader import READER
+    from ktrdr_mcp.data.reader import READERS
 
     with storage_errors(f"reading {name}"), open_regular(path, name) as (_, status):
         state = FileState.of(path, status)
 
     def read() -> StoredSeries:
-        return READER.read(state, name, symbol, timeframe)
+        return READERS.read(state, name, symbol, timeframe)
 
     return read() if cache is None else cache.get(state, read)
 

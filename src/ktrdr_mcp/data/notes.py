@@ -5,7 +5,7 @@ Every finding is a sentence with its place and its size. Nothing is changed here
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ktrdr_mcp import paths
 from ktrdr_mcp.data.bars import MONDAY_OFFSET_DAYS, Bars, Floats, Integers, width_ns
-from ktrdr_mcp.data.timestamps import DAY_NS, MINUTE_NS, SECOND_NS
+from ktrdr_mcp.data.timestamps import DAY_NS, MINUTE_NS, SECOND_NS, format_timestamp
 from ktrdr_mcp.errors import DataInvalid
 
 Mask = NDArray[np.bool_]
@@ -45,6 +45,11 @@ FEWEST_IN_SESSION: Final = 3
 SEASON_DAYS: Final = 25  # a holiday by the moon moves by less from year to year
 YEAR_DAYS: Final = 365.25
 CHANCE: Final = 0.01  # of finding a stretch so long where bars are left out at random
+
+# Of daily bars: when the last exchange closes, where a day is named without its place, and when an
+# exchange has closed by its own clock.
+LAST_CLOSE_UTC_NS, LAST_CLOSE_LOCAL_NS = 22 * HOUR_NS, 18 * HOUR_NS
+SATURDAY: Final = 5  # Monday is 0
 
 COMMON_SHARE: Final = 0.05  # of the bars, for an opening within the hour or day to be usual
 OVERLAP: Final = 0.9  # of the smallest usual distance
@@ -326,24 +331,49 @@ def off_grid(bars: Bars) -> Mask:
     return unusual[position]
 
 
-def unfinished(bars: Bars) -> str:
+def unfinished(bars: Bars, known_at: Sequence[int] = ()) -> str:
     """Why the last bar is one that was still under way when the file was made; empty if it is not.
 
     Args:
         bars: all that is stored.
+        known_at: when the file was written and when it is read, UTC nanoseconds.
     """
+    if len(bars) < 2:
+        return ""
+    opening, end = int(bars.time[-1]), end_of_last(bars)
+    last = f"The last bar, {bars.moment(len(bars) - 1)},"
+    for moment in known_at:
+        if opening <= moment < end:
+            return (
+                f"{last} is under way until {format_timestamp(end)}, and the file is from"
+                f" {format_timestamp(moment // SECOND_NS * SECOND_NS)}: it is unfinished and left"
+                " out until the file is written after its end."
+            )
     if len(bars) < FEWEST_GAPS + 2:
         return ""
     gaps, width = np.diff(bars.time), rhythm_ns(bars)
-    last, usual = int(gaps[-1]), float(np.quantile(gaps[:-1], 0.01))
-    overlaps = last < OVERLAP * min(usual, width)
+    gap, usual = int(gaps[-1]), float(np.quantile(gaps[:-1], 0.01))
+    overlaps = gap < OVERLAP * min(usual, width)
     odd = width >= DAY_NS and len(bars) >= FEWEST_BARS and bool(off_grid(bars)[-1])
     if not overlaps and not odd:
         return ""
     return (
-        f"The last bar, {bars.moment(len(bars) - 1)}, opens {duration(last)} after the one before"
-        " it, so it was unfinished when the file was made; it is left out."
+        f"{last} opens {duration(gap)} after the one before it, so it was unfinished when the file"
+        " was made; it is left out."
     )
+
+
+def end_of_last(bars: Bars) -> int:
+    """When the last bar is over, UTC nanoseconds: for certain, or for a session by what is usual.
+
+    A day of a market with a weekend ends with its session, not at midnight.
+    """
+    width, opening = rhythm_ns(bars), int(bars.time[-1])
+    weekday = (bars.session_days() + MONDAY_OFFSET_DAYS) % 7
+    if width != DAY_NS or np.mean(weekday >= SATURDAY) > COMMON_SHARE:
+        return opening + width
+    somewhere = bars.offset is None and opening % DAY_NS == 0
+    return opening + (LAST_CLOSE_UTC_NS if somewhere else LAST_CLOSE_LOCAL_NS)
 
 
 def duration(nanoseconds: int) -> str:

@@ -1,7 +1,8 @@
-"""The reader of bars: one process beside this one that reads files, of bounded time and memory.
+"""The readers of bars: two processes beside this one that read files, of bounded time and memory.
 
-Whatever a file does to its decoder, this process answers on meanwhile. The reader starts with the
+Whatever a file does to its decoder, this process answers on meanwhile. A reader starts with the
 first file, is kept for those that follow, and is ended when it is idle or holds too much memory.
+Large files are read one at a time, so that small ones never wait for them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from queue import LifoQueue
 from threading import Lock, Timer
 from typing import IO, Any, Final
 
@@ -26,6 +28,7 @@ from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded, StorageErro
 CHILD: Final = "ktrdr_mcp.data.reader_child"
 IDLE_S: Final = 60.0
 TIMEOUT_S: Final = 600.0  # for a reader that waits; one that computes ends itself much sooner
+LARGE_BYTES: Final = 4 * 1024**2  # some 60,000 bars of CSV, read in a fraction of a second
 MAX_RESIDENT_BYTES: Final = 1024**3  # a reader that ever held more is not kept
 REFUSALS: Final = {each.__name__: each for each in (DataInvalid, LimitExceeded, StorageError)}
 HINT: Final = "Write it again, or as CSV."
@@ -191,5 +194,36 @@ def received(answers: IO[bytes], header: dict[str, Any], name: str) -> StoredSer
     return StoredSeries(table, unsound, tuple(notes))
 
 
-READER: Final = Reader()
-atexit.register(READER.close)
+class Readers:
+    """A few readers, of which large files take at most one. Any thread may use them.
+
+    Args:
+        readers: two or more.
+        large_bytes: the size from which on a file is large.
+    """
+
+    def __init__(self, readers: Sequence[Reader], large_bytes: int = LARGE_BYTES) -> None:
+        self._readers = readers
+        self._large_bytes = large_bytes
+        self._free: LifoQueue[Reader] = LifoQueue()  # the one that was last used is warm
+        for reader in readers:
+            self._free.put(reader)
+        self._large = Lock()
+
+    def read(self, state: FileState, name: str, symbol: str, timeframe: str) -> StoredSeries:
+        """See Reader.read."""
+        with self._large if state.size >= self._large_bytes else nullcontext():
+            reader = self._free.get()
+            try:
+                return reader.read(state, name, symbol, timeframe)
+            finally:
+                self._free.put(reader)
+
+    def close(self) -> None:
+        """Ends their processes."""
+        for reader in self._readers:
+            reader.close()
+
+
+READERS: Final = Readers([Reader() for _ in range(2)])
+atexit.register(READERS.close)

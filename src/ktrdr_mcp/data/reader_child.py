@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -57,7 +58,8 @@ def read(request: dict[str, Any]) -> StoredSeries:
     wanted = FileState(path, *request["state"])
     with storage_errors(f"reading {name}"), open_regular(path, name) as (file, _):
         try:
-            series = read_series(file, name, request["symbol"], request["timeframe"])
+            known_at = (wanted.mtime_ns, time.time_ns())
+            series = read_series(file, name, request["symbol"], request["timeframe"], known_at)
         except MemoryError:
             raise LimitExceeded(
                 f"{name} needs more than {MAX_MEMORY_BYTES // 1024**3} GiB of memory to be read.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -93,7 +94,9 @@ class StoredSeries:
         return f"With start_date {bars.day(after)} or later they are out of reach."
 
 
-def read_series(file: BinaryIO, name: str, symbol: str, timeframe: str) -> StoredSeries:
+def read_series(
+    file: BinaryIO, name: str, symbol: str, timeframe: str, known_at: Sequence[int] = ()
+) -> StoredSeries:
     """Reads a file of bars, checks it, and looks for what is wrong without a contradiction.
 
     Args:
@@ -101,6 +104,7 @@ def read_series(file: BinaryIO, name: str, symbol: str, timeframe: str) -> Store
         name: the file, as messages call it.
         symbol: what was traded.
         timeframe: the nominal width of a bar.
+        known_at: when the file was written and when it is read, UTC nanoseconds.
     Raises:
         DataInvalid: it is no table of bars, or its times are not in order.
         LimitExceeded: it is larger than what is read.
@@ -113,7 +117,7 @@ def read_series(file: BinaryIO, name: str, symbol: str, timeframe: str) -> Store
         validate(table)
     bars = bars_of(table.part(~unsound), symbol, timeframe)
     notes = list(table.notes)
-    if (why := unfinished(bars)) and not unsound[-1]:
+    if (why := unfinished(bars, known_at)) and not unsound[-1]:
         table, unsound = table.part(slice(0, -1)), unsound[:-1]
         bars, notes = bars.slice(0, len(bars) - 1), [*notes, why]
     notes += series_notes(bars)

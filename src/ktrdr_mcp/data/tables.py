@@ -24,11 +24,13 @@ BLOCK_BYTES: Final = 1024**2
 NEWLINE: Final = 10
 NAMES_SHOWN: Final = 6
 OPENING_NAMES: Final = {"opentime", "opendate", "starttime", "start", "bartime"}
+CLOSING_NAMES: Final = {"close", "end", "barend", "periodend", "timeclose", "candleclose"}
 VOLUME_NAMES: Final = {"turnover", "qty", "quantity", "amount", "tickvol", "contracts"}
 SHORTEST_TIME_CHARACTERS: Final = 8  # YYYYMMDD; pandas would read "2024" as a year
 # An hour after a day, with or without colons, and then Z or a signed offset of any length.
 NAMES_ITS_OFFSET: Final = r"\d[T ]\d\d[\d:]*(?:[.,]\d+)?\s*(?:Z|[+-]\d[\d:]*)\s*$"
 OFFSET_AT_END: Final = r"\d[T ]\d\d[\d:]*(?:[.,]\d+)?\s*([+-]\d\d?(?::?\d\d)?)\s*$"
+DAY_BEGINS: Final = 7  # in "20241231T..."; later in "2024-12-31T..."
 SHORT_OFFSET_CHARACTERS: Final = 2  # "+02"
 BYTE_ORDER_MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 LAYOUT: Final = (
@@ -178,6 +180,11 @@ def column_notes(names: Sequence[str], places: dict[str, int]) -> Iterator[str]:
             f"The first column, {shown(names[0])}, is taken as the opening of the bars; there is"
             f" {shown(opening[0])}: put that one first."
         )
+    elif is_closing(names[0]):
+        yield (
+            f"The first column, {shown(names[0])}, is taken as the opening of the bars, so by its"
+            " name each bar is stamped one bar too late: put the opening times first."
+        )
     alike = [column for column in rest if is_volume(column)]
     if "volume" not in places:
         there_is = f" (there is {', '.join(shown(one) for one in alike[:NAMES_SHOWN])})"
@@ -191,6 +198,14 @@ def is_opening(column: str) -> bool:
     """Whether a column's name says that it has the openings of the bars."""
     word = re.sub(r"[^a-z]", "", column)
     return word in OPENING_NAMES or (word.startswith("open") and word.endswith(("time", "date")))
+
+
+def is_closing(column: str) -> bool:
+    """Whether a column's name says that it has the ends of the bars."""
+    word = re.sub(r"[^a-z]", "", column)
+    return word in CLOSING_NAMES or (
+        word.startswith(("close", "end")) and word.endswith(("time", "date", "timestamp"))
+    )
 
 
 def is_volume(column: str) -> bool:
@@ -242,7 +257,6 @@ def text_frame(file: BinaryIO, width: int, numeric: set[int], name: str) -> pd.D
             dtype={place: float if place in numeric else str for place in range(width)},
             encoding="utf-8",
             skip_blank_lines=False,  # so that places are line numbers
-            low_memory=False,
         )
     except pd.errors.ParserError as error:
         line = re.search(r"line (\d+)", str(error))
@@ -286,18 +300,22 @@ def times_of(series: pd.Series) -> tuple[Integers, NDArray[np.bool_], Integers]:
     text = series.astype("str")
     readable = (text.str.len() >= SHORTEST_TIME_CHARACTERS).to_numpy(dtype=np.bool_)
     parsed = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce")
-    found = text.str.contains(NAMES_ITS_OFFSET, regex=True, na=False)
-    names_offset = found.to_numpy(np.bool_)
-    only_utc = not names_offset.any() or bool(text.str.endswith("Z").all())
-    offset = zero if only_utc else offsets_of(text)
-    return np.where(readable, in_nanoseconds(parsed), NO_TIME), names_offset, offset
+    return np.where(readable, in_nanoseconds(parsed), NO_TIME), *offsets_of(text)
 
 
-def offsets_of(text: pd.Series) -> Integers:
-    """The offset from UTC at the end of each time, int64[n] nanoseconds; 0 where there is none."""
-    codes, endings = pd.factorize(text.str.extract(OFFSET_AT_END, expand=False))
-    known = np.array([*(offset_ns(str(ending)) for ending in endings), 0], dtype=np.int64)
-    return known[codes]  # the code of what has no such ending is -1
+def offsets_of(text: pd.Series) -> tuple[NDArray[np.bool_], Integers]:
+    """What the ends of n times say of their offset from UTC.
+
+    Returns:
+        bool[n], whether each names its offset; and int64[n], that offset in nanoseconds, 0 where
+        there is none.
+    """
+    codes, endings = pd.factorize(text.str[DAY_BEGINS:])  # of millions, few thousands differ
+    named = [re.search(NAMES_ITS_OFFSET, ending) is not None for ending in endings]
+    shifts = [re.search(OFFSET_AT_END, ending) for ending in endings]
+    known = [0 if shift is None else offset_ns(shift[1]) for shift in shifts]
+    # The code of a time that is missing is -1.
+    return np.array([*named, False])[codes], np.array([*known, 0], dtype=np.int64)[codes]
 
 
 def offset_ns(ending: str) -> int:
