@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Cancelled(Exception):
@@ -19,6 +19,27 @@ class EpochFigures(NamedTuple):
     val_loss: float
     train_accuracy: float
     val_accuracy: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a training that runs by itself, on whatever worker is free."""
+
+    name: str  # of letters, digits, - and _; the same name is the same part in every attempt
+    spec: dict[str, Any]  # what it does, as JSON; it gets the training's specification too
+    share: float  # of the whole training's work, 0 to 1
+
+
+class Divided(Exception):
+    """The training is begun again once its parts have run.
+
+    Args:
+        parts: all that it asked for, those that have run too.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        super().__init__(f"{len(parts)} parts")
+        self.parts = list(parts)
 
 
 @dataclass(frozen=True)
@@ -70,6 +91,20 @@ class Context(Protocol):
     def end_turn(self) -> None:
         """Lets others run until the next `yield_turn`; for work that is not steps."""
 
+    def run_parts(self, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+        """Runs parts of this training on all workers that are free.
+
+        Where some have not run yet, this run ends here. It is begun again once they have, in any
+        process, and must come to this call again with the same parts. It may ask for more later.
+
+        Args:
+            parts: what to run; a part may not have parts of its own.
+        Returns:
+            what each part returned, by its name.
+        Raises:
+            Divided: some have not run yet; not to be caught.
+        """
+
 
 @dataclass
 class NullContext:
@@ -92,3 +127,7 @@ class NullContext:
 
     def end_turn(self) -> None:
         """Does nothing."""
+
+    def run_parts(self, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+        """Raises Divided: there is no other worker."""
+        raise Divided(parts)

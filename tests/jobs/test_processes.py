@@ -155,7 +155,7 @@ async def test_where_a_run_begins_is_sent_before_it_goes_on() -> None:
     connection = Connection(theirs.detach())
     with ours, connection._socket:
         worker = WorkerProcess(connection, ScriptedWork)  # its listener never runs
-        worker._obey({"do": "run"})
+        worker._obey({"do": "run", "envelope": {"results": {}}})
         assert worker._context is not None
         worker._context.begin_at(7, None)
         ours.setblocking(False)

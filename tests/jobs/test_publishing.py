@@ -12,7 +12,7 @@ import pytest
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import KtrdrError, NotEnoughData, StorageFull
-from ktrdr_mcp.jobs import queue
+from ktrdr_mcp.jobs import running
 from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.store.task_row import NewTask
@@ -60,7 +60,7 @@ async def until_warned(manager: JobManager) -> str:
     return live.progress.alarm
 
 
-@pytest.mark.parametrize("failures", [1, len(queue.PAUSES)])
+@pytest.mark.parametrize("failures", [1, len(running.PAUSES)])
 async def test_a_result_is_stored_once_there_is_space(
     new_task: New, tasks: TaskStore, failures: int
 ) -> None:
@@ -79,13 +79,13 @@ async def test_a_disk_that_stays_full_fails_the_task_and_says_how_to_go_on(
     async with disk.manager(tasks) as manager:
         await manager.submit(new_task("t1"))
         row = await manager.wait("t1", BOUND_S)
-    assert disk.runs == len(queue.PAUSES) + 1
+    assert disk.runs == len(running.PAUSES) + 1
     assert (row.status, row.error_code, row.error_stage) == ("failed", "storage_full", "publishing")
     assert "start it under another task_id" in (row.error_hint or "")
 
 
 async def test_the_laboratory_is_patient_for_about_an_hour() -> None:
-    assert 3_000 < sum(queue.PAUSES) < 5_000
+    assert 3_000 < sum(running.PAUSES) < 5_000
 
 
 async def test_while_it_waits_the_status_says_why(new_task: New, tasks: TaskStore) -> None:

@@ -10,11 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ktrdr_mcp.context import Context, Progress
+from ktrdr_mcp.context import Context, Part, Progress
 from ktrdr_mcp.errors import Diverged
 from tests.support.gated_runner import RESULT
 
 LIMIT_BYTES = 2 * 1024**3
+
+
+def of_parts(names: list[str]) -> list[Part]:
+    """Parts of equal size whose specification is their name."""
+    return [Part(name, {"name": name}, 1 / len(names)) for name in names]
 
 
 def open_work(argument: str) -> ScriptedWork:
@@ -29,14 +34,23 @@ class ScriptedWork:
 
     def run(self, spec: dict[str, Any], workdir: Path, context: Context) -> dict[str, Any]:
         """Reports where it runs and for which time, then does as it is told."""
+        if "part" in spec:  # whose folder is emptied before each run
+            spec, workdir = self.of_part(spec), workdir.parent
         workdir.mkdir(parents=True, exist_ok=True)
         with (workdir / "pids").open("a", encoding="ascii") as pids:
             pids.write(f"{os.getpid()}\n")
         attempt = len((workdir / "pids").read_text(encoding="ascii").split())
         context.begin_at(spec.get("begins_at", [0] * attempt)[attempt - 1], None)
         context.report(Progress(attempt, 100, 0.7, 0.8, 0.5, 0.4))
+        if spec.get("does") == "divides":
+            context.run_parts(of_parts(spec["parts"]))
+            return RESULT
         getattr(self, spec.get("does", "nothing"))(attempt, context)
         return RESULT
+
+    def of_part(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """What a part does."""
+        return {"does": spec["of_parts"].get(spec["part"]["name"], "nothing")}
 
     def nothing(self, attempt: int, context: Context) -> None:
         """Ends at once."""

@@ -26,7 +26,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -34,7 +34,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from ktrdr_mcp import __version__
 from ktrdr_mcp.context import Context, EpochFigures
 from ktrdr_mcp.jobs.executors.base import Ended
-from ktrdr_mcp.jobs.worker import Outbox, WorkerContext, failure_of, perform
+from ktrdr_mcp.jobs.worker import NO_RESULTS, Outbox, WorkerContext, failure_of, perform
 
 PUBLISH_INTERVAL_S: Final = 0.1
 HEARTBEAT_INTERVAL_S: Final = 1.0
@@ -115,10 +115,16 @@ class ProcessContext(WorkerContext):
     Args:
         outbox: where its events go.
         deliver: sends what is in there.
+        results: what the parts of this training have returned, by their names.
     """
 
-    def __init__(self, outbox: Outbox, deliver: Callable[[], object]) -> None:
-        super().__init__(outbox)
+    def __init__(
+        self,
+        outbox: Outbox,
+        deliver: Callable[[], object],
+        results: Mapping[str, dict[str, Any]] = NO_RESULTS,
+    ) -> None:
+        super().__init__(outbox, results=results)
         self._deliver = deliver
 
     def begin_at(
@@ -186,7 +192,9 @@ class WorkerProcess:
         else:
             if message["do"] == "run":
                 self._context = ProcessContext(
-                    self._outbox, lambda: self._deliver(self._outbox.take)
+                    self._outbox,
+                    lambda: self._deliver(self._outbox.take),
+                    message["envelope"]["results"],
                 )
             self._jobs.put(message)
 

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeAlias
@@ -15,165 +14,22 @@ from typing import Final, Self, TypeAlias
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import Draining, StorageError
 from ktrdr_mcp.jobs.epochs import EpochCurve
-from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Executor, Handle, Reported
-from ktrdr_mcp.jobs.live import UNFINISHED_PERCENT_MAX, Live, Watches
-from ktrdr_mcp.jobs.model import TERMINAL, Status, is_unstored, outcome_of, sources_of, standing
+from ktrdr_mcp.jobs.executors.base import Ended, Executor
+from ktrdr_mcp.jobs.live import Live, Watches
+from ktrdr_mcp.jobs.model import TERMINAL, Status, outcome_of, sources_of, standing
+from ktrdr_mcp.jobs.parts import Group, RunningPart, read_results
+from ktrdr_mcp.jobs.running import Running, reset_crashes, resetting_crashes, until_published
 from ktrdr_mcp.jobs.worker import failure_of
 from ktrdr_mcp.store.db import uninterrupted
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
 
 RETRY_S: Final = 1.0  # after the database refused
-PAUSES: Final = (5, 30, 120, 600, 1_200, 1_800)  # before each further run, in units of retry_s
-MAX_WARNING_CHARACTERS: Final = 77  # so that a status stays within its bytes
 
 OnProgress: TypeAlias = Callable[[Live], Awaitable[None]]
 KeepEpochs: TypeAlias = Callable[[str, EpochCurve], None]
 
 log = logging.getLogger(__name__)
-
-
-class Running:
-    """A claimed task: how far it has come, and the way to its worker. On the event loop only.
-
-    Args:
-        row: the task as it was claimed.
-        publish: called when there is progress.
-    """
-
-    def __init__(self, row: TaskRow, publish: Callable[[], None]) -> None:
-        self.row = row
-        self.live = Live()
-        self.began = asyncio.Event()  # it is known where the run begins
-        self.stop_requested = False
-        self.draining = False
-        self.carrier: asyncio.Task[None] | None = None  # sees to its end
-        self._publish = publish
-        self._handle: Handle | None = None
-        self._ended: asyncio.Future[Ended] | None = None
-        self._stopped = asyncio.Event()
-
-    async def run(self, executor: Executor, directory_of: Callable[[str], Path]) -> Ended:
-        """Runs the task once; whatever goes wrong becomes a value.
-
-        Args:
-            executor: where it runs.
-            directory_of: where the task with an id leaves its files.
-        """
-        if self.stop_requested:
-            return Ended(stopped=True)
-        self._ended = asyncio.get_running_loop().create_future()
-        row = self.row
-        memory_bytes = row.spec.get("memory_bytes", 0)  # not of what older versions stored
-        envelope = Envelope(row.task_id, row.attempt, row.generation or "", row.spec, memory_bytes)
-        try:
-            self._handle = executor.submit(envelope, directory_of(row.task_id))
-            self._handle.attach(self.receive)
-            return await self._ended
-        except Exception as error:
-            return Ended(failure=failure_of(error))
-        finally:
-            self._handle = None
-
-    def receive(self, event: Event) -> None:
-        """Takes what the run says."""
-        if isinstance(event, Reported):
-            self.live = self.live.after(event.progress, event.elapsed_s, event.figures)
-            self._publish()
-        elif isinstance(event, Begun):
-            self.live = self.live.begun_at(event.epoch, event.reason, event.figures)
-            self.began.set()
-        elif self._ended is not None and not self._ended.done():
-            self._ended.set_result(event)
-
-    def request_stop(self, draining: bool = False) -> None:
-        """Asks the run to stop.
-
-        Args:
-            draining: whether its state is worth keeping; not once it was asked without.
-        """
-        self.draining = draining and (self.draining or not self.stop_requested)
-        self.stop_requested = True
-        self._stopped.set()
-        if self._handle is not None:
-            self._handle.stop(self.draining)
-
-    async def stopped_within(self, seconds: float) -> bool:
-        """Waits, between two runs, and says whether the training must stop."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
-        return self.stop_requested
-
-    def warn(self, alarm: str) -> None:
-        """Shows a warning until the next report."""
-        self.live = self.live.warned(alarm[:MAX_WARNING_CHARACTERS])
-        self._publish()
-
-    def begin_again(self) -> None:
-        """Prepares for a further run of the same attempt."""
-        self.live = self.live.again()
-
-
-@asynccontextmanager
-async def resetting_crashes(tasks: TaskStore, running: Running) -> AsyncIterator[None]:
-    """Forgets them while the block runs, as soon as that is justified; see `reset_crashes`."""
-    resetting = asyncio.create_task(reset_crashes(tasks, running))
-    try:
-        yield
-    finally:
-        resetting.cancel()
-        await asyncio.wait([resetting])
-
-
-async def reset_crashes(tasks: TaskStore, running: Running) -> None:
-    """Waits until it is known where a run begins; the row then keeps the epoch for the next one.
-
-    Args:
-        tasks: the stored tasks.
-        running: the claimed task.
-    """
-    row = running.row
-    if row.crashes == 0:
-        return
-    await running.began.wait()
-    epoch = running.live.resumed_epoch
-    if epoch <= row.current_epoch:  # the attempt that died had saved nothing new
-        return
-    percent = min(UNFINISHED_PERCENT_MAX, epoch * 100 // max(1, row.total_epochs))
-    # A run that dies once it has published is not followed by another, which would say it anew.
-    began = {"resumed_from": running.live.resumed_from, "current_epoch": epoch}
-    changes = {**began, "crashes": 0, "progress": percent}
-    status = Status.TRAINING
-    try:
-        await uninterrupted(tasks.move(row.task_id, {status}, status, row.fence, changes))
-    except StorageError:
-        log.warning("the crashes of task %s still count", row.task_id, exc_info=True)
-
-
-async def until_published(
-    run: Callable[[], Awaitable[Ended]], running: Running, retry_s: float
-) -> Ended:
-    """Runs a job until its result is stored, it fails otherwise, or there is no more hope.
-
-    Args:
-        run: does the work once, from its newest checkpoint on.
-        running: the claimed task.
-        retry_s: the unit of the pauses.
-    Returns:
-        how the last run ended; stopped if that was asked for in a pause.
-    """
-    for pause in PAUSES:
-        ended = await run()
-        if ended.failure is None or not is_unstored(ended.failure, running.live):
-            return ended
-        message = ended.failure.message
-        log.warning("the result of task %s is not stored yet: %s", running.row.task_id, message)
-        running.warn(f"result not stored, tried again: {message}")
-        if await running.stopped_within(pause * retry_s):
-            return Ended(stopped=True)
-        running.begin_again()
-    return await run()
 
 
 class OutcomeWriter:
@@ -270,7 +126,10 @@ def keep_no_epochs(task_id: str, epochs: EpochCurve) -> None:
 
 
 class JobManager:
-    """Runs stored tasks on an executor, oldest first.
+    """Runs stored tasks on an executor, oldest first, and parts of tasks where no task waits.
+
+    A part that runs makes way for a task that waits: it is stopped as in a drain, and goes on from
+    its checkpoint later.
 
     Args:
         tasks: the stored tasks.
@@ -309,6 +168,7 @@ class JobManager:
         self._endings = OutcomeWriter(tasks, clean_up, keep_epochs, retry_s)
         self._watches = Watches()
         self._running: dict[str, Running] = {}
+        self._places: set[Running] = set()  # tasks and parts that an executor runs
         self._cancelling: set[str] = set()  # asked for between claim and start
         self._work = asyncio.Event()  # something may be claimed
         self._draining = False
@@ -433,14 +293,86 @@ class JobManager:
                 asyncio.get_running_loop().call_later(self._retry_s, self._work.set)
 
     async def _fill(self) -> None:
-        """Claims and starts tasks until all places are taken."""
-        while not self._draining and len(self._running) < self._executor.capacity:
+        """Claims and starts tasks, and parts where none waits, until all places are taken."""
+        while not self._draining and len(self._places) < self._executor.capacity:
             row = await self._tasks.claim(self.generation)
             if row is not None:
                 self._start(row)
             self._cancelling.clear()  # only a claim under way could have missed a request
-            if row is None:
+            if row is None and not self._start_part():
                 return
+        if not self._draining and any(part.gives_way is False for part in self._parts()):
+            self._make_room((await self._tasks.counts()).get(Status.PENDING, 0))
+
+    def _parts(self) -> list[RunningPart]:
+        """The parts that run, those that began last first."""
+        groups = [each.group for each in self._running.values() if each.group is not None]
+        parts = [part for group in groups for part in group.running.values()]
+        return sorted(parts, key=lambda part: part.began_s, reverse=True)
+
+    def _make_room(self, waiting: int) -> None:
+        """Lets as many parts give way as tasks wait."""
+        parts = self._parts()
+        wanted = waiting - sum(part.gives_way for part in parts)
+        for part in [part for part in parts if not part.gives_way][: max(0, wanted)]:
+            part.give_way()
+
+    def _start_part(self) -> bool:
+        """Starts the next part of the group that has the fewest running; False if none waits."""
+        groups = [each.group for each in self._running.values() if each.group is not None]
+        waiting = [group for group in groups if group.waiting]
+        if not waiting:
+            return False
+        group = min(waiting, key=lambda group: len(group.running))
+        part = group.begin_next()
+        self._places.add(part)
+        name = f"carrier-{part.envelope().task_id}"
+        part.carrier = asyncio.create_task(self._carry_part(group, part), name=name)
+        return True
+
+    async def _carry_part(self, group: Group, part: RunningPart) -> None:
+        """Sees one run of a part to its end; its place goes to its task if it was the last."""
+
+        async def run() -> Ended:
+            return await part.run(self._executor, part.directory)
+
+        try:
+            await asyncio.to_thread(part.clear)
+            ended = await until_published(run, part, self._retry_s)
+            while not await asyncio.to_thread(part.keep, ended):
+                part.warn("the result of a part cannot be stored; it is tried again")
+                if await part.stopped_within(self._retry_s):
+                    ended = Ended(stopped=True)
+            group.finish(part, ended)
+        except Exception as error:
+            group.finish(part, Ended(failure=failure_of(error)))
+        finally:
+            self._places.discard(part)
+            if group.is_idle:
+                self._places.add(group.parent)
+            self._work.set()
+
+    async def _run(self, running: Running) -> Ended:
+        """Runs a task once, and its parts whenever it asks for some."""
+        directory = self._directory_of(running.row.task_id)
+        while (ended := await running.run(self._executor, directory)).parts is not None:
+            if running.group is None:
+                running.group = Group(running, directory)
+            group = running.group
+            group.ask(ended.parts, await asyncio.to_thread(read_results, group, ended.parts))
+            if running.stop_requested:
+                return Ended(stopped=True)
+            if running.began.is_set():
+                await reset_crashes(self._tasks, running)
+            if not group.is_idle:
+                self._places.discard(running)
+                self._work.set()
+            await group.until_idle()
+            if running.stop_requested:
+                return Ended(stopped=True)
+            if group.failure is not None:
+                return Ended(failure=group.failure)
+        return ended
 
     def _start(self, row: TaskRow) -> None:
         """Gives a claimed task to the executor."""
@@ -452,6 +384,7 @@ class JobManager:
         if self._draining or row.task_id in self._cancelling:
             running.request_stop(draining=row.task_id not in self._cancelling)
         self._running[row.task_id] = running
+        self._places.add(running)
         running.carrier = asyncio.create_task(self._carry(running), name=f"carrier-{row.task_id}")
         self._watches.wake(row.task_id, row_changed=True)
 
@@ -460,7 +393,10 @@ class JobManager:
         task_id = running.row.task_id
 
         async def run() -> Ended:
-            return await running.run(self._executor, self._directory_of)
+            try:
+                return await self._run(running)
+            except Exception as error:  # of what it asked for
+                return Ended(failure=failure_of(error))
 
         try:
             async with resetting_crashes(self._tasks, running):
@@ -471,6 +407,7 @@ class JobManager:
         finally:
             running.request_stop()  # for a run that outlives its carrier
             del self._running[task_id]
+            self._places.discard(running)
             self._watches.wake(task_id, row_changed=True)
             self._work.set()
 
@@ -485,7 +422,11 @@ class JobManager:
                 await self._all_ended()
         for running in list(self._running.values()):  # some may end meanwhile
             await self._endings.abandon(running.row)
-        left = [each.carrier for each in self._running.values() if each.carrier is not None]
+        left = [
+            each.carrier
+            for each in (*self._running.values(), *self._parts())
+            if each.carrier is not None
+        ]
         if self._dispatcher is not None:
             left.append(self._dispatcher)
         for task in left:

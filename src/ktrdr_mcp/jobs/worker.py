@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from ktrdr_mcp import files
-from ktrdr_mcp.context import Cancelled, Context, EpochFigures, Progress
+from ktrdr_mcp.context import Cancelled, Context, Divided, EpochFigures, Part, Progress
 from ktrdr_mcp.errors import KtrdrError, OutOfMemory, RunnerFailed
 from ktrdr_mcp.jobs.epochs import EpochCurve
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Event, Failure, Reported, encode
@@ -19,6 +20,8 @@ from ktrdr_mcp.jobs.executors.base import Begun, Ended, Event, Failure, Reported
 ALLOCATION_FAILURES: Final = ("can't allocate memory", "out of memory")  # torch's RuntimeErrors
 
 Run: TypeAlias = Callable[[dict[str, Any], Path, Context], dict[str, Any]]
+
+NO_RESULTS: Final[Mapping[str, dict[str, Any]]] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +86,17 @@ class WorkerContext:
     Args:
         outbox: where its events go.
         monotonic: the clock that measures epochs, in seconds.
+        results: what the parts of this training have returned, by their names.
     """
 
-    def __init__(self, outbox: Outbox, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        monotonic: Callable[[], float] = time.monotonic,
+        results: Mapping[str, dict[str, Any]] = NO_RESULTS,
+    ) -> None:
         self._outbox = outbox
+        self._results = results
         self._monotonic = monotonic
         self._began_s = monotonic()
         self.should_stop = False
@@ -109,6 +119,12 @@ class WorkerContext:
 
     def end_turn(self) -> None:
         """Does nothing: there is nobody else to let run."""
+
+    def run_parts(self, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+        """See context.Context."""
+        if any(part.name not in self._results for part in parts):
+            raise Divided(parts)
+        return {part.name: self._results[part.name] for part in parts}
 
     def request_stop(self, draining: bool = False) -> None:
         """Asks the run to stop at its next `yield_turn`; from any thread.
@@ -150,6 +166,8 @@ def how_it_ends(run: Run, spec: dict[str, Any], workdir: Path, context: Context)
         return Ended(result=run(spec, workdir, context))
     except Cancelled:
         return Ended(stopped=True)
+    except Divided as divided:
+        return Ended(parts=divided.parts)
     except BaseException as error:
         return Ended(failure=failure_of(error))
 

@@ -177,7 +177,8 @@ def staging_folders(workspace: Workspace) -> Iterator[Path]:
         for folder in parent.iterdir() if parent.is_dir() else ():
             if folder.is_dir() and not folder.is_symlink():
                 yield folder
-    yield from sorted(tasks.glob("*/checkpoints"))
+    for pattern in ("*/checkpoints", "*/checkpoints/parts/*", "*/checkpoints/parts/*/checkpoints"):
+        yield from sorted(tasks.glob(pattern))
 
 
 def staged(parent: Path) -> Iterator[Path]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ktrdr_mcp import files, limits
-from ktrdr_mcp.context import Cancelled, Context, EpochFigures, Progress
+from ktrdr_mcp.context import Cancelled, Context, EpochFigures, Part, Progress
 from ktrdr_mcp.errors import StorageError, TrainingFailed
 from ktrdr_mcp.nn import loop as trainer
 from ktrdr_mcp.nn.network import Network
@@ -181,6 +181,10 @@ class Checkpointer:
     def end_turn(self) -> None:
         """See context.Context."""
         self._context.end_turn()
+
+    def run_parts(self, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+        """See context.Context."""
+        return self._context.run_parts(parts)
 
     def yield_turn(self) -> None:
         """See context.Context; a short epoch is brought to its end before a drain."""

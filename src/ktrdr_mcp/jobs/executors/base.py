@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
-from ktrdr_mcp.context import EpochFigures, Progress
+from ktrdr_mcp.context import EpochFigures, Part, Progress
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """One attempt at one task: everything that a worker is given."""
+    """One attempt at one task, or at one part of a task: everything that a worker is given."""
 
-    task_id: str
+    task_id: str  # of a part, PARENT/PART
     attempt: int
     generation: str  # of the server that submits it
-    spec: dict[str, Any]  # as it was stored with the task
+    spec: dict[str, Any]  # as it was stored with the task; of a part, with its own as "part"
     memory_bytes: int = 0  # what it may need at most, beside the program itself
+    parent: str | None = None  # the id of the task that this is a part of
+    part: str | None = None  # its name in there
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the parts that have run
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -60,9 +63,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended. One of the four is set."""
+    """How a run ended. One of the five is set."""
 
     result: dict[str, Any] | None = None
+    parts: list[Part] | None = None  # it is begun again once these have run
     failure: Failure | None = None
     stopped: bool = False  # without a result, because it was to stop
     died: str | None = None  # its process ended before it: with what, in words
@@ -90,7 +94,12 @@ def decode(line: str | bytes) -> Event:
     if kind == "reported":
         return Reported(**{**raw, "progress": Progress(**raw["progress"])})
     failure = raw.pop("failure")
-    return Ended(failure=failure and Failure(**failure), **raw)
+    parts = raw.pop("parts")
+    return Ended(
+        failure=failure and Failure(**failure),
+        parts=None if parts is None else [Part(**part) for part in parts],
+        **raw,
+    )
 
 
 Listener: TypeAlias = Callable[[Event], None]

@@ -9,14 +9,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.context import Cancelled
 from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event, Listener, decode
-from ktrdr_mcp.jobs.worker import Outbox, Run, WorkerContext, perform
+from ktrdr_mcp.jobs.worker import NO_RESULTS, Outbox, Run, WorkerContext, perform
 
 PUBLISH_INTERVAL_S: Final = 0.1
 SWITCH_INTERVAL_S: Final = 0.0005  # the default, 5 ms, is what a status call would wait for
@@ -73,6 +73,7 @@ class ThreadContext(WorkerContext):
         lease: the right to compute, shared by all runs.
         outbox: where its events go.
         monotonic: the clock that measures turns and epochs, in seconds.
+        results: what the parts of this training have returned, by their names.
     """
 
     def __init__(
@@ -80,8 +81,9 @@ class ThreadContext(WorkerContext):
         lease: FairLease,
         outbox: Outbox,
         monotonic: Callable[[], float] = time.monotonic,
+        results: Mapping[str, dict[str, Any]] = NO_RESULTS,
     ) -> None:
-        super().__init__(outbox, monotonic)
+        super().__init__(outbox, monotonic, results)
         self._lease = lease
         self._holds_lease = False
         self._turn_began_s = 0.0
@@ -120,15 +122,21 @@ class ThreadRun:
     Args:
         lease: the right to compute, shared by all runs.
         loop: the event loop in charge.
+        results: what the parts of this training have returned, by their names.
     """
 
-    def __init__(self, lease: FairLease, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        lease: FairLease,
+        loop: asyncio.AbstractEventLoop,
+        results: Mapping[str, dict[str, Any]] = NO_RESULTS,
+    ) -> None:
         self._loop = loop
         self._listener: Listener | None = None
         self._events: list[Event] = []  # that nobody has heard of yet
         self._looks_again = False
         self.outbox = Outbox(self._wake)
-        self.context = ThreadContext(lease, self.outbox)
+        self.context = ThreadContext(lease, self.outbox, results=results)
         self.ended = False
 
     def attach(self, listener: Listener) -> None:
@@ -192,7 +200,7 @@ class ThreadExecutor:
 
     def submit(self, envelope: Envelope, workdir: Path) -> ThreadRun:
         """See base.Executor. Raises RuntimeError if the system gives no more threads."""
-        run = ThreadRun(self.lease, asyncio.get_running_loop())
+        run = ThreadRun(self.lease, asyncio.get_running_loop(), envelope.results)
 
         def work() -> None:
             configure_thread()

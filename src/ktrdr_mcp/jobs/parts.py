@@ -1,0 +1,295 @@
+"""The parts of a running task: each is begun, fenced, resumed and given up by itself.
+
+Beside the task's bundle, for as long as the task has not ended:
+
+checkpoints/parts/NAME/
+  result.json    what the part returned, with the SHA-256 of what it was asked and of this
+  files/         what it left for its task; its own checkpoints lie beside it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from ktrdr_mcp import files, limits
+from ktrdr_mcp.context import Part
+from ktrdr_mcp.errors import RunnerFailed, StorageError
+from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Failure, Reported
+from ktrdr_mcp.jobs.running import Running
+from ktrdr_mcp.jobs.worker import failure_of
+from ktrdr_mcp.store.tasks import crash_loop
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+RESULT: Final = "result.json"
+FILES: Final = "files"
+
+log = logging.getLogger(__name__)
+
+
+def folder_of(directory: Path, name: str) -> Path:
+    """Where a part's files lie.
+
+    Args:
+        directory: of its task's bundle.
+        name: the part's.
+    """
+    return directory.with_name("checkpoints") / "parts" / name
+
+
+def files_of(directory: Path, name: str) -> Path:
+    """What a part that has run left for its task; arguments as of `folder_of`."""
+    return folder_of(directory, name) / FILES
+
+
+def check_names(parts: Sequence[Part]) -> None:
+    """Refuses names that are no names of folders. Raises ValueError."""
+    names = [part.name.lower() for part in parts]
+    if len(set(names)) < len(names) or not all(map(NAME.fullmatch, names)):
+        raise ValueError("the names of parts are not different names")
+
+
+@dataclass
+class Standing:
+    """What is known of a part that has no result yet."""
+
+    part: Part
+    attempt: int = 0
+    crashes: int = 0  # in a row without progress
+    epoch: int = 0  # where the attempt began that got furthest
+    done: float = 0.0  # its own share that is finished, 0 to 1
+
+
+class RunningPart(Running):
+    """One run of a part.
+
+    Args:
+        group: that it belongs to.
+        standing: what earlier runs came to.
+    """
+
+    def __init__(self, group: Group, standing: Standing) -> None:
+        super().__init__(group.parent.row, lambda: None)
+        self.standing = standing
+        self.attempt = standing.attempt
+        self.gives_way = False  # it was asked to, for a task that waits
+        self.began_s = asyncio.get_running_loop().time()
+        self.folder = folder_of(group.directory, standing.part.name)
+        self.directory = self.folder / FILES
+        self._group = group
+
+    def envelope(self) -> Envelope:
+        """See Running."""
+        part, whole = self.standing.part, super().envelope()
+        return replace(
+            whole,
+            task_id=f"{whole.task_id}/{part.name}",
+            attempt=self.attempt,
+            spec={**whole.spec, "part": part.spec},
+            memory_bytes=part.spec.get("memory_bytes", whole.memory_bytes),
+            parent=whole.task_id,
+            part=part.name,
+            results={},
+        )
+
+    def receive(self, event: Event) -> None:
+        """See Running; the task shows what its parts come to."""
+        super().receive(event)
+        if isinstance(event, Reported):
+            progress = event.progress
+            self.standing.done = min(1.0, progress.epoch / max(1, progress.total_epochs))
+            self._group.show(event)
+
+    def warn(self, alarm: str) -> None:
+        """See Running; the task shows it."""
+        self._group.parent.warn(alarm)
+
+    def give_way(self) -> None:
+        """Stops with its state, so that a task that waits may run."""
+        self.gives_way = True
+        self.request_stop(draining=True)
+
+    def clear(self) -> None:
+        """Removes what a run that died may have left half done. Raises StorageError."""
+        if self.directory.exists():
+            files.discard(self.directory)
+
+    def keep(self, ended: Ended) -> bool:
+        """Writes what it returned, if it did; False if the disk takes nothing now."""
+        if ended.result is None:
+            return True
+        part = self.standing.part
+        digest = digest_of(self.row.spec, part, ended.result)
+        try:
+            files.replace(
+                self.folder / RESULT,
+                files.json_bytes({"sha256": digest, "result": ended.result}),
+            )
+        except StorageError as error:
+            log.warning("part %s of %s: %s", part.name, self.row.task_id, error.message)
+            return False
+        return True
+
+
+class Group:
+    """The parts of one running task. On the event loop only.
+
+    Args:
+        parent: the task.
+        directory: of its bundle.
+    """
+
+    def __init__(self, parent: Running, directory: Path) -> None:
+        self.parent = parent
+        self.directory = directory
+        self.results: dict[str, dict[str, Any]] = {}
+        self.waiting: list[Standing] = []
+        self.running: dict[str, RunningPart] = {}
+        self.failure: Failure | None = None
+        self._began_s = asyncio.get_running_loop().time()
+        self._done = 0.0  # of the whole task, by the parts with results
+        self._idle = asyncio.Event()
+
+    def ask(self, parts: Sequence[Part], results: Mapping[str, dict[str, Any]]) -> None:
+        """Adds parts.
+
+        Args:
+            parts: all that the task asks for.
+            results: of those that have run.
+        """
+        for part in parts:
+            if part.name in self.results:
+                continue
+            if part.name in results:
+                self.results[part.name] = results[part.name]
+                self._done += part.share
+            else:
+                self.waiting.append(Standing(part))
+        epochs = self.parent.row.total_epochs
+        if (epoch := int(self._done * epochs)) > self.parent.live.resumed_epoch:
+            self.parent.receive(Begun(epoch, f"{len(self.results)} parts had run"))
+        self._look()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not (self.waiting or self.running)
+
+    async def until_idle(self) -> None:
+        """Waits until all have run, or must not run any more."""
+        await self._idle.wait()
+
+    def begin_next(self) -> RunningPart:
+        """The next part that waits, which runs from now on."""
+        standing = self.waiting.pop(0)
+        standing.attempt += 1
+        part = self.running[standing.part.name] = RunningPart(self, standing)
+        return part
+
+    def finish(self, running: RunningPart, ended: Ended) -> None:
+        """Takes the end of a run."""
+        standing = running.standing
+        name = standing.part.name
+        if self.running.get(name) is not running:
+            return
+        del self.running[name]
+        if (epoch := running.live.resumed_epoch) > standing.epoch:
+            standing.epoch, standing.crashes = epoch, 0
+        if ended.result is not None:
+            self.results[name] = ended.result
+            self._done += standing.part.share
+        elif ended.died is not None and standing.crashes + 1 < limits.MAX_CRASHES:
+            standing.crashes += 1
+            self.waiting.insert(0, standing)
+        elif ended.stopped and running.stop_requested:
+            self.waiting.insert(0, standing)
+        else:
+            self._fail(failure_of_part(ended))
+        if self.parent.stop_requested or self.failure is not None:
+            self.waiting.clear()
+        self._look()
+
+    def request_stop(self, draining: bool) -> None:
+        """Ends all parts; see Running.request_stop."""
+        self.waiting.clear()
+        for part in self.running.values():
+            part.request_stop(draining)
+        self._look()
+
+    def show(self, event: Reported) -> None:
+        """Shows how far the whole task has come, with the losses of the part that reported."""
+        done = self._done + sum(
+            standing.done * standing.part.share
+            for standing in (*self.waiting, *(part.standing for part in self.running.values()))
+        )
+        epochs, shown = self.parent.row.total_epochs, self.parent.live.progress
+        epoch = max(min(epochs, int(done * epochs)), shown.epoch if shown else 0)
+        progress = replace(event.progress, epoch=epoch, total_epochs=epochs)
+        elapsed_s = asyncio.get_running_loop().time() - self._began_s
+        self.parent.receive(Reported(progress, elapsed_s))
+
+    def _fail(self, failure: Failure) -> None:
+        """Gives the whole task up."""
+        self.failure = self.failure or failure
+        self.waiting.clear()
+        for part in self.running.values():
+            part.request_stop()
+
+    def _look(self) -> None:
+        """Says whether there is something left to run."""
+        if self.is_idle:
+            self._idle.set()
+        else:
+            self._idle.clear()
+
+
+def failure_of_part(ended: Ended) -> Failure:
+    """Why a task fails whose part ended like this, without a result."""
+    if ended.failure is not None:
+        return ended.failure
+    if ended.died is not None:
+        return failure_of(crash_loop(limits.MAX_CRASHES))
+    return failure_of(
+        RunnerFailed("A part of the training came to no end of its own.", hint="Start it again.")
+    )
+
+
+def digest_of(spec: Mapping[str, Any], part: Part, result: Mapping[str, Any]) -> str:
+    """The hash by which a stored result is known to be whole and of this part."""
+    return hashlib.sha256(files.json_bytes([spec, part.name, part.spec, result])).hexdigest()
+
+
+def read_results(group: Group, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+    """What earlier attempts have kept of these parts; blocks.
+
+    Args:
+        group: whose parts they are.
+        parts: with different names. Raises ValueError if they are not.
+    """
+    check_names(parts)
+    missing = [part for part in parts if part.name not in group.results]
+    found = {part.name: read_result(group, part) for part in missing}
+    return {name: result for name, result in found.items() if result is not None}
+
+
+def read_result(group: Group, part: Part) -> dict[str, Any] | None:
+    """What a part returned; None if it has to run, again where what is kept is not whole."""
+    path = folder_of(group.directory, part.name) / RESULT
+    if path.is_symlink() or not path.exists():
+        return None
+    try:
+        kept = json.loads(path.read_bytes())
+        result: dict[str, Any] = kept["result"]
+        whole = kept["sha256"] == digest_of(group.parent.row.spec, part, result)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        log.warning("part %s of task %s runs again", part.name, group.parent.row.task_id)
+    return result if whole else None

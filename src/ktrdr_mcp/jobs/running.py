@@ -1,0 +1,185 @@
+"""Claimed tasks and parts: how far each has come, and what its run's end and death mean for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ktrdr_mcp.errors import StorageError
+from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Executor, Handle, Reported
+from ktrdr_mcp.jobs.live import UNFINISHED_PERCENT_MAX, Live
+from ktrdr_mcp.jobs.model import Status, is_unstored
+from ktrdr_mcp.jobs.worker import NO_RESULTS, failure_of
+from ktrdr_mcp.store.db import uninterrupted
+from ktrdr_mcp.store.task_row import TaskRow
+from ktrdr_mcp.store.tasks import TaskStore
+
+if TYPE_CHECKING:
+    from ktrdr_mcp.jobs.parts import Group
+
+PAUSES: Final = (5, 30, 120, 600, 1_200, 1_800)  # before each further run, in units of retry_s
+MAX_WARNING_CHARACTERS: Final = 77  # so that a status stays within its bytes
+
+log = logging.getLogger(__name__)
+
+
+class Running:
+    """A claimed task: how far it has come, and the way to its worker. On the event loop only.
+
+    Args:
+        row: the task as it was claimed.
+        publish: called when there is progress.
+    """
+
+    def __init__(self, row: TaskRow, publish: Callable[[], None]) -> None:
+        self.row = row
+        self.live = Live()
+        self.began = asyncio.Event()  # it is known where the run begins
+        self.stop_requested = False
+        self.draining = False
+        self.carrier: asyncio.Task[None] | None = None  # sees to its end
+        self.group: Group | None = None  # of its parts, once it has asked for some
+        self._publish = publish
+        self._handle: Handle | None = None
+        self._ended: asyncio.Future[Ended] | None = None
+        self._stopped = asyncio.Event()
+
+    def envelope(self) -> Envelope:
+        """What its worker is given."""
+        row = self.row
+        memory_bytes = row.spec.get("memory_bytes", 0)  # not of what older versions stored
+        results: Mapping[str, dict[str, Any]] = self.group.results if self.group else NO_RESULTS
+        return Envelope(
+            row.task_id,
+            row.attempt,
+            row.generation or "",
+            row.spec,
+            memory_bytes,
+            results=dict(results),
+        )
+
+    async def run(self, executor: Executor, directory: Path) -> Ended:
+        """Runs the task once; whatever goes wrong becomes a value.
+
+        Args:
+            executor: where it runs.
+            directory: where it leaves its files.
+        """
+        if self.stop_requested:
+            return Ended(stopped=True)
+        self._ended = asyncio.get_running_loop().create_future()
+        try:
+            self._handle = executor.submit(self.envelope(), directory)
+            self._handle.attach(self.receive)
+            return await self._ended
+        except Exception as error:
+            return Ended(failure=failure_of(error))
+        finally:
+            self._handle = None
+
+    def receive(self, event: Event) -> None:
+        """Takes what the run says."""
+        if isinstance(event, Reported):
+            self.live = self.live.after(event.progress, event.elapsed_s, event.figures)
+            self._publish()
+        elif isinstance(event, Begun):
+            self.live = self.live.begun_at(event.epoch, event.reason, event.figures)
+            self.began.set()
+        elif self._ended is not None and not self._ended.done():
+            self._ended.set_result(event)
+
+    def request_stop(self, draining: bool = False) -> None:
+        """Asks the run to stop.
+
+        Args:
+            draining: whether its state is worth keeping; not once it was asked without.
+        """
+        self.draining = draining and (self.draining or not self.stop_requested)
+        self.stop_requested = True
+        self._stopped.set()
+        if self._handle is not None:
+            self._handle.stop(self.draining)
+        if self.group is not None:
+            self.group.request_stop(self.draining)
+
+    async def stopped_within(self, seconds: float) -> bool:
+        """Waits, between two runs, and says whether the training must stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        return self.stop_requested
+
+    def warn(self, alarm: str) -> None:
+        """Shows a warning until the next report."""
+        self.live = self.live.warned(alarm[:MAX_WARNING_CHARACTERS])
+        self._publish()
+
+    def begin_again(self) -> None:
+        """Prepares for a further run of the same attempt."""
+        self.live = self.live.again()
+
+
+@asynccontextmanager
+async def resetting_crashes(tasks: TaskStore, running: Running) -> AsyncIterator[None]:
+    """Forgets them while the block runs, as soon as that is justified; see `reset_crashes`."""
+    resetting = asyncio.create_task(reset_crashes(tasks, running))
+    try:
+        yield
+    finally:
+        resetting.cancel()
+        await asyncio.wait([resetting])
+
+
+async def reset_crashes(tasks: TaskStore, running: Running) -> None:
+    """Waits until it is known where a run begins; the row then keeps the epoch for the next one.
+
+    Args:
+        tasks: the stored tasks.
+        running: the claimed task.
+    """
+    row = running.row
+    if row.crashes == 0:
+        return
+    await running.began.wait()
+    epoch = running.live.resumed_epoch
+    if epoch <= row.current_epoch:  # the attempt that died had saved nothing new
+        return
+    percent = min(UNFINISHED_PERCENT_MAX, epoch * 100 // max(1, row.total_epochs))
+    # A run that dies once it has published is not followed by another, which would say it anew.
+    began = {"resumed_from": running.live.resumed_from, "current_epoch": epoch}
+    changes = {**began, "crashes": 0, "progress": percent}
+    status = Status.TRAINING
+    try:
+        await uninterrupted(tasks.move(row.task_id, {status}, status, row.fence, changes))
+    except StorageError:
+        log.warning("the crashes of task %s still count", row.task_id, exc_info=True)
+
+
+async def until_published(
+    run: Callable[[], Awaitable[Ended]], running: Running, retry_s: float
+) -> Ended:
+    """Runs a job until its result is stored, it fails otherwise, or there is no more hope.
+
+    Args:
+        run: does the work once, from its newest checkpoint on.
+        running: the claimed task.
+        retry_s: the unit of the pauses.
+    Returns:
+        how the last run ended; stopped if that was asked for in a pause.
+    """
+    for pause in PAUSES:
+        ended = await run()
+        if ended.failure is None or not is_unstored(ended.failure, running.live):
+            return ended
+        message = ended.failure.message
+        log.warning("the result of task %s is not stored yet: %s", running.row.task_id, message)
+        running.warn(f"result not stored, tried again: {message}")
+        if await running.stopped_within(pause * retry_s):
+            return Ended(stopped=True)
+        running.begin_again()
+    return await run()

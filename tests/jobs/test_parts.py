@@ -1,0 +1,251 @@
+"""Parts of a task: run on all workers, make way for tasks, and are resumed and given up singly."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ktrdr_mcp import files
+from ktrdr_mcp.context import Context, Progress
+from ktrdr_mcp.errors import Diverged, StorageError
+from ktrdr_mcp.jobs.executors.base import Ended
+from ktrdr_mcp.jobs.executors.processes import Pool, ProcessExecutor
+from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
+from ktrdr_mcp.jobs.parts import RESULT, Group, folder_of
+from ktrdr_mcp.jobs.queue import JobManager
+from ktrdr_mcp.jobs.running import Running
+from ktrdr_mcp.store.task_row import NewTask
+from ktrdr_mcp.store.tasks import TaskStore
+from tests.support.gated_runner import BOUND_S
+from tests.support.gated_runner import RESULT as RETURNED
+from tests.support.worker_work import of_parts
+
+pytestmark = pytest.mark.asyncio
+
+ROOT = Path(__file__).parents[2]
+
+New = Callable[..., NewTask]
+
+
+@dataclass
+class Runner:
+    """Runs tasks whose specification names parts; a part waits for `opened` if it is to."""
+
+    begun: list[str] = field(default_factory=list)
+    contexts: dict[str, Context] = field(default_factory=dict)
+    opened: threading.Event = field(default_factory=threading.Event)
+    inside: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def __call__(self, spec: dict[str, Any], directory: Path, context: Context) -> dict[str, Any]:
+        """One run of a task or a part."""
+        part = spec.get("part")
+        if part is None:
+            self.begun.append("task")
+            names = spec.get("parts", [])
+            results = context.run_parts(of_parts(names)) if names else {}
+            assert results == {name: {"of": name} for name in names}
+            return RETURNED
+        name = part["name"]
+        self.begun.append(name)
+        self.contexts[name] = context
+        context.report(Progress(1, 2, 0.7, 0.8, 0.5, 0.4))
+        self.inside.release()
+        if name.startswith("bad"):
+            raise Diverged("The loss became NaN.", hint="Lower it.")
+        while name.startswith("slow") and not self.opened.is_set():
+            context.yield_turn()
+        return {"of": name}
+
+    async def until_inside(self, parts: int) -> None:
+        """Waits until so many parts have begun."""
+        for _ in range(parts):
+            assert await asyncio.to_thread(self.inside.acquire, timeout=BOUND_S)
+
+
+@pytest.fixture
+def run() -> Runner:
+    return Runner()
+
+
+def make(tasks: TaskStore, folder: Path, run: Any, capacity: int = 2) -> JobManager:
+    """A manager whose tasks have a folder each."""
+    return JobManager(
+        tasks,
+        ThreadExecutor(run, capacity),
+        lambda task_id: folder / task_id / "bundle",
+        drain_s=BOUND_S,
+        retry_s=0.0,
+    )
+
+
+async def test_a_task_goes_on_with_what_its_parts_returned(
+    tasks: TaskStore, new_task: New, tmp_path: Path, run: Runner
+) -> None:
+    async with make(tasks, tmp_path, run) as manager:
+        await manager.submit(new_task("sweep", spec={"parts": ["p0", "p1", "p2"]}))
+        row = await manager.wait("sweep", BOUND_S)
+    assert (row.status, row.attempt) == ("completed", 1)
+    assert sorted(run.begun) == ["p0", "p1", "p2", "task", "task"]
+
+
+async def test_parts_take_every_place_and_show_how_far_the_task_has_come(
+    tasks: TaskStore, new_task: New, tmp_path: Path, run: Runner
+) -> None:
+    names = ["slow0", "slow1", "slow2", "slow3"]
+    async with make(tasks, tmp_path, run) as manager:
+        await manager.submit(new_task("sweep", spec={"parts": names}))
+        await run.until_inside(2)
+        assert set(run.begun) == {"task", "slow0", "slow1"}
+        seen = asyncio.Event()
+
+        async def look(live: Any) -> None:
+            if live.progress.epoch == 25:  # half of two quarters of a hundred epochs
+                seen.set()
+
+        watching = asyncio.create_task(manager.wait("sweep", BOUND_S, look))
+        await asyncio.wait_for(seen.wait(), BOUND_S)
+        assert (await tasks.get("sweep")).status == "training"
+        run.opened.set()
+        assert (await watching).status == "completed"
+
+
+async def test_a_part_makes_way_for_a_task_that_waits_and_goes_on_later(
+    tasks: TaskStore, new_task: New, tmp_path: Path, run: Runner
+) -> None:
+    async with make(tasks, tmp_path, run) as manager:
+        await manager.submit(new_task("sweep", spec={"parts": ["slow0", "slow1", "slow2"]}))
+        await run.until_inside(2)
+        await manager.submit(new_task("mine"))
+        assert (await manager.wait("mine", BOUND_S)).status == "completed"
+        await run.until_inside(1)  # a part goes on in the place of the task that ended
+        assert run.begun[:5].count("task") == 2
+        assert sum(context.draining for context in run.contexts.values()) <= 1
+        run.opened.set()
+        row = await manager.wait("sweep", BOUND_S)
+    assert (row.status, row.attempt, row.crashes) == ("completed", 1, 0)
+    assert len([name for name in run.begun if name != "task"]) == 4  # one of three ran twice
+
+
+async def test_cancelling_a_task_ends_its_parts(
+    tasks: TaskStore, new_task: New, tmp_path: Path, run: Runner
+) -> None:
+    async with make(tasks, tmp_path, run) as manager:
+        await manager.submit(new_task("sweep", spec={"parts": ["slow0", "slow1", "slow2"]}))
+        await run.until_inside(2)
+        await manager.cancel("sweep")
+        assert (await manager.wait("sweep", BOUND_S)).status == "cancelled"
+        await manager.submit(new_task("next"))
+        assert (await manager.wait("next", BOUND_S)).status == "completed"
+    assert "slow2" not in run.begun
+
+
+async def test_the_next_server_runs_only_what_has_no_result(
+    tasks: TaskStore, new_task: New, tmp_path: Path, run: Runner
+) -> None:
+    async with make(tasks, tmp_path, run, capacity=1) as manager:
+        await manager.submit(new_task("sweep", spec={"parts": ["p0", "p1", "slow"]}))
+        await run.until_inside(3)
+    assert (await tasks.get("sweep")).status == "pending"
+    damaged = folder_of(tmp_path / "sweep" / "bundle", "p1") / RESULT
+    damaged.write_bytes(damaged.read_bytes().replace(b'"p1"', b'"p2"'))
+    run.begun.clear()
+    run.opened.set()
+    async with make(tasks, tmp_path, run) as manager:
+        row = await manager.wait("sweep", BOUND_S)
+    assert (row.status, row.attempt, row.resumed_from) == (
+        "completed",
+        2,
+        "epoch 33: 1 parts had run",
+    )
+    assert sorted(run.begun) == ["p1", "slow", "task", "task"]
+
+
+async def test_a_part_that_fails_fails_its_task_and_ends_the_others(
+    tasks: TaskStore, new_task: New, tmp_path: Path, run: Runner
+) -> None:
+    async with make(tasks, tmp_path, run) as manager:
+        await manager.submit(new_task("sweep", spec={"parts": ["slow", "bad", "p2"]}))
+        row = await manager.wait("sweep", BOUND_S)
+    assert (row.status, row.error_code) == ("failed", "diverged")
+    assert "p2" not in run.begun
+
+
+async def test_a_part_whose_result_the_disk_refuses_does_not_run_again(
+    tasks: TaskStore,
+    new_task: New,
+    tmp_path: Path,
+    run: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refusals = iter([True, True])
+    replace = files.replace
+
+    def refuse(path: Path, data: bytes, mode: int = 0o644) -> None:
+        if next(refusals, False):
+            raise StorageError("The disk is full.", hint="Make room.")
+        replace(path, data, mode)
+
+    monkeypatch.setattr(files, "replace", refuse)
+    async with make(tasks, tmp_path, run) as manager:
+        await manager.submit(new_task("sweep", spec={"parts": ["p0"]}))
+        assert (await manager.wait("sweep", BOUND_S)).status == "completed"
+    assert run.begun == ["task", "p0", "task"]
+
+
+async def test_a_ghost_of_a_part_is_not_heard(
+    tasks: TaskStore, new_task: New, tmp_path: Path
+) -> None:
+    await tasks.insert(new_task("sweep"), 10)
+    row = await tasks.claim("here")
+    assert row is not None
+    group = Group(Running(row, lambda: None), tmp_path / "bundle")
+    group.ask(of_parts(["p0"]), {})
+    ghost = group.begin_next()
+    group.finish(ghost, Ended(died="signal SIGKILL"))
+    again = group.begin_next()
+    assert (ghost.envelope().attempt, again.envelope().attempt) == (1, 2)
+    group.finish(ghost, Ended(result={"of": "a ghost"}))
+    assert group.results == {}
+    group.finish(again, Ended(result={"of": "p0"}))
+    assert group.results == {"p0": {"of": "p0"}}
+
+
+async def test_names_that_lead_out_of_the_folder_are_refused(
+    tasks: TaskStore, new_task: New, tmp_path: Path, run: Runner
+) -> None:
+    async with make(tasks, tmp_path, run) as manager:
+        for task_id, names in (("out", ["../p0"]), ("twice", ["p0", "P0"])):
+            await manager.submit(new_task(task_id, spec={"parts": names}))
+            row = await manager.wait(task_id, BOUND_S)
+            assert (row.status, row.error_code) == ("failed", "internal_error")
+    assert set(run.begun) == {"task"}
+
+
+@pytest.mark.parametrize(
+    ("does", "status", "code"), [("dies_once", "completed", None), ("dies", "failed", "crash_loop")]
+)
+async def test_a_part_whose_worker_dies_is_run_again_at_most_twice(
+    tasks: TaskStore,
+    new_task: New,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    does: str,
+    status: str,
+    code: str | None,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pool = Pool("tests.support.worker_work:open_work", "")
+    manager = JobManager(
+        tasks, ProcessExecutor(pool, 2), lambda task_id: tmp_path / task_id / "bundle", retry_s=0.0
+    )
+    async with manager:
+        spec = {"does": "divides", "parts": ["good", "hit"], "of_parts": {"hit": does}}
+        await manager.submit(new_task("sweep", spec=spec))
+        row = await manager.wait("sweep", BOUND_S)
+    assert (row.status, row.error_code, row.attempt, row.crashes) == (status, code, 1, 0)
