@@ -21,7 +21,7 @@ from ktrdr_mcp.evaluation.blocks import (
 from ktrdr_mcp.evaluation.sharpe import sharpe_error, sharpe_ratio
 from ktrdr_mcp.labels.registry import HOLD
 from ktrdr_mcp.schemas.responses import BacktestFigures
-from ktrdr_mcp.schemas.results import TradingRule
+from ktrdr_mcp.schemas.results import MonthReturn, TradingRule
 from ktrdr_mcp.strategy.form import Strategy
 
 
@@ -423,6 +423,23 @@ def bootstrap_bounds(
     p = (1 + int(np.count_nonzero(z_mean <= 0))) / (1 + len(z_mean))
     low, high = np.quantile(net_mean, [0.05, 0.95]).tolist()
     return p, low, high
+
+
+def monthly_returns(time: Integers, equity: Floats) -> list[MonthReturn]:
+    """The net return of each month that has bars, UTC.
+
+    Args:
+        time: int64[n], ascending, UTC nanoseconds.
+        equity: float64[n], growth of one unit after each.
+    """
+    month = time.astype("datetime64[ns]").astype("datetime64[M]")
+    before, found = 1.0, []
+    for place in np.flatnonzero(np.append(month[1:] != month[:-1], len(month) > 0)).tolist():
+        after = float(equity[place])
+        earned = after / before - 1 if before > 0 else 0.0
+        found.append(MonthReturn(month=str(month[place]), net_return=earned))
+        before = after
+    return found
 
 
 def performance(returns: Floats, bars_per_year: float) -> Performance:

@@ -23,6 +23,7 @@ class Evaluation:
     recall: float  # macro average; a class that never occurs counts as zero
     f1_score: float  # macro average
     predicted_shares: tuple[float, ...]  # by class
+    confusion: tuple[tuple[int, ...], ...]  # rows are what came, columns what was predicted
 
     @property
     def collapsed(self) -> bool:
@@ -51,6 +52,7 @@ def evaluate(probabilities: Floats, labels: Labels) -> Evaluation:
         recall=float(recall.mean()),
         f1_score=float(f1.mean()),
         predicted_shares=tuple((confusion.sum(axis=0) / len(labels)).tolist()),
+        confusion=tuple(map(tuple, confusion.tolist())),
     )
 
 

@@ -120,6 +120,29 @@ class EquityPoint(Stored):
     equity: float
 
 
+class CalibrationBin(Stored):
+    """Predictions about as sure as each other, and how often they came true.
+
+    Args:
+        predicted: their mean probability of the class that they name.
+        observed: the share that came true.
+        error: standard error of that share, over blocks of time.
+        rows: how many.
+    """
+
+    predicted: float
+    observed: float
+    error: float
+    rows: int
+
+
+class MonthReturn(Stored):
+    """What trading came to in one month, after costs, as a fraction."""
+
+    month: str  # "2025-06", UTC
+    net_return: float
+
+
 class TaskResult(Stored):
     """Everything that a training measured, but for the verdict, which others' trials change."""
 
@@ -139,6 +162,10 @@ class TaskResult(Stored):
     validation_majority: float  # share of the validation rows' most frequent class
     walk_forward: WalkForwardResult
     equity: list[EquityPoint]
+    # Of the test rows, by class: rows are what came, columns what was predicted.
+    confusion: list[list[int]] | None = None
+    calibration: list[CalibrationBin] = Field(default_factory=list)  # walk-forward rows
+    months: list[MonthReturn] = Field(default_factory=list)  # of the same trading as `equity`
     details: str  # the resource with everything else
 
 

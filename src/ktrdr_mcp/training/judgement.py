@@ -19,6 +19,7 @@ from ktrdr_mcp.evaluation.backtest import (
     trading_rule,
 )
 from ktrdr_mcp.evaluation.blocks import reach_bars
+from ktrdr_mcp.evaluation.calibration import calibrate
 from ktrdr_mcp.evaluation.direction import (
     DirectionalTest,
     ScoredRows,
@@ -34,6 +35,7 @@ from ktrdr_mcp.nn.network import Network, probabilities
 from ktrdr_mcp.nn.settings import TrainedNetwork
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.schemas.results import (
+    CalibrationBin,
     EquityPoint,
     FailedFold,
     FailedFolds,
@@ -149,6 +151,7 @@ class Judgement:
     surrogate_p: list[float]  # p of the directional test on each sign-flip surrogate
     model_constant: bool  # on the final split
     walk_forward: WalkForwardResult
+    calibration: list[CalibrationBin]
     failed: FailedNetworks
 
     def scores(self) -> TrialScores:
@@ -195,11 +198,11 @@ def judge(
     )
     rule = trading_rule(own.strategy, horizon)
     rows = np.concatenate([fold.learner.split.test for fold in folds])
-    signal = confident_signals(
-        np.concatenate([fold.test for fold in folds]), rule.confidence_threshold
-    )
+    pooled = np.concatenate([fold.test for fold in folds])
+    signal = confident_signals(pooled, rule.confidence_threshold)
+    direction = directional_test([scored(fold) for fold in folds], own.timestamps, horizon)
     return Judgement(
-        direction=directional_test([scored(fold) for fold in folds], own.timestamps, horizon),
+        direction=direction,
         trading=backtest_legs(
             legs_of(own, rows, signal), own.timestamps, rule, timestamps_per_year(own.timestamps)
         ),
@@ -213,6 +216,9 @@ def judge(
             planned=failed.folds.planned,
             used=failed.folds.planned - failed.folds.lost,
             folds=all_folds(folds, missing),
+        ),
+        calibration=calibrate(
+            pooled, own.label[rows], own.at(rows), own.timestamps, direction.width_bars
         ),
         failed=failed,
     )

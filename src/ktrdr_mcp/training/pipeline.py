@@ -19,6 +19,7 @@ from ktrdr_mcp.context import Context
 from ktrdr_mcp.data import bars as bars_of
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.errors import Diverged, StorageError
+from ktrdr_mcp.evaluation.backtest import monthly_returns
 from ktrdr_mcp.evaluation.baselines import baselines
 from ktrdr_mcp.evaluation.metrics import CLASSES, Evaluation, class_shares, evaluate
 from ktrdr_mcp.nn import loop
@@ -261,6 +262,9 @@ def task_result(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> Tas
         validation_majority=float(class_shares(dataset.label[split.validation]).max()),
         walk_forward=judgement.walk_forward,
         equity=equity_curve(judgement.trading),
+        confusion=[list(row) for row in test.confusion],
+        calibration=judgement.calibration,
+        months=monthly_returns(judgement.trading.time, judgement.trading.equity),
         details=f"training://{spec.task_id}",
     )
 
