@@ -20,6 +20,7 @@ from ktrdr_mcp.files import check_private_entries, storage_errors
 from ktrdr_mcp.ownership import address, trust
 from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.service import published
 from ktrdr_mcp.store import repair, sqlite_errors
 from ktrdr_mcp.strategy.catalog import StrategyCatalog, is_strategy
 from ktrdr_mcp.training.formats import model_formats
@@ -75,7 +76,7 @@ def diagnose(workspace: Workspace) -> Iterator[Finding]:
         ("disk", disk),
         ("data", data),
         ("strategies", strategies),
-        ("models", foreign_models),
+        ("models", models),
     )
     for name, check in checks:
         try:
@@ -252,8 +253,17 @@ def strategies(workspace: Workspace) -> Iterator[Finding]:
         yield from not_read("strategies", strangers, remedy)
 
 
-def foreign_models(workspace: Workspace) -> Iterator[Finding]:
-    """Folders of models that another program wrote and that cannot be listed."""
+def models(workspace: Workspace) -> Iterator[Finding]:
+    """Folders of models that were renamed or are gone, and those of others that are not listed."""
+    saved = repair.read_models(workspace.database) if workspace.database.exists() else []
+    for row in saved:
+        if (missing := published.missing_folder(workspace, row)) is not None:
+            yield Finding("models", "wrong", missing.message, missing.hint)
+    known = {row.model_id for row in saved if not published.has_folder(workspace, row)}
+    for directory, _, card in published.moved_folders(workspace):
+        if card.model_id not in known:
+            text = f"{workspace.relative(directory)} is a copy of model {card.model_name}."
+            yield Finding("models", "note", text, "Nothing uses it; it can be removed.")
     for each in model_formats().values():
         for folder, error in each.unusable(workspace):
             yield Finding("models", "wrong", f"{shown(folder)}: {error.message}", error.hint)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from anyio import to_thread
 
-from ktrdr_mcp import files, limits
+from ktrdr_mcp import files
 from ktrdr_mcp.errors import ModelCorrupted, ModelNotFound
-from ktrdr_mcp.paths import Workspace, series_in_file_name
+from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.requests import SaveModel
 from ktrdr_mcp.schemas.results import TrialScores
+from ktrdr_mcp.service import published as folders
 from ktrdr_mcp.store.db import utc_now_text
 from ktrdr_mcp.store.models import ModelRegistry, ModelRow, Owner, name_taken
 from ktrdr_mcp.store.task_row import TaskRow, parsed, read_stored
 from ktrdr_mcp.training import bundle, formats
 from ktrdr_mcp.training import publish as publishing
 from ktrdr_mcp.training.bundle import DOCUMENT
-from ktrdr_mcp.training.formats import Identity, model_folders, model_formats
-from ktrdr_mcp.training.publish import CARD, model_id
+from ktrdr_mcp.training.formats import Identity, model_formats
 
 
 def require(manifest: bundle.BundleManifest, row: TaskRow, scores: str | None = None) -> None:
@@ -67,7 +65,8 @@ class ModelCatalog:
 
         Raises:
             ModelNotFound: nothing has this name; names the models that exist.
-            ModelCorrupted: KTRDR wrote a model of this name, and no version of it is whole.
+            ModelCorrupted: KTRDR wrote a model of this name, and no version of it is whole; or the
+                version's folder is gone.
         """
         theirs = await to_thread.run_sync(formats.newest_foreign, self._workspace, name)
         try:
@@ -75,15 +74,18 @@ class ModelCatalog:
         except ModelNotFound as error:
             if theirs is not None:
                 return theirs
-            raise await self._not_found(error) from None
-        return ours if theirs is None or ours.created_at >= theirs.created_at else theirs
+            raise await self._not_found(error, name) from None
+        if theirs is not None and theirs.created_at > ours.created_at:
+            return theirs
+        await to_thread.run_sync(folders.require_folder, self._workspace, ours)
+        return ours
 
-    async def _not_found(self, error: ModelNotFound) -> ModelNotFound:
-        """The registry's error, with the names of KTRDR's models."""
+    async def _not_found(self, error: ModelNotFound, name: str) -> ModelNotFound:
+        """The registry's error, with KTRDR's models, and what a folder of this name is."""
         names = await to_thread.run_sync(formats.foreign_names, self._workspace)
-        if not names:
-            return error
-        hint = f"{error.hint} Written by KTRDR: {', '.join(names[:10])}."
+        renamed = await to_thread.run_sync(folders.renamed_to, self._workspace, name)
+        theirs = f"Written by KTRDR: {', '.join(names[:10])}." if names else ""
+        hint = " ".join(filter(None, [renamed, error.hint, theirs]))
         return ModelNotFound(error.message, hint=hint, field=error.field)
 
     async def page(self, request: requests.ListModels) -> tuple[list[ModelRow], bool]:
@@ -96,11 +98,15 @@ class ModelCatalog:
         foreign = await to_thread.run_sync(formats.foreign_rows, self._workspace, symbol)
         if not foreign:
             saved = await self._registry.page(limit, offset, symbol)
-            return saved.rows, saved.has_more
+            return await self._described(saved.rows), saved.has_more
         saved = await self._registry.page(offset + limit, 0, symbol)
         merged = sorted([*saved.rows, *foreign], key=lambda row: row.created_at, reverse=True)
         page = merged[offset : offset + limit]
-        return page, saved.has_more or len(merged) > offset + limit
+        return await self._described(page), saved.has_more or len(merged) > offset + limit
+
+    async def _described(self, rows: list[ModelRow]) -> list[ModelRow]:
+        """Rows for a list: what is said of a version whose folder is gone is that."""
+        return await to_thread.run_sync(folders.described, self._workspace, rows)
 
     async def names(self, prefix: str, limit: int) -> list[str]:
         """Names that begin with the prefix: those saved here first."""
@@ -236,14 +242,6 @@ def copied_files(row: ModelRow) -> list[str]:
     ]
 
 
-def published(workspace: Workspace) -> Iterator[Path]:
-    """The folders of all versions that this program published."""
-    for folder in model_folders(workspace.models):
-        for directory in sorted(folder.iterdir()):
-            if not directory.is_symlink() and (directory / CARD).is_file():
-                yield directory
-
-
 def row_of(workspace: Workspace, directory: Path) -> ModelRow:
     """Verifies a published version, makes it reachable for KTRDR, and describes it.
 
@@ -254,7 +252,7 @@ def row_of(workspace: Workspace, directory: Path) -> ModelRow:
         ModelCorrupted: a file is not what was written.
         StorageError: the disk failed.
     """
-    verified, card = bundle.read(directory), read_card(directory)
+    verified, card = bundle.read(directory), folders.read_card(directory)
     with bundle.understood():
         return described(workspace, directory, verified, card)
 
@@ -292,26 +290,4 @@ def described(
         architecture=metrics.model_info.architecture,
         bundle_sha256=files.sha256_of_file(directory / bundle.DOCUMENT),
         details={name: {"incompatibilities": found} for name, found in reasons.items()},
-    )
-
-
-def read_card(directory: Path) -> dict[str, Any]:
-    """The card beside a published bundle. Raises ModelCorrupted."""
-    path = bundle.regular_file(directory, CARD, limits.MAX_BUNDLE_JSON_BYTES)
-    try:
-        card: dict[str, Any] = json.loads(path.read_bytes())
-        named = model_id(card["task_id"], card["model_name"])
-        texts = isinstance(card["description"], str) and isinstance(card["created_at"], str)
-        series = f"{series_in_file_name(card['symbol'], card['timeframe'])}_v{card['version']}"
-        here = (directory.parent.name, directory.name) == (card["model_name"], series)
-        known = card.get("sha256", {}).keys() <= {
-            file for each in model_formats().values() for file in each.file_names
-        }
-        if texts and here and known and card["model_id"] == named:
-            return card
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    raise ModelCorrupted(
-        f"The model's file {CARD} is not what was written.",
-        hint="Save the model again from its task; this copy is not registered.",
     )

@@ -23,7 +23,7 @@ from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import TERMINAL, Columns, Outcome, outcome_of, sources_of
 from ktrdr_mcp.paths import Workspace, task_id
 from ktrdr_mcp.schemas.results import SubmittedRequest
-from ktrdr_mcp.service import models, training
+from ktrdr_mcp.service import models, published, training
 from ktrdr_mcp.service.diagnosis import Finding, State
 from ktrdr_mcp.service.training import similarity_hash
 from ktrdr_mcp.store import repair
@@ -112,12 +112,14 @@ class Difference:
         path: the file or folder, relative to the workspace.
         task_id: of the task that it belongs to, as the folder says; empty for a model.
         row: of the task, where its end is what was not recorded.
+        version: that is missing.
     """
 
     kind: Kind
     path: str
     task_id: str = ""
     row: TaskRow | None = None
+    version: ModelRow | None = None
 
     def finding(self) -> Finding:
         """The difference as doctor prints it."""
@@ -165,7 +167,7 @@ def list_folders(workspace: Workspace) -> Folders:
         [relative(path) for parent in staging_folders(workspace) for path in staged(parent)],
         [path.parent.name for path in bundles],
         [path.parent.name for path in sorted(tasks.glob("*/checkpoints"))],
-        [relative(directory) for directory in models.published(workspace)],
+        [relative(directory) for directory in published.published(workspace)],
     )
 
 
@@ -205,8 +207,8 @@ def list_differences(workspace: Workspace, folders: Folders, rows: Rows) -> Iter
         if path not in known:
             yield Difference(Kind.UNREGISTERED, path)
     for version in rows.versions:
-        if not has_folder(workspace, version):
-            yield Difference(Kind.MISSING, version.path)
+        if not published.has_folder(workspace, version):
+            yield Difference(Kind.MISSING, version.path, version=version)
     for name in folders.results:
         if name not in rows.statuses:
             yield task_difference(workspace, Kind.UNKNOWN_RESULT, name)
@@ -233,14 +235,6 @@ def task_difference(
     folder = "checkpoints" if kind in {Kind.NEEDLESS, Kind.ORPHANED} else "bundle"
     tasks = workspace.relative(workspace.internal / "tasks")
     return Difference(kind, f"{tasks}/{name}/{folder}", name, row)
-
-
-def has_folder(workspace: Workspace, row: ModelRow) -> bool:
-    """Whether a registered version's folder is there; a path that leads out is another matter."""
-    try:
-        return workspace.inside(row.path).is_dir()
-    except KtrdrError:
-        return True
 
 
 async def recover(workspace: Workspace, stores: Stores) -> None:
@@ -273,7 +267,7 @@ async def recover(workspace: Workspace, stores: Stores) -> None:
         except Exception:
             log.exception("%s could not be put in order", shown(difference.path))
     for first, *others in unsettled.values():
-        finding = first.finding()
+        finding = await anyio.to_thread.run_sync(looked_into, workspace, first)
         more = f" So it is with {len(others)} more." if others else ""
         log.error("%s%s %s", finding.text, more, finding.remedy)
 
@@ -376,11 +370,15 @@ def content_of(workspace: Workspace) -> repair.Content:
 
 
 def looked_into(workspace: Workspace, difference: Difference) -> Finding:
-    """A difference as doctor prints it; a version that no start could register is damaged."""
+    """A difference as doctor prints it: what became of a missing version, what of a strange one."""
+    if difference.kind is Kind.MISSING and difference.version is not None:
+        missing = published.missing_folder(workspace, difference.version)
+        if missing is not None:
+            return wrong("models", missing.message, missing.hint)
     if difference.kind is Kind.UNREGISTERED:
         directory = workspace.root / difference.path
         try:
-            models.read_card(directory)
+            published.read_card(directory)
             bundle.read(directory)
         except ModelCorrupted as error:
             return wrong("models", f"{difference.path}: {error.message}", error.hint)
@@ -402,7 +400,7 @@ def find_damage(workspace: Workspace, content: repair.Content) -> Iterator[Findi
             remedy = EARLIER.format(bundle=workspace.relative(directory))
             yield Finding("tasks", "note", text, remedy)
     for model in content.models:
-        if has_folder(workspace, model):
+        if published.has_folder(workspace, model):
             yield from version_damage(workspace, model)
 
 
@@ -433,7 +431,7 @@ def version_damage(workspace: Workspace, row: ModelRow) -> Iterator[Finding]:
     try:
         directory = workspace.inside(row.path)
         bundle.read(directory, row.bundle_sha256)
-        hashes = models.read_card(directory).get("sha256", {})
+        hashes = published.read_card(directory).get("sha256", {})
     except KtrdrError as error:
         yield wrong("models", f"{row.path}: {error.message}", error.hint)
         return

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -131,12 +131,7 @@ def read(path: Path) -> Content:
         StorageError: it cannot be read.
     """
     check(path)
-    with (
-        sqlite_errors("reading the database"),
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection,
-    ):
-        connection.row_factory = sqlite3.Row
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    with reading(path) as connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version < len(MIGRATION_FILES):
             raise DatabaseError(
@@ -150,6 +145,32 @@ def read(path: Path) -> Content:
             [ModelRow.from_row(row) for row in connection.execute(MODELS)],
             dict(connection.execute(SELECT_SCORES).fetchall()),
         )
+
+
+def read_models(path: Path) -> list[ModelRow]:
+    """The registered versions of a sound database; none of one that is older. Blocks.
+
+    Args:
+        path: the database file; a process may have it open.
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with reading(path) as connection:
+        if connection.execute("PRAGMA user_version").fetchone()[0] < len(MIGRATION_FILES):
+            return []
+        return [ModelRow.from_row(row) for row in connection.execute(MODELS)]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that changes nothing."""
+    with (
+        sqlite_errors("reading the database"),
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection,
+    ):
+        connection.row_factory = sqlite3.Row
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        yield connection
 
 
 def check(path: Path) -> None:
