@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from ktrdr_mcp.errors import Diverged, LabUnavailable
+from ktrdr_mcp.jobs import running
 from ktrdr_mcp.jobs.executors import processes
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, decode
 from ktrdr_mcp.jobs.executors.processes import Pool, ProcessExecutor
@@ -217,6 +218,18 @@ async def test_an_error_of_a_worker_fails_its_task_and_its_traceback_is_logged_h
     assert (row.status, row.error_code) == ("failed", code)
     assert "secret" not in f"{row.error_message}{row.error_hint}"
     assert ("ZeroDivisionError: a secret" in caplog.text) == (does == "fails")
+
+
+async def test_a_worker_of_another_program_fails_its_task_by_name(
+    make: Make, new_task: New, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(running, "own_versions", lambda: {"python": "2.7.18"})
+    async with make() as manager:
+        await manager.submit(new_task("a"))
+        row = await manager.wait("a", BOUND_S)
+    assert (row.status, row.error_code) == ("failed", "lab_unavailable")
+    assert "instead of 2.7.18" in (row.error_message or "")
+    assert not (tmp_path / "a").exists()
 
 
 async def test_what_a_worker_prints_is_no_protocol(

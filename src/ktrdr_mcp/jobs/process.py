@@ -34,6 +34,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from ktrdr_mcp import __version__
 from ktrdr_mcp.context import Context, EpochFigures
 from ktrdr_mcp.jobs.executors.base import Ended
+from ktrdr_mcp.jobs.fit import check_fit
 from ktrdr_mcp.jobs.worker import NO_RESULTS, Outbox, WorkerContext, failure_of, perform
 
 PUBLISH_INTERVAL_S: Final = 0.1
@@ -141,11 +142,15 @@ class WorkerProcess:
     Args:
         connection: to its server.
         entry: gives the work; called in the working thread, because it may import for seconds.
+        workspace: whose bars it reads, if it reads those of a workspace.
     """
 
-    def __init__(self, connection: Connection, entry: Callable[[], Work]) -> None:
+    def __init__(
+        self, connection: Connection, entry: Callable[[], Work], workspace: str | None = None
+    ) -> None:
         self._connection = connection
         self._entry = entry
+        self._workspace = workspace
         self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._context: WorkerContext | None = None  # of the run under way
         self._waking, self._wake = os.pipe()
@@ -223,9 +228,13 @@ class WorkerProcess:
         context = self._context
         if context is None:
             raise RuntimeError("a run without a context")
-        ended = perform(
-            work.run, job["envelope"]["spec"], Path(job["workdir"]), context, self._outbox
-        )
+        envelope = job["envelope"]
+
+        def run(spec: dict[str, Any], workdir: Path, context: Context) -> dict[str, Any]:
+            check_fit(envelope, self._workspace)
+            return work.run(spec, workdir, context)
+
+        ended = perform(run, envelope["spec"], Path(job["workdir"]), context, self._outbox)
         if is_out_of_memory(ended):
             self._deliver(self._outbox.take)
             os._exit(0)
@@ -299,7 +308,7 @@ def main(arguments: list[str]) -> None:
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.addHandler(LogToServer(connection))
-    WorkerProcess(connection, lambda: find_entry(entry)(argument)).serve()
+    WorkerProcess(connection, lambda: find_entry(entry)(argument), argument).serve()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Executor, Handle, Reported
+from ktrdr_mcp.jobs.fit import own_versions
 from ktrdr_mcp.jobs.live import UNFINISHED_PERCENT_MAX, Live
 from ktrdr_mcp.jobs.model import Status, is_unstored
 from ktrdr_mcp.jobs.worker import NO_RESULTS, failure_of
@@ -61,6 +62,7 @@ class Running:
             row.spec,
             memory_bytes,
             results=dict(results),
+            versions=dict(own_versions()),
         )
 
     async def run(self, executor: Executor, directory: Path) -> Ended:

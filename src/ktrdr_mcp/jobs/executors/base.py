@@ -26,6 +26,9 @@ class Envelope:
     parent: str | None = None  # the id of the task that this is a part of
     part: str | None = None  # its name in there
     results: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the parts that have run
+    versions: dict[str, str] = field(default_factory=dict)  # the server's; see jobs.fit
+    bars: dict[str, Any] = field(default_factory=dict)  # where they are; an executor says it
+    fingerprint: str | None = None  # of the bars, where they travel with it
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

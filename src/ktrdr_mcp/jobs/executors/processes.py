@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -365,7 +365,7 @@ class Pool:
         self.workers: list[Worker] = []
         self.about: dict[str, Any] = {}  # what the newest worker that said so says of the machine
         self._entry = entry
-        self._argument = argument
+        self.argument = argument
         self._idle_s = idle_s
         self._niceness = niceness
         self._launcher = Launcher()
@@ -396,7 +396,7 @@ class Pool:
             program = [sys.executable, "-P", "-m", "ktrdr_mcp.jobs.process"]
             about = [str(theirs.fileno()), str(os.getpid()), str(self._niceness)]
             try:
-                command = [*program, *about, self._entry, self._argument]
+                command = [*program, *about, self._entry, self.argument]
                 process = await self._launcher.launch(command, theirs.fileno())
             except BaseException:
                 ours.close()
@@ -458,7 +458,7 @@ class ProcessExecutor:
 
     def submit(self, envelope: Envelope, workdir: Path) -> ProcessRun:
         """See base.Executor."""
-        run = ProcessRun(envelope, workdir)
+        run = ProcessRun(replace(envelope, bars={"workspace": self._pool.argument}), workdir)
         carrier = asyncio.create_task(self._begin(run), name=f"submit-{envelope.task_id}")
         self._carriers.add(carrier)
         carrier.add_done_callback(self._carriers.discard)
