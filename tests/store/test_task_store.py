@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from ktrdr_mcp.errors import QueueFull, TaskConflict, TaskNotFound
+from ktrdr_mcp.jobs.live import Live
+from ktrdr_mcp.jobs.model import standing
 from ktrdr_mcp.store.db import Database, rows_of
 from ktrdr_mcp.store.task_row import Fence, NewTask, TaskRow, json_text
 from ktrdr_mcp.store.tasks import SAME_FOLDER, TaskStore
@@ -272,6 +274,17 @@ async def test_a_run_that_ends_without_a_result_waits_again_unless_cancelled(
     assert (row.status, row.completed_at is not None) == (expected, asked)
     assert (row.progress, row.current_epoch, row.resumed_from) == (40, 4, "epoch 2")
     assert await tasks.release("t1", fence, STANDING) is None
+
+
+async def test_a_run_that_ends_before_it_knows_where_it_begins_leaves_the_standing_as_it_was(
+    tasks: TaskStore, new_task: Make
+) -> None:
+    await tasks.insert(new_task("t1"), 10)
+    await tasks.release("t1", (await claimed(tasks)).fence, STANDING)
+    fence = (await claimed(tasks)).fence
+    assert await tasks.release("t1", fence, standing(Live())) == "pending"
+    row = await tasks.get("t1")
+    assert (row.progress, row.current_epoch, row.resumed_from) == (40, 4, "epoch 2")
 
 
 async def test_a_new_generation_takes_back_what_a_dead_one_left_running(

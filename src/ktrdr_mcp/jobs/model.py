@@ -80,7 +80,9 @@ class Outcome:
 
 
 def standing(live: Live) -> Columns:
-    """How far a run has come, as its task's row keeps it."""
+    """How far a run has come, as its task's row keeps it; nothing before that is known."""
+    if live.resumed_from is None and live.progress is None:
+        return {}
     return {
         "progress": live.percent,
         "current_epoch": live.progress.epoch if live.progress else live.resumed_epoch,

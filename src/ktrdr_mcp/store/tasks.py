@@ -121,7 +121,9 @@ UPDATE training_tasks
 SET status = CASE cancel_requested WHEN 1 THEN 'cancelled' ELSE 'pending' END,
     completed_at = CASE cancel_requested WHEN 1 THEN :now END,
     crashes = CASE WHEN :current_epoch > current_epoch THEN 0 ELSE crashes END,
-    progress = :progress, current_epoch = :current_epoch, resumed_from = :resumed_from
+    progress = coalesce(:progress, progress),
+    current_epoch = coalesce(:current_epoch, current_epoch),
+    resumed_from = coalesce(:resumed_from, resumed_from)
 WHERE status = 'training' AND task_id = :task_id AND attempt = :attempt AND generation = :generation
 RETURNING status"""
 # A run that did not end in time for a drain has this generation, and is no crash.
@@ -335,11 +337,13 @@ class TaskStore:
         Args:
             task_id: which task.
             fence: the run that ends.
-            changes: progress, current_epoch and resumed_from, for the time until the next run.
+            changes: progress, current_epoch and resumed_from, for the time until the next run;
+                what is left out stays.
         Returns:
             the new status, or None if the run had lost the task.
         """
-        values: dict[str, SqlValue] = {**changes, **asdict(fence)}
+        stays = dict.fromkeys(("progress", "current_epoch", "resumed_from"))
+        values: dict[str, SqlValue] = {**stays, **changes, **asdict(fence)}
         values |= {"task_id": task_id, "now": utc_now_text()}
         async with self._database.transaction() as connection:
             rows = await rows_of(connection, RELEASE, values)
