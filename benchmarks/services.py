@@ -28,7 +28,7 @@ WAIT_S = 50.0
 async def open_service(folder: Path) -> AsyncIterator[ServiceProtocol]:
     """A service in this process."""
     async with open_workspace(Workspace(folder)) as opened:
-        yield opened.lab
+        yield opened.service
 
 
 @asynccontextmanager

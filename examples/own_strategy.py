@@ -48,8 +48,8 @@ def bars() -> str:
         swing = 0.004 * math.cos(2 * math.pi * number / PERIOD_BARS)
         close = price * math.exp(swing + noise.gauss(0, 0.003))
         high, low = max(price, close) * 1.001, min(price, close) * 0.999
-        moment = (first + timedelta(hours=number)).isoformat()
-        lines.append(f"{moment},{price:.4f},{high:.4f},{low:.4f},{close:.4f},1000")
+        timestamp = (first + timedelta(hours=number)).isoformat()
+        lines.append(f"{timestamp},{price:.4f},{high:.4f},{low:.4f},{close:.4f},1000")
         price = close
     return "\n".join(lines) + "\n"
 

@@ -42,7 +42,7 @@ class KtrdrError(Exception):
         self.field = field
 
     def to_dict(self) -> dict[str, Any]:
-        """The one error shape of every face."""
+        """The one error shape, over MCP and HTTP alike."""
         error = {"code": self.code, "message": self.message, "hint": self.hint, "field": self.field}
         return {"success": False, "detail": self.message, "error": error}
 
@@ -57,7 +57,7 @@ def kinds_by_code() -> dict[str, type[KtrdrError]]:
     return kinds
 
 
-def single(error: BaseException) -> BaseException:
+def unwrap(error: BaseException) -> BaseException:
     """What a task group wrapped, if it is one exception alone."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
@@ -115,7 +115,7 @@ def edit_distance(one: str, other: str) -> int:
     return row[-1]
 
 
-def shown(value: object, limit: int = 60) -> str:
+def quote(value: object, limit: int = 60) -> str:
     """A caller's value as it may stand in a message: printable, in JSON's words, and short.
 
     Args:
@@ -285,7 +285,7 @@ class QueueFull(KtrdrError):
 
 
 class Draining(KtrdrError):
-    """The laboratory is shutting down and takes no new work."""
+    """The server is shutting down and takes no new work."""
 
     code = "draining"
     http_status = 503
@@ -423,7 +423,7 @@ class OutOfMemory(TrainingFailed):
 
 
 class RunnerFailed(TrainingFailed):
-    """A defect of this program stopped the training."""
+    """An internal error stopped the training."""
 
     code = "internal_error"
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr_mcp.errors import StorageError, StorageFull, TooManyOpenFiles, shown
+from ktrdr_mcp.errors import StorageError, StorageFull, TooManyOpenFiles, quote
 
 TRUST_VARIABLE: Final = "KTRDR_TRUST_WORKSPACE"
 STAGING_PREFIX: Final = ".staging-"
@@ -76,7 +76,7 @@ def refuse_private(path: Path, reason: str) -> StorageError:
     """The refusal of an entry of the program's own folder."""
     parent = "" if path.name.startswith(".") else f"{path.parent.name}/"
     return StorageError(
-        f"{shown(parent + path.name)} in the workspace {reason}.",
+        f"{quote(parent + path.name)} in the workspace {reason}.",
         hint="This program follows no links there and uses regular files of this user alone."
         " Remove that entry, use another workspace, or, in a container that has the folder of"
         " another user, start ktrdr-mcp with --trust-workspace.",

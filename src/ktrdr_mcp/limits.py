@@ -1,4 +1,4 @@
-"""Bounds that every face enforces, with the unit in the name."""
+"""Bounds that every way in enforces, with the unit in the name."""
 
 from typing import Final
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import platformdirs
 
-from ktrdr_mcp.errors import InvalidName, StorageError, did_you_mean, shown
+from ktrdr_mcp.errors import InvalidName, StorageError, did_you_mean, quote
 
 TASK_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -30,7 +30,7 @@ TIMEFRAME_MINUTES: Final[Mapping[str, int]] = {
 }
 
 
-def checked(text: object, pattern: str, field: str, what: str) -> str:
+def match_whole(text: object, pattern: str, field: str, what: str) -> str:
     """The text itself, if it matches the allow-list pattern as a whole.
 
     Args:
@@ -44,7 +44,7 @@ def checked(text: object, pattern: str, field: str, what: str) -> str:
     if isinstance(text, str) and re.fullmatch(pattern.strip("^$"), text, flags=re.ASCII):
         return text
     raise InvalidName(
-        f"{shown(text)} is not a valid {what}.",
+        f"{quote(text)} is not a valid {what}.",
         hint=f"A {what} must match {pattern}.",
         field=field,
     )
@@ -52,24 +52,24 @@ def checked(text: object, pattern: str, field: str, what: str) -> str:
 
 def task_id(text: object, field: str = "task_id") -> str:
     """A well-formed task id. Raises InvalidName."""
-    return checked(text, TASK_ID_PATTERN, field, "task id")
+    return match_whole(text, TASK_ID_PATTERN, field, "task id")
 
 
 def model_name(text: object, field: str = "model_name") -> str:
     """A well-formed model name. Raises InvalidName."""
-    return checked(text, NAME_PATTERN, field, "model name")
+    return match_whole(text, NAME_PATTERN, field, "model name")
 
 
 def strategy_name(text: object, field: str = "strategy") -> str:
     """A well-formed strategy name. Raises InvalidName."""
-    return checked(text, STRATEGY_PATTERN, field, "strategy name")
+    return match_whole(text, STRATEGY_PATTERN, field, "strategy name")
 
 
 def symbol(text: object, field: str = "symbol") -> str:
     """A well-formed symbol in upper case. Raises InvalidName."""
     # str.upper turns some letters outside ASCII into ASCII ones, so those are refused first.
     upper = text.upper() if isinstance(text, str) and text.isascii() else text
-    return checked(upper, SYMBOL_PATTERN, field, "symbol")
+    return match_whole(upper, SYMBOL_PATTERN, field, "symbol")
 
 
 def symbol_in_file_name(of_symbol: str) -> str:
@@ -89,7 +89,7 @@ def symbol_of_file_name(text: str) -> str:
     found = symbol(decoded)
     if symbol_in_file_name(found) != text.upper():
         raise InvalidName(
-            f"{shown(text)} is not a symbol in a file's name.",
+            f"{quote(text)} is not a symbol in a file's name.",
             hint=f"A file of {found} is called {symbol_in_file_name(found)}_TIMEFRAME.",
             field="symbol",
         )
@@ -109,7 +109,7 @@ def timeframe(text: object, field: str = "timeframe") -> str:
     if folded in TIMEFRAME_MINUTES and not str(text).endswith("M"):  # which others write for months
         return folded
     raise InvalidName(
-        f"{shown(text)} is not a timeframe.{did_you_mean(folded[:16], TIMEFRAME_MINUTES)}",
+        f"{quote(text)} is not a timeframe.{did_you_mean(folded[:16], TIMEFRAME_MINUTES)}",
         hint=f"Use one of {', '.join(TIMEFRAME_MINUTES)}.",
         field=field,
     )
@@ -190,7 +190,7 @@ class Workspace:
                 return
             if each.is_symlink():
                 raise StorageError(
-                    f"{shown(self.relative(each))} in the workspace is a link, and neither models"
+                    f"{quote(self.relative(each))} in the workspace is a link, and neither models"
                     " nor tasks are read or written through links.",
                     hint="Put a folder in its place, with what it leads to; or move the whole"
                     " workspace to where there is room, and name it with --workspace.",

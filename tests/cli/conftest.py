@@ -32,9 +32,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     workspace = Workspace(tmp_path_factory.mktemp("shop"))
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(daemon.connect(workspace, in_process=True)) as lab,
+        portal.wrap_async_context_manager(daemon.connect(workspace, in_process=True)) as service,
     ):
-        yield Shop(workspace, lab, portal)
+        yield Shop(workspace, service, portal)
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,6 @@ def test_the_entry_of_a_client_is_looked_at_and_not_run(tmp_path, entry, state) 
     file = tmp_path / ".mcp.json"
     servers = {} if entry is None else {"ktrdr": entry}
     file.write_text(json.dumps({"mcpServers": servers}), encoding="utf-8")
-    (finding,) = host.configured(file)
+    (finding,) = host.read_configured(file)
     assert finding.state == state
     assert bool(finding.remedy) == (state == "wrong")

@@ -91,7 +91,7 @@ def test_a_prediction_counts_no_reading_of_the_test_results(shop, task_id, model
 
 
 def test_a_model_card_is_the_services(shop, model) -> None:
-    assert shop.reply("models", "show", model) == shop.portal.call(card_of, shop.lab, model)
+    assert shop.reply("models", "show", model) == shop.portal.call(card_of, shop.service, model)
 
 
 def test_a_checked_file_is_summarized_as_data(run, bars_file) -> None:
@@ -104,9 +104,9 @@ def test_a_checked_file_is_summarized_as_data(run, bars_file) -> None:
 def test_strategies_are_listed_shown_and_checked(shop, tmp_path) -> None:
     listed = shop.reply("strategies")
     names = [one["name"] for one in listed["strategies"]]
-    assert names == shop.portal.call(names_of, shop.lab, "strategy", "")
+    assert names == shop.portal.call(names_of, shop.service, "strategy", "")
     text = shop.reply("strategies", "show", "default")["text"]
-    assert text == shop.portal.call(strategy_of, shop.lab, "default")
+    assert text == shop.portal.call(strategy_of, shop.service, "default")
     copy = tmp_path / "default.yaml"
     copy.write_text(text, encoding="utf-8")
     assert shop.reply("strategies", "check", str(copy))["indicators"] == [

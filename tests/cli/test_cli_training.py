@@ -33,7 +33,7 @@ def test_a_training_alone_shows_rows_result_and_next_step(run) -> None:
 def test_settings_strategy_and_dates_reach_the_training(shop) -> None:
     line = ("--strategy", "mean_reversion", "--start", "2025-01-01", "--end", "2025-12-31")
     task = shop.reply("train", "AAPL", "1h", *QUICK, "--set", "early_stopping.patience=3", *line)
-    history = shop.portal.call(history_of, shop.lab, task["task_id"])
+    history = shop.portal.call(history_of, shop.service, task["task_id"])
     assert history["strategy"] == "mean_reversion"
     assert history["config"]["early_stopping"]["patience"] == 3
     assert history["config"]["hidden_layers"] == [8]
@@ -60,7 +60,7 @@ def test_a_model_of_the_service_is_the_command_lines(shop) -> None:
     assert "2025-06-09" in result.stdout
 
 
-class StubLab:
+class StubService:
     """Answers with statuses in turn; waits for ever after the last."""
 
     def __init__(self, *statuses: str) -> None:
@@ -102,10 +102,10 @@ async def ignore(status: responses.TrainingStatus) -> None:
     """Shows nothing."""
 
 
-async def interrupted(lab: StubLab) -> Interrupted:
+async def interrupted(service: StubService) -> Interrupted:
     """What a Ctrl-C while waiting leads to."""
-    waiting = asyncio.create_task(following.wait_for_completion(lab, "task", ignore))
-    await lab.waiting.wait()
+    waiting = asyncio.create_task(following.wait_for_completion(service, "task", ignore))
+    await service.waiting.wait()
     waiting.cancel()
     with pytest.raises(Interrupted) as told:
         await waiting
@@ -114,18 +114,18 @@ async def interrupted(lab: StubLab) -> Interrupted:
 
 @pytest.mark.asyncio
 async def test_an_interrupted_training_of_this_process_is_cancelled(monkeypatch) -> None:
-    monkeypatch.setattr(following, "runs_here", lambda lab: True)
-    lab = StubLab("training")
-    told = await interrupted(lab)
-    assert lab.cancelled == ["task"]
+    monkeypatch.setattr(following, "runs_here", lambda service: True)
+    service = StubService("training")
+    told = await interrupted(service)
+    assert service.cancelled == ["task"]
     assert "is cancelled" in told.message
 
 
 @pytest.mark.asyncio
 async def test_an_interrupted_training_of_another_process_goes_on() -> None:
-    lab = StubLab("pending", "training")
-    told = await interrupted(lab)
-    assert lab.cancelled == []
+    service = StubService("pending", "training")
+    told = await interrupted(service)
+    assert service.cancelled == []
     assert "goes on" in told.message
     assert "ktrdr-mcp status task --wait" in told.hint
     assert "ktrdr-mcp cancel task" in told.hint
@@ -135,30 +135,30 @@ async def test_an_interrupted_training_of_another_process_goes_on() -> None:
 @pytest.mark.asyncio
 async def test_a_training_that_ends_badly_is_an_error_with_its_own_code(status, words) -> None:
     with pytest.raises(TrainingEnded, match=words) as ended:
-        await following.wait_for_completion(StubLab(status), "task", ignore)
+        await following.wait_for_completion(StubService(status), "task", ignore)
     assert ended.value.to_dict()["error"]["code"] == "diverged"
     assert ended.value.to_dict()["error"]["message"] == ended.value.message
 
 
 @pytest.mark.asyncio
 async def test_waiting_ends_with_its_time() -> None:
-    lab = StubLab("training", "training", "training")
-    status = await following.wait_for_end(lab, "task", ignore, limit_s=0.0)
+    service = StubService("training", "training", "training")
+    status = await following.wait_for_end(service, "task", ignore, limit_s=0.0)
     assert status.status == "training"
-    assert lab.waits == [0.0]
+    assert service.waits == [0.0]
 
 
 @pytest.mark.asyncio
 async def test_no_wait_is_longer_than_the_contract_allows() -> None:
-    lab = StubLab("pending", "training", "completed")
-    await following.wait_for_end(lab, "task", ignore, limit_s=10_000.0)
-    assert lab.waits == [0.0, 2.0, 50.0]
+    service = StubService("pending", "training", "completed")
+    await following.wait_for_end(service, "task", ignore, limit_s=10_000.0)
+    assert service.waits == [0.0, 2.0, 50.0]
 
 
 @pytest.mark.asyncio
 async def test_a_service_in_this_process_is_told_from_another(shop) -> None:
-    assert session.runs_here(shop.lab)
-    assert not session.runs_here(StubLab())
+    assert session.runs_here(shop.service)
+    assert not session.runs_here(StubService())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")

@@ -19,7 +19,7 @@ def bars(rows: int, seed: int, minutes: int = 60, drift: float = 0.0) -> str:
         drift: strength of a direction that holds for 40 bars and then turns.
     """
     walk = random.Random(seed)
-    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    timestamp = datetime(2024, 1, 1, tzinfo=UTC)
     close, lines = 100.0, [HEADER]
     for number in range(rows):
         opened = close
@@ -28,8 +28,8 @@ def bars(rows: int, seed: int, minutes: int = 60, drift: float = 0.0) -> str:
         high = max(opened, close) * (1 + 0.002 * walk.random())
         low = min(opened, close) * (1 - 0.002 * walk.random())
         prices = ",".join(f"{price:.4f}" for price in (opened, high, low, close))
-        lines.append(f"{moment:%Y-%m-%d %H:%M:%S},{prices},{walk.randrange(1_000, 9_000)}")
-        moment += timedelta(minutes=minutes)
+        lines.append(f"{timestamp:%Y-%m-%d %H:%M:%S},{prices},{walk.randrange(1_000, 9_000)}")
+        timestamp += timedelta(minutes=minutes)
     return "\n".join(lines) + "\n"
 
 

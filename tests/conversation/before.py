@@ -85,7 +85,7 @@ PREDICTED = [
 
 
 @asynccontextmanager
-async def front(program: Program, workspace: Path) -> AsyncIterator[Client]:
+async def open_proxy(program: Program, workspace: Path) -> AsyncIterator[Client]:
     """A client on stdio; the process that owns the workspace goes on after it."""
     line = program.command(workspace)
     server = StdioServerParameters(command=line[0], args=line[1:], env=environment(), cwd=workspace)
@@ -225,7 +225,7 @@ def make_files(workspace: Path) -> None:
 async def make(program: Program, workspace: Path) -> dict[str, Any]:
     """Makes the workspace and gives what must be found in it; its owner is killed at last."""
     make_files(workspace)
-    async with front(program, workspace) as client:
+    async with open_proxy(program, workspace) as client:
         await fill(client)
         lasting = await ask_what_lasts(client)
         await begin(client)
@@ -237,7 +237,7 @@ async def make(program: Program, workspace: Path) -> dict[str, Any]:
     owner = address(workspace)
     assert program.json(workspace, "lab", "stop")["success"]
     wait_until(lambda: not is_alive(owner["pid"]))
-    async with front(program, workspace) as client:
+    async with open_proxy(program, workspace) as client:
         for task_id in INTERRUPTED:
             while (await until(client, task_id, "training"))["resumed_from"] is None:
                 pass
@@ -250,7 +250,7 @@ async def make(program: Program, workspace: Path) -> dict[str, Any]:
 async def undisturbed(program: Program, workspace: Path) -> dict[str, Any]:
     """The same tasks in another workspace, where nothing interrupts them."""
     make_files(workspace)
-    async with front(program, workspace) as client:
+    async with open_proxy(program, workspace) as client:
         await begin(client)
         coming = await ask_what_comes(client)
     return {"coming": coming, "weights": weights(workspace, *INTERRUPTED, *WAITING)}

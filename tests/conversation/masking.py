@@ -15,7 +15,7 @@ PROSE = frozenset(
         *("ktrdr_incompatibilities", "instructions", "remedy", "text", "note", "differences"),
     }
 )
-MOMENTS = frozenset({"estimated_completion", "timestamp", "saved", "trained_at"})
+TIMESTAMPS = frozenset({"estimated_completion", "timestamp", "saved", "trained_at"})
 DURATIONS = re.compile(r".*_(minutes|duration|seconds|ms|s)|duration|elapsed|training_time")
 PLACES = frozenset({"pid", "url", "port", "token", "instance", "stopped", "path_of_workspace"})
 SIZES = frozenset({"freed_bytes"})
@@ -89,7 +89,7 @@ class Mask:
             return "<version>"
         if key in PLACES:
             return f"<{key}>"
-        if key.endswith("_at") or key in MOMENTS:
+        if key.endswith("_at") or key in TIMESTAMPS:
             return "<moment>" if ISO.fullmatch(value) else "<not a moment>"
         return self.place(value)
 

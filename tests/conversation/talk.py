@@ -76,7 +76,7 @@ def talk(program: Program, folder: Path) -> dict[str, Replies]:
     for workspace in workspaces.values():
         make_workspace(workspace, script["files"])
 
-    def front() -> dict[str, Replies]:
+    def open_proxy() -> dict[str, Replies]:
         said = Said(program, workspaces["stdio"], script)
         with owned_for_a_while(said.workspace):
             told = asyncio.run(over_mcp(said, script["mcp"]))
@@ -91,7 +91,7 @@ def talk(program: Program, folder: Path) -> dict[str, Replies]:
         return {"files_only": by_command(said, script["files_only"])}
 
     with ThreadPoolExecutor() as threads:
-        sides = [threads.submit(side) for side in (front, server, nobody)]
+        sides = [threads.submit(side) for side in (open_proxy, server, nobody)]
         return {name: told for side in sides for name, told in side.result().items()}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .before import NO_FOLDS, call, finish, front, make_files, start, until, weights
+from .before import NO_FOLDS, call, finish, make_files, open_proxy, start, until, weights
 from .program import Program, address, is_alive, owned_for_a_while
 
 OLD_PYTHON = os.environ.get("KTRDR_OLD_PYTHON", "")
@@ -48,19 +48,19 @@ def test_a_training_of_the_old_process_is_not_lost_when_a_new_client_comes(tmp_p
     shared, alone = tmp_path / "shared", tmp_path / "alone"
 
     async def undisturbed() -> None:
-        async with front(old, alone) as client:
+        async with open_proxy(old, alone) as client:
             await start(client, "long", "WAVE", **TRAINING)
             assert (await finish(client, "long"))["status"] == "completed"
 
     async def meet() -> tuple[dict[str, Any], list[int]]:
         owners = Owners(shared)
-        async with front(old, shared) as client:
+        async with open_proxy(old, shared) as client:
             await start(client, "done", "WAVE", **SHORT)
             await finish(client, "done")
             await start(client, "long", "WAVE", **TRAINING)
             await until(client, "long", "training", epoch=1)
             watching = asyncio.create_task(owners.watch())
-            async with front(new, shared) as other:
+            async with open_proxy(new, shared) as other:
                 assert (await call(other, "get_training_status", task_id="done"))["progress"] == 100
                 await start(other, "from-new", "WAVE", **SHORT)
                 status = await finish(other, "long")

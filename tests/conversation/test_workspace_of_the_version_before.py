@@ -25,7 +25,7 @@ from .before import (
     ask_what_comes,
     ask_what_lasts,
     call,
-    front,
+    open_proxy,
     saved_weights,
     weights,
 )
@@ -122,7 +122,7 @@ def test_everything_is_found_and_what_was_interrupted_ends_with_the_same_weights
     workspace: Path, expected: dict[str, Any]
 ) -> None:
     async def look() -> tuple[dict[str, Any], dict[str, Any], dict[str, str], bool]:
-        async with front(Program(), workspace) as client:
+        async with open_proxy(Program(), workspace) as client:
             started = await resumed(client)
             lasting = await ask_what_lasts(client)
             coming = await ask_what_comes(client)

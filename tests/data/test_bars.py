@@ -41,7 +41,7 @@ def test_a_slice_holds_the_asked_bars() -> None:
     part = bars.slice(2, 5)
     assert len(part) == 3
     assert part.times() == ["2024-01-01T02:00:00Z", "2024-01-01T03:00:00Z", "2024-01-01T04:00:00Z"]
-    assert part.moment(-1) == part.times()[-1]
+    assert part.timestamp(-1) == part.times()[-1]
 
 
 def test_the_fingerprint_changes_with_every_column_and_not_with_the_name() -> None:
@@ -69,7 +69,9 @@ def test_days_without_gaps_are_aggregated_as_pandas_does(timeframe: str, rule: s
     how = {"o": "first", "h": "max", "l": "min", "c": "last", "v": "sum"}
     expected = frame.resample(rule, closed="left", label="left").agg(how)
     wide = aggregate(bars, timeframe)
-    assert wide.times() == [moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in expected.index]
+    assert wide.times() == [
+        timestamp.strftime("%Y-%m-%dT%H:%M:%SZ") for timestamp in expected.index
+    ]
     for column, name in zip(wide.columns(), "ohlcv", strict=True):
         np.testing.assert_allclose(column, expected[name])
     assert wide.timeframe == timeframe
@@ -80,7 +82,7 @@ def test_within_a_day_wide_bars_begin_at_its_first_bar() -> None:
     bars = bars_at(np.r_[session, session + 24 * HOUR_NS, [session[0] + 48 * HOUR_NS]])
     wide = aggregate(bars, "4h")
     expected = ["06T13:30", "06T17:30", "07T13:30", "07T17:30"]
-    assert wide.times() == [f"2024-08-{moment}:00Z" for moment in expected]
+    assert wide.times() == [f"2024-08-{timestamp}:00Z" for timestamp in expected]
     assert wide.open[1] == bars.open[4]
     assert wide.close[1] == bars.close[6]
 

@@ -75,7 +75,7 @@ def test_sound_series_have_no_notes(name: str, seed: int) -> None:
     index, timeframe = SOUND[name]
     bars = series(index, timeframe, seed)
     assert notes.series_notes(bars) == []
-    assert notes.unfinished(bars) == ""
+    assert notes.find_unfinished(bars) == ""
 
 
 @pytest.mark.parametrize("ratio", [0.02, 0.1, 0.25, 1 / 3, 0.5, 2 / 3, 1.5, 2, 4, 10])
@@ -123,7 +123,7 @@ def test_a_missing_stretch_is_named_with_its_ends_and_size(name: str) -> None:
     first, stop = len(bars) // 2, len(bars) // 2 + len(bars) // 8
     holed = chosen(bars, np.r_[0:first, stop : len(bars)])
     (note,) = notes.missing_notes(holed)
-    assert f"between {bars.moment(first - 1)} and {bars.moment(stop)}" in note
+    assert f"between {bars.timestamp(first - 1)} and {bars.timestamp(stop)}" in note
     count = int(re.search(r"^([\d,]+) bars", note)[1].replace(",", ""))  # type: ignore[index]
     # A holiday inside the stretch is missing from the rhythm too.
     assert count == pytest.approx(stop - first, rel=0.08)
@@ -164,8 +164,8 @@ def test_bars_off_the_grid_are_counted_and_named() -> None:
     bars = series(pd.DatetimeIndex(moved), "1h")
     (note,) = notes.grid_notes(bars)
     assert note.startswith("2 bars do not open")
-    assert bars.moment(100) in note
-    assert bars.moment(200) in note
+    assert bars.timestamp(100) in note
+    assert bars.timestamp(200) in note
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_bars_off_the_grid_are_counted_and_named() -> None:
 def test_a_last_bar_that_opens_too_early_is_unfinished(name: str, later: str) -> None:
     index, timeframe = SOUND[name]
     live = index.append(pd.DatetimeIndex([index[-1] + pd.Timedelta(later)]))
-    assert "unfinished" in notes.unfinished(series(live, timeframe))
+    assert "unfinished" in notes.find_unfinished(series(live, timeframe))
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,10 @@ def test_a_last_bar_is_unfinished_until_its_period_is_over(
     index = pd.date_range("2024-01-01", periods=60, freq=frequency, tz=offset)
     bars = series(index, timeframe)
     end = index[-1] + pd.Timedelta(until)
-    assert notes.unfinished(bars, [end.value]) == ""
-    assert notes.unfinished(bars, [index[-1].value - 1]) == ""  # a clock that stands wrong
-    for moment in (index[-1].value, end.value - 1):
-        assert bars.moment(59) in notes.unfinished(bars, [moment])
+    assert notes.find_unfinished(bars, [end.value]) == ""
+    assert notes.find_unfinished(bars, [index[-1].value - 1]) == ""  # a clock that stands wrong
+    for timestamp in (index[-1].value, end.value - 1):
+        assert bars.timestamp(59) in notes.find_unfinished(bars, [timestamp])
 
 
 @pytest.mark.parametrize("length", [32, 33, 200])

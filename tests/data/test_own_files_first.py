@@ -28,7 +28,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def put(workspace: Workspace, name: str, minutes: int = 60, bars: int = 3) -> Path:
     moments = np.datetime64("2024-01-01T00:00:00") + np.arange(bars) * 60 * minutes
-    lines = [f"{moment},10,12,9,11,1\n" for moment in moments]
+    lines = [f"{timestamp},10,12,9,11,1\n" for timestamp in moments]
     path = workspace.data / name
     path.write_text(HEADER + "".join(lines), encoding="utf-8")
     return path

@@ -18,7 +18,7 @@ from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.parquet import decode
 from ktrdr_mcp.data.reader import Reader
 from ktrdr_mcp.data.tables import BarTable
-from ktrdr_mcp.data.validation import checked_bars
+from ktrdr_mcp.data.validation import check_bars
 from ktrdr_mcp.errors import DataInvalid, LimitExceeded
 from ktrdr_mcp.paths import Workspace
 
@@ -65,7 +65,7 @@ def test_times_may_be_index_or_column_and_text_or_datetimes(
     texts = ["2024-01-01 00:00:00", "2024-01-01 01:00:00"]
     table = frame(list(texts if as_text else pd.to_datetime(texts)))
     table = table.set_index("Time") if as_index else table
-    bars = checked_bars(decoded(tmp_path, table, as_index), "P", "1h")
+    bars = check_bars(decoded(tmp_path, table, as_index), "P", "1h")
     assert bars.times() == ["2024-01-01T00:00:00Z", "2024-01-01T01:00:00Z"]
     assert bars.volume.tolist() == [0.0, 0.0]
 
@@ -80,7 +80,7 @@ def test_defects_are_named_by_row(workspace: Workspace) -> None:
 def test_numbers_are_no_times(tmp_path: Path) -> None:
     table = decoded(tmp_path, frame([1, 2]))
     with pytest.raises(DataInvalid, match="2 unreadable times"):
-        checked_bars(table, "P", "1h")
+        check_bars(table, "P", "1h")
 
 
 def test_the_first_unreadable_time_is_told_by_the_process_that_reads(workspace: Workspace) -> None:
@@ -103,7 +103,7 @@ def test_times_beyond_64_bits_of_nanoseconds_are_unreadable(tmp_path: Path) -> N
     times = np.array(["1500-01-01", "2024-01-01", "9999-01-01"], dtype="datetime64[us]")
     table = decoded(tmp_path, frame(list(pd.Series(times))))
     with pytest.raises(DataInvalid, match="2 unreadable times at row 1, row 3"):
-        checked_bars(table, "P", "1h")
+        check_bars(table, "P", "1h")
 
 
 def test_an_empty_table_is_refused(tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def test_a_date_means_the_session_of_the_line_that_begins_with_it(
     workspace: Workspace, zone: str
 ) -> None:
     bars, frame = stored(workspace, zone)
-    for place, moment in enumerate(frame.index):
-        day = moment.strftime("%Y-%m-%d")
+    for place, timestamp in enumerate(frame.index):
+        day = timestamp.strftime("%Y-%m-%d")
         assert bars.day(place) == day
         start = bars.bound(day, "start_date", end_of_day=False)
         end = bars.bound(day, "end_date", end_of_day=True)

@@ -52,7 +52,7 @@ def put(workspace: Workspace, name: str, text: str = THREE_HOURS) -> Path:
 def test_the_hourly_sample_is_real_and_complete(workspace: Workspace) -> None:
     loaded = BarCatalog(workspace).load("aapl", "1h")
     bars = loaded.bars
-    assert (len(bars), bars.moment(0), bars.moment(-1)) == (
+    assert (len(bars), bars.timestamp(0), bars.timestamp(-1)) == (
         3_478,
         "2024-08-06T13:30:00Z",
         "2026-08-05T19:30:00Z",
@@ -61,7 +61,7 @@ def test_the_hourly_sample_is_real_and_complete(workspace: Workspace) -> None:
     winter = np.searchsorted(
         bars.time, parse_timestamp("2024-12-02", "test_date", end_of_day=False)
     )
-    assert bars.moment(int(winter)) == "2024-12-02T14:30:00Z"
+    assert bars.timestamp(int(winter)) == "2024-12-02T14:30:00Z"
     assert loaded.source == "built-in sample"
     told = " ".join(loaded.notes)
     assert "inferred" in told
@@ -86,7 +86,7 @@ def test_the_hourly_sample_has_713_bars_in_the_range_of_the_specification(
 
 def test_the_daily_sample_reaches_from_1980_to_2026(workspace: Workspace) -> None:
     bars = BarCatalog(workspace).load("AAPL", "1d").bars
-    assert (len(bars), bars.moment(0), bars.moment(-1)) == (
+    assert (len(bars), bars.timestamp(0), bars.timestamp(-1)) == (
         11_503,
         "1980-12-12T00:00:00Z",
         "2026-08-05T00:00:00Z",
@@ -180,7 +180,7 @@ def test_a_timeframe_that_is_not_stored_is_aggregated_and_the_notes_say_so(
     assert "Aggregated to 1w from 1d" in loaded.notes[-1]
     four_hours = BarCatalog(workspace).load("AAPL", "4h")
     assert "first bar of each day in the file's own offset" in four_hours.notes[-1]
-    assert four_hours.bars.moment(0) == "2024-08-06T13:30:00Z"
+    assert four_hours.bars.timestamp(0) == "2024-08-06T13:30:00Z"
 
 
 def test_too_few_bars_for_one_wider_bar_is_said(workspace: Workspace) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.tables import read_csv, times_of
-from ktrdr_mcp.data.validation import checked_bars
+from ktrdr_mcp.data.validation import check_bars
 from ktrdr_mcp.errors import DataInvalid, KtrdrError
 
 HEADER = "timestamp,open,high,low,close,volume"
@@ -21,7 +21,7 @@ GOOD = [f"2024-01-01 {hour:02}:00:00+00:00,10,12,9,11,5" for hour in range(8)]
 
 def parsed(*lines: str, header: str = HEADER) -> Bars:
     data = "\n".join([header, *lines, ""]).encode()
-    return checked_bars(read_csv(io.BytesIO(data), "TEST_1h.csv"), "TEST", "1h")
+    return check_bars(read_csv(io.BytesIO(data), "TEST_1h.csv"), "TEST", "1h")
 
 
 def refusal(*lines: str, header: str = HEADER) -> str:
@@ -119,9 +119,9 @@ def test_no_format_is_told_when_every_time_is_readable() -> None:
 def test_an_offset_is_seen_wherever_pandas_sees_one(day: str, clock: str, offset: str) -> None:
     """pandas, which reads the times, tells by itself whether one is aware."""
     for text in (f"{day}{clock}{offset}", f"{day}{clock}", day):
-        [moment] = pd.to_datetime([text], format="ISO8601")
+        [timestamp] = pd.to_datetime([text], format="ISO8601")
         _, names_offset, _ = times_of(pd.Series([text]))
-        assert bool(names_offset[0]) == (moment.tzinfo is not None), text
+        assert bool(names_offset[0]) == (timestamp.tzinfo is not None), text
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_daylight_saving_offsets_are_one_order_in_utc() -> None:
 )
 def test_the_first_column_is_the_time_whatever_its_name(header: str) -> None:
     bars = parsed(*GOOD, header=header)
-    assert bars.moment(0) == "2024-01-01T00:00:00Z"
+    assert bars.timestamp(0) == "2024-01-01T00:00:00Z"
     assert (bars.open[0], bars.high[0], bars.low[0], bars.close[0]) == (10, 12, 9, 11)
 
 
@@ -207,7 +207,7 @@ def test_damaged_files_give_bars_or_a_named_error(junk: bytes, at: int, cut: int
     whole = "\n".join([HEADER, *GOOD, ""]).encode()
     data = whole[:at] + junk + whole[at + cut :]
     try:
-        bars = checked_bars(read_csv(io.BytesIO(data), "TEST_1h.csv"), "TEST", "1h")
+        bars = check_bars(read_csv(io.BytesIO(data), "TEST_1h.csv"), "TEST", "1h")
     except KtrdrError:
         return
     assert (np.diff(bars.time) > 0).all()

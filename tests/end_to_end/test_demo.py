@@ -37,4 +37,4 @@ def test_the_demo_goes_through_every_step_and_names_the_model_as_it_is(tmp_path:
     places = [done.stdout.index(step) for step in STEPS]
     assert places == sorted(places)
     assert done.stdout[places[-1] :].count("aapl_momentum_v1") == 1
-    wait_until(lambda: not is_owned(Workspace(tmp_path)))  # its laboratory soon ends by itself
+    wait_until(lambda: not is_owned(Workspace(tmp_path)))  # its server soon ends by itself

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.support.background_servers import is_alive, lab_pid
+from tests.support.background_servers import daemon_pid, is_alive
 from tests.support.stdio_process import RawServer
 
 pytestmark = pytest.mark.asyncio
@@ -33,7 +33,7 @@ async def test_a_client_that_leaves_does_not_stop_a_training(tmp_path) -> None:
     task_ids = [await server.start_training(seed=seed) for seed in (1, 2)]
     for task_id in task_ids:
         seen = await server.until_it_trains(task_id)
-    pid = lab_pid(tmp_path)
+    pid = daemon_pid(tmp_path)
     waiting = {"task_id": task_id, "wait_s": 50.0}
     await server.ask("tools/call", name="get_training_status", arguments=waiting)
     left = time.monotonic()
@@ -44,7 +44,7 @@ async def test_a_client_that_leaves_does_not_stop_a_training(tmp_path) -> None:
     for line in [*server.lines, *rest.splitlines()]:
         assert json.loads(line)["jsonrpc"] == "2.0"
     again = await RawServer.start(tmp_path)
-    assert lab_pid(tmp_path) == pid
+    assert daemon_pid(tmp_path) == pid
     statuses = [await again.tool("get_training_status", task_id=task) for task in task_ids]
     assert {status["status"] for status in statuses} == {"training"}
     assert statuses[-1]["current_epoch"] >= seen
@@ -52,16 +52,16 @@ async def test_a_client_that_leaves_does_not_stop_a_training(tmp_path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
-async def test_a_signal_to_the_front_leaves_the_laboratory(tmp_path) -> None:
+async def test_a_signal_to_the_proxy_leaves_the_server(tmp_path) -> None:
     server = await RawServer.start(tmp_path)
     await server.until_it_trains(await server.start_training())
     server.process.send_signal(signal.SIGTERM)
     code, _, errors = await server.end()
     assert (code, errors.count(b"Traceback")) == (0, 0), errors
-    assert is_alive(lab_pid(tmp_path))
+    assert is_alive(daemon_pid(tmp_path))
 
 
-async def test_clients_of_a_workspace_share_its_laboratory(tmp_path) -> None:
+async def test_clients_of_a_workspace_share_its_server(tmp_path) -> None:
     servers = await asyncio.gather(*(RawServer.start(tmp_path) for _ in range(4)))
     first, second, third, fourth = servers
     await asyncio.gather(*(server.tool("list_training_tasks") for server in servers))
@@ -82,8 +82,8 @@ async def test_clients_of_a_workspace_share_its_laboratory(tmp_path) -> None:
     assert log.count("The service runs") == 1
 
 
-async def test_a_front_imports_nothing_that_computes(tmp_path) -> None:
-    program = tmp_path / "front.py"
+async def test_a_proxy_imports_nothing_that_computes(tmp_path) -> None:
+    program = tmp_path / "proxy.py"
     program.write_text(MODULES_AT_THE_END, encoding="utf-8")
     server = await RawServer.start(tmp_path, program=(str(program),))
     assert await server.tool("list_training_tasks")
@@ -115,7 +115,7 @@ async def test_in_one_process_the_exit_is_clean_in_mid_training(tmp_path) -> Non
         server = await RawServer.start(tmp_path, "--in-process")
         task_id = await server.start_training(seed=len(leave))
         await server.until_it_trains(task_id)
-        assert lab_pid(tmp_path) == server.process.pid
+        assert daemon_pid(tmp_path) == server.process.pid
         if leave == "signal" and os.name != "nt":
             server.process.send_signal(signal.SIGTERM)
             code, _, errors = await server.end()

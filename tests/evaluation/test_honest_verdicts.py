@@ -86,7 +86,7 @@ def test_the_best_of_a_hundred_trials_on_noise_is_seldom_skill() -> None:
         fooled += family.adjusted_p <= 0.02
         naive += judgements[best].p <= 0.02
     assert fooled <= 1
-    assert naive >= 4, "without the ledger the same trials would be believed"
+    assert naive >= 4, "without the trial log the same trials would be believed"
 
 
 def test_a_real_signal_survives_being_one_of_twenty_trials() -> None:
@@ -119,7 +119,7 @@ def centred(bars: Bars) -> np.ndarray:
 @pytest.mark.parametrize(
     ("features", "suspected"), [(peeking, True), (centred, True), (past_moves, False)]
 )
-def test_noise_twins_give_leaks_away(
+def test_sign_flip_surrogates_give_leaks_away(
     features: Callable[[Bars], np.ndarray], suspected: bool
 ) -> None:
     bars = garch_series(2_000, 77)

@@ -72,18 +72,18 @@ def test_every_damage_of_a_models_file_is_named(clean: Path, long_form: bool, ne
 
 
 @pytest.mark.asyncio
-async def test_a_laboratory_with_a_damaged_model_goes_on_with_all_else(clean: Path) -> None:
+async def test_a_server_with_a_damaged_model_goes_on_with_all_else(clean: Path) -> None:
     path = model_folder(clean) / "weights.safetensors"
     with put_back(path.parent):
         path.write_bytes(path.read_bytes()[:-1])
         async with open_workspace(Workspace(clean)) as opened:
             with pytest.raises(ModelCorrupted, match=r"weights\.safetensors"):
-                await predict(opened.lab)
-            listed = await opened.lab.list_trained_models(parse(requests.ListModels, {}))
+                await predict(opened.service)
+            listed = await opened.service.list_trained_models(parse(requests.ListModels, {}))
             assert [model.model_name for model in listed.models] == [MODEL]
-            assert await train(opened.lab, "later", seed=1) == "completed"
+            assert await train(opened.service, "later", seed=1) == "completed"
             raw = {"task_id": TASK, "model_name": "saved_again", "description": ""}
-            await opened.lab.save_trained_model(parse(requests.SaveModel, raw))
+            await opened.service.save_trained_model(parse(requests.SaveModel, raw))
         (wrong,) = [each for each in verify(Workspace(clean)) if each.state == "wrong"]
         assert path.parent.name in wrong.text
     assert_nothing_lost(clean, {TASK, "later"})
@@ -92,10 +92,10 @@ async def test_a_laboratory_with_a_damaged_model_goes_on_with_all_else(clean: Pa
 @pytest.mark.asyncio
 async def test_a_file_too_many_is_never_read(clean: Path) -> None:
     async with open_workspace(Workspace(clean)) as opened:
-        before = await predict(opened.lab)
+        before = await predict(opened.service)
     (model_folder(clean) / "weights.pt").write_bytes(b"\x80\x04.")
     async with open_workspace(Workspace(clean)) as opened:
-        assert await predict(opened.lab) == before
+        assert await predict(opened.service) == before
     assert_nothing_lost(clean, {TASK})
 
 

@@ -43,7 +43,7 @@ def files_of(workspace: Path) -> dict[str, bytes]:
 
 
 async def refused(workspace: Path) -> DatabaseError:
-    """Asserts that no laboratory opens and that no file changes."""
+    """Asserts that no server opens and that no file changes."""
     before = files_of(workspace)
     with pytest.raises(DatabaseError) as caught:
         async with open_workspace(Workspace(workspace)):
@@ -58,8 +58,8 @@ async def rebuilt_and_in_order(workspace: Path) -> None:
     """Rebuilds, then asserts that result and model are there and that work goes on."""
     await rebuild(Workspace(workspace))
     async with open_workspace(Workspace(workspace)) as opened:
-        assert (await predict(opened.lab))["model_name"] == MODEL
-        assert await train(opened.lab, "later", seed=1) == "completed"
+        assert (await predict(opened.service))["model_name"] == MODEL
+        assert await train(opened.service, "later", seed=1) == "completed"
     assert_nothing_lost(workspace, {TASK, "later"})
 
 
@@ -115,7 +115,7 @@ async def test_a_backup_can_be_put_in_the_place_of_a_damaged_file(clean: Path) -
     empty(clean)
     (clean / ".ktrdr" / "ktrdr.db.bak-start").rename(database(clean))
     async with open_workspace(Workspace(clean)) as opened:
-        assert (await predict(opened.lab))["model_name"] == MODEL
+        assert (await predict(opened.service))["model_name"] == MODEL
     assert_nothing_lost(clean, {TASK})
 
 
@@ -156,7 +156,7 @@ async def test_a_backup_can_be_put_in_the_place_of_a_database_whose_process_died
     marker = crashed / ".ktrdr" / "workspace.json"
     assert json.loads(marker.read_text(encoding="utf-8"))["running"]
     async with open_workspace(Workspace(crashed)) as opened:
-        assert (await predict(opened.lab))["model_name"] == MODEL
+        assert (await predict(opened.service))["model_name"] == MODEL
     assert_nothing_lost(crashed, {TASK})
 
 
@@ -209,7 +209,7 @@ async def test_a_newer_database_is_left_alone_even_by_a_rebuild(clean: Path) -> 
 async def test_a_damaged_marker_does_not_stop_a_sound_database(clean: Path) -> None:
     (clean / ".ktrdr" / "workspace.json").write_text("{", encoding="utf-8")
     async with open_workspace(Workspace(clean)) as opened:
-        assert (await predict(opened.lab))["model_name"] == MODEL
+        assert (await predict(opened.service))["model_name"] == MODEL
     marker = json.loads((clean / ".ktrdr" / "workspace.json").read_text(encoding="utf-8"))
     assert not marker["running"]
     assert_nothing_lost(clean, {TASK})
@@ -218,7 +218,7 @@ async def test_a_damaged_marker_does_not_stop_a_sound_database(clean: Path) -> N
 @pytest.mark.asyncio
 async def test_what_a_crash_left_is_whole(crashed: Path) -> None:
     async with open_workspace(Workspace(crashed)) as opened:
-        assert (await predict(opened.lab))["model_name"] == MODEL
+        assert (await predict(opened.service))["model_name"] == MODEL
     assert_nothing_lost(crashed, {TASK})
 
 

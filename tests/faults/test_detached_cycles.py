@@ -1,4 +1,4 @@
-"""Laboratories that fronts start in the background and that end, again and again."""
+"""Servers that proxies start in the background and that end, again and again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not LISTED, reason="counts what Linux lists")
 
 LONG_CYCLES = 200
 WORKSPACES = 2  # side by side, for two cores
-IDLE_S = "2"  # a front that is open keeps its laboratory, so it ends those that are left
+IDLE_S = "2"  # a proxy that is open keeps its server, so it ends those that are left
 ENDINGS = ("idle", "asked", "signalled")  # the last is an idle one, so that nothing is unfinished
 REASONS = {"idle": "nobody needed it", "asked": "it was told to", "signalled": "it was told to"}
 CALLS = 20
@@ -38,16 +38,16 @@ LASTING = {
 
 
 async def cycle(workspace: Workspace, number: int, launches: Launches) -> None:
-    """A front finds no laboratory, starts one, uses it, and sees it end in one of three ways."""
+    """A proxy finds no server, starts one, uses it, and sees it end in one of three ways."""
     ending, task_id = ENDINGS[number % len(ENDINGS)], f"t{number}"
     assert not is_owned(workspace)
-    async with daemon.connect(workspace) as lab:
-        await lab.start_training(start_of(task_id=task_id, config=SHORT | {"epochs": 1}))
+    async with daemon.connect(workspace) as service:
+        await service.start_training(start_of(task_id=task_id, config=SHORT | {"epochs": 1}))
         pid = address.read(workspace).pid
         if number % 2 == 0:  # the others are left unfinished, for the next to finish
-            assert await status_of(lab, task_id, wait_s=50.0) == "completed"
+            assert await status_of(service, task_id, wait_s=50.0) == "completed"
         if number == 0:
-            await calls_leave_nothing_behind(workspace, lab, pid)
+            await calls_leave_nothing_behind(workspace, service, pid)
         if ending == "asked":
             await daemon.stop_daemon(workspace)
         if ending == "signalled":
@@ -59,19 +59,21 @@ async def cycle(workspace: Workspace, number: int, launches: Launches) -> None:
     assert not address.file_of(workspace).exists()
 
 
-async def calls_leave_nothing_behind(workspace: Workspace, lab: ServiceProtocol, pid: int) -> None:
-    """Calls of this front, and fronts that come and go, cost the laboratory nothing that stays."""
-    await lab.list_training_tasks(ALL_TASKS)
+async def calls_leave_nothing_behind(
+    workspace: Workspace, service: ServiceProtocol, pid: int
+) -> None:
+    """Calls of this proxy, and proxies that come and go, cost the server nothing that stays."""
+    await service.list_training_tasks(ALL_TASKS)
     before = open_descriptors(pid), threads(pid)
     for _ in range(CALLS):
-        await lab.list_training_tasks(ALL_TASKS)
+        await service.list_training_tasks(ALL_TASKS)
         async with daemon.connect(workspace) as another:
             await another.list_training_tasks(ALL_TASKS)
 
     def is_as_before() -> bool:
         return open_descriptors(pid) <= before[0] and threads(pid) <= before[1]
 
-    await asyncio.to_thread(wait_until, is_as_before)  # it sees a front's end a little later
+    await asyncio.to_thread(wait_until, is_as_before)  # it sees a proxy's end a little later
 
 
 async def run_cycles(
@@ -87,7 +89,7 @@ async def run_cycles(
 
 
 def assert_no_leftovers(workspace: Workspace, task_ids: set[str]) -> None:
-    """States that a workspace holds results and what a laboratory keeps, and no other file."""
+    """States that a workspace holds results and what a server keeps, and no other file."""
     assert {path.name for path in workspace.root.iterdir()} == {".ktrdr"}
     assert {path.name for path in workspace.internal.iterdir()} <= LASTING
     assert {path.name for path in workspace.internal.glob("tasks/*")} == task_ids
@@ -104,7 +106,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_laboratories_that_start_and_end_in_the_background_leak_nothing(
+def test_servers_that_start_and_end_in_the_background_leak_nothing(
     tmp_path: Path, temporary: Path, launches: Launches, monkeypatch, new_fault, long_form: bool
 ) -> None:
     fault = new_fault("start and end in the background")
@@ -113,7 +115,7 @@ def test_laboratories_that_start_and_end_in_the_background_leak_nothing(
     workspaces = [Workspace(tmp_path / f"workspace-{number}") for number in range(count)]
     descriptors_before, threads_before = open_descriptors(), threads()
     asyncio.run(run_cycles(workspaces, range(cycles), launches))
-    wait_until(lambda: threads() <= threads_before)  # each laboratory's end is waited for in one
+    wait_until(lambda: threads() <= threads_before)  # each server's end is waited for in one
     assert open_descriptors() <= descriptors_before
     assert not set(children()) & {str(process.pid) for process in launches.processes}
     assert list(temporary.iterdir()) == []

@@ -35,7 +35,7 @@ def whole(config: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -
 
     async def train_here() -> str:
         async with open_workspace(Workspace(workspace)) as opened:
-            return await train(opened.lab, TASK, **config)
+            return await train(opened.service, TASK, **config)
 
     assert asyncio.run(train_here()) == "completed"
     return scenario.result_of(workspace, TASK)

@@ -116,7 +116,7 @@ def test_a_task_that_kills_its_process_three_times_is_given_up(swept: Swept) -> 
     assert (loop["status"], loop["code"], loop["attempt"]) == ("failed", "crash_loop", 3)
 
 
-def test_on_a_full_disk_the_laboratory_answers_and_later_trains_again(swept: Swept) -> None:
+def test_on_a_full_disk_the_server_answers_and_later_trains_again(swept: Swept) -> None:
     (full,) = swept("persistent:0:0:1")
     assert full["refused"] == ["storage_full", "storage_full"]
     assert set(full["answered"]) == {"answered"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ktrdr_mcp.features.build import remarks, without_effect
+from ktrdr_mcp.features.build import find_ineffective, remarks
 from ktrdr_mcp.features.indicator import INDICATORS
 from ktrdr_mcp.features.registry import resolve
 from ktrdr_mcp.features.talib_functions import function_names
@@ -43,7 +43,7 @@ def test_raw_is_said_to_matter_exactly_where_a_feature_differs_from_the_value(ma
 )
 def test_raw_where_it_changes_nothing_is_without_effect(kind, output, places):
     strategy = parse_strategy(RAW.format(kind=kind, output=output), "s")
-    assert without_effect(strategy) == places
+    assert find_ineffective(strategy) == places
 
 
 def test_macd_is_said_to_be_in_price_units_where_a_feature_is_made_of_it():

@@ -1,4 +1,4 @@
-"""A fake laboratory behind the HTTP face, and a real one in a process of its own."""
+"""A fake server behind the HTTP API, and a real one in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from ktrdr_mcp.api.http.app import HttpApi, build_api
 from ktrdr_mcp.api.http.guard import Rules
 from ktrdr_mcp.api.mcp.tools import build_server
 from tests.support.asgi_requests import TOKEN, ask
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 from tests.support.http_process import ServeProcess
 
 
 @pytest.fixture(scope="session")
-def built() -> tuple[FakeLab, HttpApi]:
+def built() -> tuple[FakeService, HttpApi]:
     """Built once: the schemas take a moment."""
-    lab = FakeLab()
-    mcp = build_server(lab).streamable_http_app()
-    return lab, build_api(lab, Rules(), mcp.routes)
+    service = FakeService()
+    mcp = build_server(service).streamable_http_app()
+    return service, build_api(service, Rules(), mcp.routes)
 
 
 @pytest.fixture
-def lab(built: tuple[FakeLab, HttpApi]) -> FakeLab:
-    """A laboratory that answers everything."""
+def service(built: tuple[FakeService, HttpApi]) -> FakeService:
+    """A server that answers everything."""
     built[0].reset()
     return built[0]
 
 
 @pytest.fixture
-def face(lab: FakeLab, built: tuple[FakeLab, HttpApi]) -> HttpApi:
-    """The HTTP face over the laboratory, without a token."""
+def api(service: FakeService, built: tuple[FakeService, HttpApi]) -> HttpApi:
+    """The HTTP API over the server, without a token."""
     return built[1]
 
 
 @pytest_asyncio.fixture
-async def document(face: HttpApi) -> dict[str, Any]:
+async def document(api: HttpApi) -> dict[str, Any]:
     """The OpenAPI document as a client gets it."""
-    return dict(json.loads((await ask(face.guard, "GET", "/openapi.json")).body))
+    return dict(json.loads((await ask(api.guard, "GET", "/openapi.json")).body))
 
 
 @pytest.fixture(scope="session")
 def guarded() -> HttpApi:
-    """The HTTP face with a token and a further host and origin."""
-    lab = FakeLab()
-    mcp = build_server(lab).streamable_http_app()
+    """The HTTP API with a token and a further host and origin."""
+    service = FakeService()
+    mcp = build_server(service).streamable_http_app()
     rules = Rules(TOKEN, frozenset({"backend", "lab:9000"}), frozenset({"https://lab.example"}))
-    return build_api(lab, rules, mcp.routes)
+    return build_api(service, rules, mcp.routes)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from ktrdr_mcp.api.http.app import build_api
 from ktrdr_mcp.api.http.guard import Rules
 from tests.support.asgi_requests import TOKEN
 from tests.support.background_servers import wait_until
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 
 pytestmark = pytest.mark.asyncio
 
@@ -35,7 +35,7 @@ SLOW = {
 async def served(token: str | None = None) -> AsyncIterator[tuple[str, int]]:
     """A server on a free port."""
     listener = server.listen("127.0.0.1", 0)
-    async with server.serving(build_api(FakeLab(), Rules(token)).guard, listener):
+    async with server.serving(build_api(FakeService(), Rules(token)).guard, listener):
         yield listener.getsockname()[:2]
 
 

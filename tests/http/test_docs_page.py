@@ -58,8 +58,8 @@ def commands_on(page: str) -> list[str]:
 
 
 @pytest_asyncio.fixture
-async def page(face) -> str:
-    response = await ask(face.guard, "GET", "/docs", [LOCAL])
+async def page(api) -> str:
+    response = await ask(api.guard, "GET", "/docs", [LOCAL])
     assert response.status == 200
     assert response.headers["content-security-policy"].startswith("default-src 'none'")
     return response.body.decode()
@@ -96,13 +96,13 @@ async def test_the_commands_on_the_page_send_the_examples(page) -> None:
         assert sent[f"http://localhost:8000{path}"] == OPERATIONS[name].request_example
 
 
-async def test_a_reading_command_with_nothing_to_put_in_is_answered(page, face) -> None:
+async def test_a_reading_command_with_nothing_to_put_in_is_answered(page, api) -> None:
     urls = [shlex.split(command)[1] for command in commands_on(page) if " -d " not in command]
     paths = [url.removeprefix("http://localhost:8000") for url in urls]
     whole = [path for path in paths if path.islower()]
     assert {"/strategies", "/complete?kind=task_id"} <= set(whole)
     for path in whole:
-        assert (await ask(face.guard, "GET", path, [LOCAL])).status == 200
+        assert (await ask(api.guard, "GET", path, [LOCAL])).status == 200
 
 
 async def test_a_route_that_needs_a_body_has_an_example_of_it() -> None:

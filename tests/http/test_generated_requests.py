@@ -1,4 +1,4 @@
-"""Generated requests, good and bad, to a real server: no defect, and replies as documented.
+"""Generated requests, good and bad, to a real server: no internal error, and replies as documented.
 
 KTRDR_API_EXAMPLES says how many there are of each kind; `make test-api` asks for thousands.
 """
@@ -74,13 +74,13 @@ def checked(case: Case, sent: Counter[int]) -> None:
 
 
 @pytest.mark.parametrize(("name", "mode"), KINDS)
-def test_no_generated_request_finds_a_defect(api, sent, name, mode) -> None:
+def test_no_generated_request_finds_an_internal_error(api, sent, name, mode) -> None:
     operation = api.find_operation_by_id(name)
 
     each(operation.as_strategy(generation_mode=mode), lambda case: checked(case, sent))
 
 
-def test_no_generated_training_on_real_bars_finds_a_defect(api, sent, served) -> None:
+def test_no_generated_training_on_real_bars_finds_an_internal_error(api, sent, served) -> None:
     operation = api.find_operation_by_id("start_training")
     seen: list[str] = []
 

@@ -68,9 +68,9 @@ UNINVITED: dict[str, tuple[int, list[tuple[str, str]], str, list[bytes]]] = {
 }
 
 
-def every_route(face) -> list[str]:
+def every_route(api) -> list[str]:
     """The router's own paths, with and without prefix and slash, and two unknown ones."""
-    paths = [route.path for route in face.routes]
+    paths = [route.path for route in api.routes]
     assert {"/mcp", "/docs", "/openapi.json", "/health", "/training/start"} <= set(paths)
     forms = [form for path in paths for form in (path, f"/api/v1{path}/")]
     return [*forms, "/", "/nowhere"]
@@ -122,53 +122,53 @@ async def test_every_route_answers_an_invited_request_without_a_defect(guarded) 
             assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-async def test_a_body_of_exactly_one_mebibyte_is_read(face) -> None:
-    answer = await ask(face.guard, "POST", "/training/start", [LOCAL, JSON], MEBIBYTE)
+async def test_a_body_of_exactly_one_mebibyte_is_read(api) -> None:
+    answer = await ask(api.guard, "POST", "/training/start", [LOCAL, JSON], MEBIBYTE)
     assert answer.status == 422
     assert "missing" in answer.error["message"]
 
 
-async def test_a_post_without_a_body_needs_no_type(face) -> None:
+async def test_a_post_without_a_body_needs_no_type(api) -> None:
     for headers in ([LOCAL], [LOCAL, FORM], [LOCAL, ("Content-Length", "0")]):
-        assert (await ask(face.guard, "POST", "/models/alpha/load", headers)).status == 200
+        assert (await ask(api.guard, "POST", "/models/alpha/load", headers)).status == 200
 
 
-async def test_json_may_say_its_character_set(face) -> None:
+async def test_json_may_say_its_character_set(api) -> None:
     headers = [LOCAL, ("Content-Type", "Application/JSON; charset=utf-8")]
-    assert (await ask(face.guard, "POST", "/models/alpha/load", headers, b"{}")).status == 200
+    assert (await ask(api.guard, "POST", "/models/alpha/load", headers, b"{}")).status == 200
 
 
-async def test_without_a_token_everyone_on_the_loopback_may_come(face) -> None:
-    assert (await ask(face.guard, "GET", "/health")).status == 200
-    assert (await ask(face.guard, "GET", "/health", token("Bearer anything"))).status == 200
+async def test_without_a_token_everyone_on_the_loopback_may_come(api) -> None:
+    assert (await ask(api.guard, "GET", "/health")).status == 200
+    assert (await ask(api.guard, "GET", "/health", token("Bearer anything"))).status == 200
 
 
-async def test_a_websocket_is_closed(face) -> None:
+async def test_a_websocket_is_closed(api) -> None:
     sent = []
 
     async def send(message) -> None:
         sent.append(message)
 
-    await face.guard({"type": "websocket", "path": "/", "headers": []}, None, send)
+    await api.guard({"type": "websocket", "path": "/", "headers": []}, None, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
-async def test_a_client_that_leaves_in_mid_body_reaches_no_use_case(face, lab) -> None:
+async def test_a_client_that_leaves_in_mid_body_reaches_no_use_case(api, service) -> None:
     async def receive() -> dict[str, str]:
         return {"type": "http.disconnect"}
 
     headers = [(b"host", b"localhost")]
     scope = {"type": "http", "method": "POST", "path": "/training/start", "headers": headers}
-    await face.guard(scope, receive, None)
-    assert lab.calls == []
+    await api.guard(scope, receive, None)
+    assert service.calls == []
 
 
-async def test_a_closed_guard_says_that_the_laboratory_is_shutting_down(face) -> None:
-    face.guard.closed = True
+async def test_a_closed_guard_says_that_the_server_is_shutting_down(api) -> None:
+    api.guard.closed = True
     try:
-        answer = await ask(face.guard, "GET", "/health")
+        answer = await ask(api.guard, "GET", "/health")
     finally:
-        face.guard.closed = False
+        api.guard.closed = False
     assert (answer.status, answer.error["code"]) == (503, "draining")
     assert answer.headers["retry-after"]
 

@@ -39,7 +39,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("tool", CALLS)
-async def test_route_and_tool_ask_the_same_and_answer_the_same(face, lab, tool) -> None:
+async def test_route_and_tool_ask_the_same_and_answer_the_same(api, service, tool) -> None:
     method, path, body, arguments = CALLS[tool]
     page = type(CANNED[tool])
     if page in (responses.ModelList, responses.TaskList, responses.DataSummary):
@@ -47,22 +47,22 @@ async def test_route_and_tool_ask_the_same_and_answer_the_same(face, lab, tool) 
         [rows] = field
         # so small that no page is cut to what a conversation can bear
         few = {rows: getattr(CANNED[tool], rows)[:1], "returned": 1}
-        lab.replies[tool] = CANNED[tool].model_copy(update=few)
+        service.replies[tool] = CANNED[tool].model_copy(update=few)
     chunks = [] if body is None else [json.dumps(body).encode()]
-    answer = await ask(face.guard, method, path, [LOCAL, JSON], *chunks)
+    answer = await ask(api.guard, method, path, [LOCAL, JSON], *chunks)
     assert answer.status == 200
-    async with Client(build_server(lab)) as client:
+    async with Client(build_server(service)) as client:
         result = await client.call_tool(tool, arguments)
     seen = dict(result.structured_content)
     assert in_mcp_form(json.loads(answer.body), seen) == seen
-    (_, over_http), (_, over_mcp) = lab.calls
+    (_, over_http), (_, over_mcp) = service.calls
     assert over_http.model_dump() == over_mcp.model_dump()
     if tool == "start_training":
         assert over_http.config.model_fields_set == over_mcp.config.model_fields_set
 
 
-async def test_every_tool_has_a_route_with_the_same_fields(lab) -> None:
-    async with Client(build_server(lab)) as client:
+async def test_every_tool_has_a_route_with_the_same_fields(service) -> None:
+    async with Client(build_server(service)) as client:
         tools = (await client.list_tools()).tools
     assert set(CALLS) <= {tool.name for tool in tools}
     for tool in tools:

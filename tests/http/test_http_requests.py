@@ -43,19 +43,19 @@ BODIES = {
 
 
 @pytest.mark.parametrize(("body", "words"), BODIES.values(), ids=BODIES.keys())
-async def test_a_body_that_is_no_request_is_refused(face, lab, body, words) -> None:
-    answer = await ask(face.guard, "POST", "/training/start", [LOCAL, JSON], body)
+async def test_a_body_that_is_no_request_is_refused(api, service, body, words) -> None:
+    answer = await ask(api.guard, "POST", "/training/start", [LOCAL, JSON], body)
     assert answer.status == 422
     assert words in answer.error["message"]
     assert len(answer.body) < 1_500
-    assert lab.calls == []
+    assert service.calls == []
 
 
-async def test_brackets_inside_a_text_are_not_depth(face, lab) -> None:
+async def test_brackets_inside_a_text_are_not_depth(api, service) -> None:
     body = json.dumps({"task_id": "t", "model_name": "m", "description": '["{' * 60}).encode()
-    answer = await ask(face.guard, "POST", "/models/save", [LOCAL, JSON], body)
+    answer = await ask(api.guard, "POST", "/models/save", [LOCAL, JSON], body)
     assert answer.status == 200
-    assert lab.calls[0][1].description == '["{' * 60
+    assert service.calls[0][1].description == '["{' * 60
 
 
 QUERIES = {
@@ -82,48 +82,48 @@ QUERIES = {
 
 
 @pytest.mark.parametrize(("path", "words"), QUERIES.items(), ids=QUERIES.keys())
-async def test_a_path_or_query_that_is_no_request_is_refused(face, lab, path, words) -> None:
+async def test_a_path_or_query_that_is_no_request_is_refused(api, service, path, words) -> None:
     target, _, query = path.partition("?")
     decoded = target.replace("%2e", ".").replace("%00", "\0").replace("%5C", "\\")
-    answer = await ask(face.guard, "GET", f"{decoded}?{query}")
+    answer = await ask(api.guard, "GET", f"{decoded}?{query}")
     assert answer.status == 422
     assert words in answer.error["message"]
-    assert lab.calls == []
+    assert service.calls == []
 
 
-async def test_a_query_has_no_place_beside_a_body(face, lab) -> None:
-    answer = await ask(face.guard, "POST", "/training/x/cancel?force=1")
-    assert (answer.status, lab.calls) == (422, [])
+async def test_a_query_has_no_place_beside_a_body(api, service) -> None:
+    answer = await ask(api.guard, "POST", "/training/x/cancel?force=1")
+    assert (answer.status, service.calls) == (422, [])
     assert "'force'" in answer.error["message"]
 
 
-async def test_path_and_body_must_not_contradict_each_other(face) -> None:
+async def test_path_and_body_must_not_contradict_each_other(api) -> None:
     answer = await ask(
-        face.guard, "POST", "/models/alpha/load", [LOCAL, JSON], b'{"model_name": "beta"}'
+        api.guard, "POST", "/models/alpha/load", [LOCAL, JSON], b'{"model_name": "beta"}'
     )
     assert (answer.status, answer.error["field"]) == (422, "model_name")
 
 
-async def test_numbers_of_a_query_reach_the_laboratory_as_numbers(face, lab) -> None:
-    await ask(face.guard, "GET", "/training/x?wait_s=2.5")
-    await ask(face.guard, "GET", "/training?limit=3&offset=2&status=failed&symbol=aapl")
-    (_, status), (_, page) = lab.calls
+async def test_numbers_of_a_query_reach_the_server_as_numbers(api, service) -> None:
+    await ask(api.guard, "GET", "/training/x?wait_s=2.5")
+    await ask(api.guard, "GET", "/training?limit=3&offset=2&status=failed&symbol=aapl")
+    (_, status), (_, page) = service.calls
     assert status.wait_s == 2.5
     assert (page.limit, page.offset, page.status, page.symbol) == (3, 2, "failed", "AAPL")
 
 
-async def test_a_list_gives_a_thousand_rows_unless_told_otherwise(face, lab) -> None:
+async def test_a_list_gives_a_thousand_rows_unless_told_otherwise(api, service) -> None:
     for path in ("/models", "/training", "/data"):
-        await ask(face.guard, "GET", path)
-    assert [request.limit for _, request in lab.calls] == [1_000] * 3
+        await ask(api.guard, "GET", path)
+    assert [request.limit for _, request in service.calls] == [1_000] * 3
 
 
 @pytest.mark.parametrize("error_class", every_error_class(), ids=lambda kind: kind.__name__)
-async def test_every_error_has_its_status_and_the_one_shape(face, lab, error_class) -> None:
-    lab.failure = error_class("Something is wrong.", hint="Do that.", field="config.epochs")
-    answer = await ask(face.guard, "GET", "/models")
+async def test_every_error_has_its_status_and_the_one_shape(api, service, error_class) -> None:
+    service.failure = error_class("Something is wrong.", hint="Do that.", field="config.epochs")
+    answer = await ask(api.guard, "GET", "/models")
     assert answer.status == error_class.http_status
-    assert answer.error == lab.failure.to_dict()["error"]
+    assert answer.error == service.failure.to_dict()["error"]
 
 
 STATUS_TABLE = {
@@ -159,30 +159,30 @@ async def test_the_status_table_is_the_one_that_was_promised() -> None:
     assert {code: statuses.get(code) for code in STATUS_TABLE} == STATUS_TABLE
 
 
-async def test_a_defect_shows_nothing_of_its_inside(face, lab, caplog) -> None:
-    lab.failure = RuntimeError("secret path /home/somebody")
-    answer = await ask(face.guard, "GET", "/models")
+async def test_an_internal_error_shows_nothing_of_its_inside(api, service, caplog) -> None:
+    service.failure = RuntimeError("secret path /home/somebody")
+    answer = await ask(api.guard, "GET", "/models")
     assert (answer.status, answer.error["code"]) == (500, "internal_error")
     assert b"secret" not in answer.body
     assert "secret path" in caplog.text
 
 
-async def test_an_unknown_path_names_the_nearest_route(face) -> None:
-    answer = await ask(face.guard, "GET", "/trainings")
+async def test_an_unknown_path_names_the_nearest_route(api) -> None:
+    answer = await ask(api.guard, "GET", "/trainings")
     assert answer.status == 404
     assert "Did you mean '/training'?" in answer.error["message"]
 
 
 @pytest.mark.parametrize("path", ["//training", "/api/v1", "/api/v2/training", "/training//", "/;"])
-async def test_only_one_prefix_and_one_slash_are_forgiven(face, path) -> None:
-    answer = await ask(face.guard, "GET", path)
+async def test_only_one_prefix_and_one_slash_are_forgiven(api, path) -> None:
+    answer = await ask(api.guard, "GET", path)
     assert answer.status in {404, 422}
     assert answer.error
 
 
-async def test_a_wrong_method_is_told_the_right_ones(face) -> None:
+async def test_a_wrong_method_is_told_the_right_ones(api) -> None:
     for path, allowed in (("/training/start", "POST"), ("/training/x", "GET"), ("/docs", "GET")):
-        answer = await ask(face.guard, "DELETE", path)
+        answer = await ask(api.guard, "DELETE", path)
         assert answer.status == 405
         assert answer.headers["allow"].removesuffix(", HEAD") == allowed
         assert allowed in answer.error["hint"]

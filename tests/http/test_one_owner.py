@@ -82,12 +82,12 @@ async def only_the_token_opens(client: httpx2.AsyncClient) -> None:
 
 async def test_another_process_works_through_the_owner(served) -> None:
     workspace = Workspace(served.workspace)
-    async with daemon.connect(workspace, in_process=True) as lab:
-        assert isinstance(lab, ServiceClient)
-        started = await lab.start_training(
+    async with daemon.connect(workspace, in_process=True) as service:
+        assert isinstance(service, ServiceClient)
+        started = await service.start_training(
             parse(requests.StartTraining, {**START, "task_id": "from-another-process"})
         )
-        await lab.cancel_training(parse(requests.TaskOnly, {"task_id": started.task_id}))
+        await service.cancel_training(parse(requests.TaskOnly, {"task_id": started.task_id}))
     async with client_of(served) as client:
         tasks = (await client.get("/training")).json()["tasks"]
     assert started.task_id in [task["task_id"] for task in tasks]
@@ -105,8 +105,8 @@ async def test_two_servers_on_one_workspace_are_refused_naming_the_owner(served)
 
 async def test_the_owner_in_this_process_is_reached_by_others_with_its_token(tmp_path) -> None:
     workspace = Workspace(tmp_path)
-    async with daemon.connect(workspace, in_process=True) as lab:
-        assert not isinstance(lab, ServiceClient)
+    async with daemon.connect(workspace, in_process=True) as service:
+        assert not isinstance(service, ServiceClient)
         place = address.read(workspace)
         async with httpx2.AsyncClient(base_url=place.url, trust_env=False) as client:
             assert (await client.get("/health")).status_code == 401
@@ -114,7 +114,7 @@ async def test_the_owner_in_this_process_is_reached_by_others_with_its_token(tmp
             assert isinstance(other, ServiceClient)
             started = await other.start_training(parse(requests.StartTraining, START))
             assert await other.list_training_tasks(ALL_TASKS)
-            mine = await lab.list_training_tasks(ALL_TASKS)
+            mine = await service.list_training_tasks(ALL_TASKS)
             assert [task.task_id for task in mine.tasks] == [started.task_id]
     assert address.read(workspace) is None
     async with ServiceClient(lambda: place) as orphan:
@@ -176,8 +176,8 @@ async def test_an_address_that_a_crash_left_misleads_nobody(tmp_path) -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]  # nobody listens there, and nobody else can take it
         address.write(workspace, DaemonAddress(f"http://127.0.0.1:{port}", TOKEN, pid=1))
-        async with daemon.connect(workspace, in_process=True) as lab:
-            assert not isinstance(lab, ServiceClient)
+        async with daemon.connect(workspace, in_process=True) as service:
+            assert not isinstance(service, ServiceClient)
             assert address.read(workspace).pid == os.getpid()
 
 

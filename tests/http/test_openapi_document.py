@@ -30,8 +30,8 @@ def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
     return {**schema, "components": document["components"]}
 
 
-async def test_every_route_is_described_once_and_without_the_prefix(document, face) -> None:
-    routes = {route.path for route in face.routes} - {"/openapi.json", "/docs", "/mcp"}
+async def test_every_route_is_described_once_and_without_the_prefix(document, api) -> None:
+    routes = {route.path for route in api.routes} - {"/openapi.json", "/docs", "/mcp"}
     assert set(document["paths"]) == routes
     operations = [
         one["operationId"] for path in document["paths"].values() for one in path.values()

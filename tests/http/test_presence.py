@@ -1,4 +1,4 @@
-"""Who counts as a client of a laboratory that ends when it has none."""
+"""Who counts as a client of a server that ends when it has none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from tests.support.asgi_requests import TOKEN
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 
 pytestmark = pytest.mark.asyncio
 
@@ -26,14 +26,14 @@ ALL_TASKS = parse(requests.ListTasks, {})
 
 
 class Owner:
-    """A fake laboratory behind the routes that its owner adds."""
+    """A fake server behind the routes that its owner adds."""
 
     def __init__(self) -> None:
-        self.lab = FakeLab()
+        self.service = FakeService()
         self.closing = asyncio.Event()
         self.stopped = asyncio.Event()
         routes = owner_routes(self.closing, self.stopped.set)
-        self.door = build_api(self.lab, Rules(TOKEN), routes).guard
+        self.door = build_api(self.service, Rules(TOKEN), routes).guard
         self.door.app = self.activity = Activity(self.door.app)
         self.listener = listen("127.0.0.1", 0)
         self.place = DaemonAddress(url_of(self.listener), TOKEN)
@@ -81,14 +81,14 @@ async def test_whoever_has_no_token_is_no_client_and_cannot_end_it() -> None:
     assert not owner.stopped.is_set()
 
 
-async def test_a_laboratory_ends_when_it_is_asked_to() -> None:
+async def test_a_server_ends_when_it_is_asked_to() -> None:
     owner = Owner()
     async with owner.serving(), ServiceClient(lambda: owner.place) as remote:
         await remote.stop()
     assert owner.stopped.is_set()
 
 
-async def test_a_call_that_meets_an_ending_laboratory_goes_to_the_next() -> None:
+async def test_a_call_that_meets_an_ending_server_goes_to_the_next() -> None:
     first, second = Owner(), Owner()
     places = [first.place, second.place]
     searches = []
@@ -102,15 +102,15 @@ async def test_a_call_that_meets_an_ending_laboratory_goes_to_the_next() -> None
         first.door.closed = True
         calls = [remote.list_training_tasks(ALL_TASKS) for _ in range(5)]
         assert len(await asyncio.gather(*calls)) == 5
-        assert [name for name, _ in first.lab.calls] == ["list_training_tasks"]
-        assert len(second.lab.calls) == 5
+        assert [name for name, _ in first.service.calls] == ["list_training_tasks"]
+        assert len(second.service.calls) == 5
         second.door.closed = True
         places += [second.place] * 5
         with pytest.raises(Draining):
             await remote.list_training_tasks(ALL_TASKS)
 
 
-async def test_a_laboratory_that_is_gone_is_looked_for_once_for_each_call() -> None:
+async def test_a_server_that_is_gone_is_looked_for_once_for_each_call() -> None:
     gone = Owner()
     gone.listener.close()
     searches = []

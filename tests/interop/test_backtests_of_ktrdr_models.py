@@ -47,7 +47,7 @@ def traded(root: Path, **changes: Any) -> tuple[responses.ModelBacktest, backtes
 
 
 def times() -> np.ndarray:
-    return np.array([np.datetime64(moment.rstrip("Z")) for moment in hourly_bars().times()])
+    return np.array([np.datetime64(timestamp.rstrip("Z")) for timestamp in hourly_bars().times()])
 
 
 def test_bars_before_the_model_was_made_are_in_sample_with_a_warning(root) -> None:

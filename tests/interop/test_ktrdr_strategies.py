@@ -17,7 +17,7 @@ from ktrdr_mcp.features.build import compute_indicators, feature_names
 from ktrdr_mcp.features.registry import resolve
 from ktrdr_mcp.interop.ktrdr import documents
 from ktrdr_mcp.strategy.form import Strategy
-from ktrdr_mcp.training.strategies import checked_strategy, warnings
+from ktrdr_mcp.training.strategies import check_strategy, warnings
 from tests.support.saved_models import hourly_bars
 
 FILES = Path(__file__).parent / "strategies"
@@ -67,13 +67,13 @@ def changed(base: dict[str, Any], **changes: Any) -> str:
 
 def file_named(name: str) -> Strategy:
     """One of the files beside this test, checked."""
-    return checked_strategy((FILES / f"{name}.yaml").read_text(encoding="utf-8"), name)
+    return check_strategy((FILES / f"{name}.yaml").read_text(encoding="utf-8"), name)
 
 
 def refused(text: str) -> InvalidStrategy:
     """Why a file cannot be trained."""
     with pytest.raises(InvalidStrategy) as caught:
-        checked_strategy(text, "s")
+        check_strategy(text, "s")
     return caught.value
 
 
@@ -125,7 +125,7 @@ def test_ktrdrs_names_of_indicators_mean_talibs_functions() -> None:
     del values["fuzzy_sets"]["heat"]
     values["fuzzy_sets"]["stoch_slowk"] = values["fuzzy_sets"].pop("stoch")
     values["fuzzy_sets"]["bbands_upperband"] = "crisp"
-    strategy = checked_strategy(yaml.safe_dump(values, sort_keys=False), "s")
+    strategy = check_strategy(yaml.safe_dump(values, sort_keys=False), "s")
     bars = hourly_bars()
     table = compute_indicators(bars, strategy)
     high, low, close = bars.high, bars.low, bars.close
@@ -164,7 +164,7 @@ def test_ktrdrs_parameters_are_talibs(name, nested) -> None:
     given, kind, expected = MEANT[name]
     entry = {"name": "x", "type": name, **({"params": given} if nested else given)}
     text = changed(V1, indicators=[*V1["indicators"], entry])
-    found = next(each for each in checked_strategy(text, "s").indicators if each.name == "x")
+    found = next(each for each in check_strategy(text, "s").indicators if each.name == "x")
     assert found.type == kind
     params = resolve(found).params
     assert {key: params[key] for key in expected} == expected
@@ -173,17 +173,17 @@ def test_ktrdrs_parameters_are_talibs(name, nested) -> None:
 def test_an_unknown_indicator_that_nothing_uses_is_left_out() -> None:
     unknown = {"name": "heat", "type": "market_heat"}
     text = changed(V1, indicators=[unknown, *V1["indicators"]])
-    strategy = checked_strategy(text, "s")
+    strategy = check_strategy(text, "s")
     assert [each.name for each in strategy.indicators] == ["rsi"]
     assert any("market_heat" in note and "indicators.0" in note for note in strategy.notes)
 
 
 def test_flat_parameters_that_ktrdr_would_ignore_count_and_are_noted() -> None:
     text = changed(V1, indicators=[{"name": "rsi", "period": 2}])
-    strategy = checked_strategy(text, "s")
+    strategy = check_strategy(text, "s")
     assert strategy.indicators[0].params == {"period": 2}
     assert any("period" in note for note in strategy.notes)
-    assert checked_strategy(changed(V1), "s").notes == ()
+    assert check_strategy(changed(V1), "s").notes == ()
 
 
 REFUSED_FIRST = {
@@ -263,7 +263,7 @@ def test_what_cannot_be_honoured_is_refused_at_its_place(case) -> None:
 
 
 def test_a_v3_file_is_converted() -> None:
-    strategy = checked_strategy(changed(V3), "s")
+    strategy = check_strategy(changed(V3), "s")
     assert feature_names(strategy) == ("fast_low", "fast_high", "bands_upperband_near")
     assert strategy.training["epochs"] == 7
     assert strategy.training["early_stopping"] is None
@@ -273,13 +273,13 @@ def test_a_v3_file_is_converted() -> None:
 
 def test_sets_of_one_indicator_keep_the_name_of_their_group() -> None:
     inputs = [{"fuzzy_set": "momentum"}, {"fuzzy_set": "unused"}]
-    strategy = checked_strategy(changed(V3, nn_inputs=inputs), "s")
+    strategy = check_strategy(changed(V3, nn_inputs=inputs), "s")
     names = ("fast_momentum_low", "fast_momentum_high", "fast_unused_all")
     assert feature_names(strategy) == names
 
 
 def test_a_raw_input_is_a_value_by_itself() -> None:
-    strategy = checked_strategy(changed(V3, nn_inputs=[{"raw_indicator": "fast"}]), "s")
+    strategy = check_strategy(changed(V3, nn_inputs=[{"raw_indicator": "fast"}]), "s")
     assert feature_names(strategy) == ("fast",)
 
 
@@ -304,7 +304,7 @@ def test_no_shape_of_a_value_breaks_the_reading(base) -> None:
                 target = target[key]
             target[way[-1]] = odd
             with suppress(InvalidStrategy):
-                checked_strategy(yaml.safe_dump(made, sort_keys=False), "s")
+                check_strategy(yaml.safe_dump(made, sort_keys=False), "s")
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_saved_zigzag_has_ktrdrs_words_and_reads_back_as_it_was(labels, lookah
     written = documents.labels(labels)
     assert written["zigzag_threshold"] == 0.02
     assert written["label_lookahead"] == lookahead
-    strategy = checked_strategy(changed(V1, training__labels=written), "s")
+    strategy = check_strategy(changed(V1, training__labels=written), "s")
     assert strategy.training["labels"] == labels
 
 

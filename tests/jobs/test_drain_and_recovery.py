@@ -1,4 +1,4 @@
-"""What leaving the laboratory does to running tasks, and what coming back finds."""
+"""What leaving the server does to running tasks, and what coming back finds."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_a_run_that_returns_while_leaving_is_completed(
     assert (await tasks.get("ok")).status == "completed"
 
 
-async def test_a_laboratory_that_leaves_takes_no_new_task_and_ends_all_waits(
+async def test_a_server_that_leaves_takes_no_new_task_and_ends_all_waits(
     make_manager: Make, runner: GatedRunner, new_task: New
 ) -> None:
     async with make_manager(runner) as manager:
@@ -177,14 +177,14 @@ async def test_leaving_is_whole_even_if_the_caller_is_cancelled_meanwhile(
 ) -> None:
     inside = asyncio.Event()
 
-    async def laboratory() -> None:
+    async def server() -> None:
         async with make_manager(turns_without_end) as manager:
             await manager.submit(new_task("a"))
             await until_running(manager, "a")
             inside.set()
             await asyncio.Event().wait()
 
-    running = asyncio.create_task(laboratory())
+    running = asyncio.create_task(server())
     await asyncio.wait_for(inside.wait(), BOUND_S)
     running.cancel()
     await asyncio.sleep(0)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio
 Make = Callable[..., JobManager]
 New = Callable[..., NewTask]
 
-MOMENTS = (0, 1, *(2**power for power in range(1, 11)))  # turns of the event loop
+TIMESTAMPS = (0, 1, *(2**power for power in range(1, 11)))  # turns of the event loop
 
 
 async def test_a_task_goes_from_submission_to_its_result(
@@ -222,7 +222,7 @@ async def test_cancel_and_finish_in_any_order_agree_on_one_final_state(
     make_manager: Make, runner: GatedRunner, new_task: New
 ) -> None:
     async with make_manager(runner) as manager:
-        for turns in MOMENTS:
+        for turns in TIMESTAMPS:
             task_id = f"obey{turns}"
             await manager.submit(new_task(task_id))
             await runner.gate(task_id).until_entered()
@@ -318,7 +318,7 @@ async def test_a_submission_cancelled_at_any_moment_is_whole_or_absent(
     make_manager: Make, runner: GatedRunner, new_task: New, tasks: TaskStore
 ) -> None:
     async with make_manager(runner) as manager:
-        for turns in MOMENTS:
+        for turns in TIMESTAMPS:
             task_id = f"ok{turns}"
             runner.gate(task_id).opened.set()
             submitting = asyncio.create_task(manager.submit(new_task(task_id)))

@@ -18,7 +18,7 @@ from ktrdr_mcp.jobs.worker import how_it_ends
 from ktrdr_mcp.limits import MAX_ERROR_CHARACTERS
 from tests.support.sample_results import merged, run_result
 
-LIVE = Live().after(Progress(40, 100, 0.7, 0.8, 0.5, 0.4), 1.0)
+LIVE = Live().with_epoch(Progress(40, 100, 0.7, 0.8, 0.5, 0.4), 1.0)
 
 
 def raised(error: BaseException) -> Ended:
@@ -143,7 +143,7 @@ def test_long_texts_are_cut_to_what_a_status_may_hold() -> None:
         (Live(), NotEnoughData("Too few bars.", hint="Widen the range."), "preparing"),
         (LIVE, Diverged("NaN.", hint="Lower it."), "training"),
         (LIVE, StorageFull("No space left.", hint="Free some."), "publishing"),
-        (Live().begun_at(3, None), ValueError(), "training"),
+        (Live().with_start(3, None), ValueError(), "training"),
     ],
 )
 def test_every_failure_says_how_far_the_run_had_come(

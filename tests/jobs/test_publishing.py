@@ -139,5 +139,5 @@ async def test_the_time_of_a_further_run_is_measured_anew(new_task: New, tasks: 
         await asyncio.wait_for(until_warned(manager), BOUND_S)
         live = manager.live("t1")
     assert live is not None
-    assert live.again().seconds_per_epoch is None
-    assert live.again().percent == live.percent
+    assert live.with_restart().seconds_per_epoch is None
+    assert live.with_restart().percent == live.percent

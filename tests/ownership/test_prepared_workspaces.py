@@ -140,7 +140,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         async with daemon.open_workspace(Workspace(folder)) as opened:
             for number in range(3):
                 start = {**START, "task_id": f"theirs-{number}"}
-                await opened.lab.start_training(parse(requests.StartTraining, start))
+                await opened.service.start_training(parse(requests.StartTraining, start))
 
     os.environ["KTRDR_DATA_HOME"] = str(home)
     try:
@@ -167,16 +167,18 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("in_process", [True, False])
 def test_a_cloned_workspace_is_listed_and_read_and_starts_nothing(cloned, in_process) -> None:
     async def look() -> Any:
-        async with daemon.connect(cloned, in_process=in_process) as lab:
-            listed = await lab.list_training_tasks(ALL_TASKS)
-            assert (await lab.list_trained_models(parse(requests.ListModels, {}))).models == []
+        async with daemon.connect(cloned, in_process=in_process) as service:
+            listed = await service.list_training_tasks(ALL_TASKS)
+            assert (await service.list_trained_models(parse(requests.ListModels, {}))).models == []
             calls = (
-                lab.start_training(parse(requests.StartTraining, START)),
-                lab.cancel_training(parse(requests.TaskOnly, {"task_id": "theirs-0"})),
-                lab.save_trained_model(
+                service.start_training(parse(requests.StartTraining, START)),
+                service.cancel_training(parse(requests.TaskOnly, {"task_id": "theirs-0"})),
+                service.save_trained_model(
                     parse(requests.SaveModel, {"task_id": "theirs-0", "model_name": "m"})
                 ),
-                lab.reproduce_training(parse(requests.ReproduceTraining, {"task_id": "theirs-0"})),
+                service.reproduce_training(
+                    parse(requests.ReproduceTraining, {"task_id": "theirs-0"})
+                ),
             )
             for call in calls:
                 with pytest.raises(WorkspaceNotTrusted, match="only read") as told:

@@ -1,4 +1,4 @@
-"""A laboratory on a workspace of its own."""
+"""A server on a workspace of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.service_calls import Bench
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     workspace = Workspace(tmp_path / "workspace")
     async with open_workspace(workspace) as opened:
-        yield Bench(opened.lab, workspace)
+        yield Bench(opened.service, workspace)
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def write_csv() -> Callable[..., None]:
         opens = np.r_[100.0, close[:-1]]
         table = {
             "timestamp": [
-                str(moment).replace("T", " ") + "+00:00"
-                for moment in np.datetime64("2024-01-01T00:00:00") + np.arange(rows) * 3600
+                str(timestamp).replace("T", " ") + "+00:00"
+                for timestamp in np.datetime64("2024-01-01T00:00:00") + np.arange(rows) * 3600
             ],
             "open": opens,
             "high": np.maximum(opens, close) * 1.001,

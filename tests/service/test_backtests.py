@@ -21,7 +21,7 @@ STRATEGY = (
 
 
 async def backtest(bench, **more: Any) -> responses.ModelBacktest:
-    return await bench.lab.backtest_model(
+    return await bench.service.backtest_model(
         parse(requests.BacktestModel, {"model_name": "traded", **more})
     )
 
@@ -36,14 +36,14 @@ async def saved(bench, decisions: str = "{}", **more: Any) -> str:
     return task_id
 
 
-def bars_since(bench, moment: str) -> int:
+def bars_since(bench, timestamp: str) -> int:
     times = BarCatalog(bench.workspace).load("AAPL", "1h").bars.times()
-    return sum(time >= moment for time in times)
+    return sum(time >= timestamp for time in times)
 
 
 async def test_the_rows_that_tested_a_model_are_out_of_sample(bench) -> None:
     task_id = await saved(bench)
-    history = await history_of(bench.lab, task_id)
+    history = await history_of(bench.service, task_id)
     first_tested = history["performance"]["test_period"][0]
     told = await backtest(bench)
     assert told.out_of_sample is not None
@@ -65,7 +65,7 @@ async def test_bars_before_a_training_are_not_joined_with_those_after_it(bench) 
 
 async def test_too_few_bars_out_of_sample_are_not_called_in_sample(bench) -> None:
     task_id = await saved(bench)
-    period = (await history_of(bench.lab, task_id))["performance"]["test_period"]
+    period = (await history_of(bench.service, task_id))["performance"]["test_period"]
     times = BarCatalog(bench.workspace).load("AAPL", "1h").bars.times()
     second = times[times.index(period[0]) + 1]
     told = await backtest(bench, end_date=second)

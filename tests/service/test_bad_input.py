@@ -81,7 +81,7 @@ async def test_a_start_that_cannot_train_is_refused_and_stores_nothing(
     assert refused.value.field
     assert "Traceback" not in said
     assert str(bench.workspace.root) not in said
-    tasks = await bench.lab.list_training_tasks(parse(requests.ListTasks, {}))
+    tasks = await bench.service.list_training_tasks(parse(requests.ListTasks, {}))
     assert tasks.tasks == []
     assert bench.snapshot() == {}
 
@@ -182,7 +182,7 @@ async def test_defective_bars_are_refused_with_their_place(bench, write_csv, rep
         await bench.start(symbol="TEST")
     assert word.lower() in refused.value.message.lower()
     assert re.search(r"20\d\d-0\d-0|line \d+|row \d+", refused.value.message)
-    summary = await bench.lab.get_market_data_summary(parse(requests.SummarizeData, {}))
+    summary = await bench.service.get_market_data_summary(parse(requests.SummarizeData, {}))
     defective = [one for one in summary.series if one.symbol == "TEST"]
     assert defective[0].defects
 

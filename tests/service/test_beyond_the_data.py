@@ -59,7 +59,7 @@ async def test_a_backtest_beyond_the_bars_says_from_when_to_when_there_are(bench
 
     async def warnings(**range_: str) -> list[str]:
         raw = {"model_name": "kept", **range_}
-        return (await bench.lab.backtest_model(parse(requests.BacktestModel, raw))).warnings
+        return (await bench.service.backtest_model(parse(requests.BacktestModel, raw))).warnings
 
     assert await warnings() == notes
     beyond, *others = await warnings(end_date="2031-01-01")

@@ -41,7 +41,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def fill() -> None:
         async with open_workspace(workspace) as opened:
-            bench = Bench(opened.lab, workspace)
+            bench = Bench(opened.service, workspace)
             await bench.trained(task_id="saved", config={**QUICK, "seed": 1})
             await bench.save("saved", "kept")
             settings = {"seed": 2, "lr_scheduler": {"type": "exponential"}, "gradient_clip": 1.0}
@@ -291,26 +291,26 @@ def test_an_older_database_is_brought_up_to_date_or_left_as_it_is(tmp_path: Path
 async def told(bench: Bench) -> dict[str, Any]:
     """What replies say of the task without its files."""
     both = parse(requests.CompareTrainings, {"task_ids": ["saved", "unsaved"]})
-    listed = await bench.lab.list_training_tasks(parse(requests.ListTasks, {}))
+    listed = await bench.service.list_training_tasks(parse(requests.ListTasks, {}))
     performance = await bench.performance("unsaved")
     return {
         "status": await bench.status("unsaved"),
         "list": listed,
         "performance": performance.model_dump(exclude={"test_readings"}),
-        "compare": await bench.lab.compare_trainings(both),
+        "compare": await bench.service.compare_trainings(both),
     }
 
 
 @pytest.mark.asyncio
 async def test_a_task_without_its_result_tells_all_that_its_row_knows(workspace: Workspace) -> None:
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
-        before, story = await told(bench), await history_of(bench.lab, "unsaved")
+        bench = Bench(opened.service, workspace)
+        before, story = await told(bench), await history_of(bench.service, "unsaved")
     assert cleaned(workspace) == ["unsaved"]
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         assert await told(bench) == before
-        shorter = await history_of(bench.lab, "unsaved")
+        shorter = await history_of(bench.service, "unsaved")
     assert (len(story.pop("epochs")), shorter.pop("epochs")) == (3, [])
     story.pop("test_readings")
     shorter.pop("test_readings")
@@ -322,10 +322,10 @@ async def test_what_needs_a_removed_result_says_how_to_have_it_again(workspace: 
     weights = files(workspace.bundle_directory("unsaved"))["weights.safetensors"]
     cleaned(workspace)
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         tasks = rows(workspace)["training_tasks"]
         with pytest.raises(ResultRemoved, match="removed"):
-            await bench.lab.reproduce_training(
+            await bench.service.reproduce_training(
                 parse(requests.ReproduceTraining, {"task_id": "unsaved"})
             )
         with pytest.raises(ResultRemoved) as refused:
@@ -334,7 +334,7 @@ async def test_what_needs_a_removed_result_says_how_to_have_it_again(workspace: 
 
         hint = refused.value.hint
         request, _ = json.JSONDecoder().raw_decode(hint, hint.index("{"))
-        started = await bench.lab.start_training(parse(requests.StartTraining, request))
+        started = await bench.service.start_training(parse(requests.StartTraining, request))
         await bench.finish(started.task_id)
         again = files(workspace.bundle_directory(started.task_id))
         assert again["weights.safetensors"] == weights
@@ -348,18 +348,18 @@ async def test_a_result_that_is_there_and_damaged_is_not_said_to_be_removed(
     for path in workspace.bundle_directory("unsaved").iterdir():
         path.unlink()
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         with pytest.raises(ModelCorrupted, match=r"bundle\.json"):
             await bench.save("unsaved", "model")
         with pytest.raises(ModelCorrupted, match=r"bundle\.json"):
-            await history_of(bench.lab, "unsaved")
+            await history_of(bench.service, "unsaved")
 
 
 @pytest.mark.asyncio
 async def test_a_saved_model_outlives_the_result_that_it_was_made_of(workspace: Workspace) -> None:
     shutil.rmtree(workspace.bundle_directory("saved"))
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         assert (await bench.predict("kept")).version == 1
         assert not (await bench.save("saved", "kept")).created
 
@@ -368,9 +368,9 @@ async def test_a_saved_model_outlives_the_result_that_it_was_made_of(workspace: 
 async def test_a_removed_reproduction_is_trained_again(workspace: Workspace) -> None:
     asked = parse(requests.ReproduceTraining, {"task_id": "saved"})
     async with open_workspace(workspace) as opened:
-        first = await opened.lab.reproduce_training(asked)
+        first = await opened.service.reproduce_training(asked)
     assert first.reproduction_task_id in cleaned(workspace)
     async with open_workspace(workspace) as opened:
-        second = await opened.lab.reproduce_training(asked)
+        second = await opened.service.reproduce_training(asked)
     assert second.reproduction_task_id != first.reproduction_task_id
     assert (first.result, second.result) == ("match", "match")

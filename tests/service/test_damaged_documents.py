@@ -29,7 +29,7 @@ async def workspace(tmp_path: Path) -> Workspace:
     """Two tasks, each saved as a model of its own."""
     made = Workspace(tmp_path)
     async with open_workspace(made) as opened:
-        bench = Bench(opened.lab, made)
+        bench = Bench(opened.service, made)
         for number, name in enumerate(("damaged", "sound")):
             task_id = await bench.trained(task_id=name, config=SHORT | {"seed": number})
             await bench.save(task_id, name)
@@ -70,8 +70,8 @@ def lose_the_database(workspace: Workspace) -> None:
 async def names(workspace: Workspace) -> tuple[set[str], set[str]]:
     """The tasks and the models that a client sees."""
     async with open_workspace(workspace) as opened:
-        tasks = await opened.lab.list_training_tasks(parse(requests.ListTasks, {}))
-        models = await opened.lab.list_trained_models(parse(requests.ListModels, {}))
+        tasks = await opened.service.list_training_tasks(parse(requests.ListTasks, {}))
+        models = await opened.service.list_trained_models(parse(requests.ListModels, {}))
     return {each.task_id for each in tasks.tasks}, {each.model_name for each in models.models}
 
 
@@ -126,9 +126,9 @@ async def test_a_document_that_was_changed_is_never_read(
 
 
 async def test_a_document_is_sealed_as_it_is_read_back() -> None:
-    written = bundle.sealed({"pair": (1, 2), "numbers": {10: 0.1, 9: 1e-300}})
+    written = bundle.seal({"pair": (1, 2), "numbers": {10: 0.1, 9: 1e-300}})
     assert json.loads(files.json_bytes(written)) == written
-    assert bundle.sealed(written) == written
+    assert bundle.seal(written) == written
 
 
 async def test_results_that_an_older_backup_does_not_know_are_named_and_taken_in(
@@ -136,7 +136,7 @@ async def test_results_that_an_older_backup_does_not_know_are_named_and_taken_in
 ) -> None:
     older = workspace.database.read_bytes()
     async with open_workspace(workspace) as opened:
-        await Bench(opened.lab, workspace).trained(task_id="later", config=SHORT | {"seed": 9})
+        await Bench(opened.service, workspace).trained(task_id="later", config=SHORT | {"seed": 9})
     workspace.database.write_bytes(older)
     tasks, _ = await names(workspace)
     assert "later" not in tasks

@@ -29,10 +29,10 @@ async def cancelled(bench: Bench, task_id: str) -> None:
 
 async def test_the_epochs_so_far_are_shown_and_kept_when_the_task_is_cancelled(bench) -> None:
     task_id = await started(bench, 5)
-    live = (await history_of(bench.lab, task_id))["epochs"]
+    live = (await history_of(bench.service, task_id))["epochs"]
     assert [each["epoch"] for each in live[:5]] == [1, 2, 3, 4, 5]
     await cancelled(bench, task_id)
-    kept = (await history_of(bench.lab, task_id))["epochs"]
+    kept = (await history_of(bench.service, task_id))["epochs"]
     assert len(live) <= len(kept) <= MAX_SHOWN_EPOCHS or kept[1]["epoch"] > 2
     common = {each["epoch"]: each for each in kept}
     assert all(common[each["epoch"]] == each for each in live if each["epoch"] in common)
@@ -42,14 +42,14 @@ async def test_the_epochs_so_far_are_shown_and_kept_when_the_task_is_cancelled(b
 async def test_a_resumed_training_shows_the_epochs_of_its_earlier_runs(tmp_path) -> None:
     workspace = Workspace(tmp_path / "workspace")
     async with open_workspace(workspace) as opened:
-        task_id = await started(Bench(opened.lab, workspace), 3)
+        task_id = await started(Bench(opened.service, workspace), 3)
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         status = await bench.status(task_id)
         while status.attempt < 2 or status.resumed_from is None:
             status = await bench.status(task_id, wait_s=0.2)
         assert status.resumed_from.startswith("epoch ")
-        shown = (await history_of(bench.lab, task_id))["epochs"]
+        shown = (await history_of(bench.service, task_id))["epochs"]
         assert [each["epoch"] for each in shown[:3]] == [1, 2, 3]
         await cancelled(bench, task_id)
 
@@ -60,4 +60,4 @@ async def test_what_is_no_list_of_epochs_is_shown_as_none(bench) -> None:
     path = bench.workspace.task_directory(task_id) / "epochs.json"
     for text in ("", "[]", '{"epochs": [{"epoch": "x"}]}', '{"epochs": 7}'):
         path.write_text(text, encoding="utf-8")
-        assert (await history_of(bench.lab, task_id))["epochs"] == []
+        assert (await history_of(bench.service, task_id))["epochs"] == []

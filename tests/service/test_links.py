@@ -44,31 +44,33 @@ def everything(folder: Path) -> list[str]:
 async def test_models_are_neither_saved_nor_used_through_a_link(tmp_path: Path) -> None:
     workspace, elsewhere = Workspace(tmp_path / "workspace"), tmp_path / "elsewhere"
     async with open_workspace(workspace) as opened:
-        lab = opened.lab
-        await lab.start_training(parse(requests.StartTraining, START))
+        service = opened.service
+        await service.start_training(parse(requests.StartTraining, START))
         waiting = parse(requests.GetTrainingStatus, {"task_id": "t", "wait_s": 50})
-        assert (await lab.get_training_status(waiting)).status == "completed"
+        assert (await service.get_training_status(waiting)).status == "completed"
         save = parse(requests.SaveModel, {"task_id": "t", "model_name": "m"})
         for folder in (workspace.models, workspace.models / "m", workspace.strategies):
             folder.parent.mkdir(exist_ok=True)
             swap(folder, elsewhere / folder.name)
             with pytest.raises(StorageError, match="is a link"):
-                await lab.save_trained_model(save)
+                await service.save_trained_model(save)
             assert everything(elsewhere / folder.name) == []
             (found,) = links(workspace)
             assert found.state == "wrong"
             folder.unlink()
         assert list(links(workspace)) == []
-        await lab.save_trained_model(save)
+        await service.save_trained_model(save)
         predict = parse(requests.Predict, {"model_name": "m", "symbol": "AAPL", "timeframe": "1h"})
-        assert await lab.test_model_prediction(predict)
+        assert await service.test_model_prediction(predict)
     listed = parse(requests.ListModels, {})
     for folder in (workspace.models / "m", workspace.models):
         swap(folder, elsewhere / f"{folder.name}-moved")
         async with open_workspace(workspace) as opened:  # anew: no model is in memory
             with pytest.raises(StorageError, match="is a link"):
-                await opened.lab.test_model_prediction(predict)
-            assert [row.model_name for row in (await opened.lab.list_trained_models(listed)).models]
+                await opened.service.test_model_prediction(predict)
+            assert [
+                row.model_name for row in (await opened.service.list_trained_models(listed)).models
+            ]
 
 
 def test_tasks_are_not_kept_through_a_link(tmp_path: Path) -> None:

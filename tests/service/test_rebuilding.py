@@ -26,7 +26,7 @@ FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
 async def a_trained_and_a_cancelled_task(workspace: Workspace) -> str:
     """The id of the trained one, whose results have been read once."""
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         task_id = await bench.trained(config=SHORT)
         cancelled = (await bench.start(config=FOREVER)).task_id
         await bench.cancel(cancelled)
@@ -48,12 +48,12 @@ async def test_the_newest_backup_brings_back_trials_without_a_result_and_reading
     workspace = Workspace(tmp_path)
     task_id = await a_trained_and_a_cancelled_task(workspace)
     async with open_workspace(workspace) as opened:  # copies the database at its start
-        later = await Bench(opened.lab, workspace).trained(config={**SHORT, "seed": 2})
+        later = await Bench(opened.service, workspace).trained(config={**SHORT, "seed": 2})
     done = await damaged_and_rebuilt(workspace)
     assert (done.tasks, [finding.name for finding in done.left_out]) == (1, ["ledger"])
     assert "ktrdr.db.bak-start" in done.left_out[0].text
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         told = await bench.performance(task_id)
         assert (told.verdict.as_of_trial, told.test_readings) == (3, 2)
         assert (await bench.performance(later)).verdict.luck.startswith("trial 3 on")
@@ -70,7 +70,7 @@ async def test_without_a_whole_backup_results_come_back_and_the_ledgers_loss_is_
     assert done.tasks == 1
     assert "only the lost database knew" in done.left_out[0].text
     async with open_workspace(workspace) as opened:
-        told = await Bench(opened.lab, workspace).performance(task_id)
+        told = await Bench(opened.service, workspace).performance(task_id)
         assert (told.verdict.as_of_trial, told.test_readings) == (1, 1)
 
 
@@ -84,12 +84,12 @@ async def from_bundles_alone(workspace: Workspace) -> Rebuilt:
 async def test_a_rebuilt_task_still_knows_its_request(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         await bench.trained(task_id="mine", config=SHORT)
         keyed = await bench.trained(idempotency_key="key", config={**SHORT, "seed": 2})
     assert (await from_bundles_alone(workspace)).tasks == 2
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         assert (await bench.start(task_id="mine", config=SHORT)).task_id == "mine"
         again = await bench.start(idempotency_key="key", config={**SHORT, "seed": 2})
         assert again.task_id == keyed
@@ -103,28 +103,28 @@ async def test_a_task_whose_folder_does_not_know_its_request_is_found_by_its_id(
 ) -> None:
     workspace = Workspace(tmp_path)
     async with open_workspace(workspace) as opened:
-        await Bench(opened.lab, workspace).trained(task_id="mine", config=SHORT)
+        await Bench(opened.service, workspace).trained(task_id="mine", config=SHORT)
     (workspace.task_directory("mine") / REQUEST).unlink()
     await from_bundles_alone(workspace)
     async with open_workspace(workspace) as opened:
-        again = await Bench(opened.lab, workspace).start(task_id="mine", config=SHORT)
+        again = await Bench(opened.service, workspace).start(task_id="mine", config=SHORT)
         assert "already completed" in again.message
 
 
 async def test_a_bundle_of_the_version_before_says_its_request_itself(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     async with open_workspace(workspace) as opened:
-        await Bench(opened.lab, workspace).trained(idempotency_key="kept", config=SHORT)
+        await Bench(opened.service, workspace).trained(idempotency_key="kept", config=SHORT)
     (folder,) = (workspace.internal / "tasks").iterdir()
     kept = json.loads((folder / REQUEST).read_bytes())
     (folder / REQUEST).unlink()
     path = folder / "bundle" / "bundle.json"
     request = {"hash": kept["request_hash"], "key": kept["idempotency_key"]}
     document = json.loads(path.read_bytes()) | {"request": request}
-    path.write_bytes(files.json_bytes(bundle.sealed(document)))
+    path.write_bytes(files.json_bytes(bundle.seal(document)))
     await from_bundles_alone(workspace)
     async with open_workspace(workspace) as opened:
-        again = await Bench(opened.lab, workspace).start(idempotency_key="kept", config=SHORT)
+        again = await Bench(opened.service, workspace).start(idempotency_key="kept", config=SHORT)
         assert again.task_id == folder.name
 
 
@@ -144,7 +144,7 @@ async def test_a_copy_of_a_models_folder_is_left_out_and_named(
 ) -> None:
     workspace = Workspace(tmp_path)
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         await bench.save(await bench.trained(config=SHORT), "model")
     copy = workspace.models / "model" / name
     shutil.copytree(workspace.models / "model" / "AAPL_1h_v1", copy)
@@ -153,7 +153,7 @@ async def test_a_copy_of_a_models_folder_is_left_out_and_named(
     done = await rebuild(workspace)
     assert (done.models, [name in each.text for each in done.left_out]) == (1, [True])
     async with open_workspace(workspace) as opened:
-        assert (await Bench(opened.lab, workspace).load("model")).model_info.version == 1
+        assert (await Bench(opened.service, workspace).load("model")).model_info.version == 1
 
 
 async def test_a_result_that_an_older_database_does_not_know_outlives_a_start_under_its_id(
@@ -163,12 +163,12 @@ async def test_a_result_that_an_older_database_does_not_know_outlives_a_start_un
     async with open_workspace(workspace):
         pass
     async with open_workspace(workspace) as opened:  # copies the database at its start
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         await bench.trained(task_id="mine", config=SHORT)
         before = await bench.performance("mine")
     shutil.copy(workspace.database.with_name("ktrdr.db.bak-start"), workspace.database)
     async with open_workspace(workspace) as opened:
-        await Bench(opened.lab, workspace).trained(task_id="mine", config={**SHORT, "seed": 2})
+        await Bench(opened.service, workspace).trained(task_id="mine", config={**SHORT, "seed": 2})
     (note,) = (finding for finding in verify(workspace) if finding.state == "note")
     aside = workspace.task_directory("mine") / "bundle.earlier-1"
     assert workspace.relative(aside) in note.text
@@ -180,18 +180,18 @@ async def test_a_result_that_an_older_database_does_not_know_outlives_a_start_un
     assert (await rebuild(other)).tasks == 1
     trust.adopt(other)
     async with open_workspace(other) as opened:
-        after = await Bench(opened.lab, other).performance("mine")
+        after = await Bench(opened.service, other).performance("mine")
     assert after.test_metrics == before.test_metrics
 
 
 async def test_results_that_were_set_aside_do_not_hinder_a_rebuild(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     async with open_workspace(workspace) as opened:
-        await Bench(opened.lab, workspace).trained(task_id="mine", config=SHORT)
+        await Bench(opened.service, workspace).trained(task_id="mine", config=SHORT)
     aside = workspace.task_directory("mine") / "bundle.earlier-1"
     shutil.copytree(workspace.bundle_directory("mine"), aside)
     done = await from_bundles_alone(workspace)
     assert (done.tasks, [finding.name for finding in done.left_out]) == (1, ["ledger"])
     async with open_workspace(workspace) as opened:
-        assert (await Bench(opened.lab, workspace).status("mine")).status == "completed"
+        assert (await Bench(opened.service, workspace).status("mine")).status == "completed"
     assert bundle.read(aside)

@@ -60,14 +60,14 @@ async def test_what_interrupted_writers_left_is_swept(workspace: Workspace) -> N
 
 async def test_a_published_model_without_its_row_is_registered(workspace: Workspace) -> None:
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         await bench.save(await bench.trained(task_id="mine"), "model", "what it is for")
-        before, card = await bench.predict("model"), await card_of(bench.lab, "model")
+        before, card = await bench.predict("model"), await card_of(bench.service, "model")
     execute(workspace, "DELETE FROM models")
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         assert await bench.predict("model") == before
-        assert await card_of(bench.lab, "model") == card
+        assert await card_of(bench.service, "model") == card
         assert not (await bench.save("mine", "model")).created
 
 
@@ -76,13 +76,13 @@ async def test_a_damaged_model_without_its_row_is_left_alone(
     workspace: Workspace, name: str
 ) -> None:
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         saved = await bench.save(await bench.trained(task_id="mine"), "model")
     execute(workspace, "DELETE FROM models")
     path = workspace.root / saved.model_path / name
     path.write_bytes(path.read_bytes()[:-2])
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         with pytest.raises(ModelNotFound):
             await bench.predict("model")
         again = await bench.save("mine", "model")
@@ -94,7 +94,7 @@ async def test_a_result_that_was_published_before_the_process_died_completes_its
     workspace: Workspace,
 ) -> None:
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         await bench.trained(task_id="mine")
         before = await bench.performance("mine")
     execute(workspace, "DROP TRIGGER terminal_is_final")
@@ -104,7 +104,7 @@ async def test_a_result_that_was_published_before_the_process_died_completes_its
         " completed_at = NULL, scores = NULL, crashes = 2",
     )
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         status = await bench.status("mine")
         assert (status.status, status.progress, status.attempt) == ("completed", 100, 1)
         after = await bench.performance("mine")
@@ -116,7 +116,7 @@ async def test_checkpoints_of_finished_tasks_are_removed_and_those_of_strangers_
     workspace: Workspace,
 ) -> None:
     async with open_workspace(workspace) as opened:
-        await Bench(opened.lab, workspace).trained(task_id="mine", config=SHORT)
+        await Bench(opened.service, workspace).trained(task_id="mine", config=SHORT)
     for task_id in ("mine", "unknown"):
         workspace.checkpoints_directory(task_id).mkdir(parents=True)
     async with open_workspace(workspace):
@@ -130,7 +130,7 @@ async def test_a_running_task_of_another_release_stops_no_start_and_fails_with_a
     workspace: Workspace,
 ) -> None:
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         await bench.trained(task_id="sound", config=SHORT)
         await bench.trained(task_id="mine", config=SHORT)
     execute(workspace, "DROP TRIGGER terminal_is_final")
@@ -143,7 +143,7 @@ async def test_a_running_task_of_another_release_stops_no_start_and_fails_with_a
     wrong = [each for each in verify(workspace) if each.state == "wrong"]
     assert ["mine" in each.text and "of_another_release" in each.text for each in wrong] == [True]
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         ended = await bench.finish("mine")
         assert (ended.status, ended.error_code) == ("failed", "training_failed")
         assert "of_another_release" in ended.error
@@ -158,5 +158,5 @@ async def test_whatever_stops_putting_in_order_stops_no_start(
 
     monkeypatch.setattr(reconciliation, "list_folders", defect)
     async with open_workspace(workspace) as opened:
-        await Bench(opened.lab, workspace).trained(config=SHORT)
+        await Bench(opened.service, workspace).trained(config=SHORT)
     assert "could not be put in order" in caplog.text

@@ -24,7 +24,7 @@ async def workspace(tmp_path: Path) -> Workspace:
     """One task, saved as a model."""
     made = Workspace(tmp_path)
     async with open_workspace(made) as opened:
-        bench = Bench(opened.lab, made)
+        bench = Bench(opened.service, made)
         await bench.save(await bench.trained(task_id="mine", config=SHORT), "live")
     return made
 
@@ -39,19 +39,19 @@ async def test_a_renamed_folder_is_named_by_list_load_predict_and_doctor(
 ) -> None:
     (workspace.models / "live").rename(workspace.models / "renamed")
     async with open_workspace(workspace) as opened:
-        lab = opened.lab
-        (listed,) = (await lab.list_trained_models(requests.ListModels())).models
+        service = opened.service
+        (listed,) = (await service.list_trained_models(requests.ListModels())).models
         texts = [listed.description]
         for call, request in (
-            (lab.load_trained_model, requests.LoadModel(model_name="live")),
-            (lab.test_model_prediction, requests.Predict(model_name="live")),
-            (lab.model_card, requests.LoadModel(model_name="live")),
+            (service.load_trained_model, requests.LoadModel(model_name="live")),
+            (service.test_model_prediction, requests.Predict(model_name="live")),
+            (service.model_card, requests.LoadModel(model_name="live")),
         ):
             with pytest.raises(ModelCorrupted) as refused:
                 await call(request)  # type: ignore[operator]
             texts.append(f"{refused.value.message} {refused.value.hint}")
         with pytest.raises(ModelNotFound) as unknown:
-            await lab.load_trained_model(requests.LoadModel(model_name="renamed"))
+            await service.load_trained_model(requests.LoadModel(model_name="renamed"))
         texts.append(unknown.value.hint)
     texts += [f"{one.text} {one.remedy}" for one in wrong(workspace)]
     texts += [f"{one.text} {one.remedy}" for one in verify(workspace) if one.state == "wrong"]
@@ -69,9 +69,9 @@ async def test_a_folder_that_has_its_name_again_is_whole(workspace: Workspace) -
     aside.rename(folder)
     assert wrong(workspace) == []
     async with open_workspace(workspace) as opened:
-        (listed,) = (await opened.lab.list_trained_models(requests.ListModels())).models
+        (listed,) = (await opened.service.list_trained_models(requests.ListModels())).models
         assert listed.description == ""
-        await opened.lab.load_trained_model(requests.LoadModel(model_name="live"))
+        await opened.service.load_trained_model(requests.LoadModel(model_name="live"))
 
 
 async def test_a_folder_that_is_gone_is_said_with_the_task_that_brings_it_back(
@@ -82,7 +82,7 @@ async def test_a_folder_that_is_gone_is_said_with_the_task_that_brings_it_back(
     assert "task mine" in finding.remedy
     async with open_workspace(workspace) as opened:
         with pytest.raises(ModelCorrupted, match="models/live/AAPL_1h_v1"):
-            await opened.lab.load_trained_model(requests.LoadModel(model_name="live"))
+            await opened.service.load_trained_model(requests.LoadModel(model_name="live"))
 
 
 async def test_a_copy_is_a_note(workspace: Workspace) -> None:

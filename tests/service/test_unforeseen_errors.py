@@ -1,4 +1,4 @@
-"""What an error that nobody foresaw does to a process that has a laboratory in it."""
+"""What an error that nobody foresaw does to a process that has a server in it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def ended(code: int) -> None:
 
 
 @pytest.fixture
-def lab_that_raises(monkeypatch):
-    """Lets the laboratory raise an error, in a task group, when it is left after a signal."""
+def service_that_raises(monkeypatch):
+    """Lets the server raise an error, in a task group, when it is left after a signal."""
 
     def prepare(error: Exception) -> None:
         signal = asyncio.Event()
@@ -45,12 +45,12 @@ def lab_that_raises(monkeypatch):
         @asynccontextmanager
         async def announced(workspace, rules=None, listener=None, *, begun, **options):
             begun()
-            yield SimpleNamespace(lab=None)
+            yield SimpleNamespace(service=None)
             if listener is not None:
                 listener.close()
             raise ExceptionGroup("of the session manager", [error])
 
-        async def speak(lab, stopped) -> int:
+        async def speak(service, stopped) -> int:
             signal.set()
             return 0
 
@@ -68,9 +68,9 @@ def lab_that_raises(monkeypatch):
 
 @pytest.mark.parametrize("kind", PROCESSES)
 async def test_a_defect_is_logged_and_ends_the_process_at_once(
-    tmp_path, lab_that_raises, caplog, kind
+    tmp_path, service_that_raises, caplog, kind
 ) -> None:
-    lab_that_raises(DEFECT)
+    service_that_raises(DEFECT)
     with pytest.raises(ProcessEnded) as told:
         await PROCESSES[kind](Workspace(tmp_path))
     assert told.value.args == (1,)
@@ -83,9 +83,9 @@ async def test_a_defect_is_logged_and_ends_the_process_at_once(
 @pytest.mark.parametrize("error", FORESEEN, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("kind", PROCESSES)
 async def test_an_error_that_has_a_meaning_is_left_to_the_command_line(
-    tmp_path, lab_that_raises, kind, error
+    tmp_path, service_that_raises, kind, error
 ) -> None:
-    lab_that_raises(error)
+    service_that_raises(error)
     with pytest.raises(ExceptionGroup) as told:
         await PROCESSES[kind](Workspace(tmp_path))
     assert told.value.exceptions == (error,)

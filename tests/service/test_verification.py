@@ -27,7 +27,7 @@ async def workspace(tmp_path: Path) -> Workspace:
     """One task, saved as a model."""
     made = Workspace(tmp_path)
     async with open_workspace(made) as opened:
-        bench = Bench(opened.lab, made)
+        bench = Bench(opened.service, made)
         await bench.save(await bench.trained(task_id="mine", config=SHORT), "model")
     return made
 
@@ -37,7 +37,7 @@ def alter(path: Path, change: Callable[[Any], None]) -> None:
     document = json.loads(path.read_bytes())
     change(document)
     if bundle.SEAL in document:
-        document = bundle.sealed(document)
+        document = bundle.seal(document)
     path.write_text(json.dumps(document), encoding="utf-8")
 
 
@@ -75,7 +75,7 @@ async def test_a_changed_figure_of_a_result_is_found(
 async def test_a_result_with_a_changed_figure_is_not_saved(workspace: Workspace) -> None:
     alter(workspace.bundle_directory("mine") / "bundle.json", better_accuracy)
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         with pytest.raises(ModelCorrupted, match=r"bundle\.json"):
             await bench.save("mine", "another")
     assert not (workspace.models / "another").exists()

@@ -17,7 +17,7 @@ import pytest
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import DatabaseError, StorageError, StorageFull
 from ktrdr_mcp.store import inspection
-from ktrdr_mcp.store.db import Database, rows_of, uninterrupted
+from ktrdr_mcp.store.db import Database, finish, rows_of
 from ktrdr_mcp.store.migrate import read_migrations
 from ktrdr_mcp.store.models import ModelRegistry
 from ktrdr_mcp.store.sqlite_errors import sqlite_errors
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.asyncio
 SECOND = "CREATE TABLE later (word TEXT) STRICT; INSERT INTO later VALUES ('new');"
 VERSION = len(read_migrations())
 VERSION_1 = Path(__file__).parent / "databases" / "version_1.sql"
-MOMENTS = (0, 1, *(2**power for power in range(1, 11)))  # turns of the event loop
+TIMESTAMPS = (0, 1, *(2**power for power in range(1, 11)))  # turns of the event loop
 
 
 def column(path: Path, sql: str) -> list[object]:
@@ -106,7 +106,7 @@ async def test_a_transaction_cancelled_at_any_moment_is_whole_or_absent(
             await rows_of(connection, "INSERT INTO pair VALUES (1)")
             await rows_of(connection, "INSERT INTO pair VALUES (2)")
 
-    for turns in MOMENTS:
+    for turns in TIMESTAMPS:
         writing = asyncio.create_task(write_both())
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -300,7 +300,7 @@ async def test_closing_ends_every_thread_and_can_be_repeated(path: Path) -> None
             pass
 
 
-@pytest.mark.parametrize("turns", MOMENTS)
+@pytest.mark.parametrize("turns", TIMESTAMPS)
 async def test_opening_or_closing_that_is_cancelled_leaves_no_thread(
     path: Path, turns: int
 ) -> None:
@@ -364,7 +364,7 @@ async def test_a_caller_that_is_cancelled_hears_of_it_whether_the_work_succeeds_
         if fails:
             raise StorageFull("No space left.", hint="Free disk space.")
 
-    caller = asyncio.create_task(uninterrupted(work()))
+    caller = asyncio.create_task(finish(work()))
     await inside.wait()
     caller.cancel()
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Ends the laboratories that a test started in the background, however the test ended."""
+"""Ends the servers that a test started in the background, however the test ended."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wait_until(reached, limit_s: float = ENDS_S) -> None:
 
 
 def end_labs(folder: Path) -> None:
-    """Kills every detached laboratory of the workspaces below a folder."""
+    """Kills every detached server of the workspaces below a folder."""
     for lock in list(folder.rglob("lab.lock")):
         workspace = Workspace(lock.parent.parent)
         owner = address.read(workspace)
@@ -45,8 +45,8 @@ def end_labs(folder: Path) -> None:
         lock_file(workspace).unlink(missing_ok=True)  # one that starts ends when it sees this
 
 
-def lab_pid(folder: Path) -> int:
-    """The process of a workspace's laboratory, once it says so."""
+def daemon_pid(folder: Path) -> int:
+    """The process of a workspace's server, once it says so."""
     workspace = Workspace(folder)
     wait_until(lambda: address.read(workspace) is not None)
     return address.read(workspace).pid

@@ -1,4 +1,4 @@
-"""The command line called in this process, alone or on a running laboratory's workspace."""
+"""The command line called in this process, alone or on a running server's workspace."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ QUICK = ("--epochs", "2", "--set", "hidden_layers=[8]", "--set", "walk_forward=n
 
 
 def run_in(workspace: Path, *arguments: str, **environment: str) -> Result:
-    """Runs one command line on a workspace; no laboratory is left in the background."""
+    """Runs one command line on a workspace; no server is left in the background."""
     line = ["--workspace", str(workspace), "--in-process", *arguments]
     return CliRunner().invoke(cli.cli, line, prog_name="ktrdr-mcp", env=environment)
 
 
 @dataclass
 class Shop:
-    """A running laboratory in another thread, and the command line on its workspace."""
+    """A running server in another thread, and the command line on its workspace."""
 
     workspace: Workspace
-    lab: ServiceProtocol
+    service: ServiceProtocol
     portal: BlockingPortal
 
     def run(self, *arguments: str, **environment: str) -> Result:
@@ -42,8 +42,8 @@ class Shop:
         return json.loads(result.stdout)
 
     def ask(self, method: str, request: type, **raw: Any) -> Any:
-        """What the laboratory itself answers, as JSON's values."""
-        call = getattr(self.lab, method)
+        """What the server itself answers, as JSON's values."""
+        call = getattr(self.service, method)
         return self.portal.call(call, parse(request, raw)).model_dump(mode="json")
 
     def train(self, **raw: Any) -> str:

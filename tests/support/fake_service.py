@@ -1,4 +1,4 @@
-"""A laboratory without a training: it remembers what it was asked and gives canned replies."""
+"""A server without a training: it remembers what it was asked and gives canned replies."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ CANNED: dict[str, Any] = {
     "reproduce_training": sample_replies.REPRODUCTION,
     "equity_curve": responses.EquityCurve(
         model_name="alpha",
-        equity={"out_of_sample": [{"time": sample_replies.MOMENT, "equity": 1.01}]},
+        equity={"out_of_sample": [{"time": sample_replies.TIMESTAMP, "equity": 1.01}]},
         trades={"out_of_sample": []},
     ),
 }
 
 
-class FakeLab:
+class FakeService:
     """Answers every operation.
 
     Attributes:
@@ -149,6 +149,6 @@ class FakeLab:
         return responses.Health(version=__version__, contract_version=CONTRACT_VERSION)
 
 
-def as_lab(lab: FakeLab) -> ServiceProtocol:
+def as_service(service: FakeService) -> ServiceProtocol:
     """The fake as the protocol; a type checker proves that it fits."""
-    return lab
+    return service

@@ -80,21 +80,21 @@ class Notes:
         return {note["reported"]: note["epoch"] for note in self.read() if "reported" in note}
 
 
-async def start(lab: ServiceProtocol, notes: Notes, task_id: str, **config: Any) -> None:
+async def start(service: ServiceProtocol, notes: Notes, task_id: str, **config: Any) -> None:
     """Starts a training; its id is remembered once it is acknowledged."""
     raw = {"task_id": task_id, "symbol": "AAPL", "timeframe": "1h", "config": CONFIG | config}
-    await lab.start_training(parse(requests.StartTraining, raw))
+    await service.start_training(parse(requests.StartTraining, raw))
     notes.add(acknowledged=task_id)
 
 
-async def end_of(lab: ServiceProtocol, notes: Notes, task_id: str, wait_s: float = 50.0) -> str:
+async def end_of(service: ServiceProtocol, notes: Notes, task_id: str, wait_s: float = 50.0) -> str:
     """Waits for a task's end, and remembers its epochs."""
     raw = {"task_id": task_id, "wait_s": wait_s}
 
     async def told(status: Any) -> None:
         notes.add(reported=task_id, epoch=status.current_epoch)
 
-    status = await lab.get_training_status(parse(requests.GetTrainingStatus, raw), told)
+    status = await service.get_training_status(parse(requests.GetTrainingStatus, raw), told)
     return str(status.status)
 
 
@@ -105,18 +105,18 @@ def remember_finished(workspace: Path, notes: Notes) -> None:
             notes.add(finished=task_id, row=nothing_lost.fingerprint(row))
 
 
-async def save(lab: ServiceProtocol, task_id: str) -> None:
+async def save(service: ServiceProtocol, task_id: str) -> None:
     raw = {"task_id": task_id, "model_name": MODEL, "description": "of a fault test"}
-    await lab.save_trained_model(parse(requests.SaveModel, raw))
+    await service.save_trained_model(parse(requests.SaveModel, raw))
 
 
 async def whole_day(workspace: Path, notes: Notes, task_id: str, wait_s: float = 50.0) -> None:
     """Start, train, save; ends with a named error where the storage refuses."""
     async with open_workspace(Workspace(workspace)) as opened:
-        await start(opened.lab, notes, task_id)
-        if await end_of(opened.lab, notes, task_id, wait_s) == "completed":
+        await start(opened.service, notes, task_id)
+        if await end_of(opened.service, notes, task_id, wait_s) == "completed":
             remember_finished(workspace, notes)
-            await save(opened.lab, task_id)
+            await save(opened.service, task_id)
 
 
 async def day_after(workspace: Path, notes: Notes, task_id: str) -> None:
@@ -124,31 +124,31 @@ async def day_after(workspace: Path, notes: Notes, task_id: str) -> None:
     async with open_workspace(Workspace(workspace)) as opened:
         acknowledged = notes.acknowledged()  # these are there, and are never started again
         if task_id not in acknowledged:  # whether its start arrived, the client does not know
-            await start(opened.lab, notes, task_id)
+            await start(opened.service, notes, task_id)
         for known in sorted(acknowledged | {task_id}):
-            if await end_of(opened.lab, notes, known) == "completed":
-                await save(opened.lab, known)
-        await start(opened.lab, notes, "later", seed=7)
-        assert await end_of(opened.lab, notes, "later") == "completed"
+            if await end_of(opened.service, notes, known) == "completed":
+                await save(opened.service, known)
+        await start(opened.service, notes, "later", seed=7)
+        assert await end_of(opened.service, notes, "later") == "completed"
 
 
 async def full_disk(workspace: Path, notes: Notes) -> dict[str, Any]:
-    """Fills the disk under a running laboratory, asks it everything, and frees the disk again."""
+    """Fills the disk under a running server, asks it everything, and frees the disk again."""
     steps = Steps(first=sys.maxsize, spoilt=0, mode="full")
     steps.install()
     async with open_workspace(Workspace(workspace)) as opened:
-        lab = opened.lab
-        await start(lab, notes, "before")
-        assert await end_of(lab, notes, "before") == "completed"
-        await save(lab, "before")
+        service = opened.service
+        await start(service, notes, "before")
+        assert await end_of(service, notes, "before") == "completed"
+        await save(service, "before")
         remember_finished(workspace, notes)
         steps.first, steps.spoilt = steps.count + 1, sys.maxsize
-        answers = [await answer_of(call) for call in writing_calls(lab, notes)]
-        read = [await answer_of(call) for call in reading_calls(lab)]
+        answers = [await answer_of(call) for call in writing_calls(service, notes)]
+        read = [await answer_of(call) for call in reading_calls(service)]
         steps.free()
-        await start(lab, notes, "after")
-        assert await end_of(lab, notes, "after") == "completed"
-        await save(lab, "after")
+        await start(service, notes, "after")
+        assert await end_of(service, notes, "after") == "completed"
+        await save(service, "after")
     return {"refused": answers, "answered": read, "status": "completed"}
 
 
@@ -168,25 +168,25 @@ def named(error: KtrdrError) -> str:
     return error.code
 
 
-def writing_calls(lab: ServiceProtocol, notes: Notes) -> list[Any]:
+def writing_calls(service: ServiceProtocol, notes: Notes) -> list[Any]:
     """Calls that need the disk."""
     other = {"task_id": "before", "model_name": "another", "description": ""}
     return [
-        start(lab, notes, "during", seed=3),
-        lab.save_trained_model(parse(requests.SaveModel, other)),
+        start(service, notes, "during", seed=3),
+        service.save_trained_model(parse(requests.SaveModel, other)),
     ]
 
 
-def reading_calls(lab: ServiceProtocol) -> list[Any]:
+def reading_calls(service: ServiceProtocol) -> list[Any]:
     """Calls that need no disk."""
     task = {"task_id": "before"}
     bar = {"model_name": MODEL, "symbol": "AAPL", "timeframe": "1h"}
     return [
-        lab.get_training_status(parse(requests.GetTrainingStatus, task)),
-        lab.list_training_tasks(parse(requests.ListTasks, {})),
-        lab.list_trained_models(parse(requests.ListModels, {})),
-        lab.load_trained_model(parse(requests.LoadModel, {"model_name": MODEL})),
-        lab.test_model_prediction(parse(requests.Predict, bar)),
+        service.get_training_status(parse(requests.GetTrainingStatus, task)),
+        service.list_training_tasks(parse(requests.ListTasks, {})),
+        service.list_trained_models(parse(requests.ListModels, {})),
+        service.load_trained_model(parse(requests.LoadModel, {"model_name": MODEL})),
+        service.test_model_prediction(parse(requests.Predict, bar)),
     ]
 
 

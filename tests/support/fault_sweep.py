@@ -155,7 +155,7 @@ def crash_loop(root: Path, times: int) -> dict[str, Any]:
 
 
 def full_disk_day(root: Path) -> dict[str, Any]:
-    """A laboratory whose disk is full from some moment on, until space is freed."""
+    """A server whose disk is full from some moment on, until space is freed."""
     workspace = root / "workspace"
     with closing(scenario.Notes(root / "notes")) as notes:
         code, answer = in_child(lambda: asyncio.run(scenario.full_disk(workspace, notes)))

@@ -176,10 +176,10 @@ def passed_signals(
     second = modes.get("backtest", {}).get("confidence_threshold") or 0.0
     hours = decisions.get("filters", {}).get("min_signal_separation", 4)
     passed, last = [], None
-    for row, moment in zip(probabilities, time.tolist(), strict=True):
+    for row, timestamp in zip(probabilities, time.tolist(), strict=True):
         signal = 1 - int(row.argmax())
         sure = row.max() >= max(least, second)
-        soon = last is not None and (moment - last) / 3.6e12 < hours
+        soon = last is not None and (timestamp - last) / 3.6e12 < hours
         passed.append(signal if sure and not soon else 0)
-        last = moment if passed[-1] else last
+        last = timestamp if passed[-1] else last
     return np.array(passed)

@@ -1,4 +1,4 @@
-"""The laboratories that the fronts of a test start in the background."""
+"""The servers that the proxies of a test start in the background."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Launches:
         self.held: str | None = None
 
     def Popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:  # noqa: N802
-        """Starts a laboratory."""
+        """Starts a server."""
         if self.held is not None:
             line = command[command.index("ktrdr_mcp") + 1 :]
             command = [*programs.command("marked_program"), self.held, *line]
@@ -46,15 +46,15 @@ class Launches:
 
 
 async def exit_code(process: subprocess.Popen[bytes]) -> int:
-    """How a laboratory ended, which must be soon."""
+    """How a server ended, which must be soon."""
     return await asyncio.to_thread(process.wait, ENDS_S)
 
 
 def log_of(workspace: Workspace) -> str:
-    """What the laboratories of a workspace have logged."""
+    """What the servers of a workspace have logged."""
     return "\n".join(log.log_lines(workspace, 1_000))
 
 
 def has_mark(workspace: Workspace, stage: str) -> bool:
-    """Whether a laboratory has come to a stage."""
+    """Whether a server has come to a stage."""
     return f"MARK {stage}" in log_of(workspace)

@@ -20,13 +20,13 @@ BAR = {"model_name": MODEL, "symbol": "AAPL", "timeframe": "1h", "test_date": "2
 
 
 def make_workspace(clean: Path, crashed: Path) -> None:
-    """Trains and saves; copies the folder while the laboratory is open, and after it is closed."""
+    """Trains and saves; copies the folder while the server is open, and after it is closed."""
 
     async def make() -> None:
         async with open_workspace(Workspace(clean)) as opened:
-            await train(opened.lab, TASK)
+            await train(opened.service, TASK)
             raw = {"task_id": TASK, "model_name": MODEL, "description": "kept"}
-            await opened.lab.save_trained_model(parse(requests.SaveModel, raw))
+            await opened.service.save_trained_model(parse(requests.SaveModel, raw))
             await asyncio.to_thread(shutil.copytree, clean, crashed, symlinks=True)
         async with open_workspace(Workspace(clean)):
             pass  # a second start makes the copy of the database
@@ -34,16 +34,16 @@ def make_workspace(clean: Path, crashed: Path) -> None:
     asyncio.run(make())
 
 
-async def train(lab: ServiceProtocol, task_id: str, **config: Any) -> str:
+async def train(service: ServiceProtocol, task_id: str, **config: Any) -> str:
     """Trains to the end and gives the status."""
     raw = {"task_id": task_id, "symbol": "AAPL", "timeframe": "1h", "config": SHORT | config}
-    await lab.start_training(parse(requests.StartTraining, raw))
-    status = await lab.get_training_status(
+    await service.start_training(parse(requests.StartTraining, raw))
+    status = await service.get_training_status(
         parse(requests.GetTrainingStatus, {"task_id": task_id, "wait_s": 50.0})
     )
     return str(status.status)
 
 
-async def predict(lab: ServiceProtocol) -> dict[str, Any]:
+async def predict(service: ServiceProtocol) -> dict[str, Any]:
     """What the saved model says of one bar."""
-    return (await lab.test_model_prediction(parse(requests.Predict, BAR))).model_dump()
+    return (await service.test_model_prediction(parse(requests.Predict, BAR))).model_dump()

@@ -1,4 +1,4 @@
-"""A server on standard input and output whose laboratory is noisy and broken."""
+"""A server on standard input and output whose server is noisy and broken."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 from ktrdr_mcp.api.logs import configure_logging
 from ktrdr_mcp.api.mcp.tools import build_server
 from ktrdr_mcp.schemas import requests, responses
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 
 
-class NoisyLab(FakeLab):
+class NoisyService(FakeService):
     """Prints, logs and crashes, as a library below a training might."""
 
     async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
@@ -27,4 +27,4 @@ class NoisyLab(FakeLab):
 
 if __name__ == "__main__":
     configure_logging()
-    build_server(NoisyLab()).run("stdio")
+    build_server(NoisyService()).run("stdio")

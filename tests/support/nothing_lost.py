@@ -31,7 +31,7 @@ def assert_nothing_lost(
     """States every promise.
 
     Args:
-        workspace: the folder; the laboratory on it has ended, one way or another.
+        workspace: the folder; the server on it has ended, one way or another.
         acknowledged_ids: the task ids that clients were given.
         finished: `fingerprint` of rows that were seen finished, by task id.
         reported: the newest epoch that a client was told of before a crash, by task id; asks that

@@ -1,4 +1,4 @@
-"""Replies as a laboratory would give them, at the long end of what is sensible."""
+"""Replies as a server would give them, at the long end of what is sensible."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.config import TrainingConfig
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
-MOMENT = "2026-08-14T20:30:00Z"
+TIMESTAMP = "2026-08-14T20:30:00Z"
 LONG_NAME = "aapl_momentum_with_volume_and_trend_v12"
 
 DATA_USED = responses.DataUsed(
     first_bar="1980-12-12T00:00:00Z",
-    last_bar=MOMENT,
+    last_bar=TIMESTAMP,
     bars=1_049_812,
     usable_rows=1_049_755,
     train_rows=682_340,
@@ -49,8 +49,8 @@ def status(
             "total_epochs": 100,
             "symbol": "AAPL",
             "timeframe": "15m",
-            "started_at": MOMENT,
-            "estimated_completion": MOMENT,
+            "started_at": TIMESTAMP,
+            "estimated_completion": TIMESTAMP,
             "current_metrics": {
                 "train_loss": 1.012345,
                 "val_loss": 0.981234,
@@ -173,8 +173,8 @@ BACKTEST = responses.ModelBacktest(
     version=12,
     symbol="AAPL",
     timeframe="1h",
-    first_bar=MOMENT,
-    last_bar=MOMENT,
+    first_bar=TIMESTAMP,
+    last_bar=TIMESTAMP,
     cost_bps=5.0,
     long_only=False,
     out_of_sample=TRADED,
@@ -228,7 +228,7 @@ SAVED = responses.ModelSaved(
     model_name=LONG_NAME,
     model_path=f"models/{LONG_NAME}/AAPL_1h_v12",
     task_id=UUID,
-    saved_at=MOMENT,
+    saved_at=TIMESTAMP,
     model_size_mb=0.031,
     version=12,
     created=True,
@@ -239,7 +239,7 @@ SAVED = responses.ModelSaved(
 LOADED = responses.ModelLoaded(
     model_name=LONG_NAME,
     model_info=responses.LoadedModelInfo(
-        created_at=MOMENT,
+        created_at=TIMESTAMP,
         symbol="AAPL",
         timeframe="1h",
         architecture="mlp_64_32_16",
@@ -247,7 +247,7 @@ LOADED = responses.ModelLoaded(
         test_accuracy=0.412345,
         strategy="default",
         version=12,
-        trained_on=[MOMENT, MOMENT],
+        trained_on=[TIMESTAMP, TIMESTAMP],
     ),
 )
 
@@ -264,7 +264,7 @@ PREDICTION = responses.ModelPrediction(
         probabilities={"buy": 0.412345, "hold": 0.276544, "sell": 0.311111},
     ),
     input_features={"rsi_14": 64.2, "sma_20": 152.34},
-    as_of=MOMENT,
+    as_of=TIMESTAMP,
     in_sample=False,
     timeframe="1h",
     version=12,
@@ -276,7 +276,7 @@ MODEL_ROW = responses.ModelRow(
     model_name=LONG_NAME,
     symbol="AAPL",
     timeframe="15m",
-    created_at=MOMENT,
+    created_at=TIMESTAMP,
     training_accuracy=0.456789,
     test_accuracy=0.412345,
     description="Momentum with volume; test accuracy within chance of the majority class.",
@@ -290,7 +290,7 @@ TASK_SUMMARY = responses.TaskSummary(
     symbol="AAPL",
     timeframe="15m",
     strategy=LONG_NAME,
-    created_at=MOMENT,
+    created_at=TIMESTAMP,
     val_accuracy=0.434567,
     error_code=None,
     differs="epochs=500, learning_rate=0.0005, labels.horizon=12, early_stopping.patie...",
@@ -301,7 +301,7 @@ SERIES = responses.SeriesSummary(
     timeframe="15m",
     bars=1_049_812,
     first_bar="1980-12-12T00:00:00Z",
-    last_bar=MOMENT,
+    last_bar=TIMESTAMP,
     source="built-in sample (mintalib 0.1.13)",
     notes=["The ticker is inferred; the upstream terms are unverified.", "Also gives 1h, 4h."],
     defects=None,

@@ -1,4 +1,4 @@
-"""The laboratory called with raw arguments, as a face would call it."""
+"""The server called with raw arguments, as MCP and HTTP do call it."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ SHORT = {"epochs": 3, "hidden_layers": [8]}
 
 @dataclass
 class Bench:
-    """The laboratory and its folder."""
+    """The server and its folder."""
 
-    lab: ServiceProtocol
+    service: ServiceProtocol
     workspace: Workspace
 
     async def start(self, **arguments: Any) -> responses.TrainingStarted:
         raw = {"symbol": "AAPL", "timeframe": "1h", "config": SHORT, **arguments}
-        return await self.lab.start_training(parse(requests.StartTraining, raw))
+        return await self.service.start_training(parse(requests.StartTraining, raw))
 
     async def status(self, task_id: str, wait_s: float = 0.0) -> responses.TrainingStatus:
         raw = {"task_id": task_id, "wait_s": wait_s}
-        return await self.lab.get_training_status(parse(requests.GetTrainingStatus, raw))
+        return await self.service.get_training_status(parse(requests.GetTrainingStatus, raw))
 
     async def finish(self, task_id: str) -> responses.TrainingStatus:
         return await self.status(task_id, wait_s=50.0)
 
     async def performance(self, task_id: str) -> responses.ModelPerformance:
-        return await self.lab.get_model_performance(self.task(task_id))
+        return await self.service.get_model_performance(self.task(task_id))
 
     async def cancel(self, task_id: str) -> responses.TaskCancelled:
-        return await self.lab.cancel_training(self.task(task_id))
+        return await self.service.cancel_training(self.task(task_id))
 
     async def save(self, task_id: str, model_name: str, text: str = "") -> responses.ModelSaved:
         raw = {"task_id": task_id, "model_name": model_name, "description": text}
-        return await self.lab.save_trained_model(parse(requests.SaveModel, raw))
+        return await self.service.save_trained_model(parse(requests.SaveModel, raw))
 
     async def load(self, model_name: str) -> responses.ModelLoaded:
-        return await self.lab.load_trained_model(
+        return await self.service.load_trained_model(
             parse(requests.LoadModel, {"model_name": model_name})
         )
 
     async def predict(self, model_name: str, **more: Any) -> responses.ModelPrediction:
         raw = {"model_name": model_name, "symbol": "AAPL", "timeframe": "1h", **more}
-        return await self.lab.test_model_prediction(parse(requests.Predict, raw))
+        return await self.service.test_model_prediction(parse(requests.Predict, raw))
 
     def task(self, task_id: str) -> requests.TaskOnly:
         return parse(requests.TaskOnly, {"task_id": task_id})

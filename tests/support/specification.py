@@ -7,7 +7,7 @@ from typing import Any
 
 OPEN_OBJECTS = {"config", "input_features"}  # whose keys are the request's or the strategy's
 NULLABLE = {"error"}
-MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
+TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 
 
 def differences(example: Any, actual: Any, path: str = "") -> list[str]:
@@ -37,7 +37,7 @@ def same_type(example: Any, actual: Any) -> bool:
     if isinstance(example, bool) or isinstance(actual, bool):
         return isinstance(example, bool) and isinstance(actual, bool)
     if isinstance(example, str) and re.match(r"\d{4}-\d{2}-\d{2}T", example):
-        return isinstance(actual, str) and bool(MOMENT.fullmatch(actual))
+        return isinstance(actual, str) and bool(TIMESTAMP.fullmatch(actual))
     if isinstance(example, (int, float)):
         return isinstance(actual, (int, float))
     return isinstance(actual, type(example))

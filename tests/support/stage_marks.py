@@ -1,4 +1,4 @@
-"""Marks on standard error when the laboratory in this process comes to a stage of its life."""
+"""Marks on standard error when the server in this process comes to a stage of its life."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole cohort of a training, with what each network was given and what it became."""
+"""All candidates of a training, with what each network was given and what it became."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ktrdr_mcp.training.learners import Learner, fit, make_learners
 
 
 @dataclass(frozen=True)
-class TrainedCohort:
+class TrainedCandidates:
     """Members, their networks and the judgement of both; one seed."""
 
     members: Sequence[Learner]
@@ -29,8 +29,8 @@ class TrainedCohort:
         return [pair for pair in pairs if pair[0].role == role]
 
 
-def trained_cohort(trial: Any, bars: Bars, config: dict[str, Any]) -> TrainedCohort:
-    """Trains the cohort of a configuration on some bars."""
+def trained_candidates(trial: Any, bars: Bars, config: dict[str, Any]) -> TrainedCandidates:
+    """Trains the candidates of a configuration on some bars."""
     spec, prepared = trial.spec(config), trial.prepare(bars, config)
     shape = Mlp(
         len(prepared.view.feature_names), tuple(spec.config.hidden_layers), spec.config.activation
@@ -39,4 +39,4 @@ def trained_cohort(trial: Any, bars: Bars, config: dict[str, Any]) -> TrainedCoh
     networks = fit(
         shape, spec.config, members, Checkpointer(trial.root / "kept", spec, NullContext())
     )
-    return TrainedCohort(members, networks, judge(shape, members, networks, spec.config))
+    return TrainedCandidates(members, networks, judge(shape, members, networks, spec.config))

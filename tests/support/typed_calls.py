@@ -1,4 +1,4 @@
-"""What tests ask of a laboratory, in this process or in another."""
+"""What tests ask of a server, in this process or in another."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def start_of(**raw: object) -> requests.StartTraining:
     return parse(requests.StartTraining, body)
 
 
-async def status_of(lab: ServiceProtocol, task_id: str, wait_s: float = 0.0) -> str:
+async def status_of(service: ServiceProtocol, task_id: str, wait_s: float = 0.0) -> str:
     raw = {"task_id": task_id, "wait_s": wait_s}
-    return str((await lab.get_training_status(parse(requests.GetTrainingStatus, raw))).status)
+    return str((await service.get_training_status(parse(requests.GetTrainingStatus, raw))).status)
 
 
-async def cancel(lab: ServiceProtocol, task_id: str) -> str:
-    cancelled = await lab.cancel_training(parse(requests.TaskOnly, {"task_id": task_id}))
+async def cancel(service: ServiceProtocol, task_id: str) -> str:
+    cancelled = await service.cancel_training(parse(requests.TaskOnly, {"task_id": task_id}))
     return str(cancelled.status)
 
 
-async def until_it_trains(lab: ServiceProtocol, task_id: str) -> None:
-    """Returns once the laboratory that there is now has reported an epoch."""
+async def until_it_trains(service: ServiceProtocol, task_id: str) -> None:
+    """Returns once the server that there is now has reported an epoch."""
     begun = asyncio.Event()
 
     async def told(status: responses.TrainingStatus) -> None:
@@ -37,7 +37,7 @@ async def until_it_trains(lab: ServiceProtocol, task_id: str) -> None:
             begun.set()
 
     raw = parse(requests.GetTrainingStatus, {"task_id": task_id, "wait_s": 50.0})
-    waiting = asyncio.create_task(lab.get_training_status(raw, told))
+    waiting = asyncio.create_task(service.get_training_status(raw, told))
     await asyncio.wait_for(begun.wait(), 60)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)

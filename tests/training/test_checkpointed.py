@@ -23,7 +23,7 @@ TIME = "training_time_minutes"
 
 @dataclass
 class Interrupted(NullContext):
-    """A context whose laboratory ends, or whose client cancels, after some epochs."""
+    """A context whose server ends, or whose client cancels, after some epochs."""
 
     epochs: int = 3
     drains: bool = True
@@ -99,11 +99,11 @@ def test_states_are_saved_by_time(trial, noise, monkeypatch: pytest.MonkeyPatch)
 
 
 class Clock:
-    """The keeper's clock, which moves at every report."""
+    """The checkpointer's clock, which moves at every report."""
 
     def __init__(self, step_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s, self.step_s = 0.0, step_s
-        # The pipeline makes the keeper; time.monotonic itself is everybody's.
+        # The pipeline makes the checkpointer; time.monotonic itself is everybody's.
         monkeypatch.setattr(checkpointer.Checkpointer.__init__, "__defaults__", (self,))
 
     def __call__(self) -> float:

@@ -19,7 +19,7 @@ TIME = np.arange(BARS, dtype=np.int64) * HOUR_NS
 def scores(
     values: np.ndarray, width_bars: int, constant: bool = False, first: int = 0
 ) -> TrialScores:
-    """What the ledger would keep of a trial with these products from some bar on."""
+    """What the trial log would keep of a trial with these products from some bar on."""
     blocks = block_sums(values[first:], np.arange(first, BARS), TIME, width_bars)
     return trial_scores(direction={"blocks": blocks.stored().to_json(), "constant": constant})
 

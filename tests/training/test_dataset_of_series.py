@@ -59,7 +59,7 @@ def test_a_row_is_a_bar_of_a_series_at_its_time(dataset, pair) -> None:
         dataset.timestamps[dataset.at(rows)], np.concatenate([one.time, other.time])
     )
     assert set(dataset.timestamps) == {*one.time, *other.time}
-    assert dataset.time(len(one) + 7) == other.moment(7)
+    assert dataset.time(len(one) + 7) == other.timestamp(7)
     second = dataset.series[1]
     row = int(second.usable[50])
     until = dataset.timeline.until[len(one) + row]
@@ -154,12 +154,12 @@ def test_each_series_is_traded_for_itself_with_half_of_the_capital(dataset, pair
         alone = backtest(bars.time, bars.open, rows[own] - start, signal[own], rule, 1_000.0)
         growth = alone.equity / np.r_[1.0, alone.equity[:-1]] - 1
         for bar, gain in zip((rows[own] - start)[: alone.bars], growth, strict=True):
-            moment = int(bars.time[bar])
-            earned[moment] = earned.get(moment, 0.0) + gain / 2
+            timestamp = int(bars.time[bar])
+            earned[timestamp] = earned.get(timestamp, 0.0) + gain / 2
         trades += alone.trades.trades
         held += np.count_nonzero(alone.position)
         traded += alone.bars
-    expected = np.cumprod([1 + earned[moment] for moment in sorted(earned)])
+    expected = np.cumprod([1 + earned[timestamp] for timestamp in sorted(earned)])
     np.testing.assert_allclose(found.equity, expected, rtol=1e-12)
     assert (found.bars, found.trades.trades) == (len(earned), trades)
     assert found.exposure == pytest.approx(

@@ -1,1 +1,1 @@
-"""How the laboratory is reached: each face translates a protocol to the contract and back."""
+"""How the service is reached: a table of operations, bound to MCP, HTTP and a client."""

@@ -64,7 +64,7 @@ class ServiceClient:
         """The operation of this name, asked of the service."""
         if name not in OPERATIONS:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return partial(self._asked, OPERATIONS[name])
+        return partial(self._ask, OPERATIONS[name])
 
     async def health(self, _: requests.Empty | None = None) -> responses.Health:
         """Whether the other process answers. Raises LabUnavailable."""
@@ -105,7 +105,7 @@ class ServiceClient:
                     await on_progress(status)
         return await self._get(path, {}, responses.TrainingStatus)
 
-    async def _asked(self, operation: Operation[Any, Answer], request: Strict) -> Answer:
+    async def _ask(self, operation: Operation[Any, Answer], request: Strict) -> Answer:
         """The service's reply to an operation's request. Raises KtrdrError."""
         names = {name for name in type(request).model_fields if operation.in_path(name)}
         path = operation.path.format_map(request.model_dump(mode="json", include=names))
@@ -129,7 +129,7 @@ class ServiceClient:
         call = self._answer("GET", path, reply, params=query, timeout=timeout(answer_s))
         if answer_s <= READ_TIMEOUT_S:
             return await call
-        return await self._connection.unless_stuck(call)
+        return await self._connection.give_up_if_stuck(call)
 
     async def _post(
         self,
@@ -140,7 +140,7 @@ class ServiceClient:
     ) -> Answer:
         """Changes something. Raises KtrdrError."""
         call = self._answer("POST", path, reply, json=body, timeout=timeout(answer_s))
-        return await self._connection.unless_stuck(call)
+        return await self._connection.give_up_if_stuck(call)
 
     async def _answer(self, method: str, path: str, reply: type[Answer], **content: Any) -> Answer:
         """The reply to one request. Raises KtrdrError."""

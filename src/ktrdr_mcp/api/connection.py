@@ -170,7 +170,7 @@ class Connection:
     ) -> AsyncIterator[httpx2.Response]:
         """The response to a request, its body still to be read. Raises KtrdrError."""
         try:
-            response = await self._sent(method, path, **content)
+            response = await self._send_anywhere(method, path, **content)
             try:
                 if not response.is_success:
                     raise error_in(await response.aread())
@@ -178,7 +178,7 @@ class Connection:
             finally:
                 await response.aclose()
         except httpx2.TransportError as error:
-            raise self._broken(error) from error
+            raise self._describe_break(error) from error
         except LabUnavailable:
             self._forget()
             raise
@@ -188,7 +188,7 @@ class Connection:
         with suppress(httpx2.TransportError):
             await self._sign(owner)
 
-    async def unless_stuck(self, call: Coroutine[Any, Any, Answer]) -> Answer:
+    async def give_up_if_stuck(self, call: Coroutine[Any, Any, Answer]) -> Answer:
         """The result of a call that may take long, unless the owner gets stuck meanwhile.
 
         Args:
@@ -197,7 +197,7 @@ class Connection:
             Stuck: the owner gave no sign of life in time.
             KtrdrError: as the call.
         """
-        answer, looking = asyncio.create_task(call), asyncio.create_task(self._until_stuck())
+        answer, looking = asyncio.create_task(call), asyncio.create_task(self._wait_until_stuck())
         try:
             await asyncio.wait({answer, looking}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
@@ -209,7 +209,7 @@ class Connection:
                 task.cancel()
             await asyncio.gather(answer, looking, return_exceptions=True)
 
-    async def _until_stuck(self) -> DaemonAddress:
+    async def _wait_until_stuck(self) -> DaemonAddress:
         """Returns the owner that was asked last once it gives no sign of life in time."""
         while True:
             await asyncio.sleep(SIGN_INTERVAL_S)
@@ -231,14 +231,14 @@ class Connection:
         if self._find is not None:
             self.address = None
 
-    def _broken(self, error: httpx2.TransportError) -> LabUnavailable:
+    def _describe_break(self, error: httpx2.TransportError) -> LabUnavailable:
         """What a broken connection means."""
         self._forget()
         if isinstance(error, httpx2.TimeoutException) and self._last and is_alive(self._last.pid):
             return stuck(self._last)
         return unavailable(type(error).__name__, CALL_AGAIN if self._find else START_ANEW)
 
-    async def _sent(self, method: str, path: str, **content: Any) -> httpx2.Response:
+    async def _send_anywhere(self, method: str, path: str, **content: Any) -> httpx2.Response:
         """The response, from the owner's new place if it has moved."""
         if self.address is None:
             await self._has_moved(None)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 from pydantic import AfterValidator, Field, create_model
 
 from ktrdr_mcp import __version__
-from ktrdr_mcp.errors import LimitExceeded, shown
+from ktrdr_mcp.errors import LimitExceeded, quote
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.config import DEFAULT_LABELS, Strict, TrainingConfig
 from ktrdr_mcp.schemas.parsing import parse
@@ -157,7 +157,7 @@ def curve_arguments(address: Mapping[str, str]) -> dict[str, Any]:
     return given
 
 
-def without_defaults(reply: responses.TrainingStarted) -> responses.TrainingStarted:
+def drop_defaults(reply: responses.TrainingStarted) -> responses.TrainingStarted:
     """The acknowledgement with those settings alone that are not the defaults."""
     defaults = {**TrainingConfig().model_dump(mode="json"), "labels": DEFAULT_LABELS}
     changed = {
@@ -168,19 +168,19 @@ def without_defaults(reply: responses.TrainingStarted) -> responses.TrainingStar
     return reply.model_copy(update={"config": changed})
 
 
-def rounded_prediction(reply: responses.ModelPrediction) -> responses.ModelPrediction:
+def round_prediction(reply: responses.ModelPrediction) -> responses.ModelPrediction:
     """The prediction with as many digits as anybody decides by."""
     one = reply.prediction
     figures = {
         "confidence": round(one.confidence, SHOWN_DIGITS),
         "signal_strength": round(one.signal_strength, SHOWN_DIGITS),
-        "probabilities": rounded(one.probabilities),
-        "fuzzy_outputs": rounded(one.fuzzy_outputs),
+        "probabilities": round_figure(one.probabilities),
+        "fuzzy_outputs": round_figure(one.fuzzy_outputs),
     }
     return reply.model_copy(update={"prediction": one.model_copy(update=figures)})
 
 
-def rounded(figures: Mapping[str, float]) -> dict[str, float]:
+def round_figure(figures: Mapping[str, float]) -> dict[str, float]:
     """Figures between 0 and 1 with as many digits as anybody decides by."""
     return {name: round(value, SHOWN_DIGITS) for name, value in figures.items()}
 
@@ -205,7 +205,7 @@ START_TRAINING: Final = Operation(
         idempotent=False,
     ),
     command="train",
-    brief=without_defaults,
+    brief=drop_defaults,
     request_example={
         **SERIES,
         "config": {
@@ -515,7 +515,7 @@ TEST_MODEL_PREDICTION: Final = Operation(
         ),
     ),
     command="predict",
-    brief=rounded_prediction,
+    brief=round_prediction,
     request_example={"model_name": MODEL_NAME, **SERIES, "test_date": "2025-06-09"},
     reply_example={
         "success": True,
@@ -723,7 +723,7 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
 }
 
 
-def with_pages(operation: Operation[Any, Any], most_rows: int) -> Operation[Any, Any]:
+def bound_pages(operation: Operation[Any, Any], most_rows: int) -> Operation[Any, Any]:
     """The operation with pages of so many rows at most, and by default; unchanged without pages."""
     if operation.rows is None:
         return operation
@@ -731,7 +731,7 @@ def with_pages(operation: Operation[Any, Any], most_rows: int) -> Operation[Any,
     def fits(rows: int) -> int:
         if rows > most_rows:
             raise LimitExceeded(
-                f"limit is {shown(rows)}, but a page has at most {most_rows:,} rows here.",
+                f"limit is {quote(rows)}, but a page has at most {most_rows:,} rows here.",
                 hint=f"Ask for {most_rows:,} and go on with offset while has_more is true.",
                 field="limit",
             )

@@ -32,26 +32,26 @@ def input_schema(model: type[BaseModel]) -> Schema:
     Args:
         model: the request's model.
     """
-    return mapped(inlined(model), lambda node: argument(without_forms(node)))
+    return map_schemas(inline_references(model), lambda node: argument(drop_forms(node)))
 
 
-def without_forms(node: Schema) -> Schema:
+def drop_forms(node: Schema) -> Schema:
     """A schema that does not say what form and length a text has."""
-    return mapped({key: value for key, value in node.items() if key not in FORMS}, without_forms)
+    return map_schemas({key: value for key, value in node.items() if key not in FORMS}, drop_forms)
 
 
 def argument(node: Schema) -> Schema:
     """The schema of one argument."""
     given = not_null(node)
     if "properties" in given:
-        return without_defaults_of_objects(mapped(given, setting))
-    plain = mapped(given, without_null)
+        return drop_object_defaults(map_schemas(given, setting))
+    plain = map_schemas(given, drop_null)
     return {key: value for key, value in plain.items() if (key, value) != ("default", None)}
 
 
 def setting(node: Schema) -> Schema:
     """The schema of one setting inside an argument; only its own null has a meaning."""
-    return mapped(node, lambda inside: without_null_defaults(without_null(inside)))
+    return map_schemas(node, lambda inside: drop_null_defaults(drop_null(inside)))
 
 
 def output_schema(model: type[BaseModel]) -> Schema:
@@ -63,7 +63,7 @@ def output_schema(model: type[BaseModel]) -> Schema:
     Args:
         model: the reply's model.
     """
-    properties = dict(inlined(model, mode="serialization")["properties"])
+    properties = dict(inline_references(model, mode="serialization")["properties"])
     properties["success"] = {"type": "boolean"}
     if "error" in properties:
         properties["error"] = {"anyOf": [*properties["error"]["anyOf"], ERROR]}
@@ -78,10 +78,10 @@ def outline(node: Schema) -> Schema:
     conversation, and the types of figures tell an agent nothing.
     """
     left_out = {"description", "default", "properties", "additionalProperties"}
-    return mapped({key: value for key, value in node.items() if key not in left_out}, outline)
+    return map_schemas({key: value for key, value in node.items() if key not in left_out}, outline)
 
 
-def inlined(model: type[BaseModel], mode: Any = "validation") -> Schema:
+def inline_references(model: type[BaseModel], mode: Any = "validation") -> Schema:
     """A model's schema with its references replaced by what they name, without titles.
 
     Args:
@@ -90,10 +90,10 @@ def inlined(model: type[BaseModel], mode: Any = "validation") -> Schema:
     """
     schema = model.model_json_schema(mode=mode)
     schema.pop("description", None)
-    return flattened(schema, schema.get("$defs", {}))
+    return flatten(schema, schema.get("$defs", {}))
 
 
-def flattened(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
+def flatten(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
     """A schema without references.
 
     Args:
@@ -108,12 +108,12 @@ def flattened(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
         kept.pop("type", None)  # the values say it
     if {"type": "number"} in kept.get("anyOf", []):
         kept["anyOf"] = [option for option in kept["anyOf"] if option != {"type": "integer"}]
-    return mapped(kept, lambda child: flattened(child, definitions))
+    return map_schemas(kept, lambda child: flatten(child, definitions))
 
 
-def without_null(node: Schema) -> Schema:
+def drop_null(node: Schema) -> Schema:
     """A schema in which every union of one thing and null is that thing."""
-    return not_null(mapped(node, without_null))
+    return not_null(map_schemas(node, drop_null))
 
 
 def not_null(node: Schema) -> Schema:
@@ -125,21 +125,21 @@ def not_null(node: Schema) -> Schema:
     return only | {key: value for key, value in node.items() if key != "anyOf"}
 
 
-def without_null_defaults(node: Schema) -> Schema:
+def drop_null_defaults(node: Schema) -> Schema:
     """A schema without those defaults that are null, which only say what leaving out does."""
     kept = {key: value for key, value in node.items() if (key, value) != ("default", None)}
-    return mapped(kept, without_null_defaults)
+    return map_schemas(kept, drop_null_defaults)
 
 
-def without_defaults_of_objects(node: Schema) -> Schema:
+def drop_object_defaults(node: Schema) -> Schema:
     """A schema that names no object as a default."""
     kept = {
         key: value for key, value in node.items() if key != "default" or not isinstance(value, dict)
     }
-    return mapped(kept, without_defaults_of_objects)
+    return map_schemas(kept, drop_object_defaults)
 
 
-def mapped(node: Schema, change: Callable[[Schema], Schema]) -> Schema:
+def map_schemas(node: Schema, change: Callable[[Schema], Schema]) -> Schema:
     """A copy of the schema with every schema directly inside it changed."""
     copy = dict(node)
     if "properties" in node:

@@ -22,7 +22,7 @@ from ktrdr_mcp.cli.models import backtest, compare, models, predict, reproduce
 from ktrdr_mcp.cli.serve import serve
 from ktrdr_mcp.cli.session import in_process, in_process_option, json_option
 from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
-from ktrdr_mcp.errors import InvalidRequest, NotFound, single
+from ktrdr_mcp.errors import InvalidRequest, NotFound, unwrap
 from ktrdr_mcp.files import TRUST_VARIABLE
 from ktrdr_mcp.paths import Workspace, find_workspace
 
@@ -55,7 +55,7 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except BaseExceptionGroup as group:
-            raise single(group) from None
+            raise unwrap(group) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which one meets them."""

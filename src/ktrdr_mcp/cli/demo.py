@@ -186,7 +186,7 @@ class Demo:
         output.listing(self._console, columns, rows)
 
 
-def passed_on() -> dict[str, str]:
+def pass_on() -> dict[str, str]:
     """The variables that say which workspaces are trusted; the client passes on few by itself."""
     names = (USER_FOLDER_VARIABLE, TRUST_VARIABLE)
     return {name: os.environ[name] for name in names if name in os.environ}
@@ -208,7 +208,7 @@ async def run_demo(workspace: Workspace, as_json: bool, in_process: bool = False
             *("-m", "ktrdr_mcp", "--workspace", str(workspace.root)),
             *(["--in-process"] if in_process else []),
         ],
-        env={**passed_on(), IDLE_VARIABLE: str(IDLE_S)},
+        env={**pass_on(), IDLE_VARIABLE: str(IDLE_S)},
     )
     console = output.console()
     console.quiet = as_json

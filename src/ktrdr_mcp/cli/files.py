@@ -133,9 +133,9 @@ def strategies() -> None:
 def list_strategies(workspace: Workspace, as_json: bool) -> None:
     """List the strategies that there are, with what is wrong with them."""
     from ktrdr_mcp.strategy.catalog import StrategyCatalog
-    from ktrdr_mcp.training.strategies import listed_strategies
+    from ktrdr_mcp.training.strategies import list_strategies
 
-    rows = [asdict(each) for each in listed_strategies(StrategyCatalog(workspace))]
+    rows = [asdict(each) for each in list_strategies(StrategyCatalog(workspace))]
     output.answer({"success": True, "strategies": rows, "returned": len(rows)}, as_json, show_list)
 
 
@@ -169,7 +169,7 @@ def check_strategy(
     workspace: Workspace, file: Path, series: tuple[str, str] | None, as_json: bool
 ) -> None:
     """Check a strategy file as a training would, wherever it lies."""
-    from ktrdr_mcp.features.build import remarks, without_effect
+    from ktrdr_mcp.features.build import find_ineffective, remarks
     from ktrdr_mcp.features.registry import check
     from ktrdr_mcp.service.data import check_strategy_file
 
@@ -182,7 +182,7 @@ def check_strategy(
         "training": dict(strategy.training),
         "decisions": dict(strategy.decisions),
         "warm_up_bars": max(each.warm_up_bars for each in check(strategy)),
-        "ignored": without_effect(strategy),
+        "ignored": find_ineffective(strategy),
         "warnings": remarks(strategy),
         "constant": None if series is None else constant_features(strategy, workspace, *series),
     }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ktrdr_mcp.cli.init import MOST_CONFIGURATION_BYTES, SERVER
 from ktrdr_mcp.daemon.process import IDLE_VARIABLE
-from ktrdr_mcp.errors import shown
+from ktrdr_mcp.errors import quote
 from ktrdr_mcp.service.diagnosis import Finding
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Host:
             if message.get("id") != self.number:
                 continue
             if "error" in message:
-                raise Broken(f"{method} was refused: {shown(message['error'])}")
+                raise Broken(f"{method} was refused: {quote(message['error'])}")
             return message["result"]
 
     def close(self) -> float:
@@ -142,7 +142,7 @@ def as_message(line: bytes) -> dict[str, Any]:
     except ValueError:
         message = None
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-        text = shown(line.decode(errors="replace").strip(), 80)
+        text = quote(line.decode(errors="replace").strip(), 80)
         raise Broken(f"Its standard output has a line that is no message: {text}")
     return message
 
@@ -155,7 +155,7 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
     Args:
         workspace: the folder to serve.
     """
-    yield from configured(workspace.root / ".mcp.json")
+    yield from read_configured(workspace.root / ".mcp.json")
     host = Host(workspace)
     stage = "handshake"
     try:
@@ -167,14 +167,14 @@ def examine(workspace: Workspace) -> Iterator[Finding]:
         ):
             yield Finding(stage, "ok", look(host))
     except Broken as broken:
-        last = f" Its last words: {shown(host.errors[-1], 300)}" if host.errors else ""
+        last = f" Its last words: {quote(host.errors[-1], 300)}" if host.errors else ""
         remedy = AT_ONCE.format(workspace.root)
         yield Finding(stage, "wrong", f"{broken}.{last}", remedy)
     finally:
         host.end()
 
 
-def configured(path: Path) -> Iterator[Finding]:
+def read_configured(path: Path) -> Iterator[Finding]:
     """What a client finds in the workspace's .mcp.json."""
     if not path.exists():
         hint = "Make one with: ktrdr-mcp init"
@@ -189,7 +189,7 @@ def configured(path: Path) -> Iterator[Finding]:
         yield Finding("config", "wrong", f".mcp.json has no server {SERVER!r}", remedy)
         return
     if isinstance(where, str):
-        yield Finding("config", "ok", f".mcp.json names {shown(where)}")
+        yield Finding("config", "ok", f".mcp.json names {quote(where)}")
     elif not isinstance(command, str):
         remedy = "Give it a command, with an absolute path."
         yield Finding("config", "wrong", ".mcp.json has an entry without a command", remedy)
@@ -197,9 +197,9 @@ def configured(path: Path) -> Iterator[Finding]:
         not (path.parent / command).is_file()
     ):
         remedy = "Give the absolute path of ktrdr-mcp, or run `ktrdr-mcp init` elsewhere and copy."
-        yield Finding("config", "wrong", f"there is no program {shown(command)}", remedy)
+        yield Finding("config", "wrong", f"there is no program {quote(command)}", remedy)
     else:
-        yield Finding("config", "ok", f".mcp.json starts {shown(command)}")
+        yield Finding("config", "ok", f".mcp.json starts {quote(command)}")
 
 
 def shake_hands(host: Host) -> str:
@@ -214,8 +214,8 @@ def shake_hands(host: Host) -> str:
     took_s = time.monotonic() - begun
     host.send({"method": "notifications/initialized"})
     server = told["serverInfo"]
-    name = shown(f"{server['name']} {server['version']}")
-    return f"{name} answered in {took_s:.1f} s, protocol {shown(told['protocolVersion'])}"
+    name = quote(f"{server['name']} {server['version']}")
+    return f"{name} answered in {took_s:.1f} s, protocol {quote(told['protocolVersion'])}"
 
 
 def list_tools(host: Host) -> str:
@@ -232,7 +232,7 @@ def reach_service(host: Host) -> str:
     content = result["structuredContent"]
     if result.get("isError"):
         error = content["error"]
-        raise Broken(f"get_market_data_summary was refused: {shown(error['message'], 300)}")
+        raise Broken(f"get_market_data_summary was refused: {quote(error['message'], 300)}")
     took_s = time.monotonic() - begun
     return f"{len(content['series'])} series of bars, answered in {took_s:.1f} s"
 

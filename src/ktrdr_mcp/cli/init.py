@@ -14,7 +14,7 @@ import click
 
 from ktrdr_mcp.cli import output
 from ktrdr_mcp.cli.session import json_option
-from ktrdr_mcp.errors import Conflict, shown
+from ktrdr_mcp.errors import Conflict, quote
 from ktrdr_mcp.files import replace, storage_errors
 
 SERVER: Final = "ktrdr"
@@ -67,7 +67,7 @@ def init(directory: Path, as_json: bool) -> None:
     """
     root = directory.expanduser().resolve()
     with storage_errors("making the workspace"):
-        files = dict(made(root))
+        files = dict(make(root))
     commands = next_commands(root)
     if as_json:
         reply = {"success": True, "workspace": str(root), "files": files, "next": commands}
@@ -82,7 +82,7 @@ def init(directory: Path, as_json: bool) -> None:
         to.print(f"  {output.printable(command)}", soft_wrap=True)
 
 
-def made(root: Path) -> Iterator[tuple[str, str]]:
+def make(root: Path) -> Iterator[tuple[str, str]]:
     """Makes what is missing, and tells of each part whether it was made or kept.
 
     Args:
@@ -90,7 +90,7 @@ def made(root: Path) -> Iterator[tuple[str, str]]:
     Raises:
         Conflict: .mcp.json is not what a client could read.
     """
-    configuration = with_server(root / ".mcp.json")  # refused before anything is written
+    configuration = add_server(root / ".mcp.json")  # refused before anything is written
     for name in ("data", "strategies", "models"):
         folder = root / name
         yield f"{name}/", "kept" if folder.is_dir() else "made"
@@ -109,7 +109,7 @@ def made(root: Path) -> Iterator[tuple[str, str]]:
         yield ".mcp.json", "made"
 
 
-def with_server(path: Path) -> dict[str, Any] | None:
+def add_server(path: Path) -> dict[str, Any] | None:
     """The configuration with this server's entry added; None if it has one.
 
     Args:
@@ -122,7 +122,7 @@ def with_server(path: Path) -> dict[str, Any] | None:
         try:
             document = json.loads(path.read_bytes()[:MOST_CONFIGURATION_BYTES])
         except ValueError as error:
-            raise unreadable(f"it is no JSON: {shown(str(error))}") from None
+            raise unreadable(f"it is no JSON: {quote(str(error))}") from None
     servers = document.get("mcpServers", {}) if isinstance(document, dict) else None
     if not isinstance(servers, dict):
         raise unreadable("mcpServers is no object")

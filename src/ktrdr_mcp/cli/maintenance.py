@@ -346,9 +346,9 @@ def daemon_has_work(owner: dict[str, Any]) -> WorkspaceLocked:
 def summary(count: int, size_bytes: int, older_than_days: int, dry_run: bool) -> Text:
     """What was done, in one line."""
     if not count:
-        age = f"older than {counted(older_than_days, 'day')}" if older_than_days else "there"
+        age = f"older than {pluralize(older_than_days, 'day')}" if older_than_days else "there"
         return Text(f"Nothing to remove: no unsaved result is {age}.")
-    results = counted(count, "result")
+    results = pluralize(count, "result")
     if dry_run:
         return Text(f"Would remove {results} and free {size(size_bytes)}.", style="bold yellow")
     return Text(f"Removed {results}; {size(size_bytes)} freed.", style="bold green")
@@ -377,7 +377,7 @@ def unsaved_cells(one: Unsaved) -> list[object]:
     ]
 
 
-def counted(count: int, word: str) -> str:
+def pluralize(count: int, word: str) -> str:
     """A number and what it counts."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 

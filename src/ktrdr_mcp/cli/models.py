@@ -171,7 +171,7 @@ def show_prediction(to: Console, reply: responses.ModelPrediction) -> None:
     to.print(
         Text.assemble(
             (one.signal.upper(), SIGNAL_STYLES[one.signal]),
-            f"  {reply.symbol} {reply.timeframe}, bar of {output.moment(reply.as_of)} UTC, "
+            f"  {reply.symbol} {reply.timeframe}, bar of {output.format_times(reply.as_of)} UTC, "
             f"{reply.model_name} v{reply.version}",
         )
     )
@@ -373,8 +373,8 @@ def part_facts(part: responses.BacktestFigures) -> dict[str, str]:
     return {
         "net return": f"{output.percent(part.net_total_return)} in {part.trades:,} trades",
         "buy and hold": output.percent(part.buy_and_hold_return),
-        "Sharpe ratio": f"{output.with_error(part.sharpe, part.sharpe_error)}, buy and hold"
-        f" {output.with_error(part.buy_and_hold_sharpe, None)}",
+        "Sharpe ratio": f"{output.format_with_error(part.sharpe, part.sharpe_error)}, buy and hold"
+        f" {output.format_with_error(part.buy_and_hold_sharpe, None)}",
         "largest drawdown": f"{output.percent(part.max_drawdown)}, buy and hold"
         f" {output.percent(part.buy_and_hold_max_drawdown)}",
         "trades won": "-"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PIPED_WIDTH_CHARACTERS: Final = 10_000  # a file has no width to fold lines at
 GAP_CHARACTERS: Final = 2
 INTERRUPTED: Final = "interrupted"
-MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?Z")
+TIMESTAMP: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?Z")
 SMALLEST_PLAIN: Final = 0.001  # nearer to zero, four decimals would hide the number
 LARGEST_PLAIN: Final = 1e6
 # Hints are written for agents; people read the command that does the same.
@@ -84,13 +84,13 @@ def print_error(error: KtrdrError, as_json: bool) -> None:
         return
     label = ("Stopped: ", "bold yellow") if error.code == INTERRUPTED else ("Error: ", "bold red")
     text = Text.assemble(label, printable(error.message))
-    for more in (in_commands(error.hint), *getattr(error, "__notes__", ())):
+    for more in (use_command_names(error.hint), *getattr(error, "__notes__", ())):
         if more:
             text.append(f"\n{printable(more)}", style="dim")
     console(stderr=True).print(text)
 
 
-def in_commands(hint: str) -> str:
+def use_command_names(hint: str) -> str:
     """A hint with the commands of this command line in place of the tools' names."""
     from ktrdr_mcp.api.operations import OPERATIONS
 
@@ -121,7 +121,7 @@ def readable(value: object) -> str:
         return ", ".join(f"{name} {readable(each)}" for name, each in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(readable, value))
-    return moment(printable(str(value)))
+    return format_times(printable(str(value)))
 
 
 def percent(fraction: float | None) -> str:
@@ -134,16 +134,16 @@ def basis_points(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} basis points"
 
 
-def with_error(value: float | None, error: float | None) -> str:
+def format_with_error(value: float | None, error: float | None) -> str:
     """A figure and how far it may be off."""
     if value is None:
         return "-"
     return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
 
 
-def moment(text: str) -> str:
+def format_times(text: str) -> str:
     """Times of day as people write them; UTC, like every time here."""
-    return MOMENT.sub(lambda found: f"{found[1]} {found[2]}{seconds(found[3])}", text)
+    return TIMESTAMP.sub(lambda found: f"{found[1]} {found[2]}{seconds(found[3])}", text)
 
 
 def seconds(text: str | None) -> str:

@@ -18,11 +18,11 @@ from rich.text import Text
 from ktrdr_mcp.cli.output import (
     basis_points,
     facts,
+    format_with_error,
     heading,
     percent,
     readable,
     warn,
-    with_error,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def show_progress(console: Console, title: str, quiet: bool) -> AsyncItera
         what to call with every new status.
     """
     if quiet:
-        yield nothing
+        yield show_nothing
     elif not console.is_terminal or console.is_dumb_terminal:
         yield Lines(console)
     else:
@@ -66,7 +66,7 @@ async def show_progress(console: Console, title: str, quiet: bool) -> AsyncItera
             yield display
 
 
-async def nothing(status: TrainingStatus) -> None:
+async def show_nothing(status: TrainingStatus) -> None:
     """Shows no progress."""
 
 
@@ -88,7 +88,7 @@ class Lines:
             metrics = status.newest
             self._console.print(
                 f"{epochs(status)}, validation loss {number(metrics.val_loss)}, "
-                f"validation accuracy {number(metrics.val_accuracy)}, {left(status)}"
+                f"validation accuracy {number(metrics.val_accuracy)}, {remaining(status)}"
             )
             if status.alarm is not None:
                 self._console.print(f"  {status.alarm}")
@@ -120,7 +120,7 @@ class Display:
         bar = ProgressBar(status.total_epochs, status.current_epoch, width=BAR_CHARACTERS)
         line = Table.grid(padding=(0, 2))
         line.add_row(" ", bar, epochs(status))
-        times = Text(f"  {elapsed} so far, {left(status)}", style="dim")
+        times = Text(f"  {elapsed} so far, {remaining(status)}", style="dim")
         alarm = [Text(f"  {status.alarm}", style="yellow")] if status.alarm else []
         return Group(*title, line, times, metrics_table(status), *alarm)
 
@@ -151,7 +151,7 @@ def epochs(status: TrainingStatus) -> str:
     return f"epoch {status.current_epoch:,} of {status.total_epochs:,}"
 
 
-def left(status: TrainingStatus) -> str:
+def remaining(status: TrainingStatus) -> str:
     """The estimated time until the last epoch; early stopping may end it before."""
     if status.estimated_completion is None:
         return "time left not known yet"
@@ -186,7 +186,7 @@ CONTROLS: Final = {
 TRADING_STYLES: Final = {"survives_costs": "green", "inconclusive": "yellow", "loses": "red"}
 
 
-def started(to: Console, reply: responses.TrainingStarted) -> None:
+def starting_lines(to: Console, reply: responses.TrainingStarted) -> None:
     """What is going to be trained, on which rows."""
     data, config = reply.data, reply.config
     heading(to, f"Training {reply.symbol} {reply.timeframe}", f"strategy {reply.strategy}")
@@ -281,7 +281,7 @@ def other_facts(reply: responses.ModelPerformance) -> dict[str, str]:
     rows = {
         "trading": f"net {percent(trading.net_total_return)} in {trading.trades:,} trades,"
         f" buy and hold {percent(trading.buy_and_hold_return)}, on the verdict's rows",
-        "risk": f"Sharpe ratio {with_error(trading.sharpe, trading.sharpe_error)},"
+        "risk": f"Sharpe ratio {format_with_error(trading.sharpe, trading.sharpe_error)},"
         f" largest drawdown {percent(trading.max_drawdown)}",
         "break-even cost": basis_points(trading.break_even_cost_bps),
         "epochs": f"{training.epochs_completed:,}, best {training.best_epoch:,}{stopped},"
@@ -297,7 +297,7 @@ def other_facts(reply: responses.ModelPerformance) -> dict[str, str]:
         spread = reply.seeds.test_accuracy
         rows["seeds"] = (
             f"{reply.seeds.count}, the best on validation is kept; test accuracy of all"
-            f" {with_error(spread.mean, spread.deviation)}"
+            f" {format_with_error(spread.mean, spread.deviation)}"
         )
     return {**rows, "next": reply.next}
 

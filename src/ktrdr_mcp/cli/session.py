@@ -20,7 +20,7 @@ from ktrdr_mcp.errors import (
     LabUnavailable,
     TrainingFailed,
     WorkspaceLocked,
-    shown,
+    quote,
 )
 from ktrdr_mcp.files import storage_errors
 
@@ -138,7 +138,7 @@ def meaning_of(error: Exception) -> KtrdrError:
         except KtrdrError as meant:
             return meant
     return InternalError(
-        f"This is an internal error of ktrdr-mcp: {type(error).__name__}: {shown(str(error), 200)}",
+        f"This is an internal error of ktrdr-mcp: {type(error).__name__}: {quote(str(error), 200)}",
         hint="Please report it with the lines on the error stream.",
     )
 
@@ -242,8 +242,8 @@ def answer(
 def show_starting(quiet: bool) -> Any:
     """A line that turns while the server starts, on a terminal only."""
     console = output.console(stderr=True)
-    shown = console.is_terminal and not quiet
-    return console.status("Starting the server") if shown else nullcontext()
+    quote = console.is_terminal and not quiet
+    return console.status("Starting the server") if quote else nullcontext()
 
 
 def runs_here(service: ServiceProtocol) -> bool:

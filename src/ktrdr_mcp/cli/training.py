@@ -12,7 +12,7 @@ from rich.console import Console
 from ktrdr_mcp.cli import output, screens, session
 from ktrdr_mcp.cli.session import json_option, with_service
 from ktrdr_mcp.cli.task_ids import complete_id
-from ktrdr_mcp.errors import shown
+from ktrdr_mcp.errors import quote
 
 if TYPE_CHECKING:
     from ktrdr_mcp.paths import Workspace
@@ -38,7 +38,7 @@ def nest_settings(texts: Sequence[str]) -> dict[str, Any]:
         for parent in parents:
             inside = inside.setdefault(parent, {})
             if not isinstance(inside, dict):
-                raise bad_setting(text, f"contradicts another value of {shown(parent)}")
+                raise bad_setting(text, f"contradicts another value of {quote(parent)}")
         if last in inside:
             raise bad_setting(text, "is set twice")
         inside[last] = parse_value(value)
@@ -56,7 +56,7 @@ def parse_value(text: str) -> Any:
 def bad_setting(text: str, what: str) -> click.BadParameter:
     """The usage error for one `--set`."""
     return click.BadParameter(
-        f"{shown(text)} {what}; write --set epochs=50 or --set early_stopping.patience=5.",
+        f"{quote(text)} {what}; write --set epochs=50 or --set early_stopping.patience=5.",
         param_hint="--set",
     )
 
@@ -140,7 +140,7 @@ async def train_and_judge(
     to = output.console()
     reply = await operations.START_TRAINING(service, request)
     if not as_json:
-        screens.started(to, reply)
+        screens.starting_lines(to, reply)
         to.print()
     async with screens.show_progress(output.console(stderr=True), "", as_json) as on_progress:
         await following.wait_for_completion(service, reply.task_id, on_progress)
@@ -228,7 +228,7 @@ def cancel(workspace: Workspace, task_id: str, as_json: bool) -> None:
     """Stop a waiting or running task; a finished one stays as it is."""
 
     def show(to: Console, reply: responses.TaskCancelled) -> None:
-        to.print(output.printable(output.in_commands(reply.message)))
+        to.print(output.printable(output.use_command_names(reply.message)))
 
     session.answer(workspace, "cancel_training", {"task_id": task_id}, as_json, show)
 

@@ -63,7 +63,7 @@ async def connect(
         else:
             connector = await stack.enter_async_context(Connector(workspace))
             await connector.find()
-            yield connector.lab
+            yield connector.service
 
 
 async def open_here(
@@ -73,12 +73,14 @@ async def open_here(
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            return (await stack.enter_async_context(serve_workspace(workspace, begun=begun))).lab
+            return (
+                await stack.enter_async_context(serve_workspace(workspace, begun=begun))
+            ).service
         except WorkspaceLocked:
             if await find_usable(workspace) is not None:
                 connector = await stack.enter_async_context(Connector(workspace))
                 await connector.find()
-                return connector.lab
+                return connector.service
             if time.monotonic() > deadline:
                 raise
         await anyio.sleep(POLL_INTERVAL_S)
@@ -92,7 +94,7 @@ class Connector:
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        self.lab = ServiceClient(lambda: address.read(workspace), self.find)
+        self.service = ServiceClient(lambda: address.read(workspace), self.find)
         self._workspace = workspace
         self._search: asyncio.Task[DaemonAddress] | None = None
         self._pings: asyncio.Task[None] | None = None
@@ -113,7 +115,7 @@ class Connector:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.lab.__aexit__(error_type, error, traceback)
+        await self.service.__aexit__(error_type, error, traceback)
 
     def begin(self) -> asyncio.Task[DaemonAddress]:
         """Looks for the daemon, or starts it, beside whatever else happens."""
@@ -140,7 +142,7 @@ class Connector:
                 await anyio.sleep(min(PING_INTERVAL_S, often_s))
                 if self._search is not None and self._search.done():
                     with contextlib.suppress(KtrdrError):
-                        await self.lab.ping(self._search.result())
+                        await self.service.ping(self._search.result())
 
 
 async def find_or_launch(workspace: Workspace) -> DaemonAddress:
@@ -169,11 +171,11 @@ async def find_or_launch(workspace: Workspace) -> DaemonAddress:
             logged = log_size(workspace)
             started, launches = launch.launch(workspace), launches + 1
         if time.monotonic() > deadline:
-            raise workspace_locked(workspace) if started is None else still_starting()
+            raise workspace_locked(workspace) if started is None else slow_start()
         await anyio.sleep(POLL_INTERVAL_S)
 
 
-def still_starting() -> LabUnavailable:
+def slow_start() -> LabUnavailable:
     """The refusal when a daemon takes long to start."""
     return LabUnavailable(
         f"The service of this workspace has been starting for {START_TIMEOUT_S:.0f} s.",

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
-from ktrdr_mcp.errors import InvalidRequest, did_you_mean, shown
+from ktrdr_mcp.errors import InvalidRequest, did_you_mean, quote
 from ktrdr_mcp.paths import Workspace
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def executor_name(
             return name
     if text:
         raise InvalidRequest(
-            f"{VARIABLE} is {shown(text)}; there is no such executor.{did_you_mean(text, NAMES)}",
+            f"{VARIABLE} is {quote(text)}; there is no such executor.{did_you_mean(text, NAMES)}",
             hint=f"Set it to one of {', '.join(NAMES)}, or leave it out.",
         )
     # A socket cannot be handed to a process there.

@@ -109,7 +109,7 @@ def launch(workspace: Workspace) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             cwd=workspace.root,
-            **detached(),
+            **detach(),
         )
     except OSError as error:
         raise LabUnavailable(
@@ -122,7 +122,7 @@ def launch(workspace: Workspace) -> subprocess.Popen[bytes]:
     return process
 
 
-def detached() -> dict[str, Any]:
+def detach() -> dict[str, Any]:
     """What keeps a process alive when its starter, its group or its terminal end."""
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW

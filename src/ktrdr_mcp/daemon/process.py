@@ -16,8 +16,8 @@ import anyio
 from ktrdr_mcp.daemon import launch
 from ktrdr_mcp.daemon.log import BoundedLog
 from ktrdr_mcp.daemon.server import ServedWorkspace, serve_workspace, settle
-from ktrdr_mcp.daemon.signals import defects_end_it, end_process, ends_at_once, termination
-from ktrdr_mcp.errors import InvalidRequest, KtrdrError, WorkspaceLocked, shown
+from ktrdr_mcp.daemon.signals import end_at_internal_errors, end_at_once, end_process, termination
+from ktrdr_mcp.errors import InvalidRequest, KtrdrError, WorkspaceLocked, quote
 from ktrdr_mcp.paths import Workspace
 
 IDLE_VARIABLE: Final = "KTRDR_LAB_IDLE_S"
@@ -44,12 +44,12 @@ async def run_daemon(workspace: Workspace) -> NoReturn:
     BoundedLog(workspace).bound()
     stop = asyncio.Event()
     signalled = asyncio.create_task(termination(), name="termination")
-    begun = ends_at_once(signalled)
+    begun = end_at_once(signalled)
     signalled.add_done_callback(lambda _: stop.set())
     try:
         idle_s = idle_limit_s(os.environ)
         announcing = serve_workspace(workspace, kind="detached", stop=stop.set, begun=begun)
-        with defects_end_it():
+        with end_at_internal_errors():
             async with announcing as opened:
                 settle()
                 await wait_for_end(workspace, opened, stop, idle_s)
@@ -73,7 +73,7 @@ def idle_limit_s(environment: Mapping[str, str]) -> float:
         seconds = math.nan
     if not seconds >= 0:
         raise InvalidRequest(
-            f"{IDLE_VARIABLE} is {shown(text)}, which is no number of seconds.",
+            f"{IDLE_VARIABLE} is {quote(text)}, which is no number of seconds.",
             hint=f"Set it to a number such as {IDLE_S:.0f}, or leave it out.",
         )
     return seconds

@@ -57,7 +57,7 @@ def settle() -> None:
 class OpenWorkspace:
     """The service of a workspace that this process owns, and how it ends."""
 
-    lab: ServiceProtocol
+    service: ServiceProtocol
     manager: JobManager
     tasks: TaskStore
     ownership: Ownership
@@ -150,14 +150,14 @@ async def assemble(
     from ktrdr_mcp.store.stores import Stores
 
     stores = Stores.of(database)
-    lab, manager, compute = await build_service(workspace, stores, executor)
+    service, manager, compute = await build_service(workspace, stores, executor)
     from ktrdr_mcp.service import reconciliation
 
     await reconciliation.recover(workspace, stores)
     try:
         async with AsyncExitStack() as jobs:
             await jobs.enter_async_context(manager)
-            yield OpenWorkspace(lab, manager, stores.tasks, owned, jobs.aclose, compute.workers)
+            yield OpenWorkspace(service, manager, stores.tasks, owned, jobs.aclose, compute.workers)
     finally:
         await compute.close()
 
@@ -250,7 +250,7 @@ async def serve_workspace(
             return [responses.ShownWorker(**asdict(each)) for each in opened.workers()]
 
         secret, closing = secrets.token_hex(32), asyncio.Event()
-        door, running = application(opened.lab, rules, owner_routes(closing, stop, workers))
+        door, running = application(opened.service, rules, owner_routes(closing, stop, workers))
         door.app = activity = Activity(door.app)
         place = DaemonAddress(url, rules.token, kind=kind, instance=rules.instance, secret=secret)
         async with http_server.serving(Prover(door, secret), *listeners), running:

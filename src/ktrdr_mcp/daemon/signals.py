@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import anyio
 
-from ktrdr_mcp.errors import KtrdrError, shown, single
+from ktrdr_mcp.errors import KtrdrError, quote, unwrap
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,11 @@ async def termination() -> None:
             return
 
 
-def ends_at_once(stopped: asyncio.Future[None]) -> Callable[[], None]:
-    """Ends this process when it is told to, rather than after a start that takes seconds.
+def end_at_once(stopped: asyncio.Future[None]) -> Callable[[], None]:
+    """Ends this process when it is description to, rather than after a start that takes seconds.
 
     Args:
-        stopped: done when the process is told to end.
+        stopped: done when the process is description to end.
     Returns:
         what to call before work can begin; until then, every step of a start may be repeated.
     """
@@ -58,8 +58,8 @@ def ends_at_once(stopped: asyncio.Future[None]) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def defects_end_it() -> Iterator[None]:
-    """Ends this process, which has a laboratory, at an error that nobody foresaw.
+def end_at_internal_errors() -> Iterator[None]:
+    """Ends this process, which has a service, at an error that nobody foresaw.
 
     A training may be left inside a step of torch then, and would abort the interpreter's own exit:
     the process would seem to have crashed, and its code would say nothing of the error.
@@ -71,9 +71,9 @@ def defects_end_it() -> Iterator[None]:
     try:
         yield
     except Exception as group:
-        error = single(group)
+        error = unwrap(group)
         if isinstance(error, (KtrdrError, OSError)):
             raise
-        told = f"{type(error).__name__}: {shown(str(error), 200)}"
-        log.exception("A defect of ktrdr-mcp ends this process: %s", told)
+        description = f"{type(error).__name__}: {quote(str(error), 200)}"
+        log.exception("An internal error of ktrdr-mcp ends this process: %s", description)
         end_process(1)

@@ -13,8 +13,8 @@ from ktrdr_mcp.daemon.connection import Connector, connect, stop_daemon
 from ktrdr_mcp.daemon.executors import ExecutorName
 from ktrdr_mcp.daemon.reading import RefusingService, read_workspace, why_only_read
 from ktrdr_mcp.daemon.server import application, serve_workspace, settle
-from ktrdr_mcp.daemon.signals import defects_end_it, end_process, ends_at_once, termination
-from ktrdr_mcp.errors import InvalidRequest, KtrdrError, StorageError, shown
+from ktrdr_mcp.daemon.signals import end_at_internal_errors, end_at_once, end_process, termination
+from ktrdr_mcp.errors import InvalidRequest, KtrdrError, StorageError, quote
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
@@ -46,14 +46,14 @@ async def serve_stdio(workspace: Workspace, *, in_process: bool = False) -> NoRe
         async with Connector(workspace) as connector:
             connector.begin()
             await asyncio.sleep(0)  # so that the daemon starts while this process imports
-            end_process(await speak(connector.lab, stopped))
+            end_process(await speak(connector.service, stopped))
     if reason is not None:
         end_process(await speak_of_what_is_read(workspace, reason, stopped))
-    begun = ends_at_once(stopped)
-    with defects_end_it():
-        async with connect(workspace, in_process=True, begun=begun) as lab:
+    begun = end_at_once(stopped)
+    with end_at_internal_errors():
+        async with connect(workspace, in_process=True, begun=begun) as service:
             begun()  # also where another process has the service
-            code = await speak(lab, stopped)
+            code = await speak(service, stopped)
     end_process(code)
 
 
@@ -77,11 +77,11 @@ async def speak_of_what_is_read(
         return await speak(service, stopped)
 
 
-async def speak(lab: ServiceProtocol, stopped: asyncio.Future[None]) -> int:
+async def speak(service: ServiceProtocol, stopped: asyncio.Future[None]) -> int:
     """Answers the client until it leaves or the future is done; returns the exit code."""
     from ktrdr_mcp.api.mcp.tools import build_server
 
-    server = build_server(lab)
+    server = build_server(service)
     settle()
     serving = asyncio.ensure_future(server.run_stdio_async())
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -123,7 +123,7 @@ async def serve_http(
 
     if token is None and not http_server.is_loopback(host):
         raise InvalidRequest(
-            f"{shown(host)} can be reached from other machines, so it needs a token.",
+            f"{quote(host)} can be reached from other machines, so it needs a token.",
             hint="Add --token-file FILE, or leave --host out.",
         )
     rules = guard.make_rules(token, allow_hosts, allow_origins)
@@ -132,10 +132,10 @@ async def serve_http(
     stopped = asyncio.ensure_future(termination())
     if (reason := why_only_read(workspace)) is not None:
         end_process(await serve_what_is_read(workspace, reason, rules, listener, stopped))
-    begun = ends_at_once(stopped)
+    begun = end_at_once(stopped)
     if (owner := await stop_daemon(workspace)) is not None:
         log.info("Takes over from the daemon, process %d", owner.pid)
-    with defects_end_it():
+    with end_at_internal_errors():
         async with serve_workspace(
             workspace, rules, listener, kind="serve", begun=begun, executor=executor
         ):

@@ -83,7 +83,7 @@ class Bars:
             offset=None if self.offset is None else self.offset[start:stop],
         )
 
-    def moment(self, index: int) -> str:
+    def timestamp(self, index: int) -> str:
         """The opening of one bar as ISO 8601 text."""
         return format_timestamp(int(self.time[index]))
 
@@ -113,19 +113,19 @@ class Bars:
         Raises:
             InvalidRequest: it is no such moment.
         """
-        moment = parse_timestamp(text, field, end_of_day)
+        timestamp = parse_timestamp(text, field, end_of_day)
         if self.offset is None or rule == "utc" or not len(self) or not is_day(text):
-            return moment
-        days, asked = self.session_days(), moment // DAY_NS
+            return timestamp
+        days, asked = self.session_days(), timestamp // DAY_NS
         if end_of_day:
             nearest = int(np.searchsorted(days, asked, side="right")) - 1
         else:
             nearest = int(np.searchsorted(days, asked, side="left"))
-        return moment - int(self.offset[min(max(nearest, 0), len(self) - 1)])
+        return timestamp - int(self.offset[min(max(nearest, 0), len(self) - 1)])
 
     def times(self) -> list[str]:
         """The opening of each bar as ISO 8601 text."""
-        return [format_timestamp(moment) for moment in self.time.tolist()]
+        return [format_timestamp(timestamp) for timestamp in self.time.tolist()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +208,7 @@ def aggregate(bars: Bars, timeframe: str, rule: DayRule = "file") -> Bars:
         bars.symbol,
         timeframe,
         opening[first],
-        *combined(bars, first),
+        *combine(bars, first),
         offset=None if bars.offset is None else bars.offset[first],
     )
     if len(wide) and int(bars.time[-1]) + width_ns(bars.timeframe) < int(end[-1]):
@@ -216,7 +216,7 @@ def aggregate(bars: Bars, timeframe: str, rule: DayRule = "file") -> Bars:
     return wide
 
 
-def combined(bars: Bars, first: NDArray[np.intp]) -> tuple[Floats, ...]:
+def combine(bars: Bars, first: NDArray[np.intp]) -> tuple[Floats, ...]:
     """open, high, low, close and volume of the groups that begin at the given indices."""
     if not len(first):
         return bars.columns()

@@ -115,7 +115,7 @@ class BarCatalog:
             if origin is not None:
                 bars = load_from(source, symbol, (timeframe, origin), rule, reach)
                 passed_over = [one for one in self.not_read(symbol) if serves(one, timeframe)]
-                return with_notes(bars, [str(one) for one in passed_over[:NOT_READ_NAMED]])
+                return add_notes(bars, [str(one) for one in passed_over[:NOT_READ_NAMED]])
         raise self._not_found(symbol, timeframe)
 
     def not_read(self, symbol: str | None = None) -> list[NotRead]:
@@ -220,15 +220,15 @@ def load_from(
     if reach is not None:  # one wide bar more, because the first one may have been cut
         times = paths.TIMEFRAME_MINUTES[wanted] // paths.TIMEFRAME_MINUTES[origin]
         reach = replace(reach, before=(reach.before + 2) * times)
-    return aggregated(source.load(symbol, origin, reach), wanted, rule)
+    return aggregate_with_note(source.load(symbol, origin, reach), wanted, rule)
 
 
-def with_notes(loaded: LoadedBars, notes: list[str]) -> LoadedBars:
+def add_notes(loaded: LoadedBars, notes: list[str]) -> LoadedBars:
     """The same bars with more notes, in a list that the caller may add to."""
     return LoadedBars(loaded.bars, loaded.source, [*loaded.notes, *notes])
 
 
-def aggregated(loaded: LoadedBars, timeframe: str, rule: DayRule = "file") -> LoadedBars:
+def aggregate_with_note(loaded: LoadedBars, timeframe: str, rule: DayRule = "file") -> LoadedBars:
     """Wider bars, with a note of how they were made.
 
     Raises:
@@ -328,4 +328,4 @@ def stored_range(bars: Bars) -> str:
     """A sentence that says from when to when there are bars."""
     if not len(bars):
         return "No bars are stored."
-    return f"Bars are stored from {bars.moment(0)} to {bars.moment(len(bars) - 1)}."
+    return f"Bars are stored from {bars.timestamp(0)} to {bars.timestamp(len(bars) - 1)}."

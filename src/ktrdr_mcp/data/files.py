@@ -16,7 +16,7 @@ from ktrdr_mcp.data.bars import Bars, LoadedBars, aggregate, is_whole_multiple, 
 from ktrdr_mcp.data.cache import BarCache, FileState
 from ktrdr_mcp.data.series import Reach, StoredSeries
 from ktrdr_mcp.data.tables import unusable
-from ktrdr_mcp.errors import DataNotFound, InvalidName, KtrdrError, LimitExceeded, shown
+from ktrdr_mcp.errors import DataNotFound, InvalidName, KtrdrError, LimitExceeded, quote
 from ktrdr_mcp.files import storage_errors
 
 SUFFIXES: Final = (".csv", ".parquet")  # where both exist, the first is read
@@ -87,7 +87,7 @@ class NotRead:
 
     def __str__(self) -> str:
         """Both as one text."""
-        return f"data/ has {shown(self.name)}, which is not read: {self.why}. {self.remedy}"
+        return f"data/ has {quote(self.name)}, which is not read: {self.why}. {self.remedy}"
 
 
 def series_name(name: str) -> SeriesName | None:
@@ -211,7 +211,7 @@ class WorkspaceFiles:
         """The symbol and timeframe of each file whose name says both; no file is opened."""
         return {
             meant.series
-            for entry, meant in self._listed()
+            for entry, meant in self._list_files()
             if entry.name == meant.file and not self._leads_outside(entry, meant)
         }
 
@@ -221,7 +221,7 @@ class WorkspaceFiles:
         found = [near_miss(name, names) for name in names if not name.startswith("README")]
         outside = [
             leads_outside(entry.name, meant)
-            for entry, meant in self._listed()
+            for entry, meant in self._list_files()
             if entry.name == meant.file and self._leads_outside(entry, meant)
         ]
         return sorted([*filter(None, found), *outside], key=lambda one: one.name)
@@ -233,7 +233,7 @@ class WorkspaceFiles:
         with storage_errors("listing data"), os.scandir(self._workspace.data) as entries:
             return list(entries)
 
-    def _listed(self) -> list[tuple[os.DirEntry[str], SeriesName]]:
+    def _list_files(self) -> list[tuple[os.DirEntry[str], SeriesName]]:
         """Each file whose name means a series."""
         named = [(entry, series_name(entry.name)) for entry in self._entries()]
         return [(entry, meant) for entry, meant in named if meant is not None]
@@ -241,9 +241,9 @@ class WorkspaceFiles:
     def _leads_outside(self, entry: os.DirEntry[str], meant: SeriesName) -> bool:
         """Whether it is a link that is not followed."""
         # Only links are resolved: the listing tells them from other files at no cost.
-        return entry.is_symlink() and self._resolved(*meant.series, meant.suffix) is None
+        return entry.is_symlink() and self._resolve(*meant.series, meant.suffix) is None
 
-    def _resolved(self, symbol: str, timeframe: str, suffix: str) -> Path | None:
+    def _resolve(self, symbol: str, timeframe: str, suffix: str) -> Path | None:
         """The file itself, symbolic links followed; nothing if it is absent or lies outside."""
         path = self._workspace.data_file(symbol, timeframe, suffix)
         real = Path(os.path.realpath(path))
@@ -264,7 +264,7 @@ class WorkspaceFiles:
             StorageError: the file system failed.
         """
         stem = paths.series_in_file_name(symbol, timeframe)
-        found = {suffix: self._resolved(symbol, timeframe, suffix) for suffix in SUFFIXES}
+        found = {suffix: self._resolve(symbol, timeframe, suffix) for suffix in SUFFIXES}
         present = [(suffix, path) for suffix, path in found.items() if path is not None]
         if not present:
             raise DataNotFound(
@@ -286,7 +286,7 @@ class WorkspaceFiles:
         width = width_ns(bars.timeframe)
         for fine in sorted(self._finer(bars), key=width_ns, reverse=True):
             other = next(
-                one for suffix in SUFFIXES if (one := self._resolved(bars.symbol, fine, suffix))
+                one for suffix in SUFFIXES if (one := self._resolve(bars.symbol, fine, suffix))
             )
             with storage_errors("listing data"):
                 per_bar = path.stat().st_size / len(bars)

@@ -101,10 +101,10 @@ def is_wider(gaps: Integers, width: int) -> bool:
 def place(bars: Bars, index: int) -> str:
     """When a bar is, as its file would say: a day, or a time within one."""
     daily = bars.timeframe and width_ns(bars.timeframe) >= DAY_NS
-    return bars.day(index) if daily else bars.moment(index)
+    return bars.day(index) if daily else bars.timestamp(index)
 
 
-def listed(sentences: list[str]) -> str:
+def list_first(sentences: list[str]) -> str:
     """The first few of some findings, and how many follow."""
     more = len(sentences) - PLACES_NAMED
     first = "; ".join(sentences[:PLACES_NAMED])
@@ -128,7 +128,7 @@ def jump_notes(bars: Bars) -> list[str]:
     found = [text for _, text in sorted([*level_jumps(bars), *wicks(bars)])]
     if not found:
         return []
-    return [f"The price jumps: {listed(found)}. Unadjusted splits change every figure."]
+    return [f"The price jumps: {list_first(found)}. Unadjusted splits change every figure."]
 
 
 def level_jumps(bars: Bars) -> Iterator[tuple[int, str]]:
@@ -151,12 +151,12 @@ def level_jumps(bars: Bars) -> Iterator[tuple[int, str]]:
         if len(later) > 2 and abs(change) < abs(move) / 2:
             if abs(move) > SPIKE_DEVIATIONS * sigma:
                 behind = before + 1 + LEVEL_BARS
-                ratio = said(float(np.exp(move)))
+                ratio = say_ratio(float(np.exp(move)))
                 when = place(bars, before + 1)
                 yield before + 1, f"on {when} it is {ratio} the bars around (a wrong price?)"
         elif looks_split(move, sigma) or abs(move) > max(LARGE_JUMP, JUMP_DEVIATIONS * sigma):
             verb = "falls to" if move < 0 else "rises to"
-            ratio, when = said(float(np.exp(move))), place(bars, before + 1)
+            ratio, when = say_ratio(float(np.exp(move))), place(bars, before + 1)
             yield before + 1, f"on {when} the price {verb} {ratio} the bar before (a split?)"
 
 
@@ -167,7 +167,7 @@ def looks_split(move: float, sigma: float) -> bool:
     return off < min(most, max(least, 2.5 * sigma))
 
 
-def said(ratio: float) -> str:
+def say_ratio(ratio: float) -> str:
     """A ratio of prices in words: "0.25 of" or "4 times"."""
     return f"{ratio:.3g} of" if ratio < 1 else f"{ratio:.3g} times"
 
@@ -184,7 +184,7 @@ def wicks(bars: Bars) -> Iterator[tuple[int, str]]:
             high = top[index] > bottom[index]
             ratio = float(np.exp(top[index] if high else -bottom[index]))
             name = "high" if high else "low"
-            text = f"on {place(bars, index)} the {name} is {said(ratio)} its open and close"
+            text = f"on {place(bars, index)} the {name} is {say_ratio(ratio)} its open and close"
             yield index, f"{text} (a wrong price?)"
 
 
@@ -211,15 +211,15 @@ def missing_notes(bars: Bars) -> list[str]:
     if not len(rows):
         return []
     longest = int(rows[np.argmax(missing[rows])])
-    between = f"between {bars.moment(longest)} and {bars.moment(longest + 1)}"
+    between = f"between {bars.timestamp(longest)} and {bars.timestamp(longest + 1)}"
     total = int(missing[rows].sum())
     if len(rows) == 1:
-        return [f"{counted(total)} missing {between}."]
+        return [f"{count_bars(total)} missing {between}."]
     most = int(missing[longest])
-    return [f"{counted(total)} missing in {len(rows)} places; the longest: {most} {between}."]
+    return [f"{count_bars(total)} missing in {len(rows)} places; the longest: {most} {between}."]
 
 
-def counted(bars: int) -> str:
+def count_bars(bars: int) -> str:
     """So many bars, with their verb."""
     return f"{bars:,} bar{' is' if bars == 1 else 's are'}"
 
@@ -304,7 +304,7 @@ def grid_notes(bars: Bars) -> list[str]:
     rows = np.flatnonzero(off_grid(bars))
     if not len(rows):
         return []
-    first = ", ".join(bars.moment(row) for row in rows[:PLACES_NAMED].tolist())
+    first = ", ".join(bars.timestamp(row) for row in rows[:PLACES_NAMED].tolist())
     open_ = "bar does not open" if len(rows) == 1 else "bars do not open"
     more = " and others" if len(rows) > PLACES_NAMED else ""
     return [f"{len(rows):,} {open_} where the others do, within their hour or day: {first}{more}."]
@@ -331,7 +331,7 @@ def off_grid(bars: Bars) -> Mask:
     return unusual[position]
 
 
-def unfinished(bars: Bars, known_at: Sequence[int] = ()) -> str:
+def find_unfinished(bars: Bars, known_at: Sequence[int] = ()) -> str:
     """Why the last bar is one that was still under way when the file was made; empty if it is not.
 
     Args:
@@ -341,13 +341,13 @@ def unfinished(bars: Bars, known_at: Sequence[int] = ()) -> str:
     if len(bars) < 2:
         return ""
     opening, end = int(bars.time[-1]), end_of_last(bars)
-    last = f"The last bar, {bars.moment(len(bars) - 1)},"
-    for moment in known_at:
-        if opening <= moment < end:
+    last = f"The last bar, {bars.timestamp(len(bars) - 1)},"
+    for timestamp in known_at:
+        if opening <= timestamp < end:
             return (
                 f"{last} is under way until {format_timestamp(end)}, and the file is from"
-                f" {format_timestamp(moment // SECOND_NS * SECOND_NS)}: it is unfinished and left"
-                " out until the file is written after its end."
+                f" {format_timestamp(timestamp // SECOND_NS * SECOND_NS)}: it is unfinished and"
+                " left out until the file is written after its end."
             )
     if len(bars) < FEWEST_GAPS + 2:
         return ""
@@ -392,7 +392,7 @@ def repeat_notes(bars: Bars) -> list[str]:
     if not len(rows):
         return []
     first, source = place(bars, int(rows[0])), place(bars, int(origin[0]))
-    text = f"{counted(len(rows))} moving exactly as earlier bars did: from {first} on as from"
+    text = f"{count_bars(len(rows))} moving exactly as earlier bars did: from {first} on as from"
     return [f"{text} {source} on. Is history repeated?"]
 
 

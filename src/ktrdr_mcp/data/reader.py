@@ -101,7 +101,7 @@ class Reader:
                 requests.write(f"{json.dumps(request)}\n".encode())
                 requests.flush()
                 header = json.loads(answers.readline())
-                series = None if "message" in header else received(answers, header, name)
+                series = None if "message" in header else receive(answers, header, name)
             except (OSError, EOFError, ValueError):
                 self._end()
                 kind = "Parquet" if name.endswith(".parquet") else "CSV"
@@ -164,7 +164,7 @@ class Reader:
             self._idle = None
 
 
-def received(answers: IO[bytes], header: dict[str, Any], name: str) -> StoredSeries:
+def receive(answers: IO[bytes], header: dict[str, Any], name: str) -> StoredSeries:
     """The series that the reader sends behind its header. Raises EOFError if it breaks off."""
     rows = int(header["rows"])
 

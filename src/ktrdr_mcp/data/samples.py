@@ -78,12 +78,12 @@ class Samples:
         try:
             with resources.as_file(resources.files(PACKAGE) / name) as path:
                 state = FileState.of(path, path.stat())
-                return self._cache.get(state, lambda: parsed(path.read_bytes(), timeframe, sha256))
+                return self._cache.get(state, lambda: parse(path.read_bytes(), timeframe, sha256))
         except (OSError, ImportError) as error:
             raise altered(name) from error
 
 
-def parsed(data: bytes, timeframe: str, sha256: str) -> StoredSeries:
+def parse(data: bytes, timeframe: str, sha256: str) -> StoredSeries:
     """A sample's series without its last bar.
 
     Args:

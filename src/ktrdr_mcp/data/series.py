@@ -10,9 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.data.notes import series_notes, unfinished
+from ktrdr_mcp.data.notes import find_unfinished, series_notes
 from ktrdr_mcp.data.tables import BarTable, read_csv
-from ktrdr_mcp.data.validation import bars_of, named, refusal, time_masks, validate, value_masks
+from ktrdr_mcp.data.validation import (
+    bars_of,
+    name_problems,
+    refusal,
+    time_masks,
+    validate,
+    value_masks,
+)
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,8 @@ class StoredSeries:
         begin = int(rows[rows < first][-1]) + 1 if (rows < first).any() else 0
         end = int(rows[rows >= stop][0]) if (rows >= stop).any() else len(every)
         note = (
-            f"{self.table.name} has {named(self.table, masks)}; only the bars from"
-            f" {every.moment(begin)} to {every.moment(end - 1)}, without them, are used."
+            f"{self.table.name} has {name_problems(self.table, masks)}; only the bars from"
+            f" {every.timestamp(begin)} to {every.timestamp(end - 1)}, without them, are used."
         )
         return every.slice(begin, end), [*self.notes, note]
 
@@ -117,7 +124,7 @@ def read_series(
         validate(table)
     bars = bars_of(table.part(~unsound), symbol, timeframe)
     notes = list(table.notes)
-    if (why := unfinished(bars, known_at)) and not unsound[-1]:
+    if (why := find_unfinished(bars, known_at)) and not unsound[-1]:
         table, unsound = table.part(slice(0, -1)), unsound[:-1]
         bars, notes = bars.slice(0, len(bars) - 1), [*notes, why]
     notes += series_notes(bars)

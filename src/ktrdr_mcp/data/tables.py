@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import COLUMNS, PRICES, Floats, Integers
 from ktrdr_mcp.data.timestamps import EARLIEST_NS, LATEST_NS, MINUTE_NS
-from ktrdr_mcp.errors import DataInvalid, LimitExceeded, shown
+from ktrdr_mcp.errors import DataInvalid, LimitExceeded, quote
 
 NO_TIME: Final = -(2**63)  # numpy's "not a time"
 MAX_LINE_BYTES: Final = 64 * 1024
@@ -177,21 +177,21 @@ def column_notes(names: Sequence[str], places: dict[str, int]) -> Iterator[str]:
     opening = [column for column in rest if is_opening(column)]
     if opening and not is_opening(names[0]):
         yield (
-            f"The first column, {shown(names[0])}, is taken as the opening of the bars; there is"
-            f" {shown(opening[0])}: put that one first."
+            f"The first column, {quote(names[0])}, is taken as the opening of the bars; there is"
+            f" {quote(opening[0])}: put that one first."
         )
     elif is_closing(names[0]):
         yield (
-            f"The first column, {shown(names[0])}, is taken as the opening of the bars, so by its"
+            f"The first column, {quote(names[0])}, is taken as the opening of the bars, so by its"
             " name each bar is stamped one bar too late: put the opening times first."
         )
     alike = [column for column in rest if is_volume(column)]
     if "volume" not in places:
-        there_is = f" (there is {', '.join(shown(one) for one in alike[:NAMES_SHOWN])})"
+        there_is = f" (there is {', '.join(quote(one) for one in alike[:NAMES_SHOWN])})"
         yield f"No column is called volume, so every volume is 0{there_is if alike else ''}."
     if rest:
         more = f" and {len(rest) - NAMES_SHOWN} more" if len(rest) > NAMES_SHOWN else ""
-        yield f"Columns passed over: {', '.join(map(shown, rest[:NAMES_SHOWN]))}{more}."
+        yield f"Columns passed over: {', '.join(map(quote, rest[:NAMES_SHOWN]))}{more}."
 
 
 def is_opening(column: str) -> bool:
@@ -233,7 +233,7 @@ def column_places(names: Sequence[str], name: str, hint: str = LAYOUT) -> dict[s
     missing = [column for column in PRICES if column not in after_time]
     if missing:
         listed = ", ".join(missing)
-        what = f"has no column {listed} after its first column {shown(names[0])}"
+        what = f"has no column {listed} after its first column {quote(names[0])}"
         raise unusable(name, what, hint)
     twice = [column for column in COLUMNS if after_time.count(column) > 1]
     if twice:
@@ -338,7 +338,7 @@ def first_unreadable(series: pd.Series, time: Integers) -> str:
     if not len(rows):
         return ""
     value = series.iloc[int(rows[0])]
-    return "empty" if pd.isna(value) else shown(str(value))
+    return "empty" if pd.isna(value) else quote(str(value))
 
 
 def in_nanoseconds(series: pd.Series) -> Integers:

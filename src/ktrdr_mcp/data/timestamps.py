@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from ktrdr_mcp.errors import InvalidRequest, shown
+from ktrdr_mcp.errors import InvalidRequest, quote
 
 SECOND_NS: Final = 1_000_000_000
 MINUTE_NS: Final = 60 * SECOND_NS
@@ -16,7 +16,7 @@ EARLIEST_NS: Final = -(2**63) + 1  # numpy keeps -2**63 for "no time"
 LATEST_NS: Final = 2**63 - 1
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST_MOMENT_CHARACTERS: Final = 40
-MOMENT: Final = re.compile(
+TIMESTAMP: Final = re.compile(
     r"(?P<date>\d{4}-\d{2}-\d{2})"
     r"(?:[T ](?P<clock>\d{2}:\d{2}(?::\d{2})?)(?:\.(?P<fraction>\d{1,9}))?"
     r"(?P<offset>Z|[+-]\d{2}:?\d{2})?)?",
@@ -38,20 +38,20 @@ def parse_timestamp(text: str, field: str, end_of_day: bool) -> int:
             (1677 to 2262).
     """
     short = isinstance(text, str) and len(text) <= LONGEST_MOMENT_CHARACTERS
-    match = MOMENT.fullmatch(text) if short else None
-    moment = None if match is None else timestamp_of_match(match)
-    if match is None or moment is None:
+    match = TIMESTAMP.fullmatch(text) if short else None
+    timestamp = None if match is None else timestamp_of_match(match)
+    if match is None or timestamp is None:
         raise not_a_timestamp(text, field)
     if end_of_day and match["clock"] is None:
-        moment += DAY_NS - 1
-    if not EARLIEST_NS <= moment <= LATEST_NS:
+        timestamp += DAY_NS - 1
+    if not EARLIEST_NS <= timestamp <= LATEST_NS:
         raise not_a_timestamp(text, field)
-    return moment
+    return timestamp
 
 
 def is_day(text: str) -> bool:
     """Whether a text that `parse_timestamp` takes is a bare date."""
-    match = MOMENT.fullmatch(text)
+    match = TIMESTAMP.fullmatch(text)
     return match is not None and match["clock"] is None
 
 
@@ -73,7 +73,7 @@ def timestamp_of_match(match: re.Match[str]) -> int | None:
 def not_a_timestamp(text: object, field: str) -> InvalidRequest:
     """The error for a text that is no usable moment."""
     return InvalidRequest(
-        f"{field} is {shown(text)}, which is not a date between 1678 and 2261.",
+        f"{field} is {quote(text)}, which is not a date between 1678 and 2261.",
         hint="Use YYYY-MM-DD, for example 2024-12-31, or 2024-12-31T15:30:00Z.",
         field=field,
     )
@@ -85,29 +85,29 @@ def whole_nanoseconds(duration: timedelta) -> int:
     return microseconds * 1_000
 
 
-def nanoseconds(moment: int | datetime) -> int:
+def nanoseconds(timestamp: int | datetime) -> int:
     """A moment as UTC nanoseconds since 1970; a datetime without an offset is UTC."""
-    if isinstance(moment, int):
-        return moment
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if isinstance(timestamp, int):
+        return timestamp
+    aware = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
     return whole_nanoseconds(aware - EPOCH)
 
 
-def format_day(moment: int) -> str:
+def format_day(timestamp: int) -> str:
     """The day of a moment as "2024-08-06".
 
     Args:
         moment: nanoseconds since 1970, of whichever clock names the day.
     """
-    return (EPOCH + timedelta(days=int(moment) // DAY_NS)).strftime("%Y-%m-%d")
+    return (EPOCH + timedelta(days=int(timestamp) // DAY_NS)).strftime("%Y-%m-%d")
 
 
-def format_timestamp(moment: int) -> str:
+def format_timestamp(timestamp: int) -> str:
     """UTC nanoseconds as "2024-08-06T13:30:00Z", with a fraction only if there is one.
 
     Args:
         moment: UTC nanoseconds since 1970.
     """
-    seconds, fraction = divmod(int(moment), SECOND_NS)
+    seconds, fraction = divmod(int(timestamp), SECOND_NS)
     text = (EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{fraction:09d}".rstrip("0") + "Z" if fraction else f"{text}Z"

@@ -27,8 +27,8 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Defect:
-    """One kind of defect.
+class Problem:
+    """One kind of problem.
 
     Args:
         kind: what is wrong, as words that follow a count.
@@ -50,7 +50,7 @@ def validate(table: BarTable) -> None:
     """Refuses bars that contradict themselves; a volume of 0 is no contradiction.
 
     Raises:
-        DataInvalid: names every kind of defect, how often it occurs and its first places.
+        DataInvalid: names every kind of problem, how often it occurs and its first places.
     """
     masks = time_masks(table) | value_masks(table)
     if any(mask.any() for mask in masks.values()):
@@ -62,7 +62,7 @@ def refusal(table: BarTable, masks: Mapping[str, Mask], clear: str = "") -> Data
 
     Args:
         table: the bars.
-        masks: for each kind of defect, the bars that have it.
+        masks: for each kind of problem, the bars that have it.
         clear: a sentence that names a range without them, if there is one.
     """
     found = {kind for kind, mask in masks.items() if mask.any()}
@@ -71,15 +71,15 @@ def refusal(table: BarTable, masks: Mapping[str, Mask], clear: str = "") -> Data
     )
     remedy = [REAL] if real else [CORRECT]
     return DataInvalid(
-        f"{table.name} has {named(table, masks)}.",
+        f"{table.name} has {name_problems(table, masks)}.",
         hint=" ".join([*times_wanted(table), *remedy, *([clear] if clear else [])]),
         field="symbol",
     )
 
 
-def named(table: BarTable, masks: Mapping[str, Mask]) -> str:
-    """Every kind of defect with its count and its first places."""
-    found = [defect(table, kind, mask) for kind, mask in masks.items() if mask.any()]
+def name_problems(table: BarTable, masks: Mapping[str, Mask]) -> str:
+    """Every kind of problem with its count and its first places."""
+    found = [describe_problem(table, kind, mask) for kind, mask in masks.items() if mask.any()]
     return "; ".join(map(str, found))
 
 
@@ -94,7 +94,7 @@ def times_wanted(table: BarTable) -> list[str]:
 
 
 def time_masks(table: BarTable) -> dict[str, Mask]:
-    """For each kind of defect of the times, the bars that have it: bool[n]."""
+    """For each kind of problem of the times, the bars that have it: bool[n]."""
     readable = table.time != NO_TIME
     with_offset = readable & table.names_offset
     without_offset = readable & ~table.names_offset
@@ -103,13 +103,13 @@ def time_masks(table: BarTable) -> dict[str, Mask]:
     return {
         "unreadable times": ~readable,
         "times with an offset mixed with times without one": rarer & mixed,
-        "duplicate times": repeated(table.time, readable),
+        "duplicate times": find_repeated(table.time, readable),
         "times before the bar above": earlier_than_previous(table.time, readable),
     }
 
 
 def value_masks(table: BarTable) -> dict[str, Mask]:
-    """For each kind of defect of prices and volume, the bars that have it: bool[n]."""
+    """For each kind of problem of prices and volume, the bars that have it: bool[n]."""
     with np.errstate(invalid="ignore"):
         return unguarded_value_masks(table)
 
@@ -132,7 +132,7 @@ def unguarded_value_masks(table: BarTable) -> dict[str, Mask]:
     }
 
 
-def repeated(time: Integers, readable: Mask) -> Mask:
+def find_repeated(time: Integers, readable: Mask) -> Mask:
     """bool[n]: the bars whose time an earlier line has already."""
     result = np.zeros(len(time), dtype=np.bool_)
     rows = np.flatnonzero(readable)
@@ -149,20 +149,20 @@ def earlier_than_previous(time: Integers, readable: Mask) -> Mask:
     return result
 
 
-def defect(table: BarTable, kind: str, mask: Mask) -> Defect:
-    """The defect that the marked bars have."""
+def describe_problem(table: BarTable, kind: str, mask: Mask) -> Problem:
+    """The problem that the marked bars have."""
     rows = np.flatnonzero(mask)
-    return Defect(kind, len(rows), tuple(place(table, int(row)) for row in rows[:PLACES_SHOWN]))
+    return Problem(kind, len(rows), tuple(place(table, int(row)) for row in rows[:PLACES_SHOWN]))
 
 
 def place(table: BarTable, row: int) -> str:
     """Where a bar stands in the file, and its time if that is readable."""
-    moment = int(table.time[row])
-    when = "" if moment == NO_TIME else f" ({format_timestamp(moment)})"
+    timestamp = int(table.time[row])
+    when = "" if timestamp == NO_TIME else f" ({format_timestamp(timestamp)})"
     return f"{table.place_word} {table.first_place + row}{when}"
 
 
-def checked_bars(table: BarTable, symbol: str, timeframe: str) -> Bars:
+def check_bars(table: BarTable, symbol: str, timeframe: str) -> Bars:
     """The table's bars, once they are known to be sound. Raises DataInvalid."""
     validate(table)
     return bars_of(table, symbol, timeframe)

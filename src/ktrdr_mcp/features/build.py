@@ -16,12 +16,12 @@ from ktrdr_mcp.features.registry import (
     check,
     cycle_of,
     features_of,
-    used_indicators,
+    find_used_indicators,
 )
 from ktrdr_mcp.strategy.form import FuzzyInput, FuzzySetSpec, Strategy
 
 
-def without_effect(strategy: Strategy) -> list[str]:
+def find_ineffective(strategy: Strategy) -> list[str]:
     """The dotted places of a strategy that were read and change nothing.
 
     Args:
@@ -29,7 +29,7 @@ def without_effect(strategy: Strategy) -> list[str]:
     """
     raw = [
         f"indicators.{each.spec.name}.raw"
-        for each in used_indicators(strategy)
+        for each in find_used_indicators(strategy)
         if each.spec.raw and not each.indicator.rescaled
     ]
     return [*strategy.ignored, *raw]
@@ -41,7 +41,7 @@ def remarks(strategy: Strategy) -> list[str]:
     Args:
         strategy: one that `registry.check` has passed.
     """
-    lines = [each.spec.name for each in used_indicators(strategy) if each.spec.type == "macd"]
+    lines = [each.spec.name for each in find_used_indicators(strategy) if each.spec.type == "macd"]
     in_price_units = (
         f"The type macd (here {', '.join(lines)}) is in price units, as in KTRDR; where prices"
         " change much over the range, use talib.MACD, which is divided by the close."
@@ -119,7 +119,7 @@ def refuse_missing(bars: Bars, each: Resolved, name: str, values: Floats, first:
     index = first + int(np.argmin(finite))
     raise DataInvalid(
         f"Indicator '{name}' ({each.spec.type}) has no finite value at bar {index} "
-        f"({bars.moment(index)}) of {bars.symbol} {bars.timeframe}; volume there is "
+        f"({bars.timestamp(index)}) of {bars.symbol} {bars.timeframe}; volume there is "
         f"{bars.volume[index]:g}.",
         hint="Use another indicator; many that divide by volume fail where it is 0.",
         field="strategy",
@@ -131,10 +131,10 @@ def feature_names(strategy: Strategy) -> tuple[str, ...]:
 
     Order: indicators, then their outputs, then the sets, each as the file has them.
     """
-    return tuple(name for each in ordered_inputs(strategy) for name in features_of(each))
+    return tuple(name for each in order_inputs(strategy) for name in features_of(each))
 
 
-def ordered_inputs(strategy: Strategy) -> list[FuzzyInput]:
+def order_inputs(strategy: Strategy) -> list[FuzzyInput]:
     """The fuzzy inputs in the order of indicators and their outputs."""
     position = [name for each in check(strategy) for name in each.outputs]
     return sorted(strategy.fuzzy_inputs, key=lambda each: position.index(each.indicator_output))
@@ -151,7 +151,7 @@ def fit_fuzzy(table: IndicatorTable, strategy: Strategy, rows: NDArray[np.int64]
         NotEnoughData: the rows are too few or too much alike to place sets on.
     """
     fitted = tuple(
-        FuzzyInput(each.indicator_output, fitted_sets(table, each, rows))
+        FuzzyInput(each.indicator_output, fit_sets(table, each, rows))
         if each.sets == "auto"
         else each
         for each in strategy.fuzzy_inputs
@@ -159,7 +159,7 @@ def fit_fuzzy(table: IndicatorTable, strategy: Strategy, rows: NDArray[np.int64]
     return replace(strategy, fuzzy_inputs=fitted)
 
 
-def fitted_sets(
+def fit_sets(
     table: IndicatorTable, each: FuzzyInput, rows: NDArray[np.int64]
 ) -> tuple[FuzzySetSpec, ...]:
     """The automatic sets of one output."""
@@ -188,7 +188,7 @@ def feature_matrix(table: IndicatorTable, strategy: Strategy) -> tuple[tuple[str
     bars = len(next(iter(table.features.values())))
     values = np.empty((bars, len(names)))
     column = 0
-    for each in ordered_inputs(strategy):
+    for each in order_inputs(strategy):
         feature = table.features[each.indicator_output]
         if each.sets == "auto":
             raise ValueError("fit_fuzzy comes before feature_matrix")

@@ -24,30 +24,30 @@ def check_indicator(spec: IndicatorSpec, bars: Bars) -> list[str]:
         spec: the indicator and its parameters.
         bars: clearly more than its warm-up.
     Returns:
-        one sentence per defect; empty if there is none.
+        one sentence for each problem; empty if there is none.
     """
-    return list(dict.fromkeys(defects(resolve(spec), bars)))
+    return list(dict.fromkeys(find_problems(resolve(spec), bars)))
 
 
-def defects(resolved: Resolved, bars: Bars) -> Iterator[str]:
-    """The defects of one indicator, with repetitions."""
-    whole = computed(resolved, bars)
-    again = computed(resolved, bars)
+def find_problems(resolved: Resolved, bars: Bars) -> Iterator[str]:
+    """The problems of one indicator, with repetitions."""
+    whole = compute(resolved, bars)
+    again = compute(resolved, bars)
     for name, output, repeated in zip(resolved.outputs, whole, again, strict=True):
-        yield from defects_of_output(name, output, len(bars), resolved.warm_up_bars)
-        if not same(output, repeated, len(bars)):
+        yield from find_output_problems(name, output, len(bars), resolved.warm_up_bars)
+        if not agree(output, repeated, len(bars)):
             yield f"{name} differs from run to run"
     after = len(bars) - resolved.warm_up_bars
     for share in CUTS:
         stop = resolved.warm_up_bars + max(1, int(share * after))
-        past = computed(resolved, bars.slice(0, stop))
+        past = compute(resolved, bars.slice(0, stop))
         for name, output, early in zip(resolved.outputs, whole, past, strict=True):
-            if not same(output, early, stop):
+            if not agree(output, early, stop):
                 yield f"{name} changes when later bars become known"
 
 
-def defects_of_output(name: str, output: Output, bars: int, warm_up_bars: int) -> Iterator[str]:
-    """The defects of one output by itself."""
+def find_output_problems(name: str, output: Output, bars: int, warm_up_bars: int) -> Iterator[str]:
+    """The problems of one output by itself."""
     for values in (output.value, output.feature):
         if values.shape != (bars,) or values.dtype != np.float64:
             yield f"{name} is {values.dtype}{list(values.shape)} for {bars} bars"
@@ -62,14 +62,14 @@ def defects_of_output(name: str, output: Output, bars: int, warm_up_bars: int) -
             yield f"{name} has infinite values"
 
 
-def computed(resolved: Resolved, bars: Bars) -> tuple[Output, ...]:
+def compute(resolved: Resolved, bars: Bars) -> tuple[Output, ...]:
     """The outputs of an indicator."""
     source = getattr(bars, resolved.spec.source)
     with np.errstate(all="ignore"):
         return resolved.indicator.compute(bars, source, resolved.params)
 
 
-def same(one: Output, other: Output, bars: int) -> bool:
+def agree(one: Output, other: Output, bars: int) -> bool:
     """Whether two outputs agree, bit for bit, over the first bars."""
     return all(
         np.array_equal(getattr(one, part)[:bars], getattr(other, part)[:bars], equal_nan=True)

@@ -33,9 +33,7 @@ def membership(kind: FuzzyKind, parameters: Sequence[float], x: Floats) -> Float
         return np.asarray(np.exp(-0.5 * ((x - mean) / deviation) ** 2))
     left_foot, left_shoulder = parameters[0], parameters[1]
     right_shoulder, right_foot = parameters[-2], parameters[-1]
-    degrees = np.minimum(
-        rising(x, left_foot, left_shoulder), rising(-x, -right_foot, -right_shoulder)
-    )
+    degrees = np.minimum(rise(x, left_foot, left_shoulder), rise(-x, -right_foot, -right_shoulder))
     return np.clip(degrees, 0.0, 1.0, out=degrees)
 
 
@@ -50,7 +48,7 @@ def cyclic(x: Floats, cycle: float) -> tuple[Floats, Floats]:
     return np.sin(angle), np.cos(angle)
 
 
-def rising(x: Floats, foot: float, shoulder: float) -> Floats:
+def rise(x: Floats, foot: float, shoulder: float) -> Floats:
     """The line that is 0 at the foot and 1 at the shoulder; a step if they are one point."""
     if foot == shoulder:
         return np.where(np.isnan(x), np.nan, np.where(x >= shoulder, 1.0, 0.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ktrdr_mcp.errors import InvalidStrategy, did_you_mean, shown
+from ktrdr_mcp.errors import InvalidStrategy, did_you_mean, quote
 from ktrdr_mcp.features import calendar, indicators, price_action, talib_functions
 from ktrdr_mcp.features.fuzzy import AUTO_SET_NAMES, CYCLIC_NAMES
 from ktrdr_mcp.features.indicator import INDICATORS, Indicator, Parameter, Parameters
@@ -41,12 +41,12 @@ def resolve(spec: IndicatorSpec) -> Resolved:
         known = ", ".join(found.parameters) or "none"
         raise invalid(
             spec,
-            f"has the unknown parameter {shown(unknown[0])}."
+            f"has the unknown parameter {quote(unknown[0])}."
             f"{did_you_mean(unknown[0], found.parameters)}",
             f"Parameters of {spec.type}: {known}.",
         )
     params = {
-        key: checked(spec, key, allowed, spec.params.get(key, allowed.default))
+        key: check_value(spec, key, allowed, spec.params.get(key, allowed.default))
         for key, allowed in found.parameters.items()
     }
     problem = found.problem(params)
@@ -69,7 +69,7 @@ def find(spec: IndicatorSpec) -> Indicator:
         raise invalid(spec, f"cannot be {spec.type}: {reason}.", "Choose another indicator.")
     raise invalid(
         spec,
-        f"has the unknown type {shown(spec.type)}.{nearest_type(spec.type)}",
+        f"has the unknown type {quote(spec.type)}.{nearest_type(spec.type)}",
         f"Types: {', '.join(INDICATORS)}, and TA-Lib's functions as talib.NAME (talib.ATR); or"
         " leave it out, with its fuzzy sets.",
     )
@@ -91,7 +91,7 @@ def nearest_type(text: str) -> str:
     return did_you_mean(text, functions.values())
 
 
-def checked(
+def check_value(
     spec: IndicatorSpec, key: str, allowed: Parameter, value: ParameterValue
 ) -> int | float:
     """A parameter's value, of its type and within its bounds. Raises InvalidStrategy."""
@@ -99,7 +99,7 @@ def checked(
         if value.upper() in allowed.words:
             return allowed.words[value.upper()]
         words = f" or one of {', '.join(allowed.words)}" if allowed.words else ""
-        raise invalid(spec, f"has {key} {shown(value)}.", f"Write a number{words}.")
+        raise invalid(spec, f"has {key} {quote(value)}.", f"Write a number{words}.")
     whole = isinstance(allowed.default, int)
     if whole and not isinstance(value, int):
         raise invalid(spec, f"has {key} {value:g}.", "Write a whole number.")
@@ -159,7 +159,7 @@ def problems(strategy: Strategy, unread: frozenset[str] = frozenset()) -> list[I
         else:
             outputs += resolved.outputs
             cycles |= dict.fromkeys(resolved.outputs, resolved.indicator.cycle)
-    found += repeated(outputs, "indicator output")
+    found += find_repeated(outputs, "indicator output")
     for each in strategy.fuzzy_inputs:
         of_unresolved = any(f"{each.indicator_output}_".startswith(f"{n}_") for n in unresolved)
         if each.indicator_output not in outputs and not of_unresolved:
@@ -167,10 +167,10 @@ def problems(strategy: Strategy, unread: frozenset[str] = frozenset()) -> list[I
         if each.sets == "cyclic" and cycles.get(each.indicator_output, 0) is None:
             found.append(without_cycle(each))
     features = [name for each in strategy.fuzzy_inputs for name in features_of(each)]
-    return [*found, *repeated(features, "feature")]
+    return [*found, *find_repeated(features, "feature")]
 
 
-def used_indicators(strategy: Strategy) -> list[Resolved]:
+def find_used_indicators(strategy: Strategy) -> list[Resolved]:
     """The indicators that features are made of."""
     named = {each.indicator_output for each in strategy.fuzzy_inputs}
     return [each for each in check(strategy) if named.intersection(each.outputs)]
@@ -185,12 +185,12 @@ def features_of(each: FuzzyInput) -> tuple[str, ...]:
     return tuple(f"{each.indicator_output}_{name}" for name in names)
 
 
-def repeated(names: list[str], what: str) -> list[InvalidStrategy]:
+def find_repeated(names: list[str], what: str) -> list[InvalidStrategy]:
     """An error for each name that stands twice."""
     twice = dict.fromkeys(name for index, name in enumerate(names) if name in names[:index])
     return [
         InvalidStrategy(
-            f"Two of the strategy's {what}s are called {shown(name)}.",
+            f"Two of the strategy's {what}s are called {quote(name)}.",
             hint="Rename an indicator.",
             field="strategy.indicators",
         )
@@ -220,7 +220,7 @@ def unknown_output(strategy: Strategy, each: FuzzyInput, outputs: list[str]) -> 
     of_it = [output for output in outputs if output.startswith(f"{name}_")]
     nearest = f" Did you mean '{of_it[0]}'?" if of_it else did_you_mean(name, outputs)
     return InvalidStrategy(
-        f"fuzzy_sets names {shown(name)}, which no indicator of strategy '{strategy.name}' "
+        f"fuzzy_sets names {quote(name)}, which no indicator of strategy '{strategy.name}' "
         f"puts out.{nearest}",
         hint=f"Outputs: {', '.join(outputs[:40])}.",
         field="strategy.fuzzy_sets",

@@ -75,7 +75,7 @@ def function(name: str) -> Indicator:
 
     def compute(bars: Bars, source: Floats, params: Parameters) -> tuple[Output, ...]:
         arrays = [source if column == "price" else getattr(bars, column) for column in inputs]
-        values = called(name, [contiguous(array) for array in arrays], params)
+        values = call(name, [make_contiguous(array) for array in arrays], params)
         return tuple(
             Output(value, value / bars.close**exponent if exponent else value)
             for value, exponent in zip(values, exponents, strict=True)
@@ -88,7 +88,7 @@ def function(name: str) -> Indicator:
         compute=compute,
         warm_up=lambda params: lookback(name, params),
         takes_source="price" in inputs,
-        problem=lambda params: refused_parameters(name, len(inputs), params),
+        problem=lambda params: find_refused_parameters(name, len(inputs), params),
         rescaled=any(exponents),
         group=f"{PREFIX}{info['group'].lower()}",
         about=info["display_name"],
@@ -117,14 +117,14 @@ def parameter(name: str, default: int | float) -> Parameter:
     return Parameter(default, -LARGEST_FACTOR, LARGEST_FACTOR)
 
 
-def called(name: str, arrays: list[Floats], params: Parameters) -> list[Floats]:
+def call(name: str, arrays: list[Floats], params: Parameters) -> list[Floats]:
     """The outputs of a function as float64[n], NaN before the first value."""
     result = getattr(talib, name)(*arrays, **params)
     outputs = list(result) if isinstance(result, tuple | list) else [result]
-    return [with_warm_up(output, name, params) for output in outputs]
+    return [mark_warm_up(output, name, params) for output in outputs]
 
 
-def with_warm_up(output: Any, name: str, params: Parameters) -> Floats:
+def mark_warm_up(output: Any, name: str, params: Parameters) -> Floats:
     """An output as float64; TA-Lib fills the warm-up of integer outputs with zeros."""
     if output.dtype == np.float64:
         return np.asarray(output)
@@ -133,7 +133,7 @@ def with_warm_up(output: Any, name: str, params: Parameters) -> Floats:
     return values
 
 
-def contiguous(array: Floats) -> Floats:
+def make_contiguous(array: Floats) -> Floats:
     """An array as TA-Lib reads it."""
     return np.ascontiguousarray(array, dtype=np.float64)
 
@@ -152,7 +152,7 @@ def price_exponent(name: str, output: str, info: Mapping[str, Any]) -> int:
     return 1 if name in PROPORTIONAL or SAME_SCALE in (info["function_flags"] or ()) else 0
 
 
-def refused_parameters(name: str, inputs: int, params: Parameters) -> str | None:
+def find_refused_parameters(name: str, inputs: int, params: Parameters) -> str | None:
     """Which parameter TA-Lib itself refuses, if any."""
     if accepts(name, inputs, params):
         return None

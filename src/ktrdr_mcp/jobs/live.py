@@ -26,7 +26,7 @@ class Live:
     resumed_from: str | None = None  # where this run began, in words
     epochs: EpochCurve = field(default_factory=EpochCurve)  # of all runs
 
-    def after(
+    def with_epoch(
         self, progress: Progress, elapsed_s: float, figures: Sequence[EpochFigures] = ()
     ) -> Live:
         """This training once more epochs are finished.
@@ -42,7 +42,7 @@ class Live:
             return replace(later, first_epoch=progress.epoch, first_reported_s=elapsed_s)
         return later
 
-    def begun_at(
+    def with_start(
         self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
     ) -> Live:
         """This training once it is known where it begins.
@@ -56,11 +56,11 @@ class Live:
         epochs = EpochCurve().extended(figures)
         return replace(self, resumed_epoch=epoch, resumed_from=words, epochs=epochs)
 
-    def again(self) -> Live:
+    def with_restart(self) -> Live:
         """This training once it begins to run anew; what it had come to is still shown."""
         return replace(self, first_epoch=None, first_reported_s=None, reported_s=None)
 
-    def warned(self, alarm: str) -> Live:
+    def with_warning(self, alarm: str) -> Live:
         """This training with a warning, if it has come to any epoch that could bear it."""
         if self.progress is None:
             return self

@@ -105,13 +105,13 @@ def outcome_of(ended: Ended, live: Live, stop_requested: bool) -> Outcome | None
     failure = failure_of(Cancelled()) if ended.stopped else ended.failure
     if failure is None:
         try:
-            return _completed(RunResult.from_json(ended.result), live)
+            return _completion(RunResult.from_json(ended.result), live)
         except ValueError as error:
             failure = failure_of(error)
-    return _failed(failure, live)
+    return _failure(failure, live)
 
 
-def _completed(result: RunResult, live: Live) -> Outcome:
+def _completion(result: RunResult, live: Live) -> Outcome:
     """The outcome of a run that returned."""
     window = result.tested_window  # of the bars as they were when it trained
     tested: Columns = {} if window is None else {"test_start": window[0], "test_end": window[1]}
@@ -130,15 +130,15 @@ def _completed(result: RunResult, live: Live) -> Outcome:
     )
 
 
-def _failed(failure: Failure, live: Live) -> Outcome:
+def _failure(failure: Failure, live: Live) -> Outcome:
     """The outcome of a run that raised."""
     stage = stage_of(failure, live)
     return Outcome(
         Status.FAILED,
         {
             "error_code": failure.code,
-            "error_message": _short(failure.message),
-            "error_hint": ANOTHER_ID if is_unstored(failure, live) else _short(failure.hint),
+            "error_message": _shorten(failure.message),
+            "error_hint": ANOTHER_ID if is_unstored(failure, live) else _shorten(failure.hint),
             "error_stage": stage,
             **standing(live),
             "completed_at": utc_now_text(),
@@ -168,6 +168,6 @@ def is_of_storage(failure: Failure) -> bool:
     return issubclass(kinds_by_code().get(failure.code, KtrdrError), StorageError)
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     """The text, cut to what a status may hold."""
     return text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[: MAX_ERROR_CHARACTERS - 3]}..."

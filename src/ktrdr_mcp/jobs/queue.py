@@ -18,9 +18,9 @@ from ktrdr_mcp.jobs.executors.base import Ended, Executor
 from ktrdr_mcp.jobs.live import Live, Watches
 from ktrdr_mcp.jobs.model import TERMINAL, Status, outcome_of, sources_of, standing
 from ktrdr_mcp.jobs.parts import Group, RunningPart, read_results
-from ktrdr_mcp.jobs.running import Running, reset_crashes, resetting_crashes, until_published
+from ktrdr_mcp.jobs.running import Running, reset_crashes, resetting_crashes, run_until_published
 from ktrdr_mcp.jobs.worker import failure_of
-from ktrdr_mcp.store.db import uninterrupted
+from ktrdr_mcp.store.db import finish
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
 
@@ -58,7 +58,7 @@ class OutcomeWriter:
         """Writes the outcome, again and again while the database refuses."""
         while True:
             try:
-                return await uninterrupted(self._write(running, ended))
+                return await finish(self._write(running, ended))
             except StorageError:
                 log.exception("the outcome of task %s is not stored yet", running.row.task_id)
             except Exception as error:  # the outcome itself cannot be stored
@@ -74,13 +74,13 @@ class OutcomeWriter:
             await self._keep(running)
             status = await self._tasks.count_crash(row.task_id, row.fence)
         else:
-            status = await self._stored(row, ended, running)
+            status = await self._store_end(row, ended, running)
         if status is None:
             log.error("attempt %d of task %s had lost its task", row.attempt, row.task_id)
         elif status in TERMINAL:
             await self.tidy(row.task_id)
 
-    async def _stored(self, row: TaskRow, ended: Ended, running: Running) -> str | None:
+    async def _store_end(self, row: TaskRow, ended: Ended, running: Running) -> str | None:
         """The status that the task has got; None if the run had lost it."""
         outcome = outcome_of(ended, running.live, running.stop_requested)
         if outcome is None:
@@ -194,7 +194,7 @@ class JobManager:
     ) -> None:
         """Drains, also if the caller is cancelled."""
         self._draining = True
-        await uninterrupted(self._drain())
+        await finish(self._drain())
 
     async def submit(self, new: NewTask) -> tuple[TaskRow, bool]:
         """Stores a task and queues it; see TaskStore.insert.
@@ -225,7 +225,7 @@ class JobManager:
         Raises:
             TaskNotFound: there is none with this id.
         """
-        return await uninterrupted(self._cancel(task_id))
+        return await finish(self._cancel(task_id))
 
     async def _cancel(self, task_id: str) -> TaskRow:
         """Both the row and the running task must hear of it."""
@@ -338,10 +338,10 @@ class JobManager:
 
         try:
             await asyncio.to_thread(part.clear)
-            ended = await until_published(run, part, self._retry_s)
+            ended = await run_until_published(run, part, self._retry_s)
             while not await asyncio.to_thread(part.keep, ended):
                 part.warn("the result of a part cannot be stored; it is tried again")
-                if await part.stopped_within(self._retry_s):
+                if await part.wait_for_stop(self._retry_s):
                     ended = Ended(stopped=True)
             group.finish(part, ended)
         except Exception as error:
@@ -402,7 +402,7 @@ class JobManager:
             async with resetting_crashes(self._tasks, running):
                 if self._prepare is not None:
                     await asyncio.to_thread(self._prepare, running.row)
-                ended = await until_published(run, running, self._retry_s)
+                ended = await run_until_published(run, running, self._retry_s)
             await self._endings.write(running, ended)
         finally:
             running.request_stop()  # for a run that outlives its carrier

@@ -16,7 +16,7 @@ from ktrdr_mcp.jobs.fit import own_versions
 from ktrdr_mcp.jobs.live import UNFINISHED_PERCENT_MAX, Live
 from ktrdr_mcp.jobs.model import Status, is_unstored
 from ktrdr_mcp.jobs.worker import NO_RESULTS, failure_of
-from ktrdr_mcp.store.db import uninterrupted
+from ktrdr_mcp.store.db import finish
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
 
@@ -87,10 +87,10 @@ class Running:
     def receive(self, event: Event) -> None:
         """Takes what the run says."""
         if isinstance(event, Reported):
-            self.live = self.live.after(event.progress, event.elapsed_s, event.figures)
+            self.live = self.live.with_epoch(event.progress, event.elapsed_s, event.figures)
             self._publish()
         elif isinstance(event, Begun):
-            self.live = self.live.begun_at(event.epoch, event.reason, event.figures)
+            self.live = self.live.with_start(event.epoch, event.reason, event.figures)
             self.began.set()
         elif self._ended is not None and not self._ended.done():
             self._ended.set_result(event)
@@ -109,7 +109,7 @@ class Running:
         if self.group is not None:
             self.group.request_stop(self.draining)
 
-    async def stopped_within(self, seconds: float) -> bool:
+    async def wait_for_stop(self, seconds: float) -> bool:
         """Waits, between two runs, and says whether the training must stop."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -118,12 +118,12 @@ class Running:
 
     def warn(self, alarm: str) -> None:
         """Shows a warning until the next report."""
-        self.live = self.live.warned(alarm[:MAX_WARNING_CHARACTERS])
+        self.live = self.live.with_warning(alarm[:MAX_WARNING_CHARACTERS])
         self._publish()
 
     def begin_again(self) -> None:
         """Prepares for a further run of the same attempt."""
-        self.live = self.live.again()
+        self.live = self.live.with_restart()
 
 
 @asynccontextmanager
@@ -157,12 +157,12 @@ async def reset_crashes(tasks: TaskStore, running: Running) -> None:
     changes = {**began, "crashes": 0, "progress": percent}
     status = Status.TRAINING
     try:
-        await uninterrupted(tasks.move(row.task_id, {status}, status, row.fence, changes))
+        await finish(tasks.move(row.task_id, {status}, status, row.fence, changes))
     except StorageError:
         log.warning("the crashes of task %s still count", row.task_id, exc_info=True)
 
 
-async def until_published(
+async def run_until_published(
     run: Callable[[], Awaitable[Ended]], running: Running, retry_s: float
 ) -> Ended:
     """Runs a job until its result is stored, it fails otherwise, or there is no more hope.
@@ -181,7 +181,7 @@ async def until_published(
         message = ended.failure.message
         log.warning("the result of task %s is not stored yet: %s", running.row.task_id, message)
         running.warn(f"result not stored, tried again: {message}")
-        if await running.stopped_within(pause * retry_s):
+        if await running.wait_for_stop(pause * retry_s):
             return Ended(stopped=True)
         running.begin_again()
     return await run()

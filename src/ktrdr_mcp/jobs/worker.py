@@ -182,7 +182,7 @@ def failure_of(error: BaseException) -> Failure:
     if known is None:
         log.error("a run failed with an internal error", exc_info=error)
         known = RunnerFailed(
-            f"A defect of this program stopped the training ({type(error).__name__}).",
+            f"An internal error stopped the training ({type(error).__name__}).",
             hint="Start it again; if it fails again, report it with the program's log.",
         )
     stage = getattr(error, "stage", None)

@@ -29,12 +29,12 @@ def check_labeler(bars: Bars, config: Mapping[str, Any], seed: int = 0) -> None:
     effective = complete(config)
     labels = make_labels(bars, effective)
     check_form(labels, len(bars))
-    require(same(labels, make_labels(bars, effective), slice(None)), "it is not deterministic")
+    require(agree(labels, make_labels(bars, effective), slice(None)), "it is not deterministic")
     random = np.random.default_rng(seed)
     for last_kept in random.integers(0, len(bars), CUTS).tolist():
-        changed = make_labels(replaced_after(bars, last_kept, random), effective)
+        changed = make_labels(replace_after(bars, last_kept, random), effective)
         settled = (labels.label != UNDEFINED) & (labels.end <= last_kept)
-        require(same(labels, changed, settled), f"it looks beyond its end at bar {last_kept}")
+        require(agree(labels, changed, settled), f"it looks beyond its end at bar {last_kept}")
 
 
 def check_form(labels: Labels, count: int) -> None:
@@ -50,13 +50,13 @@ def check_form(labels: Labels, count: int) -> None:
     require(bool(inside[defined].all()), "an end lies before its bar or beyond the data")
 
 
-def same(one: Labels, other: Labels, rows: Any) -> bool:
+def agree(one: Labels, other: Labels, rows: Any) -> bool:
     """Whether two results agree on some rows."""
     labels_agree = np.array_equal(one.label[rows], other.label[rows])
     return labels_agree and np.array_equal(one.end[rows], other.end[rows])
 
 
-def replaced_after(bars: Bars, last_kept: int, random: np.random.Generator) -> Bars:
+def replace_after(bars: Bars, last_kept: int, random: np.random.Generator) -> Bars:
     """The same bars up to one of them, and a wild random walk behind it."""
     kept = last_kept + 1
     steps = random.normal(0, 0.05, len(bars) - kept)

@@ -15,7 +15,7 @@ from ktrdr_mcp.labels.registry import (
     Labels,
     Parameter,
     labeler,
-    undefined,
+    undefined_labels,
 )
 
 THRESHOLD: Final = Parameter(
@@ -36,7 +36,7 @@ def forward_return(bars: Bars, horizon: int, threshold: float) -> Labels:
     Returns:
         n labels; `end` is t+horizon.
     """
-    labels = undefined(len(bars))
+    labels = undefined_labels(len(bars))
     count = len(bars) - horizon
     if count < 1:
         return labels

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import Bars, Integers
-from ktrdr_mcp.errors import InvalidRequest, LimitExceeded, did_you_mean, shown
+from ktrdr_mcp.errors import InvalidRequest, LimitExceeded, did_you_mean, quote
 
 BUY: Final = 0
 HOLD: Final = 1
@@ -76,13 +76,13 @@ class Parameter:
         if type(value) not in accepted or not isinstance(value, int | float) or value != value:
             kind = "a whole number" if whole else "a number"
             raise InvalidRequest(
-                f"{field} is {shown(value)}, but it must be {kind}.",
+                f"{field} is {quote(value)}, but it must be {kind}.",
                 hint=f"Send {kind} {self.bounds()}.",
                 field=field,
             )
         if not self.contains(value):
             raise LimitExceeded(
-                f"{field} is {shown(value)}, but it must be {self.bounds()}.",
+                f"{field} is {quote(value)}, but it must be {self.bounds()}.",
                 hint=f"Send a value {self.bounds()}, for example {self.default}.",
                 field=field,
             )
@@ -152,7 +152,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(config, Mapping):
         raise InvalidRequest(
-            f"{FIELD} is {shown(config)}, but it must be an object.",
+            f"{FIELD} is {quote(config)}, but it must be an object.",
             hint='Send for example {"method": "triple_barrier", "horizon": 8, "width": 0.85}.',
             field=FIELD,
         )
@@ -174,7 +174,7 @@ def find(method: object) -> Labeler:
         return LABELERS[method]
     suggestion = did_you_mean(method[:64], LABELERS) if isinstance(method, str) else ""
     raise InvalidRequest(
-        f"{FIELD}.method is {shown(method)}, which is not known.{suggestion}",
+        f"{FIELD}.method is {quote(method)}, which is not known.{suggestion}",
         hint=f"Use one of {', '.join(sorted(LABELERS))}.",
         field=f"{FIELD}.method",
     )
@@ -182,11 +182,11 @@ def find(method: object) -> Labeler:
 
 def unknown_parameter(key: object, method: str, known: list[str]) -> InvalidRequest:
     """The error for a parameter that the method does not have."""
-    text = key[:64] if isinstance(key, str) else shown(key)
+    text = key[:64] if isinstance(key, str) else quote(key)
     return InvalidRequest(
-        f"{shown(key)} is not a parameter of {method}.{did_you_mean(text, known)}",
+        f"{quote(key)} is not a parameter of {method}.{did_you_mean(text, known)}",
         hint=f"{method} takes {', '.join(known)}.",
-        field=f"{FIELD}.{shown(text).strip(chr(39))}",
+        field=f"{FIELD}.{quote(text).strip(chr(39))}",
     )
 
 
@@ -226,7 +226,7 @@ def tells_past(config: Mapping[str, Any]) -> bool:
     return find(config.get("method", DEFAULT_METHOD)).tells_past
 
 
-def undefined(count: int) -> Labels:
+def undefined_labels(count: int) -> Labels:
     """Labels of which none is defined, to be filled in.
 
     Args:

@@ -17,7 +17,7 @@ from ktrdr_mcp.labels.registry import (
     Labels,
     Parameter,
     labeler,
-    undefined,
+    undefined_labels,
 )
 
 
@@ -91,7 +91,7 @@ def triple_barrier(bars: Bars, horizon: int, width: float) -> Labels:
     Source:
         M. Lopez de Prado, Advances in Financial Machine Learning, 2018, section 3.3.
     """
-    labels = undefined(len(bars))
+    labels = undefined_labels(len(bars))
     count = len(bars) - horizon
     if count < 2:
         return labels

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from ktrdr_mcp.data.bars import Bars, Floats, Integers
-from ktrdr_mcp.labels.registry import BUY, HOLD, SELL, Labels, Parameter, labeler, undefined
+from ktrdr_mcp.labels.registry import BUY, HOLD, SELL, Labels, Parameter, labeler, undefined_labels
 from ktrdr_mcp.labels.triple_barrier import first_at_or_above, first_at_or_below, first_of
 
 THRESHOLD: Final = Parameter(
@@ -32,7 +32,7 @@ def zigzag(bars: Bars, threshold: float, horizon: int) -> Labels:
     Returns:
         n labels; `end` is the bar of the move, or t+horizon.
     """
-    labels = undefined(len(bars))
+    labels = undefined_labels(len(bars))
     count = len(bars) - horizon
     if count < 1:
         return labels
@@ -60,7 +60,7 @@ def zigzag_segments(bars: Bars, threshold: float) -> Labels:
         n labels; `end` is the bar at which the extreme itself, or the one that closes the leg,
         was confirmed.
     """
-    labels = undefined(len(bars))
+    labels = undefined_labels(len(bars))
     extreme, confirmed = extremes(bars.close, threshold)
     if not len(extreme):
         return labels

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails
 
-from ktrdr_mcp.errors import InvalidRequest, KtrdrError, LimitExceeded, did_you_mean, shown
+from ktrdr_mcp.errors import InvalidRequest, KtrdrError, LimitExceeded, did_you_mean, quote
 
 Request = TypeVar("Request", bound=BaseModel)
 BOUNDS = {
@@ -65,7 +65,7 @@ def parse(model: type[Request], raw: object) -> Request:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise explained(model, error.errors(include_url=False)) from None
+        raise explain(model, error.errors(include_url=False)) from None
 
 
 def as_meant(annotation: object, value: object) -> object:
@@ -80,7 +80,7 @@ def as_meant(annotation: object, value: object) -> object:
     """
     kinds = kinds_of(annotation)
     if isinstance(value, str):
-        value = decoded(value, kinds)
+        value = decode(value, kinds)
     for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(value, Mapping):
             return fields_as_meant(kind, value)
@@ -145,7 +145,7 @@ def kinds_of(annotation: object) -> tuple[object, ...]:
     return (annotation,)
 
 
-def decoded(text: str, kinds: tuple[object, ...]) -> object:
+def decode(text: str, kinds: tuple[object, ...]) -> object:
     """The value that a text says as JSON, where something else than text belongs; or the text."""
     if str in kinds or (type(None) not in kinds and any(get_origin(x) is Literal for x in kinds)):
         return text
@@ -162,7 +162,7 @@ def refuse(literal: str) -> NoReturn:
     raise ValueError(literal)
 
 
-def explained(model: type[BaseModel], details: Sequence[ErrorDetails]) -> KtrdrError:
+def explain(model: type[BaseModel], details: Sequence[ErrorDetails]) -> KtrdrError:
     """Pydantic's complaints as one error of ours, unknown keys before others."""
     ordered = sorted(details, key=lambda detail: detail["type"] != "extra_forbidden")
     first, *others = [problem(model, detail) for detail in ordered[:MAX_PROBLEMS]]
@@ -192,7 +192,7 @@ def problem(model: type[BaseModel], detail: ErrorDetails) -> KtrdrError:
         return out_of_bounds(detail, field)
     if kind == "literal_error":
         return InvalidRequest(
-            f"{field} is {shown(value)}, which is not known.{nearest_choice(detail)}",
+            f"{field} is {quote(value)}, which is not known.{nearest_choice(detail)}",
             hint=f"Use {detail['ctx']['expected']}.{way_off(model, detail)}",
             field=field,
         )
@@ -204,7 +204,7 @@ def problem(model: type[BaseModel], detail: ErrorDetails) -> KtrdrError:
             field=field,
         )
     return InvalidRequest(
-        f"{field} is {shown(value)}, but it must be {expectation(detail)}.",
+        f"{field} is {quote(value)}, but it must be {expectation(detail)}.",
         hint=f"Send {field} as {expectation(detail)}{example(model, detail)}."
         f"{way_off(model, detail)}",
         field=field,
@@ -247,7 +247,7 @@ def example(model: type[BaseModel], detail: ErrorDetails) -> str:
         for name, each in nested.model_fields.items()
         if isinstance(each.get_default(), int | float | str)
     }
-    return f", such as {shown(dict(islice(defaults.items(), 3)), MAX_PATH_CHARACTERS)}"
+    return f", such as {quote(dict(islice(defaults.items(), 3)), MAX_PATH_CHARACTERS)}"
 
 
 def way_off(model: type[BaseModel], detail: ErrorDetails) -> str:
@@ -267,7 +267,7 @@ def path_of(detail: ErrorDetails) -> str:
     parts = [str(part) for part in detail["loc"] if part != KEY_MARK]
     if is_union_member(detail):
         parts.pop()
-    return shown(".".join(parts), MAX_PATH_CHARACTERS).strip("'")
+    return quote(".".join(parts), MAX_PATH_CHARACTERS).strip("'")
 
 
 def is_union_member(detail: ErrorDetails) -> bool:
@@ -294,7 +294,7 @@ def out_of_bounds(detail: ErrorDetails, field: str) -> LimitExceeded:
     key, words = BOUNDS[detail["type"]]
     bound = detail["ctx"][key]
     return LimitExceeded(
-        f"{field} is {shown(detail['input'])}, but it must be {words} {bound:,}.",
+        f"{field} is {quote(detail['input'])}, but it must be {words} {bound:,}.",
         hint=f"Send a {field} {words} {bound:,}.",
         field=field,
     )
@@ -310,12 +310,12 @@ def unknown_key(model: type[BaseModel], detail: ErrorDetails) -> InvalidRequest:
             key in each.model_fields for each in nested_models(field.annotation)
         ):
             return InvalidRequest(
-                f"{shown(key)} belongs in {name}.",
+                f"{quote(key)} belongs in {name}.",
                 hint=f"Send {name}: {{{json.dumps(key)}: ...}}.",
                 field=path_of(detail),
             )
     return InvalidRequest(
-        f"{shown(key)} is not a known field{where}.{did_you_mean(key, known)}",
+        f"{quote(key)} is not a known field{where}.{did_you_mean(key, known)}",
         hint=f"Known fields{where}: {', '.join(known)}.",
         field=path_of(detail),
     )

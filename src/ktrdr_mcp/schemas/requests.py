@@ -19,7 +19,7 @@ def form(**schema: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **schema})
 
 
-def checked_by(check: Callable[[str], str]) -> AfterValidator:
+def check_with(check: Callable[[str], str]) -> AfterValidator:
     """Checks the form of a name with a function of `paths`, whose errors say what it must be."""
 
     def checked(text: str) -> str:
@@ -33,11 +33,11 @@ def checked_by(check: Callable[[str], str]) -> AfterValidator:
 
 ANY_CASE_SYMBOL_PATTERN: Final = paths.SYMBOL_PATTERN.replace("[A-Z", "[A-Za-z")
 Text = Annotated[str, StringConstraints(max_length=200)]
-TaskId = Annotated[str, checked_by(paths.task_id), form(pattern=paths.TASK_ID_PATTERN)]
-ModelName = Annotated[str, checked_by(paths.model_name), form(pattern=paths.NAME_PATTERN)]
-StrategyName = Annotated[str, checked_by(paths.strategy_name), form(pattern=paths.NAME_PATTERN)]
-Symbol = Annotated[str, checked_by(paths.symbol), form(pattern=ANY_CASE_SYMBOL_PATTERN)]
-Timeframe = Annotated[str, checked_by(paths.timeframe), form(enum=list(paths.TIMEFRAME_MINUTES))]
+TaskId = Annotated[str, check_with(paths.task_id), form(pattern=paths.TASK_ID_PATTERN)]
+ModelName = Annotated[str, check_with(paths.model_name), form(pattern=paths.NAME_PATTERN)]
+StrategyName = Annotated[str, check_with(paths.strategy_name), form(pattern=paths.NAME_PATTERN)]
+Symbol = Annotated[str, check_with(paths.symbol), form(pattern=ANY_CASE_SYMBOL_PATTERN)]
+Timeframe = Annotated[str, check_with(paths.timeframe), form(enum=list(paths.TIMEFRAME_MINUTES))]
 Rows = Annotated[int, Field(ge=1, le=limits.MAX_PAGE_ROWS)]
 Offset = Annotated[int, Field(ge=0, le=1_000_000)]
 BUILT_IN_STRATEGIES: Final = ("default", "mean_reversion", "trend_following", "volatility_breakout")

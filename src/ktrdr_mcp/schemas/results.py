@@ -21,16 +21,16 @@ Json = dict[str, Any]  # an object as `json.loads` gives it
 Period = list[str]  # the opening of the first and of the last bar, ISO 8601 UTC
 
 
-def sorted_object(value: Mapping[str, object]) -> Json:
+def sort_object(value: Mapping[str, object]) -> Json:
     """A JSON object whose keys, and those of all objects in it, are in alphabetical order."""
-    return {name: sorted_value(value[name]) for name in sorted(value)}
+    return {name: sort_value(value[name]) for name in sorted(value)}
 
 
-def sorted_value(value: object) -> object:
+def sort_value(value: object) -> object:
     """The same for any JSON value."""
     if isinstance(value, Mapping):
-        return sorted_object(value)
-    return [sorted_value(each) for each in value] if isinstance(value, list) else value
+        return sort_object(value)
+    return [sort_value(each) for each in value] if isinstance(value, list) else value
 
 
 class Stored(BaseModel):
@@ -50,7 +50,7 @@ class Stored(BaseModel):
 
     def to_json(self) -> Json:
         """In JSON's types, its keys in order; what was read comes out with the same keys."""
-        return sorted_object(self.model_dump(mode="json"))
+        return sort_object(self.model_dump(mode="json"))
 
 
 class TradingRule(Stored):

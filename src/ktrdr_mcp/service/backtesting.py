@@ -24,7 +24,7 @@ from ktrdr_mcp.paths import symbol_in_file_name
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.requests import BacktestModel
 from ktrdr_mcp.schemas.results import EquityPoint, TradingRule
-from ktrdr_mcp.service.evaluation import MEASURED_DIGITS, rounded
+from ktrdr_mcp.service.evaluation import MEASURED_DIGITS, round_figure
 from ktrdr_mcp.service.model_cache import Loaded, day_rule, warnings
 from ktrdr_mcp.training import predictor
 from ktrdr_mcp.training.judgement import equity_curve
@@ -68,7 +68,7 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
         bound(bars, request.start_date, "start_date"),
         bound(bars, request.end_date, "end_date"),
     )
-    chosen = predictor.Range(first, stop, seen(loaded, bars))
+    chosen = predictor.Range(first, stop, find_seen(loaded, bars))
     rule = rule_of(loaded, request)
     run = predictor.run(loaded.model, bars, chosen, rule)
     return Traded(bars, chosen, rule, run, [*beyond, *series.notes])
@@ -79,7 +79,7 @@ def bound(bars: Bars, text: str | None, field: str) -> int | None:
     return None if text is None else bars.bound(text, field, end_of_day=field == "end_date")
 
 
-def seen(loaded: Loaded, bars: Bars) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def find_seen(loaded: Loaded, bars: Bars) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """(bars,) whether the weights were fitted or selected on a bar, or on a label that saw it."""
     if bars.symbol != loaded.row.symbol:
         return np.zeros(len(bars), dtype=np.bool_)
@@ -127,13 +127,13 @@ def reply(loaded: Loaded, request: BacktestModel, traded: Traded) -> responses.M
 def part(traded: Traded, name: str) -> responses.BacktestFigures | None:
     """The figures of one part, if the range has any of it."""
     one = traded.parts.get(name)
-    return None if one is None else rounded(one.figures(), MEASURED_DIGITS)
+    return None if one is None else round_figure(one.figures(), MEASURED_DIGITS)
 
 
 def summary(loaded: Loaded, traded: Traded) -> str:
     """What the part out of sample says, and what a reader must know to take it rightly."""
     bars = traded.bars
-    caveats = warnings(loaded, bars.symbol, bars.moment(traded.chosen.first))
+    caveats = warnings(loaded, bars.symbol, bars.timestamp(traded.chosen.first))
     skipped = left_out(traded.run.parts)
     return " ".join([outcome(traded.run), *skipped, *caveats, *rules(loaded, traded.rule)])
 
@@ -222,9 +222,9 @@ def list_trades(bars: Bars, one: Backtest, cost: float) -> Iterator[responses.Tr
         entry, leaving = int(entered[start]), int(entered[stop - 1]) + 1
         yield responses.Trade(
             side="long" if one.position[start] > 0 else "short",
-            entry_time=bars.moment(entry),
+            entry_time=bars.timestamp(entry),
             entry_price=float(bars.open[entry]),
-            exit_time=bars.moment(leaving),
+            exit_time=bars.timestamp(leaving),
             exit_price=float(bars.open[leaving]),
             bars=int(stop - start),
             net_return=float(net),

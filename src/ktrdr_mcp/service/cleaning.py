@@ -31,7 +31,7 @@ def removable(workspace: Workspace, older_than_days: int) -> list[Unsaved]:
     """What `clean` would remove, of the oldest tasks first; changes nothing.
 
     Args:
-        workspace: the folder; it need not be owned, and a laboratory may be running on it.
+        workspace: the folder; it need not be owned, and a daemon may be running on it.
         older_than_days: for how long a task must have ended.
     Raises:
         DatabaseError: the database is damaged, lost, or of another version than this program's.
@@ -44,7 +44,7 @@ def clean(workspace: Workspace, older_than_days: int) -> list[Unsaved]:
     """Removes results that nobody saved; a crash leaves each whole, or for a start to sweep.
 
     Args:
-        workspace: the folder; the caller owns it (see lab.ownership).
+        workspace: the folder; the caller owns it (see `ownership.lock`).
         older_than_days: for how long a task must have ended.
     Returns:
         what was removed.

@@ -9,14 +9,14 @@ from ktrdr_mcp import paths
 from ktrdr_mcp.data import catalog as data
 from ktrdr_mcp.data.files import SUFFIXES, read_file, series_name
 from ktrdr_mcp.data.timestamps import format_timestamp
-from ktrdr_mcp.errors import InvalidRequest, NotFound, shown
+from ktrdr_mcp.errors import InvalidRequest, NotFound, quote
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES
 from ktrdr_mcp.schemas import requests, responses
-from ktrdr_mcp.strategy.catalog import StrategyCatalog, decoded
+from ktrdr_mcp.strategy.catalog import StrategyCatalog, decode
 from ktrdr_mcp.strategy.form import Strategy
-from ktrdr_mcp.training.strategies import checked_strategy
+from ktrdr_mcp.training.strategies import check_strategy
 
 
 def data_summary(
@@ -95,7 +95,7 @@ def check_bars(path: Path) -> responses.SeriesSummary:
         KtrdrError: there is no such file, or it cannot be used as it stands.
     """
     require_file(path)
-    name = shown(path.name).strip("'\"")
+    name = quote(path.name).strip("'\"")
     if path.suffix not in SUFFIXES:
         raise InvalidRequest(
             f"{name} is no file of bars by its name.",
@@ -109,8 +109,8 @@ def check_bars(path: Path) -> responses.SeriesSummary:
         symbol=symbol,
         timeframe=timeframe,
         bars=len(bars),
-        first_bar=bars.moment(0),
-        last_bar=bars.moment(len(bars) - 1),
+        first_bar=bars.timestamp(0),
+        last_bar=bars.timestamp(len(bars) - 1),
         source=name,
         notes=notes if symbol else [*notes, misnamed(path)],
         defects=None,
@@ -140,12 +140,12 @@ def check_strategy_file(path: Path) -> Strategy:
     name = paths.strategy_name(path.stem)
     with storage_errors(f"reading strategy {name}"), path.open("rb") as file:
         data = file.read(MAX_STRATEGY_BYTES + 1)
-    return checked_strategy(decoded(data, name), name)
+    return check_strategy(decode(data, name), name)
 
 
 def require_file(path: Path) -> None:
     """Raises NotFound unless there is a regular file."""
-    name = shown(path.name or str(path))
+    name = quote(path.name or str(path))
     with storage_errors(f"looking for {name}"):
         found, is_file = path.exists(), path.is_file()
     if not is_file:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.files import series_name
-from ktrdr_mcp.errors import KtrdrError, StorageError, shown
+from ktrdr_mcp.errors import KtrdrError, StorageError, quote
 from ktrdr_mcp.files import check_private_entries, storage_errors
 from ktrdr_mcp.ownership import address, trust
 from ktrdr_mcp.ownership.lock import is_owned
@@ -105,7 +105,7 @@ def torch(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("torch", "wrong", f"It did not answer within {PROBE_LIMIT_S} s.", remedy)
     except ValueError:
         last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
-        yield Finding("torch", "wrong", f"It does not work: {shown(last, 200)}.", remedy)
+        yield Finding("torch", "wrong", f"It does not work: {quote(last, 200)}.", remedy)
     else:
         yield Finding("torch", "ok", f"{found['version']}, trains on {found['device']}")
 
@@ -223,7 +223,7 @@ def data(workspace: Workspace) -> Iterator[Finding]:
         )
     yield Finding("data", "ok", f"{sound} series can be used")
     for one in sources.not_read():
-        yield Finding("data", "note", f"{shown(one.name)} is not read: {one.why}.", one.remedy)
+        yield Finding("data", "note", f"{quote(one.name)} is not read: {one.why}.", one.remedy)
     if workspace.data.is_dir():
         names = [each.name for each in workspace.data.iterdir() if each.is_file()]
         said = {one.name for one in sources.not_read()}
@@ -245,7 +245,7 @@ def strategies(workspace: Workspace) -> Iterator[Finding]:
         files = [each for each in workspace.strategies.iterdir() if each.is_file()]
         misnamed = library.misnamed()
         for name, remedy in misnamed:
-            yield Finding("strategies", "note", f"{shown(name)} is not read", remedy)
+            yield Finding("strategies", "note", f"{quote(name)} is not read", remedy)
         known = {name for name, _ in misnamed}
         strangers = [each.name for each in files if not is_strategy(each)]
         strangers = [name for name in strangers if name not in known]
@@ -266,14 +266,14 @@ def models(workspace: Workspace) -> Iterator[Finding]:
             yield Finding("models", "note", text, "Nothing uses it; it can be removed.")
     for each in model_formats().values():
         for folder, error in each.unusable(workspace):
-            yield Finding("models", "wrong", f"{shown(folder)}: {error.message}", error.hint)
+            yield Finding("models", "wrong", f"{quote(folder)}: {error.message}", error.hint)
 
 
 def not_read(name: str, files: list[str], remedy: str) -> Iterator[Finding]:
     """A note about files that lie in a folder and are not read; README files belong there."""
     strangers = sorted(each for each in files if not each.startswith((".", "README")))
     if strangers:
-        listed = ", ".join(shown(each) for each in strangers[:FILES_NAMED])
+        listed = ", ".join(quote(each) for each in strangers[:FILES_NAMED])
         others = len(strangers) - FILES_NAMED
         text = f"not read: {listed}{f' and {others} more' if others > 0 else ''}"
         yield Finding(name, "note", text, remedy)

@@ -57,20 +57,20 @@ class Judge:
         Raises:
             TaskNotCompleted: it has none.
         """
-        judged = await self._judged(row, await self._family(row))
+        judged = await self._judge_task(row, await self._family(row))
         readings = await self._trial_log.count_reading(row.task_id)
         return performance_reply(judged, readings)
 
     async def comparable(self, row: TaskRow) -> Judged:
         """A completed task's verdict and scores; counts as a reading of its test results."""
-        judged = await self._judged(row, await self._family(row))
+        judged = await self._judge_task(row, await self._family(row))
         await self._trial_log.count_reading(row.task_id)
         return judged
 
-    async def whole(self, row: TaskRow) -> dict[str, object]:
+    async def read_whole(self, row: TaskRow) -> dict[str, object]:
         """All that is said of a completed task's worth; counts as a reading of its results."""
         family = await self._family(row)
-        judged = await self._judged(row, family)
+        judged = await self._judge_task(row, family)
         return {
             "verdict": judged.verdict.model_dump(),
             "overfitting": asdict(
@@ -85,7 +85,7 @@ class Judge:
             return []
         return await self._trial_log.family(row.symbol, row.test_start, row.test_end)
 
-    async def _judged(self, row: TaskRow, family: list[Trial]) -> Judged:
+    async def _judge_task(self, row: TaskRow, family: list[Trial]) -> Judged:
         """The verdict, from memory if the family has not changed. Raises TaskNotCompleted."""
         if row.status != "completed" or row.result is None:
             raise replies.not_completed(row)
@@ -136,22 +136,22 @@ def performance_reply(judged: Judged, readings: int) -> responses.ModelPerforman
     return responses.ModelPerformance(
         task_id=row.task_id,
         verdict=judged.verdict,
-        training_metrics=rounded(result.training_metrics, MEASURED_DIGITS),
-        test_metrics=rounded(result.test_metrics, MEASURED_DIGITS),
-        baselines=rounded(result.baselines, SHOWN_DIGITS),
+        training_metrics=round_figure(result.training_metrics, MEASURED_DIGITS),
+        test_metrics=round_figure(result.test_metrics, MEASURED_DIGITS),
+        baselines=round_figure(result.baselines, SHOWN_DIGITS),
         beats_linear=result.beats_linear,
-        trading=rounded(trading, SHOWN_DIGITS),
+        trading=round_figure(trading, SHOWN_DIGITS),
         model_info=result.model_info,
         collapsed=result.collapsed,
         leak_suspected=leak_suspected(surrogate_p) if leak_tested(surrogate_p) else None,
-        seeds=result.seeds and rounded(result.seeds, SHOWN_DIGITS),
+        seeds=result.seeds and round_figure(result.seeds, SHOWN_DIGITS),
         test_readings=readings,
         next=next_step(result, row.config["epochs"], row.config["seeds"]),
         details=result.details,
     )
 
 
-def rounded(figures: Figures, digits: int) -> Figures:
+def round_figure(figures: Figures, digits: int) -> Figures:
     """Figures with as many digits as a reply needs."""
     return figures.model_validate(round_all(figures.model_dump(), digits))
 
@@ -199,11 +199,13 @@ def comparison(tasks: Sequence[Judged]) -> responses.Comparison:
     differences = differing_settings([settings_of(task.row) for task in ranked])
     if "strategy" in differences:
         differences.pop("strategy_sha256", None)
-    shown = [compared(task, rank) for rank, task in enumerate(ranked, start=1)]
+    shown = [compare_one(task, rank) for rank, task in enumerate(ranked, start=1)]
     return responses.Comparison(
         tasks=shown,
         differences=differences,
-        tests=[paired(best.row, other.row, one) for other, one in zip(rest, found, strict=True)],
+        tests=[
+            compare_pair(best.row, other.row, one) for other, one in zip(rest, found, strict=True)
+        ],
         summary=summary(shown, found, differences),
     )
 
@@ -226,28 +228,30 @@ def gain(result: TaskResult) -> float:
     return result.training_metrics.final_val_accuracy - result.validation_majority
 
 
-def compared(task: Judged, rank: int) -> responses.ComparedTask:
+def compare_one(task: Judged, rank: int) -> responses.ComparedTask:
     """One task of the reply."""
     training = task.result.training_metrics
     return responses.ComparedTask(
         task_id=task.row.task_id,
         rank=rank,
-        val_gain=replies.rounded(gain(task.result)),
-        val_accuracy=replies.rounded(training.final_val_accuracy),
-        val_loss=replies.rounded(training.final_val_loss),
-        test_accuracy=replies.rounded(task.result.test_metrics.test_accuracy),
+        val_gain=replies.round_figure(gain(task.result)),
+        val_accuracy=replies.round_figure(training.final_val_accuracy),
+        val_loss=replies.round_figure(training.final_val_loss),
+        test_accuracy=replies.round_figure(task.result.test_metrics.test_accuracy),
         prediction=task.verdict.prediction,
-        statistic=replies.rounded(task.scores.direction.statistic),
+        statistic=replies.round_figure(task.scores.direction.statistic),
     )
 
 
-def paired(first: TaskRow, second: TaskRow, found: Difference | None) -> responses.PairedDifference:
+def compare_pair(
+    first: TaskRow, second: TaskRow, found: Difference | None
+) -> responses.PairedDifference:
     """The first-ranked task against another."""
     return responses.PairedDifference(
         first=first.task_id,
         second=second.task_id,
-        difference=0.0 if found is None else replies.rounded(found.statistic),
-        p=1.0 if found is None else replies.rounded(found.p),
+        difference=0.0 if found is None else replies.round_figure(found.statistic),
+        p=1.0 if found is None else replies.round_figure(found.p),
         meaning=meaning(found),
     )
 

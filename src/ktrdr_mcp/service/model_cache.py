@@ -175,8 +175,8 @@ def bar_at(bars: Bars, test_date: str | None) -> int:
     """
     if test_date is None:
         return len(bars) - 1
-    moment = bars.bound(test_date, "test_date", end_of_day=True)
-    index = int(np.searchsorted(bars.time, moment, side="right")) - 1
+    timestamp = bars.bound(test_date, "test_date", end_of_day=True)
+    index = int(np.searchsorted(bars.time, timestamp, side="right")) - 1
     if index < 0:
         raise NotEnoughData(
             f"The first {bars.symbol} {bars.timeframe} bar is"
@@ -213,7 +213,7 @@ def too_early(model: Model, bars: Bars, index: int) -> NotEnoughData:
             field="symbol",
         )
     return NotEnoughData(
-        f"{what}; {series} has {index} before {bars.moment(index)}.",
+        f"{what}; {series} has {index} before {bars.timestamp(index)}.",
         hint=f"Use a later test_date: {bars.day(needed)} is the earliest.",
         field="test_date",
     )
@@ -235,9 +235,9 @@ def another_day(bars: Bars, index: int, test_date: str | None) -> list[str]:
     if wanted // DAY_NS <= last // DAY_NS:
         return []
     if index < len(bars) - 1:
-        before = f"the prediction is for the last one before it, {bars.moment(index)}"
+        before = f"the prediction is for the last one before it, {bars.timestamp(index)}"
         return [f"There is no bar on {test_date}; {before}."]
-    newest = bars.moment(index)
+    newest = bars.timestamp(index)
     return [f"{test_date} lies after the newest bar, {newest}: the prediction is for that one."]
 
 

@@ -60,7 +60,7 @@ class ModelWork:
     def load(self, row: Json) -> Json:
         """The reply to load_trained_model, from the model's files."""
         loaded = self._cache.load(ModelRow(**row))
-        return replies.loaded(loaded.row, loaded.model.manifest).model_dump(mode="json")
+        return replies.loading(loaded.row, loaded.model.manifest).model_dump(mode="json")
 
     def predict(self, row: Json, request: Json) -> Json:
         """The reply to test_model_prediction."""

@@ -16,7 +16,7 @@ from ktrdr_mcp.schemas.results import TrialScores
 from ktrdr_mcp.service import published as folders
 from ktrdr_mcp.store.db import utc_now_text
 from ktrdr_mcp.store.models import ModelRegistry, ModelRow, Owner, name_taken
-from ktrdr_mcp.store.task_row import TaskRow, parsed, read_stored
+from ktrdr_mcp.store.task_row import TaskRow, parse_column, read_stored
 from ktrdr_mcp.training import bundle, formats
 from ktrdr_mcp.training import publish as publishing
 from ktrdr_mcp.training.bundle import DOCUMENT
@@ -29,10 +29,10 @@ def require(manifest: bundle.BundleManifest, row: TaskRow, scores: str | None = 
     Args:
         manifest: of the bundle.
         row: the completed task.
-        scores: what the ledger keeps of it, as JSON; None to leave it out.
+        scores: what the trial log keeps of it, as JSON; None to leave it out.
     Raises:
         ModelCorrupted: a figure is not the one that was stored when the training ended.
-        DatabaseError: what the ledger keeps is not what was written.
+        DatabaseError: what the trial log keeps is not what was written.
     """
     pairs: list[tuple[object, object]] = [
         (manifest.task_id, row.task_id),
@@ -40,7 +40,7 @@ def require(manifest: bundle.BundleManifest, row: TaskRow, scores: str | None = 
         (manifest.data_fingerprint, row.data_fingerprint),
     ]
     if scores is not None:
-        pairs.append((manifest.scores, read_stored(TrialScores, parsed(scores))))
+        pairs.append((manifest.scores, read_stored(TrialScores, parse_column(scores))))
     if any(found != stored for found, stored in pairs):
         raise ModelCorrupted(
             f"The result's file {DOCUMENT} does not have the figures that its task ended with.",
@@ -254,10 +254,10 @@ def row_of(workspace: Workspace, directory: Path) -> ModelRow:
     """
     verified, card = bundle.read(directory), folders.read_card(directory)
     with bundle.understood():
-        return described(workspace, directory, verified, card)
+        return describe(workspace, directory, verified, card)
 
 
-def described(
+def describe(
     workspace: Workspace, directory: Path, verified: bundle.Bundle, card: dict[str, Any]
 ) -> ModelRow:
     """The row of a version that was read, once KTRDR can reach it. Raises StorageError."""

@@ -17,7 +17,7 @@ from typing import Final
 import anyio.to_thread
 
 from ktrdr_mcp import files
-from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted, shown
+from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted, quote
 from ktrdr_mcp.jobs.executors.base import Ended
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import TERMINAL, Columns, Outcome, outcome_of, sources_of
@@ -124,7 +124,7 @@ class Difference:
     def finding(self) -> Finding:
         """The difference as doctor prints it."""
         name, state, text, remedy = SENTENCES[self.kind]
-        return Finding(name, state, text.format(path=self.path, name=shown(self.task_id)), remedy)
+        return Finding(name, state, text.format(path=self.path, name=quote(self.task_id)), remedy)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def list_folders(workspace: Workspace) -> Folders:
     tasks, relative = workspace.internal / "tasks", workspace.relative
     bundles = sorted(tasks.glob("*/bundle"), key=lambda path: path.lstat().st_mtime_ns)
     return Folders(
-        [relative(path) for parent in staging_folders(workspace) for path in staged(parent)],
+        [relative(path) for parent in staging_folders(workspace) for path in list_staged(parent)],
         [path.parent.name for path in bundles],
         [path.parent.name for path in sorted(tasks.glob("*/checkpoints"))],
         [relative(directory) for directory in published.published(workspace)],
@@ -183,7 +183,7 @@ def staging_folders(workspace: Workspace) -> Iterator[Path]:
         yield from sorted(tasks.glob(pattern))
 
 
-def staged(parent: Path) -> Iterator[Path]:
+def list_staged(parent: Path) -> Iterator[Path]:
     """What interrupted writers left in a folder."""
     return parent.glob(f"{files.STAGING_PREFIX}*")
 
@@ -263,11 +263,11 @@ async def recover(workspace: Workspace, stores: Stores) -> None:
             if not await settle(workspace, stores, difference):
                 unsettled.setdefault(difference.kind, []).append(difference)
         except KtrdrError as error:
-            log.warning("%s: %s", shown(difference.path), error.message)
+            log.warning("%s: %s", quote(difference.path), error.message)
         except Exception:
-            log.exception("%s could not be put in order", shown(difference.path))
+            log.exception("%s could not be put in order", quote(difference.path))
     for first, *others in unsettled.values():
-        finding = await anyio.to_thread.run_sync(looked_into, workspace, first)
+        finding = await anyio.to_thread.run_sync(look_into, workspace, first)
         more = f" So it is with {len(others)} more." if others else ""
         log.error("%s%s %s", finding.text, more, finding.remedy)
 
@@ -284,7 +284,7 @@ async def settle(workspace: Workspace, stores: Stores, difference: Difference) -
     match difference.kind:
         case Kind.LEFTOVER:
             await anyio.to_thread.run_sync(files.sweep, path.parent)
-            log.warning("%s was unfinished and is removed", shown(difference.path))
+            log.warning("%s was unfinished and is removed", quote(difference.path))
         case Kind.UNRECORDED_END if difference.row is not None:
             await record_end(workspace, stores, difference.row)
         case Kind.UNREGISTERED:
@@ -323,7 +323,7 @@ async def register(workspace: Workspace, stores: Stores, directory: Path) -> Non
     if created:
         log.warning("model %s version %d is registered now", row.model_name, row.version)
     else:
-        log.warning("%s is a copy of a registered model", shown(workspace.relative(directory)))
+        log.warning("%s is a copy of a registered model", quote(workspace.relative(directory)))
 
 
 def discard_checkpoints(workspace: Workspace, identifier: str) -> None:
@@ -349,9 +349,7 @@ def verify(workspace: Workspace) -> Iterator[Finding]:
         return
     running = [row for row in content.tasks if row.status == "training"]
     rows = Rows({row.task_id: row.status for row in content.tasks}, running, content.models)
-    differing = (
-        looked_into(workspace, each) for each in list_differences(workspace, folders, rows)
-    )
+    differing = (look_into(workspace, each) for each in list_differences(workspace, folders, rows))
     wrong = 0
     for finding in chain(find_damage(workspace, content), differing):
         wrong += finding.state == "wrong"
@@ -369,7 +367,7 @@ def content_of(workspace: Workspace) -> repair.Content:
     return repair.Content([], [], {})
 
 
-def looked_into(workspace: Workspace, difference: Difference) -> Finding:
+def look_into(workspace: Workspace, difference: Difference) -> Finding:
     """A difference as doctor prints it: what became of a missing version, what of a strange one."""
     if difference.kind is Kind.MISSING and difference.version is not None:
         missing = published.missing_folder(workspace, difference.version)

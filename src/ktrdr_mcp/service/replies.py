@@ -23,7 +23,7 @@ from ktrdr_mcp.training.formats import origin
 DIFFERS_CHARACTERS: Final = 80
 
 
-def started(
+def starting(
     row: TaskRow, similar_to: list[str], share_of_machine: int
 ) -> responses.TrainingStarted:
     """The acknowledgement of a stored task.
@@ -121,31 +121,31 @@ def completion(row: TaskRow, live: Live | None) -> str | None:
         return row.completed_at
     if live is None or live.remaining_s is None:
         return None
-    moment = datetime.now(UTC) + timedelta(seconds=live.remaining_s)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    timestamp = datetime.now(UTC) + timedelta(seconds=live.remaining_s)
+    return timestamp.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def current_metrics(row: TaskRow, progress: Progress | None) -> responses.CurrentMetrics | None:
     """The newest epoch's figures, or those of the restored epoch once completed."""
     if progress is not None:
         return responses.CurrentMetrics(
-            train_loss=rounded(progress.train_loss),
-            val_loss=rounded(progress.val_loss),
-            train_accuracy=rounded(progress.train_accuracy),
-            val_accuracy=rounded(progress.val_accuracy),
+            train_loss=round_figure(progress.train_loss),
+            val_loss=round_figure(progress.val_loss),
+            train_accuracy=round_figure(progress.train_accuracy),
+            val_accuracy=round_figure(progress.val_accuracy),
         )
     if row.result is None:
         return None
     metrics = row.result.training_metrics
     return responses.CurrentMetrics(
-        train_loss=rounded(metrics.final_train_loss),
-        val_loss=rounded(metrics.final_val_loss),
-        train_accuracy=rounded(metrics.final_train_accuracy),
-        val_accuracy=rounded(metrics.final_val_accuracy),
+        train_loss=round_figure(metrics.final_train_loss),
+        val_loss=round_figure(metrics.final_val_loss),
+        train_accuracy=round_figure(metrics.final_train_accuracy),
+        val_accuracy=round_figure(metrics.final_val_accuracy),
     )
 
 
-def rounded(value: float) -> float:
+def round_figure(value: float) -> float:
     """A figure for a status, which is read often."""
     return round(value, 6)
 
@@ -198,31 +198,31 @@ def task_summary(row: TaskRow, live: Live | None) -> responses.TaskSummary:
         timeframe=row.timeframe,
         strategy=row.strategy,
         created_at=row.created_at,
-        val_accuracy=rounded(training.final_val_accuracy) if training else None,
+        val_accuracy=round_figure(training.final_val_accuracy) if training else None,
         error_code=row.error_code,
-        differs=differing(row.config),
+        differs=list_differing(row.config),
     )
 
 
-def differing(config: Mapping[str, Any]) -> str:
+def list_differing(config: Mapping[str, Any]) -> str:
     """The settings of an effective configuration that are not the defaults, in few characters.
 
     Args:
         config: as stored with a task.
     """
-    defaults = flat({**EffectiveConfig().model_dump(mode="json"), "labels": labels.complete({})})
+    defaults = flatten({**EffectiveConfig().model_dump(mode="json"), "labels": labels.complete({})})
     text = ", ".join(
-        f"{name}={value}" for name, value in flat(config).items() if defaults.get(name) != value
+        f"{name}={value}" for name, value in flatten(config).items() if defaults.get(name) != value
     )
     return text if len(text) <= DIFFERS_CHARACTERS else f"{text[: DIFFERS_CHARACTERS - 3]}..."
 
 
-def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
+def flatten(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
     """Nested settings under dotted names, their values as compact JSON."""
     found: dict[str, str] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{above}{name}.")
+            found |= flatten(value, f"{above}{name}.")
         else:
             found[f"{above}{name}"] = json.dumps(value, separators=(",", ":")).strip('"')
     return found
@@ -252,10 +252,10 @@ def model_row(row: ModelRow) -> responses.ModelRow:
 
 def accuracy(value: float | None) -> float:
     """A stored accuracy; only a model that KTRDR wrote may lack one."""
-    return rounded(value or 0.0)
+    return round_figure(value or 0.0)
 
 
-def saved(row: ModelRow, created: bool) -> responses.ModelSaved:
+def saving(row: ModelRow, created: bool) -> responses.ModelSaved:
     """Where a model was published."""
     reasons = models.ktrdr_incompatibilities(row)
     return responses.ModelSaved(
@@ -272,7 +272,7 @@ def saved(row: ModelRow, created: bool) -> responses.ModelSaved:
     )
 
 
-def loaded(row: ModelRow, manifest: BundleManifest | None) -> responses.ModelLoaded:
+def loading(row: ModelRow, manifest: BundleManifest | None) -> responses.ModelLoaded:
     """The card of a loaded model; KTRDR does not keep which bars fitted the weights."""
     return responses.ModelLoaded(
         model_name=row.model_name,

@@ -1,4 +1,4 @@
-"""The laboratory in this process: one method for each use case."""
+"""The service in this process: one method for each use case."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.estimate import Speed
-from ktrdr_mcp.training.strategies import listed_strategies
+from ktrdr_mcp.training.strategies import list_strategies
 
 Value = TypeVar("Value")
 
@@ -41,7 +41,7 @@ async def in_thread(work: Callable[..., Value], *arguments: Any) -> Value:
     return await anyio.to_thread.run_sync(work, *arguments)
 
 
-def sent(request: BaseModel) -> Json:
+def sent_fields(request: BaseModel) -> Json:
     """A request as JSON, with what was sent alone."""
     return request.model_dump(mode="json", exclude_unset=True)
 
@@ -75,22 +75,22 @@ class Service:
         self._strategies = StrategyCatalog(workspace)
         self._library = ModelCatalog(workspace, self._registry)
         self._calls = calls
-        self._ledger = stores.ledger
-        self._judge = Judge(stores.ledger)
+        self._trial_log = stores.trial_log
+        self._judge = Judge(stores.trial_log)
         self._saving = asyncio.Lock()
 
     async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
         """Validates, stores and queues a training; the id it returns is never lost."""
-        row = await self._repeated(request)
+        row = await self._find_repeated(request)
         if row is None:
             new = await in_thread(admit, request, self._strategies, self._sources, self._speed())
             if new.config["device"] == "cuda":
                 await self._calls.call("require_device", {"name": "cuda"})
             row, _ = await self._manager.submit(new)
         similar = await self._tasks.similar(row.similarity_hash, row.task_id)
-        return replies.started(row, similar, max(1, self._manager.running))
+        return replies.starting(row, similar, max(1, self._manager.running))
 
-    async def _repeated(self, request: requests.StartTraining) -> TaskRow | None:
+    async def _find_repeated(self, request: requests.StartTraining) -> TaskRow | None:
         """The task that this very request made before, whatever the data look like today."""
         return await self._tasks.repeated(
             request.task_id, request.idempotency_key, request_hashes(request)
@@ -126,32 +126,32 @@ class Service:
         async with self._saving:
             known = await self._registry.find(request.model_name, task.task_id)
             if known is not None:
-                return replies.saved(known, created=False)
+                return replies.saving(known, created=False)
             await in_thread(training.require, self._workspace, task)
             await models.require_owner(self._registry, request.model_name, task)
             version = await self._registry.next_version(request.model_name)
-            wanted = {"request": sent(request), "task": asdict(task), "version": version}
+            wanted = {"request": sent_fields(request), "task": asdict(task), "version": version}
             published = ModelRow(**await self._calls.call("publish", wanted))
             row, created = await self._registry.insert(published)
-        return replies.saved(row, created)
+        return replies.saving(row, created)
 
     async def load_trained_model(self, request: requests.LoadModel) -> responses.ModelLoaded:
         """Verifies the newest version of a model and keeps it in memory."""
         row = await self._library.newest(request.model_name)
         reply = await self._calls.call("load", {"row": asdict(row)})
-        await self._ledger.count_readings(row.task_id)
+        await self._trial_log.count_readings(row.task_id)
         return responses.ModelLoaded.model_validate(reply)
 
     async def test_model_prediction(self, request: requests.Predict) -> responses.ModelPrediction:
         """Predicts one bar, loading the model if needed."""
         row = await self._library.newest(request.model_name)
-        wanted = {"row": asdict(row), "request": sent(request)}
+        wanted = {"row": asdict(row), "request": sent_fields(request)}
         return responses.ModelPrediction.model_validate(await self._calls.call("predict", wanted))
 
     async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
         """A page of the registry."""
         rows, has_more = await self._library.page(request)
-        await self._ledger.count_readings(*(row.task_id for row in rows))
+        await self._trial_log.count_readings(*(row.task_id for row in rows))
         return replies.model_list(rows, has_more)
 
     async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
@@ -175,23 +175,23 @@ class Service:
 
     async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
         """Trades a saved model's signals over any range, after costs."""
-        answer = await self._traded("backtest", request)
+        answer = await self._trade("backtest", request)
         return responses.ModelBacktest.model_validate(answer["reply"])
 
     async def equity_curve(self, request: requests.ReadEquityCurve) -> responses.EquityCurve:
         """The equity curve and the trades of a backtest, in sample and out of it apart."""
-        answer = await self._traded("equity", request)
+        answer = await self._trade("equity", request)
         return responses.EquityCurve(
             model_name=request.model_name, equity=answer["equity"], trades=answer["trades"]
         )
 
-    async def _traded(self, name: str, request: requests.BacktestModel) -> Json:
+    async def _trade(self, name: str, request: requests.BacktestModel) -> Json:
         """What a backtest of a model comes to; counts what it shows of the model's own series."""
         row = await self._library.newest(request.model_name)
-        wanted = {"row": asdict(row), "request": sent(request)}
+        wanted = {"row": asdict(row), "request": sent_fields(request)}
         answer: Json = await self._calls.call(name, wanted)
         if answer["reads"]:
-            await self._ledger.count_readings(row.task_id)
+            await self._trial_log.count_readings(row.task_id)
         return answer
 
     async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
@@ -236,7 +236,7 @@ class Service:
             "resumed_from": row.resumed_from,
             "error_stage": row.error_stage,
             "performance": row.stored_result,
-            **(await self._judge.whole(row) if row.status == "completed" else {}),
+            **(await self._judge.read_whole(row) if row.status == "completed" else {}),
             "epochs": epochs,
         }
         return responses.TrainingHistory(task_id=row.task_id, history=history)
@@ -254,12 +254,12 @@ class Service:
         """What the newest version of a model is, was trained on and measured."""
         row = await self._library.newest(request.model_name)
         card = await in_thread(models.card, self._workspace, row)
-        await self._ledger.count_readings(row.task_id)
+        await self._trial_log.count_readings(row.task_id)
         return responses.ModelCard(model_name=request.model_name, card=card)
 
     async def list_strategies(self, request: requests.Empty) -> responses.StrategyList:
         """The workspace's strategies and the built-in ones, with what is wrong with them."""
-        found = await in_thread(lambda: list(listed_strategies(self._strategies)))
+        found = await in_thread(lambda: list(list_strategies(self._strategies)))
         return responses.StrategyList(
             strategies=[responses.ListedStrategy(**asdict(each)) for each in found]
         )

@@ -157,7 +157,7 @@ def admit(
         config=config.model_dump(),
         spec={
             **spec.to_dict(),
-            "accepted": accepted(prepared, duration_s, too_short(prepared, config, len(folds))),
+            "accepted": acknowledge(prepared, duration_s, too_short(prepared, config, len(folds))),
             "memory_bytes": estimate.training_bytes(*needs),
         },
         spec_version=SPEC_VERSION,
@@ -170,7 +170,7 @@ def admit(
     )
 
 
-def accepted(prepared: Prepared, duration_s: float, warnings: Sequence[str]) -> dict[str, Any]:
+def acknowledge(prepared: Prepared, duration_s: float, warnings: Sequence[str]) -> dict[str, Any]:
     """What the acknowledgement says; stored, so that repeating a start repeats the answer."""
     return {
         "data": prepared.used.model_dump(),
@@ -210,19 +210,21 @@ def new_task_id() -> str:
 
 def request_hash(request: StartTraining) -> str:
     """The same for the same body, whatever its ids and whether its nulls are sent or left out."""
-    return digest({name: value for name, value in sent(request).items() if value is not None})
+    return digest(
+        {name: value for name, value in sent_fields(request).items() if value is not None}
+    )
 
 
 def request_hashes(request: StartTraining) -> list[str]:
     """Each hash that this body may have been stored under: some tasks' hashes are of nulls too."""
-    body = sent(request)
+    body = sent_fields(request)
     absent = [name for name in MAY_BE_NULL if body.get(name) is None]
     chosen = chain.from_iterable(combinations(absent, n) for n in range(1, len(absent) + 1))
     with_nulls = [digest({**body, **dict.fromkeys(names)}) for names in chosen]
     return [request_hash(request), *with_nulls]
 
 
-def sent(request: StartTraining) -> dict[str, Any]:
+def sent_fields(request: StartTraining) -> dict[str, Any]:
     """A body as it was sent, without its ids."""
     return request.model_dump(
         mode="json", exclude={"task_id", "idempotency_key"}, exclude_unset=True
@@ -316,17 +318,17 @@ def differences(workspace: Workspace, original: TaskRow, again: TaskRow) -> list
     one, other = (bundle.read_manifest(folder) for folder in folders)
     found = [
         f"{name}: {one.versions.get(name)} became {other.versions.get(name)}"
-        for name in changed(one.versions, other.versions)
+        for name in changed_names(one.versions, other.versions)
     ]
     if one.data_fingerprint != other.data_fingerprint:
         found.append("The stored bars have changed since the first training.")
-    found += [f"{name} has other bytes." for name in changed(one.sha256, other.sha256)]
+    found += [f"{name} has other bytes." for name in changed_names(one.sha256, other.sha256)]
     if comparable(one.metrics) != comparable(other.metrics):
         found.append("The figures differ.")
     return found
 
 
-def changed(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+def changed_names(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     """Names whose values are not the same."""
     return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
 

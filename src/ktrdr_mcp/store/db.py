@@ -33,7 +33,7 @@ def days_ago_text(days: int) -> str:
 Value = TypeVar("Value")
 
 
-async def uninterrupted(work: Coroutine[Any, Any, Value]) -> Value:
+async def finish(work: Coroutine[Any, Any, Value]) -> Value:
     """Waits for short work to end even if the caller is cancelled meanwhile.
 
     Args:
@@ -106,7 +106,7 @@ class Database:
         """
         opened: list[Self] = []
         try:
-            await uninterrupted(cls._open_into(opened, path, migrations))
+            await finish(cls._open_into(opened, path, migrations))
         except BaseException:
             for database in opened:
                 await database.close()
@@ -167,10 +167,10 @@ class Database:
                     await self._writer.execute_fetchall("BEGIN IMMEDIATE")
                     await self._writer.execute_fetchall(COUNT_COMMIT)
                     yield self._writer
-                    await uninterrupted(self._writer.commit())
+                    await finish(self._writer.commit())
                 except BaseException:
                     # Before the lock is free; after a commit there is nothing left to roll back.
-                    await uninterrupted(self._writer.rollback())
+                    await finish(self._writer.rollback())
                     raise
 
     async def read(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
@@ -190,7 +190,7 @@ class Database:
         """Closes both connections, the reader first, whatever happens to the caller."""
         if self._closed:
             return
-        await uninterrupted(self._close())
+        await finish(self._close())
 
     async def _close(self) -> None:
         """The writer is last, so that it alone moves the log into the database file."""
@@ -214,7 +214,7 @@ class Database:
         """Raises DatabaseError after close."""
         if self._closed:
             raise DatabaseError(
-                "The database is closed.", hint="Start the laboratory again, then repeat the call."
+                "The database is closed.", hint="Start the server again, then repeat the call."
             )
 
 

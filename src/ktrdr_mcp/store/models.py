@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, Self
 
-from ktrdr_mcp.errors import Conflict, ModelNameTaken, ModelNotFound, did_you_mean, shown
+from ktrdr_mcp.errors import Conflict, ModelNameTaken, ModelNotFound, did_you_mean, quote
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.task_row import json_text, parsed
+from ktrdr_mcp.store.task_row import json_text, parse_column
 
 NAMES_SHOWN: Final = 10
 
@@ -71,7 +71,7 @@ class ModelRow:
     def from_row(cls, row: sqlite3.Row) -> Self:
         """The value of one row of models."""
         values = {each.name: row[each.name] for each in fields(cls)}
-        return cls(**{**values, "details": parsed(values["details"])})
+        return cls(**{**values, "details": parse_column(values["details"])})
 
     def parameters(self) -> dict[str, str | int | float | None]:
         """The values of its columns by name."""
@@ -207,7 +207,7 @@ class ModelRegistry:
             else "No model is saved yet; save a completed task with save_trained_model."
         )
         return ModelNotFound(
-            f"There is no saved model {shown(model_name)}.",
+            f"There is no saved model {quote(model_name)}.",
             hint=f"{known}{did_you_mean(model_name, names)}",
             field="model_name",
         )
@@ -216,7 +216,7 @@ class ModelRegistry:
 def name_taken(model_name: str, owner: Owner) -> ModelNameTaken:
     """The error of saving another strategy, symbol or timeframe under a name."""
     return ModelNameTaken(
-        f"The model name {shown(model_name)} belongs to strategy {owner.strategy} "
+        f"The model name {quote(model_name)} belongs to strategy {owner.strategy} "
         f"on {owner.symbol} {owner.timeframe}.",
         hint="Save this task under another model_name.",
         field="model_name",

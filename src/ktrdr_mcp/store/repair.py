@@ -18,7 +18,7 @@ from ktrdr_mcp.store.inspection import backups, inspect
 from ktrdr_mcp.store.migrate import BUSY_TIMEOUT_MS, MIGRATION_FILES, copy_whole
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
-from ktrdr_mcp.store.task_row import JSON_COLUMNS, TaskRow, parsed, read_stored
+from ktrdr_mcp.store.task_row import JSON_COLUMNS, TaskRow, parse_column, read_stored
 
 TASKS: Final = "SELECT * FROM training_tasks ORDER BY seq"
 SELECT_SCORES: Final = "SELECT task_id, scores FROM training_tasks"
@@ -64,19 +64,19 @@ def quarantine_database(path: Path) -> list[str]:
 def _move(path: Path, suffixes: tuple[str, ...]) -> list[str]:
     """Renames the files that there are to the first free names."""
     number = 1
-    while any(_quarantined(path, suffix, number).exists() for suffix in ("", "-wal", "-shm")):
+    while any(_quarantine_name(path, suffix, number).exists() for suffix in ("", "-wal", "-shm")):
         number += 1
     moved = []
     with files.storage_errors("putting the database in quarantine"):
         for suffix in suffixes:
             source = path.with_name(path.name + suffix)
             if source.exists():
-                moved.append(source.rename(_quarantined(path, suffix, number)).name)
+                moved.append(source.rename(_quarantine_name(path, suffix, number)).name)
         files.sync_directory(path.parent)
     return moved
 
 
-def _quarantined(path: Path, suffix: str, number: int) -> Path:
+def _quarantine_name(path: Path, suffix: str, number: int) -> Path:
     """The name of a damaged file."""
     return path.with_name(f"{path.name}.damaged-{number}{suffix}")
 
@@ -213,9 +213,9 @@ def _is_readable(row: sqlite3.Row, names: list[str]) -> bool:
             if text is None:
                 continue
             if name in STORED:
-                read_stored(STORED[name], parsed(text))
+                read_stored(STORED[name], parse_column(text))
             elif name in JSON_COLUMNS:
-                parsed(text)
+                parse_column(text)
     except (UnicodeDecodeError, DatabaseError):
         return False
     return True

@@ -74,7 +74,7 @@ def meaning_of(error: sqlite3.Error, doing: str) -> StorageError:
         )
     return DatabaseError(
         f"The database refused while {doing} ({name}).",
-        hint="This is a defect of the program; the log has the details.",
+        hint="This is an internal error; the log has the details.",
     )
 
 

@@ -17,7 +17,7 @@ class Stores:
 
     tasks: TaskStore
     registry: ModelRegistry
-    ledger: TrialLog
+    trial_log: TrialLog
 
     @classmethod
     def of(cls, database: Database) -> Self:

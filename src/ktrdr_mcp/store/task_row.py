@@ -21,7 +21,7 @@ def json_text(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
-def parsed(text: str) -> Any:
+def parse_column(text: str) -> Any:
     """The value of a JSON column. Raises DatabaseError if it is not what was written."""
     try:
         return json.loads(text)
@@ -120,7 +120,7 @@ class TaskRow:
         names = {each.name for each in fields(cls)} - {"stored_result"}
         values = {name: row[name] for name in names} | {"stored_result": row["result"]}
         for name in ("config", "spec", "stored_result"):
-            values[name] = None if values[name] is None else parsed(values[name])
+            values[name] = None if values[name] is None else parse_column(values[name])
         values["cancel_requested"] = bool(values["cancel_requested"])
         return cls(**values)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Final, NamedTuple
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.errors import CrashLoop, QueueFull, TaskConflict, TaskNotFound, did_you_mean, shown
+from ktrdr_mcp.errors import CrashLoop, QueueFull, TaskConflict, TaskNotFound, did_you_mean, quote
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of, utc_now_text
 from ktrdr_mcp.store.task_row import Fence, NewTask, TaskPage, TaskRow
 
@@ -37,7 +37,7 @@ class RequestNames(NamedTuple):
         return self._asdict()
 
 
-def same_request(
+def find_same_request(
     rows: Sequence[sqlite3.Row], names: RequestNames, hashes: Collection[str]
 ) -> TaskRow | None:
     """The task that this request made before.
@@ -56,7 +56,7 @@ def same_request(
         if not same or (not by_id and row is not found[0]):
             name = "task_id" if by_id else "idempotency_key"
             raise TaskConflict(
-                f"The {name} {shown(getattr(names, name))} belongs to another request, "
+                f"The {name} {quote(getattr(names, name))} belongs to another request, "
                 f"that of task {row.task_id}.",
                 hint=f"Use another {name}, or read task {row.task_id} with get_training_status.",
                 field=name,
@@ -78,7 +78,7 @@ def require_own_folder(rows: Sequence[sqlite3.Row], task_id: str) -> None:
     if rows:
         other = rows[0]["task_id"]
         raise TaskConflict(
-            f"The task_id {shown(task_id)} is that of task {other} but for upper and lower case, "
+            f"The task_id {quote(task_id)} is that of task {other} but for upper and lower case, "
             "which not every file system tells apart.",
             hint=f"Use another task_id, or read task {other} with get_training_status.",
             field="task_id",
@@ -229,7 +229,7 @@ class TaskStore:
         async with self._database.transaction() as connection:
             names = RequestNames(new.task_id, new.idempotency_key)
             rows = await rows_of(connection, SAME_NAME, names.parameters())
-            if (known := same_request(rows, names, [new.request_hash])) is not None:
+            if (known := find_same_request(rows, names, [new.request_hash])) is not None:
                 return known, False
             rows = await rows_of(connection, SAME_FOLDER, {"task_id": new.task_id})
             require_own_folder(rows, new.task_id)
@@ -273,7 +273,7 @@ class TaskStore:
         """
         names = RequestNames(task_id, idempotency_key)
         rows = await self._database.read(SAME_NAME, names.parameters())
-        return same_request(rows, names, hashes)
+        return find_same_request(rows, names, hashes)
 
     async def get(self, task_id: str) -> TaskRow:
         """One task. Raises TaskNotFound, whose hint names the newest ids."""
@@ -465,7 +465,7 @@ class TaskStore:
             f"The newest tasks are {', '.join(newest)}." if newest else "There are no tasks yet."
         )
         return TaskNotFound(
-            f"There is no task {shown(task_id)}.",
+            f"There is no task {quote(task_id)}.",
             hint=f"{known}{did_you_mean(task_id, newest)} list_training_tasks shows them all.",
             field="task_id",
         )

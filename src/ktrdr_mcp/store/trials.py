@@ -1,4 +1,4 @@
-"""The ledger: every training ever started on a test window, and every reading of its results."""
+"""The trial log: every training ever started on a test window, and every reading of its results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.schemas.results import TrialScores
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.task_row import parsed, read_stored
+from ktrdr_mcp.store.task_row import parse_column, read_stored
 
 # Times are text of one form, so their order is the order of text.
 FAMILY: Final = """
@@ -42,7 +42,7 @@ class Trial:
         """
         if self.stored_scores is None:
             return None
-        return read_stored(TrialScores, parsed(self.stored_scores))
+        return read_stored(TrialScores, parse_column(self.stored_scores))
 
 
 class TrialLog:

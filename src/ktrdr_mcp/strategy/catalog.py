@@ -99,16 +99,16 @@ class StrategyCatalog:
         ]
         return alike[0] if alike else stem
 
-    def called(self, name: str) -> str:
+    def find_name(self, name: str) -> str:
         """The name of the strategy that a caller means; upper and lower case do not matter.
 
         Raises:
             InvalidName: the name is not well formed.
             StrategyNotFound: no file has this name; the hint lists those there are.
         """
-        return self._found(name)[0]
+        return self._find(name)[0]
 
-    def _found(self, name: str) -> tuple[str, Traversable]:
+    def _find(self, name: str) -> tuple[str, Traversable]:
         """The strategy that a caller means, and its file."""
         first = self._first_of(strategy_name(name))
         own = self.workspace.strategy_file(first)
@@ -130,10 +130,10 @@ class StrategyCatalog:
             StrategyNotFound: no file has this name; the hint lists those there are.
             InvalidStrategy: the file is too large or not UTF-8 text.
         """
-        called, file = self._found(name)
+        called, file = self._find(name)
         with storage_errors(f"reading strategy {called}"), file.open("rb") as stream:
             data = stream.read(MAX_STRATEGY_BYTES + 1)
-        return decoded(data, called)
+        return decode(data, called)
 
     def read(self, name: str) -> Strategy:
         """A strategy, checked for its form.
@@ -143,7 +143,7 @@ class StrategyCatalog:
             StrategyNotFound: no file has this name; the hint lists those there are.
             InvalidStrategy: the file is malformed; says where and what to write instead.
         """
-        called = self.called(name)
+        called = self.find_name(name)
         return parse_strategy(self.text(called), called)
 
 
@@ -154,7 +154,7 @@ def is_strategy(file: Traversable) -> bool:
     return file.name.endswith(SUFFIX) and matches is not None and file.is_file()
 
 
-def decoded(data: bytes, name: str) -> str:
+def decode(data: bytes, name: str) -> str:
     """The text of a file's bytes."""
     if len(data) > MAX_STRATEGY_BYTES:
         raise InvalidStrategy(

@@ -8,7 +8,7 @@ from typing import Any, Final, cast, get_args
 
 from pydantic import ValidationError
 
-from ktrdr_mcp.errors import InvalidStrategy, shown
+from ktrdr_mcp.errors import InvalidStrategy, quote
 from ktrdr_mcp.limits import (
     MAX_DESCRIPTION_CHARACTERS,
     MAX_FUZZY_SETS_PER_INDICATOR,
@@ -18,7 +18,7 @@ from ktrdr_mcp.limits import (
 )
 from ktrdr_mcp.paths import strategy_name
 from ktrdr_mcp.schemas.config import TrainingConfig
-from ktrdr_mcp.schemas.parsing import explained
+from ktrdr_mcp.schemas.parsing import explain
 from ktrdr_mcp.strategy.dialects import LEFT_OUT, dialects
 from ktrdr_mcp.strategy.form import (
     FUZZY_KINDS,
@@ -33,7 +33,7 @@ from ktrdr_mcp.strategy.form import (
     Strategy,
     Whole,
 )
-from ktrdr_mcp.strategy.sections import WORD, Report, Section, joined, number, wrong
+from ktrdr_mcp.strategy.sections import WORD, Report, Section, join_place, number, wrong
 from ktrdr_mcp.strategy.yaml_text import load
 
 MODEL_TYPES: Final = get_args(TrainingConfig.model_fields["model_type"].annotation)
@@ -181,11 +181,11 @@ def check_fields(config: dict[str, Any], report: Report) -> None:
         for detail in error.errors(include_url=False):
             if not detail["loc"] or detail["loc"][0] not in config:
                 continue
-            found = explained(TrainingConfig, [detail])
+            found = explain(TrainingConfig, [detail])
             name, *inside = (found.field or "").split(".")
             if name == "labels":
                 inside = inside[:1]  # what follows is which type was tried
-            place = joined(PLACES.get(name, f"model.training.{name}"), *inside)
+            place = join_place(PLACES.get(name, f"model.training.{name}"), *inside)
             if not any(place == each.field for each in report.problems):
                 message = f"{place}: {found.message}"
                 report.problems.append(InvalidStrategy(message, hint=found.hint, field=place))
@@ -309,7 +309,7 @@ def draft_strategy(text: str, name: str) -> Draft:
     with report.collecting():
         values = load(text)
         if values is not None and not isinstance(values, Mapping):
-            raise wrong("", f"is {shown(values)}, not a mapping", "Write it as key: value lines.")
+            raise wrong("", f"is {quote(values)}, not a mapping", "Write it as key: value lines.")
         return draft(values or {}, name, report)
     raise refusal(name, report)
 
@@ -340,7 +340,7 @@ def refusal(name: str, report: Report) -> InvalidStrategy:
         hint = "Correct all of them; the file is read anew by every check and every start."
     place = (first.field or "").removeprefix("strategy.")
     return InvalidStrategy(
-        message, hint=hint, field=joined("strategy", place), problems=report.problems
+        message, hint=hint, field=join_place("strategy", place), problems=report.problems
     )
 
 
@@ -354,7 +354,7 @@ def draft(values: Mapping[str, Any], name: str, report: Report) -> Draft:
     root.text("name")
     if isinstance(declared, str) and declared != name:
         report.notes.append(
-            f"The file says name: {shown(declared)}; here a strategy is called as its file, {name}."
+            f"The file says name: {quote(declared)}; here a strategy is called as its file, {name}."
         )
     description = root.text("description")
     if len(description) > MAX_DESCRIPTION_CHARACTERS:
@@ -418,11 +418,11 @@ def all_indicators(
             continue
         before = len(report.problems)
         with report.collecting():
-            spec = indicator(Section(value, joined("indicators", key), report))
+            spec = indicator(Section(value, join_place("indicators", key), report))
             if spec.name in specs:
                 raise wrong(
-                    joined("indicators", key, "name"),
-                    f"is {shown(spec.name)}, as that of another indicator",
+                    join_place("indicators", key, "name"),
+                    f"is {quote(spec.name)}, as that of another indicator",
                     "Give each indicator a name of its own and say its type.",
                 )
             specs[spec.name] = spec
@@ -443,7 +443,7 @@ def indicator(section: Section) -> IndicatorSpec:
     if not WORD.fullmatch(name):
         raise wrong(
             section.at("name"),
-            f"is {shown(name)}",
+            f"is {quote(name)}",
             "Write a word of letters, digits and _; what it computes goes into type.",
         )
     nested = section.section("params")
@@ -452,7 +452,7 @@ def indicator(section: Section) -> IndicatorSpec:
         if key in values and (type(values[key]), values[key]) != (type(value), value):
             raise wrong(
                 section.at(key),
-                f"is {shown(value)}, but params says {shown(values[key])}",
+                f"is {quote(value)}, but params says {quote(values[key])}",
                 "Say it once.",
             )
         values[key] = value
@@ -494,7 +494,7 @@ def all_fuzzy_inputs(section: Section) -> tuple[FuzzyInput, ...]:
         else:
             section.wrong(
                 name,
-                f"is {shown(sets)}, not a mapping",
+                f"is {quote(sets)}, not a mapping",
                 "Write auto, crisp, cyclic, or a mapping of sets such as low: [0, 20, 40].",
             )
     return tuple(inputs)
@@ -535,7 +535,7 @@ def fuzzy_set(name: str, value: object, section: Section) -> FuzzySetSpec:
         numbers = form.take("parameters")
         form.end()
         if not isinstance(numbers, list):
-            raise wrong(joined(place, "parameters"), "is not a list", "Write it as [a, b, c].")
+            raise wrong(join_place(place, "parameters"), "is not a list", "Write it as [a, b, c].")
     parameters = tuple(number(entry, place) for entry in numbers)
     try:
         return FuzzySetSpec(name, kind, parameters)

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ktrdr_mcp.errors import InvalidStrategy, did_you_mean, shown
+from ktrdr_mcp.errors import InvalidStrategy, did_you_mean, quote
 from ktrdr_mcp.strategy.form import LARGEST_NUMBER
 
 WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
 
 
-def joined(*parts: str | int) -> str:
+def join_place(*parts: str | int) -> str:
     """The dotted place of a nested value."""
     return ".".join(str(part) for part in parts if part != "")
 
@@ -62,7 +62,7 @@ class Section:
             values = {}
         if not isinstance(values, Mapping):
             report.problems.append(
-                wrong(place, f"is {shown(values)}, not a mapping", "Write it as key: value lines.")
+                wrong(place, f"is {quote(values)}, not a mapping", "Write it as key: value lines.")
             )
             values = {}
         self.place = place
@@ -72,7 +72,7 @@ class Section:
 
     def at(self, key: str) -> str:
         """The dotted place of a key."""
-        return joined(self.place, key)
+        return join_place(self.place, key)
 
     def has(self, key: str) -> bool:
         """Whether a known key stands there and has not been taken."""
@@ -94,7 +94,7 @@ class Section:
         if value is None:
             return default
         if not isinstance(value, str):
-            self.wrong(key, f"is {shown(value)}, not text", "Put quotes around it.")
+            self.wrong(key, f"is {quote(value)}, not text", "Put quotes around it.")
             return default
         return value
 
@@ -102,7 +102,7 @@ class Section:
         """The boolean under a key."""
         value = self.take(key, default)
         if not isinstance(value, bool):
-            self.wrong(key, f"is {shown(value)}", "Write true or false.")
+            self.wrong(key, f"is {quote(value)}", "Write true or false.")
             return default
         return value
 
@@ -124,7 +124,7 @@ class Section:
             return value
         self.report.problems.append(
             InvalidStrategy(
-                f"{self.at(key)} is {shown(value)}, which is not known."
+                f"{self.at(key)} is {quote(value)}, which is not known."
                 f"{did_you_mean(value, choices)}",
                 hint=f"Use one of {', '.join(choices)}.",
                 field=self.at(key),
@@ -154,7 +154,7 @@ class Section:
             self.report.problems.append(
                 wrong(
                     self.place,
-                    f"has the name {shown(key)}",
+                    f"has the name {quote(key)}",
                     "Write a word of at most 64 letters, digits and _.",
                 )
             )
@@ -170,16 +170,16 @@ class Section:
         """The error for a key that does not belong here."""
         where = f"{self.place} has" if self.place else "The file has"
         return InvalidStrategy(
-            f"{where} the unknown key {shown(key)}.{did_you_mean(key, self.known)}",
+            f"{where} the unknown key {quote(key)}.{did_you_mean(key, self.known)}",
             hint=f"Known keys here: {', '.join(dict.fromkeys(self.known))}.",
-            field=shown(self.at(key), 200).strip("'"),
+            field=quote(self.at(key), 200).strip("'"),
         )
 
 
 def number(value: object, place: str) -> float:
     """A finite number, as a float. Raises InvalidStrategy."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong(place, f"is {shown(value)}, not a number", "Write a number.")
+        raise wrong(place, f"is {quote(value)}, not a number", "Write a number.")
     if not math.isfinite(value) or abs(value) > LARGEST_NUMBER:
-        raise wrong(place, f"is {shown(value)}", f"Write a number of at most {LARGEST_NUMBER:g}.")
+        raise wrong(place, f"is {quote(value)}", f"Write a number of at most {LARGEST_NUMBER:g}.")
     return float(value)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import yaml
 
-from ktrdr_mcp.errors import InvalidStrategy, shown
+from ktrdr_mcp.errors import InvalidStrategy, quote
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 
 MAX_DEPTH: Final = 12
@@ -32,13 +32,13 @@ class CoreLoader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise refused(f"Line {line} has an anchor or alias (& or *)", "Write the value out.")
+            raise refusal(f"Line {line} has an anchor or alias (& or *)", "Write the value out.")
         if event.tag is not None:
-            raise refused(f"Line {line} has the tag {shown(event.tag)}", "Leave tags out.")
+            raise refusal(f"Line {line} has the tag {quote(event.tag)}", "Leave tags out.")
         if self.depth >= MAX_DEPTH:
-            raise refused(f"Line {line} is nested too deep", f"Nest at most {MAX_DEPTH} levels.")
+            raise refusal(f"Line {line} is nested too deep", f"Nest at most {MAX_DEPTH} levels.")
         if self.nodes >= MAX_NODES:
-            raise refused("The file has too many values", f"Keep to {MAX_NODES:,} values.")
+            raise refusal("The file has too many values", f"Keep to {MAX_NODES:,} values.")
         self.nodes += 1
         self.depth += 1
         node = super().compose_node(parent, index)
@@ -51,10 +51,10 @@ class CoreLoader(yaml.SafeLoader):
         for key, _ in node.value:
             line = key.start_mark.line + 1
             if key.tag != "tag:yaml.org,2002:str":
-                raise refused(f"Line {line} has a key that is not text", "Put quotes around it.")
+                raise refusal(f"Line {line} has a key that is not text", "Put quotes around it.")
             if key.value in seen:
-                raise refused(
-                    f"Line {line} repeats the key {shown(key.value)}", "Keep one of the two."
+                raise refusal(
+                    f"Line {line} repeats the key {quote(key.value)}", "Keep one of the two."
                 )
             seen.add(key.value)
         return yaml.constructor.BaseConstructor.construct_mapping(self, node, deep)
@@ -69,7 +69,7 @@ for tag, pattern, first_characters in (
     CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", pattern, first_characters)
 
 
-def refused(what: str, hint: str) -> InvalidStrategy:
+def refusal(what: str, hint: str) -> InvalidStrategy:
     """The error for text that this program does not read."""
     return InvalidStrategy(f"{what}.", hint=hint)
 
@@ -86,7 +86,7 @@ def load(text: str) -> object:
     """
     size_bytes = len(text.encode(errors="replace"))
     if size_bytes > MAX_STRATEGY_BYTES:
-        raise refused(
+        raise refusal(
             f"The file has {size_bytes:,} bytes", f"Keep it within {MAX_STRATEGY_BYTES:,} bytes."
         )
     try:
@@ -94,10 +94,10 @@ def load(text: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise refused(
+        raise refusal(
             f"It is not YAML: {error.problem or error.context}{where}",
             "Correct that line; indent with spaces, never with tabs.",
         ) from None
     except yaml.YAMLError as error:
         reason = getattr(error, "reason", type(error).__name__)
-        raise refused(f"It is not YAML: {reason}", "Save the file as plain UTF-8 text.") from None
+        raise refusal(f"It is not YAML: {reason}", "Save the file as plain UTF-8 text.") from None

@@ -38,7 +38,7 @@ Weights: TypeAlias = "Mapping[str, torch.Tensor]"
 History = list[dict[str, float]]  # one object for each epoch
 
 
-def checked_form(values: Json) -> Json:
+def check_form(values: Json) -> Json:
     """The stored form of a network. Raises ValueError if it is none."""
     networks.from_dict(values)
     return values
@@ -81,7 +81,7 @@ class BundleManifest(Stored):
     strategy: Json  # a `Strategy`, every fuzzy set explicit
     feature_names: list[str]
     scaler: Json  # a `Scaler`
-    network: Annotated[Json, AfterValidator(checked_form)]
+    network: Annotated[Json, AfterValidator(check_form)]
     classes: list[str]
     seeds: list[int]
     best_epoch: int
@@ -140,7 +140,7 @@ def write(
         files.write_new(staged / HISTORY, files.json_bytes(history))
         hashes = {name: files.sha256_of_file(staged / name) for name in (WEIGHTS, HISTORY)}
         manifest = manifest_of(read_weights(staged)).model_copy(update={"sha256": hashes})
-        files.write_new(staged / DOCUMENT, files.json_bytes(sealed(manifest.to_json())))
+        files.write_new(staged / DOCUMENT, files.json_bytes(seal(manifest.to_json())))
         files.publish(staged, destination)
     return manifest
 
@@ -192,7 +192,7 @@ def read_manifest(directory: Path, expected_sha256: str | None = None) -> Bundle
         raise corrupted(DOCUMENT, "does not say what a bundle's does") from None
 
 
-def sealed(document: Mapping[str, object]) -> Json:
+def seal(document: Mapping[str, object]) -> Json:
     """A document with the SHA-256 of its content, so that damage shows without any registry."""
     content = {name: value for name, value in document.items() if name != SEAL}
     # as it is read back: pairs become lists, and every name a text
@@ -203,7 +203,7 @@ def sealed(document: Mapping[str, object]) -> Json:
 def is_as_sealed(document: Json) -> bool:
     """Whether a document that was read has the content of which its seal tells."""
     try:
-        return document == sealed(document)
+        return document == seal(document)
     except ValueError:  # half a character, or no number: what was never written
         return False
 

@@ -154,7 +154,7 @@ def read(directory: Path, identity: Identity) -> Checkpoint | None:
         if not directory.exists():
             return None
         verify(directory)
-        return decoded(directory, identity)
+        return decode(directory, identity)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise Unusable(f"the checkpoint cannot be read ({reason})") from error
@@ -175,7 +175,7 @@ def verify(directory: Path) -> None:
             raise Unusable(f"the checkpoint is damaged ({name})")
 
 
-def decoded(directory: Path, identity: Identity) -> Checkpoint:
+def decode(directory: Path, identity: Identity) -> Checkpoint:
     """What the files of a verified generation hold. Raises Unusable, or as JSON of another form."""
     values = json_of(content(directory, VALUES), VALUES)
     found, progress = values["identity"], values["progress"]

@@ -22,14 +22,14 @@ def effective(request: TrainingConfig, strategy: Strategy) -> EffectiveConfig:
         InvalidRequest: the merged settings contradict each other.
         InvalidStrategy: the strategy's own settings are not valid.
     """
-    merged = merge(checked_settings(strategy), request.model_dump(exclude_unset=True))
+    merged = merge(check_settings(strategy), request.model_dump(exclude_unset=True))
     merged["labels"] = labels.complete(merged.get("labels", {}))
     if merged.get("lr_scheduler"):
         merged["lr_scheduler"] = complete_scheduler(merged["lr_scheduler"])
     return EffectiveConfig.model_validate(merged)
 
 
-def checked_settings(strategy: Strategy) -> dict[str, Any]:
+def check_settings(strategy: Strategy) -> dict[str, Any]:
     """The strategy's own training settings. Raises InvalidStrategy."""
     try:
         own = parse(TrainingConfig, strategy.training).model_dump(exclude_unset=True)
@@ -56,14 +56,14 @@ def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(lower)
     for key, value in upper.items():
         below = lower.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping) and same_kind(below, value):
+        if isinstance(value, Mapping) and isinstance(below, Mapping) and is_same_kind(below, value):
             merged[key] = merge(below, value)
         else:
             merged[key] = value
     return merged
 
 
-def same_kind(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> bool:
+def is_same_kind(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> bool:
     """Whether two settings speak of the same method or type."""
     return all(
         key not in upper or upper[key] == lower.get(key, upper[key]) for key in ("method", "type")

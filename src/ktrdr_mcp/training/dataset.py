@@ -98,17 +98,17 @@ class Dataset:
     @cached_property
     def label(self) -> Integers:
         """int64[rows], class numbers; -1 where there is no label."""
-        return joined([one.label for one in self.series])
+        return concatenate([one.label for one in self.series])
 
     @cached_property
     def newest_label(self) -> Integers:
         """int64[rows], the newest label of the row's series that is known then; -1 without one."""
-        return joined([newest_known(one.label, one.end) for one in self.series])
+        return concatenate([newest_known(one.label, one.end) for one in self.series])
 
     @cached_property
     def usable(self) -> Integers:
         """int64[n], the rows that can be learned from, in the order of time, then of series."""
-        rows = joined([one.usable + self.starts[n] for n, one in enumerate(self.series)])
+        rows = concatenate([one.usable + self.starts[n] for n, one in enumerate(self.series)])
         return rows if len(self.series) == 1 else rows[np.argsort(self.at(rows), kind="stable")]
 
     def at(self, rows: Integers) -> Integers:
@@ -165,7 +165,7 @@ class View:
     features: Floats
 
 
-def joined(arrays: Sequence[Integers]) -> Integers:
+def concatenate(arrays: Sequence[Integers]) -> Integers:
     """Arrays one after the other; a single one is not copied."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 

@@ -189,7 +189,7 @@ def judge(
     trained, timeline = learners[0].split.train, own.timeline
     ahead = timeline.until[trained] - timeline.at[trained]
     horizon = reach_bars(horizon_bars(config.labels), ahead)
-    finite = [predicted(shape, *pair) for pair in pairs if pair[1].diverged is None]
+    finite = [predict_rows(shape, *pair) for pair in pairs if pair[1].diverged is None]
     walked = [each for each in finite if each.learner.role == "fold"]
     folds, missing = walked or finite[:1], missing_folds(learners, networks, config)
     failed = FailedNetworks(
@@ -200,7 +200,7 @@ def judge(
     rows = np.concatenate([fold.learner.split.test for fold in folds])
     pooled = np.concatenate([fold.test for fold in folds])
     signal = confident_signals(pooled, rule.confidence_threshold)
-    direction = directional_test([scored(fold) for fold in folds], own.timestamps, horizon)
+    direction = directional_test([score(fold) for fold in folds], own.timestamps, horizon)
     return Judgement(
         direction=direction,
         trading=backtest_legs(
@@ -224,7 +224,7 @@ def judge(
     )
 
 
-def predicted(shape: Network, learner: Learner, network: TrainedNetwork) -> Predicted:
+def predict_rows(shape: Network, learner: Learner, network: TrainedNetwork) -> Predicted:
     """What a network says of the rows that it was not fitted on."""
     features, split = learner.view.features, learner.split
     return Predicted(
@@ -234,7 +234,7 @@ def predicted(shape: Network, learner: Learner, network: TrainedNetwork) -> Pred
     )
 
 
-def scored(each: Predicted) -> ScoredRows:
+def score(each: Predicted) -> ScoredRows:
     """A learner's predictions as the directional test wants them."""
     split, dataset = each.learner.split, each.learner.dataset
     return scored_rows(
@@ -265,7 +265,7 @@ def legs_of(dataset: Dataset, rows: Integers, signal: Integers) -> list[Leg]:
 
 def p_on_surrogate(each: Predicted, horizon: int) -> float:
     """How surely a sign-flip surrogate was "foreseen"; small for a leak."""
-    return directional_test([scored(each)], each.learner.dataset.timestamps, horizon).p
+    return directional_test([score(each)], each.learner.dataset.timestamps, horizon).p
 
 
 def all_folds(
@@ -273,12 +273,12 @@ def all_folds(
 ) -> list[FailedFold | JudgedFold]:
     """Every fold for the resource, the failed ones too, in the order of time."""
     dataset = folds[0].learner.dataset
-    found: list[FailedFold | JudgedFold] = [judged_fold(fold) for fold in folds]
+    found: list[FailedFold | JudgedFold] = [judge_fold(fold) for fold in folds]
     found += [FailedFold(**dict(rows_of(fold.split, dataset)), lost=fold.cause) for fold in missing]
     return sorted(found, key=lambda fold: fold.test[0])
 
 
-def judged_fold(fold: Predicted) -> JudgedFold:
+def judge_fold(fold: Predicted) -> JudgedFold:
     """One fold with the figures of its test rows."""
     split, dataset = fold.learner.split, fold.learner.dataset
     figures = evaluate(fold.test, dataset.label[split.test])

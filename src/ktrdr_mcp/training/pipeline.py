@@ -308,7 +308,7 @@ def publish(
         loaded = model_of(Bundle(weights, base))
         scores = predict(loaded, bars, rows)
         parity = Parity(
-            times=[bars.moment(row) for row in rows.tolist()],
+            times=[bars.timestamp(row) for row in rows.tolist()],
             probabilities=measured.tolist(),
             largest_difference_after_loading=float(np.abs(scores.probabilities - measured).max()),
         )

@@ -66,9 +66,9 @@ def publish(
     while directory_of(version).exists():
         if holds(directory_of(version), card["model_id"]):
             # published before a crash, and not yet registered
-            return published(directory_of(version), version, source, verified, card)
+            return read_version(directory_of(version), version, source, verified, card)
         version += 1
-    made = published(directory_of(version), version, source, verified, card)
+    made = read_version(directory_of(version), version, source, verified, card)
     with files.staging(made.directory) as staged:
         for name in BUNDLE:
             files.write_new(staged / name, (source / name).read_bytes())
@@ -94,7 +94,7 @@ def holds(directory: Path, identifier: str) -> bool:
     return isinstance(card, dict) and card.get("model_id") == identifier
 
 
-def published(
+def read_version(
     directory: Path, version: int, source: Path, verified: bundle.Bundle, card: Mapping[str, Any]
 ) -> Published:
     """The account of a folder that holds, or is about to hold, a version.

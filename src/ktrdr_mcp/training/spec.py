@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from ktrdr_mcp.data.bars import DayRule
-from ktrdr_mcp.errors import TrainingFailed, shown
+from ktrdr_mcp.errors import TrainingFailed, quote
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.strategy.form import Strategy
 
@@ -81,5 +81,5 @@ def reason(error: Exception) -> str:
     """What does not fit, without the values."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
-        return shown(".".join(["config", *map(str, first["loc"])])).strip("'\"")
+        return quote(".".join(["config", *map(str, first["loc"])])).strip("'\"")
     return type(error).__name__

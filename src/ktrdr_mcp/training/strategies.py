@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ktrdr_mcp.errors import InvalidRequest, InvalidStrategy, KtrdrError
-from ktrdr_mcp.features.build import remarks, without_effect
+from ktrdr_mcp.features.build import find_ineffective, remarks
 from ktrdr_mcp.features.registry import problems
 from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
@@ -15,7 +15,7 @@ from ktrdr_mcp.strategy.parsing import draft_strategy, refusal
 from ktrdr_mcp.training.config import effective
 
 
-def checked_strategy(text: str, name: str) -> Strategy:
+def check_strategy(text: str, name: str) -> Strategy:
     """The strategy of a text, once everything that it names is known.
 
     Args:
@@ -48,13 +48,13 @@ def read_strategy(strategies: StrategyCatalog, name: str) -> Strategy:
         StrategyNotFound: no file has this name; the hint lists those there are.
         InvalidStrategy: it could not be trained as it stands; says everything that is wrong.
     """
-    called = strategies.called(name)
-    return checked_strategy(strategies.text(called), called)
+    called = strategies.find_name(name)
+    return check_strategy(strategies.text(called), called)
 
 
 def warnings(strategy: Strategy) -> list[str]:
     """What of a checked strategy has no effect, what it computes and what differs elsewhere."""
-    places = ", ".join(without_effect(strategy))
+    places = ", ".join(find_ineffective(strategy))
     ignored = f"These parts of strategy '{strategy.name}' have no effect: {places}."
     return [*([ignored] if places else []), *remarks(strategy)]
 
@@ -69,7 +69,7 @@ class Listed:
     defects: str | None  # everything that is wrong with it, and the remedies
 
 
-def listed_strategies(strategies: StrategyCatalog) -> Iterator[Listed]:
+def list_strategies(strategies: StrategyCatalog) -> Iterator[Listed]:
     """Every strategy of a workspace, and every file that would be one under another name."""
     for name in strategies.names():
         try:

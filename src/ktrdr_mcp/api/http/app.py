@@ -26,7 +26,7 @@ from ktrdr_mcp.api.operations import (
     OPERATIONS,
     TERMINAL,
     Operation,
-    with_pages,
+    bound_pages,
 )
 from ktrdr_mcp.errors import (
     InvalidRequest,
@@ -34,7 +34,7 @@ from ktrdr_mcp.errors import (
     MethodNotAllowed,
     NotFound,
     did_you_mean,
-    shown,
+    quote,
 )
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
@@ -61,7 +61,7 @@ def build_api(service: ServiceProtocol, rules: Rules, more: Sequence[BaseRoute] 
         rules: who may come in.
         more: another protocol's routes, behind the same guard.
     """
-    operations = [with_pages(each, limits.MAX_PAGE_ROWS) for each in OPERATIONS.values()]
+    operations = [bound_pages(each, limits.MAX_PAGE_ROWS) for each in OPERATIONS.values()]
     routes = [
         *(operation_route(service, each) for each in operations),
         events_route(service),
@@ -157,7 +157,7 @@ def route(path: str, method: str, name: str, answer: Answer) -> Route:
 
 async def refuse_route(request: Request, error: Exception) -> Response:
     """The answer where no route fits."""
-    path = shown(request.url.path)
+    path = quote(request.url.path)
     if not isinstance(error, HTTPException) or error.status_code not in {404, 405}:
         return error_response(InvalidRequest("The request was not understood.", hint="See /docs."))
     if error.status_code == 404:

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 from starlette.requests import Request
 
-from ktrdr_mcp.errors import InvalidRequest, LimitExceeded, shown
+from ktrdr_mcp.errors import InvalidRequest, LimitExceeded, quote
 
 MAX_DEPTH: Final = 32
 # A string without an end matches too, and nothing is tried twice: the time grows with the length.
@@ -30,7 +30,7 @@ def decode(body: bytes) -> Any:
     refuse_depth(body)
     try:
         return json.loads(
-            body.decode("utf-8"), object_pairs_hook=without_repetition, parse_constant=refuse
+            body.decode("utf-8"), object_pairs_hook=refuse_repetition, parse_constant=refuse
         )
     except UnicodeDecodeError as error:
         raise InvalidRequest(
@@ -62,13 +62,13 @@ def refuse_depth(body: bytes) -> None:
             )
 
 
-def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def refuse_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object, if no key is there twice. Raises InvalidRequest."""
     fields: dict[str, Any] = {}
     for key, value in pairs:
         if key in fields:
             raise InvalidRequest(
-                f"The key {shown(key)} is there twice.", hint="Send each key once."
+                f"The key {quote(key)} is there twice.", hint="Send each key once."
             )
         fields[key] = value
     return fields
@@ -91,22 +91,22 @@ async def raw_arguments(request: Request) -> object:
     """
     path: dict[str, Any] = dict(request.path_params)
     if request.method == "GET":
-        return joined(path, from_query(request.query_params.multi_items()))
+        return join(path, from_query(request.query_params.multi_items()))
     if request.query_params:
         raise InvalidRequest(
-            f"The query parameter {shown(next(iter(request.query_params)))} has no effect here.",
+            f"The query parameter {quote(next(iter(request.query_params)))} has no effect here.",
             hint="Send the fields of the request in a JSON body.",
         )
     body = decode(await request.body())
-    return joined(path, body) if isinstance(body, Mapping) else body
+    return join(path, body) if isinstance(body, Mapping) else body
 
 
-def joined(path: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, Any]:
+def join(path: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, Any]:
     """Both mappings as one, if they do not contradict each other. Raises InvalidRequest."""
     for name, value in path.items():
         if name in rest and rest[name] != value:
             raise InvalidRequest(
-                f"{name} is {shown(rest[name])}, but the path says {shown(value)}.",
+                f"{name} is {quote(rest[name])}, but the path says {quote(value)}.",
                 hint=f"Say {name} in the path alone.",
                 field=name,
             )
@@ -124,6 +124,6 @@ def from_query(items: Iterable[tuple[str, str]]) -> dict[str, str]:
     arguments: dict[str, str] = {}
     for name, text in items:
         if name in arguments:
-            raise InvalidRequest(f"{shown(name)} is there twice.", hint=f"Send {shown(name)} once.")
+            raise InvalidRequest(f"{quote(name)} is there twice.", hint=f"Send {quote(name)} once.")
         arguments[name] = text
     return arguments

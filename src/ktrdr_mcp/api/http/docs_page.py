@@ -81,7 +81,7 @@ def page(document: dict[str, Any], address: str) -> str:
         address: scheme, host and port of the examples.
     """
     info = document["info"]
-    operations = list(listed(document))
+    operations = list(list_operations(document))
     title = escape(f"{info['title']} {info['version']}")
     return "\n".join(
         [
@@ -97,7 +97,7 @@ def page(document: dict[str, Any], address: str) -> str:
     )
 
 
-def listed(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def list_operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Method, path and description of every operation."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -125,7 +125,9 @@ def section(
             f'<h2 id="{escape(operation["operationId"])}">{code(f"{method} {path}")}</h2>',
             f"<p>{escape(operation['summary'])}",
             arguments(operation, body),
-            preformatted(command(address + asked(path, operation), method, body.get("example"))),
+            preformat(
+                command(address + request_target(path, operation), method, body.get("example"))
+            ),
             reply(document, operation["responses"]),
             refusals(operation["responses"]),
         ]
@@ -145,19 +147,19 @@ def arguments(operation: dict[str, Any], body: dict[str, Any]) -> str:
     ]
     return table(
         [
-            [code(name), f"{place}, required" if required else place, described(child)]
+            [code(name), f"{place}, required" if required else place, describe(child)]
             for name, place, child, required in rows
         ]
     )
 
 
-def described(schema: dict[str, Any]) -> str:
+def describe(schema: dict[str, Any]) -> str:
     """A schema in words, the fields of an object in a table that opens."""
     text = escape(words(schema))
     fields = fields_of(schema)
     if not fields:
         return text
-    rows = table([[code(name), described(child)] for name, child in fields.items()])
+    rows = table([[code(name), describe(child)] for name, child in fields.items()])
     return f"<details><summary>{text}</summary>{rows}</details>"
 
 
@@ -169,7 +171,7 @@ def fields_of(schema: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def asked(path: str, operation: dict[str, Any]) -> str:
+def request_target(path: str, operation: dict[str, Any]) -> str:
     """Path and query of a request, with capitals where a name is to be put in."""
     query = urlencode(
         {
@@ -197,7 +199,7 @@ def reply(document: dict[str, Any], responses: dict[str, Any]) -> str:
     if content is None:
         return f"<p>{escape(answer['description'])}"
     if "example" in content:
-        shown = preformatted(json.dumps(content["example"], indent=2))
+        shown = preformat(json.dumps(content["example"], indent=2))
         return f"<details><summary>A reply</summary>{shown}</details>"
     name = content["schema"]["$ref"].rpartition("/")[2]
     fields = document["components"]["schemas"][name]["properties"]
@@ -228,6 +230,6 @@ def code(text: str) -> str:
     return f"<code>{escape(text)}</code>"
 
 
-def preformatted(text: str) -> str:
+def preformat(text: str) -> str:
     """A text as a block of code."""
     return f"<pre>{escape(text)}</pre>"

@@ -1,4 +1,4 @@
-"""The one door of the HTTP face: no request passes it unchecked, whatever its route or method."""
+"""The one door of the HTTP API: no request passes it unchecked, whatever its route or method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ktrdr_mcp.errors import (
     OriginRefused,
     Refused,
     Unauthorized,
-    shown,
+    quote,
 )
 from ktrdr_mcp.schemas import service
 
@@ -49,7 +49,7 @@ class Rules:
         token: the bearer token, or None if everyone who reaches the port may.
         hosts: further host names, with or without a port; loopback names always pass.
         origins: further origins of web pages that may change something.
-        instance: which laboratory this is, for clients that say which one they mean.
+        instance: which daemon this is, for clients that say which one they mean.
     """
 
     token: str | None = None
@@ -69,12 +69,12 @@ def make_rules(token: str | None, hosts: Iterable[str], origins: Iterable[str]) 
     for name in names:
         if not AUTHORITY.fullmatch(name):
             raise InvalidRequest(
-                f"{shown(name)} is not a host.", hint="Send a name, or a name and a port: lab:8000."
+                f"{quote(name)} is not a host.", hint="Send a name, or a name and a port: lab:8000."
             )
     for page in pages:
         if not ORIGIN.fullmatch(page):
             raise InvalidRequest(
-                f"{shown(page)} is not an origin.", hint="Send a scheme and a host: https://lab."
+                f"{quote(page)} is not an origin.", hint="Send a scheme and a host: https://lab."
             )
     return Rules(token, names, pages)
 
@@ -99,16 +99,16 @@ class Guard:
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
         try:
-            scope = in_origin_form(scope)
+            scope = to_origin_form(scope)
             self.check(scope)
-            first = await whole_body(scope, receive)
+            first = await read_body(scope, receive)
         except KtrdrError as refusal:
             response = error_response(refusal)
             response.headers["Connection"] = "close"  # who is refused holds no connection open
             return await response(scope, receive, send)
         if first is None:
             return None
-        return await self.app(scope, replaying(first, receive), send)
+        return await self.app(scope, replay(first, receive), send)
 
     def check(self, scope: Scope) -> None:
         """Checks the head of a request. Raises KtrdrError."""
@@ -120,7 +120,7 @@ class Guard:
         check_instance(header_values(scope, INSTANCE), self.rules.instance)
         if self.closed:
             raise Draining(
-                "The laboratory is shutting down.", hint="Start it again, then repeat the request."
+                "The server is shutting down.", hint="Start it again, then repeat the request."
             )
 
 
@@ -135,14 +135,14 @@ def check_host(values: list[str], allowed: frozenset[str]) -> str:
     match = AUTHORITY.fullmatch(host)
     if match and (match["name"] in LOOPBACK or match["name"] in allowed or host in allowed):
         return host
-    said = shown(values[0]) if len(values) == 1 else "no single host"
+    said = quote(values[0]) if len(values) == 1 else "no single host"
     raise HostRefused(
         f"The request is addressed to {said}, which is not a name of this server.",
         hint="Use localhost, or start the server with --allow-host NAME.",
     )
 
 
-def in_origin_form(scope: Scope) -> Scope:
+def to_origin_form(scope: Scope) -> Scope:
     """The head of a request whose target may be a whole URL, as proxies send it, with its path.
 
     Raises:
@@ -195,7 +195,7 @@ def check_origin(values: list[str], host: str, allowed: frozenset[str], *, reads
     ):
         return
     raise OriginRefused(
-        f"Pages of {shown(values[0])} may not use this server.",
+        f"Pages of {quote(values[0])} may not use this server.",
         hint="Where a reverse proxy, an extension or a page of this machine that you trust sends "
         "such requests, start the server with --allow-origin ORIGIN; in browsers, no page of "
         "another origin can read replies.",
@@ -216,7 +216,7 @@ def check_token(values: list[str], token: str | None) -> None:
 
 
 def check_instance(values: list[str], instance: str | None) -> None:
-    """Refuses what is meant for another laboratory, whose port this one has. Raises Unauthorized.
+    """Refuses what is meant for another server, whose port this one has. Raises Unauthorized.
 
     Args:
         values: which one is meant; clients other than our own do not say it.
@@ -224,12 +224,12 @@ def check_instance(values: list[str], instance: str | None) -> None:
     """
     if values and values != [instance]:
         raise Unauthorized(
-            "The request is meant for another laboratory than the one that answers here.",
+            "The request is meant for another server than the one that answers here.",
             hint="Read the address of yours again, in .ktrdr/lab.json of its workspace.",
         )
 
 
-async def whole_body(scope: Scope, receive: Receive) -> Message | None:
+async def read_body(scope: Scope, receive: Receive) -> Message | None:
     """The request's body in one message; None if the client left before its end.
 
     Args:
@@ -282,7 +282,7 @@ def check_type(scope: Scope) -> None:
         )
 
 
-def replaying(first: Message, receive: Receive) -> Receive:
+def replay(first: Message, receive: Receive) -> Receive:
     """A `receive` that gives the body that was read already, then whatever comes after it."""
     messages = [first]
 

@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from ktrdr_mcp import __version__
 from ktrdr_mcp.api.operations import JSON, Operation
-from ktrdr_mcp.api.schema import Schema, inlined, without_null
+from ktrdr_mcp.api.schema import Schema, drop_null, inline_references
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.responses import ErrorReply
 
@@ -107,7 +107,7 @@ def parameters(model: type[BaseModel], path: str, method: str) -> list[dict[str,
         path: the route's path.
         method: the route's method.
     """
-    schema = inlined(model)
+    schema = inline_references(model)
     required = schema.get("required", [])
     return [
         {
@@ -123,13 +123,13 @@ def parameters(model: type[BaseModel], path: str, method: str) -> list[dict[str,
 
 def parameter_schema(child: Schema) -> Schema:
     """A parameter's schema; a parameter cannot be null, it can only be left out."""
-    schema = without_null(child)
+    schema = drop_null(child)
     return {key: value for key, value in schema.items() if (key, value) != ("default", None)}
 
 
 def body_schema(model: type[BaseModel], path: str) -> Schema | None:
     """The schema of a request's body; None if everything stands in the path."""
-    schema = inlined(model)
+    schema = inline_references(model)
     kept = {name: child for name, child in schema["properties"].items() if not in_path(name, path)}
     required = [name for name in schema.get("required", []) if name in kept]
     return {**schema, "properties": kept, "required": required} if kept else None

@@ -23,7 +23,7 @@ from ktrdr_mcp.errors import (
     KtrdrError,
     Refused,
     RequestTimeout,
-    shown,
+    quote,
 )
 
 BACKLOG: Final = 2048  # connections that wait to be accepted
@@ -187,7 +187,7 @@ def listen(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise InvalidRequest(
-            f"The server cannot listen on {shown(host)} port {port}: {error.strerror}.",
+            f"The server cannot listen on {quote(host)} port {port}: {error.strerror}.",
             hint="Choose another --host or --port; --port 0 takes a free one.",
         ) from error
     return listener

@@ -13,7 +13,7 @@ from mcp.types import Resource, ResourceTemplate
 from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.operations import JSON, LIST_STRATEGIES, OPERATIONS, YAML, Operation
 from ktrdr_mcp.api.operations import Resource as Offer
-from ktrdr_mcp.errors import InvalidName, KtrdrError, NotFound, shown
+from ktrdr_mcp.errors import InvalidName, KtrdrError, NotFound, quote
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
@@ -40,7 +40,7 @@ def resource_templates() -> list[ResourceTemplate]:
     ]
 
 
-async def listed_resources(service: ServiceProtocol) -> list[Resource]:
+async def list_resources(service: ServiceProtocol) -> list[Resource]:
     """The strategies, those of this program first; the other kinds are listed by tools.
 
     Args:
@@ -72,7 +72,7 @@ async def read(service: ServiceProtocol, uri: str) -> tuple[str, str]:
             given = {name: str(text) for name, text in texts.items()}
             return await content(service, operation, offer, given), offer.mime_type
     forms = ", ".join(offer.template for _, _, offer in OFFERED)
-    raise ResourceNotFoundError(f"{shown(uri)} is not a resource. Resources are {forms}.")
+    raise ResourceNotFoundError(f"{quote(uri)} is not a resource. Resources are {forms}.")
 
 
 async def content(
@@ -87,8 +87,8 @@ async def content(
         raise kind(f"{error.message} {error.hint}") from None
     except Exception:
         logger.exception("Reading a resource failed unexpectedly")
-        defect = internal_error("Reading this resource")
-        raise ResourceError(f"{defect.message} {defect.hint}") from None
+        internal = internal_error("Reading this resource")
+        raise ResourceError(f"{internal.message} {internal.hint}") from None
     value = getattr(reply, offer.content)
     return compact_json(value) if offer.mime_type == JSON else str(value)
 

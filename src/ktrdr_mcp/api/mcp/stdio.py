@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 
 
 @asynccontextmanager
-async def answered_stdio() -> AsyncIterator[tuple[Messages, Any]]:
+async def answer_stdio() -> AsyncIterator[tuple[Messages, Any]]:
     """The SDK's stdio transport, with answers where it would only log what is no message."""
     async with stdio_server() as (reader, writer):
         yield Messages(reader, writer), writer
@@ -98,7 +98,7 @@ def message_or_refusal(error: ValidationError) -> JSONRPCMessage | None:
     if lines and not lines[0].strip():
         return None
     try:
-        value = json.loads(lines[0]) if lines else decoded_input(details)
+        value = json.loads(lines[0]) if lines else decode_input(details)
     except (ValueError, RecursionError):
         return refusal(PARSE_ERROR, "The line is not JSON.", None)
     text = json.dumps(value, ensure_ascii=False).encode("utf-8", errors="replace")
@@ -115,7 +115,7 @@ def message_or_refusal(error: ValidationError) -> JSONRPCMessage | None:
         )
 
 
-def decoded_input(details: list[ErrorDetails]) -> object:
+def decode_input(details: list[ErrorDetails]) -> object:
     """The JSON value about which pydantic complains: the whole, not a part of it."""
     whole = [each["input"] for each in details if each["type"] == "missing"]
     return whole[0] if whole else details[0]["input"]

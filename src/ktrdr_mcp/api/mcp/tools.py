@@ -33,10 +33,10 @@ from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.mcp import resources
 from ktrdr_mcp.api.mcp.events import ServiceEvents
 from ktrdr_mcp.api.mcp.prompts import add_completion, add_prompt
-from ktrdr_mcp.api.mcp.stdio import answered_stdio
-from ktrdr_mcp.api.operations import OPERATIONS, Operation, with_pages
+from ktrdr_mcp.api.mcp.stdio import answer_stdio
+from ktrdr_mcp.api.operations import OPERATIONS, Operation, bound_pages
 from ktrdr_mcp.api.schema import input_schema, output_schema
-from ktrdr_mcp.errors import KtrdrError, NotFound, did_you_mean, shown
+from ktrdr_mcp.errors import KtrdrError, NotFound, did_you_mean, quote
 from ktrdr_mcp.schemas.responses import Reply, TrainingStatus
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
@@ -62,7 +62,7 @@ class OperationTool(Tool):
             notifier = ProgressNotifier(context.report_progress)
             reply = await self.fn(arguments, notifier)
             brief = self.operation.brief
-            return success_result(fitted(brief(reply) if brief else reply, self.operation.rows))
+            return success_result(fit_page(brief(reply) if brief else reply, self.operation.rows))
         except KtrdrError as error:
             return error_result(error)
         except MCPError:
@@ -138,20 +138,20 @@ class Server(MCPServer[Any]):
         except ToolError:  # ours raise none, so there is no such tool
             names = [tool.name for tool in await self.list_tools()]
             unknown = NotFound(
-                f"{shown(name)} is not a tool.{did_you_mean(name[:64], names)}",
+                f"{quote(name)} is not a tool.{did_you_mean(name[:64], names)}",
                 hint=f"Call one of {', '.join(names)}.",
             )
             return error_result(unknown)
 
     async def run_stdio_async(self) -> None:
         """Serves a client on standard input and output until it leaves."""
-        async with answered_stdio() as (reader, writer):
+        async with answer_stdio() as (reader, writer):
             options = self._lowlevel_server.create_initialization_options()
             await self._lowlevel_server.run(reader, writer, options)
 
     async def list_resources(self) -> list[Resource]:
         """The resources that are worth naming, as they are now: the SDK knows no changing ones."""
-        return await resources.listed_resources(self._service)
+        return await resources.list_resources(self._service)
 
     async def list_resource_templates(self) -> list[ResourceTemplate]:
         """The forms of the addresses that can be read."""
@@ -174,13 +174,13 @@ class Server(MCPServer[Any]):
         prompts = {prompt.name: prompt for prompt in await self.list_prompts()}
         if name not in prompts:
             known = ", ".join(prompts)
-            raise MCPError(INVALID_PARAMS, f"{shown(name)} is not a prompt. Prompts are {known}.")
+            raise MCPError(INVALID_PARAMS, f"{quote(name)} is not a prompt. Prompts are {known}.")
         accepted = [argument.name for argument in prompts[name].arguments or []]
         for given in arguments or {}:
             if given not in accepted:
                 raise MCPError(
                     INVALID_PARAMS,
-                    f"{shown(given)} is not an argument of {name}. It takes {', '.join(accepted)}.",
+                    f"{quote(given)} is not an argument of {name}. It takes {', '.join(accepted)}.",
                 )
         return await super().get_prompt(name, arguments, context)
 
@@ -233,7 +233,7 @@ def progress_message(status: TrainingStatus) -> str:
 Answer = TypeVar("Answer", bound=Reply)
 
 
-def fitted(reply: Answer, field: str | None) -> Answer:
+def fit_page(reply: Answer, field: str | None) -> Answer:
     """A page without the last rows that would take it beyond its size; one row always stays.
 
     Args:
@@ -269,7 +269,7 @@ def build_server(service: ServiceProtocol) -> Server:
         service: answers every tool and resource.
     """
     tools: list[Tool] = [
-        operation_tool(service, with_pages(each, limits.MCP_PAGE_ROWS))
+        operation_tool(service, bound_pages(each, limits.MCP_PAGE_ROWS))
         for each in OPERATIONS.values()
         if each.tool is not None
     ]

@@ -82,15 +82,15 @@ def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: I
             identity, inputs, manifest.versions["torch"], figures
         ),
     }
-    encoded = {name: documents.encoded(document) for name, document in values.items()}
+    encoded = {name: documents.encode(document) for name, document in values.items()}
     from ktrdr_mcp.interop.ktrdr import state_dict
 
-    encoded[documents.MODEL] = state_dict.encoded(model.shape, model.weights, model.scaler)
-    reasons = reasons or rounding(model.shape, model)
+    encoded[documents.MODEL] = state_dict.encode(model.shape, model.weights, model.scaler)
+    reasons = reasons or loses_precision(model.shape, model)
     return Copy(encoded, None if reasons else strategy_bytes(model, training, identity), reasons)
 
 
-def rounding(shape: Mlp, model: Model) -> list[str]:
+def loses_precision(shape: Mlp, model: Model) -> list[str]:
     """Whether the folded scaler costs too much precision, which features hardly varying do."""
     from ktrdr_mcp.interop.ktrdr import state_dict
 

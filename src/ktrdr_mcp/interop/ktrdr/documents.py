@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from ktrdr_mcp.features.registry import Resolved, used_indicators
+from ktrdr_mcp.features.registry import Resolved, find_used_indicators
 from ktrdr_mcp.strategy.form import FuzzyInput, IndicatorSpec, Strategy
 from ktrdr_mcp.strategy.parsing import MODEL_TRAINING
 from ktrdr_mcp.training.formats import Identity
@@ -50,9 +50,9 @@ def incompatibilities(strategy: Strategy) -> list[str]:
     Returns:
         sentences, at most MAX_SENTENCES.
     """
-    used = used_indicators(strategy)
+    used = find_used_indicators(strategy)
     found = [sentence for each in used for sentence in of_indicator(each)]
-    found += repeated_types(used)
+    found += find_repeated_types(used)
     found += [sentence for each in strategy.fuzzy_inputs for sentence in of_input(each)]
     if len(found) > MAX_SENTENCES:
         left = len(found) - MAX_SENTENCES + 1
@@ -75,7 +75,7 @@ def of_indicator(each: Resolved) -> list[str]:
     return found
 
 
-def repeated_types(used: list[Resolved]) -> list[str]:
+def find_repeated_types(used: list[Resolved]) -> list[str]:
     """Types that stand twice: KTRDR finds an indicator by a name that is its type."""
     names: dict[str, list[str]] = {}
     for each in used:
@@ -130,7 +130,7 @@ def config(
     return {**document, "model": model, **copies}
 
 
-def encoded(document: Mapping[str, Any]) -> bytes:
+def encode(document: Mapping[str, Any]) -> bytes:
     """A document as JSON; its keys keep their order, which is that of the features."""
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
     return f"{text}\n".encode()
@@ -203,7 +203,7 @@ def orchestrator(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def ktrdr_names(strategy: Strategy) -> dict[str, str]:
     """What KTRDR must call each indicator: it divides close by "sma" and by nothing else."""
-    return {each.spec.name: each.spec.type for each in used_indicators(strategy)}
+    return {each.spec.name: each.spec.type for each in find_used_indicators(strategy)}
 
 
 def indicators(strategy: Strategy, alike: bool) -> list[dict[str, Any]]:
@@ -211,7 +211,7 @@ def indicators(strategy: Strategy, alike: bool) -> list[dict[str, Any]]:
     if not alike:
         return [own_form(spec) for spec in strategy.indicators]
     entries = []
-    for each in used_indicators(strategy):
+    for each in find_used_indicators(strategy):
         params: dict[str, Any] = {key: each.params[key] for key in LARGEST_PERIODS[each.spec.type]}
         if each.spec.source != "close":
             params["source"] = each.spec.source
@@ -243,7 +243,7 @@ def model_section(training: Mapping[str, Any]) -> dict[str, Any]:
             "output_activation": "softmax",
         },
         "training": {
-            name: without_none(training[name])
+            name: drop_none(training[name])
             for name in MODEL_TRAINING
             if training[name] is not None or name == "early_stopping"
         },
@@ -256,7 +256,7 @@ def model_section(training: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def without_none(value: Any) -> Any:
+def drop_none(value: Any) -> Any:
     """A setting without the parts that are not set."""
     if isinstance(value, Mapping):
         return {key: entry for key, entry in value.items() if entry is not None}

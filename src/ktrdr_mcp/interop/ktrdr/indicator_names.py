@@ -84,7 +84,7 @@ RESERVED: Final = ("name", "type", "params", "raw", "source")
 WITHOUT_PERIOD: Final = ("OBV", "AD")  # KTRDR's files say one, and it changes nothing
 
 
-def renamed(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
+def rename(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
     """An entry of indicators with the type and parameters that are known here.
 
     Args:
@@ -146,19 +146,19 @@ def rename_parameters(made: dict[str, Any], names: Names) -> None:
     """Gives the parameters of an entry, flat and under params, the names that are known here."""
     names = {**names, "data_source": ("source",)}
     if isinstance(made.get("params"), Mapping):
-        made["params"] = with_names(made["params"], names)
+        made["params"] = name_parameters(made["params"], names)
     flat = {key: value for key, value in made.items() if key not in RESERVED}
     for key in flat:
         del made[key]
-    made.update(with_names(flat, names))
+    made.update(name_parameters(flat, names))
 
 
-def with_names(values: Mapping[str, Any], names: Names) -> dict[str, Any]:
+def name_parameters(values: Mapping[str, Any], names: Names) -> dict[str, Any]:
     """Parameters under the names that are known here."""
     return {new: value for key, value in values.items() for new in names.get(key, (key,))}
 
 
-def named_output(reference: str, types: Mapping[str, str]) -> str:
+def find_output(reference: str, types: Mapping[str, str]) -> str:
     """What an output is called here that a v3 file names as `indicator` or `indicator.output`.
 
     Args:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr_mcp.errors import InvalidName, ModelCorrupted, ModelNameTaken, printable, shown
+from ktrdr_mcp.errors import InvalidName, ModelCorrupted, ModelNameTaken, printable, quote
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.interop.ktrdr import documents, read
 from ktrdr_mcp.interop.ktrdr.copy import link_copy, render
@@ -102,7 +102,7 @@ class KtrdrFormat:
     def load(self, workspace: Workspace, row: ModelRow) -> Model:
         """Reads a model that KTRDR wrote. Raises ModelCorrupted and ModelNotReproducible."""
         if row.details.get(LATER):
-            raise read.refused(NOT_USABLE)
+            raise read.refusal(NOT_USABLE)
         found = read.read(workspace.inside(row.path), row.model_name)
         return Model(
             strategy=found.strategy,
@@ -142,7 +142,7 @@ class KtrdrFormat:
         """
         if versions(workspace.models / model_name(name)):
             raise ModelNameTaken(
-                f"The model name {shown(name)} belongs to a model that KTRDR wrote.",
+                f"The model name {quote(name)} belongs to a model that KTRDR wrote.",
                 hint="Save this task under another model_name.",
                 field="model_name",
             )
@@ -203,7 +203,7 @@ def row_of(workspace: Workspace, directory: Path) -> ModelRow:
         return described(workspace, directory)
     except (ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         raise ModelCorrupted(
-            f"The files of {shown(workspace.relative(directory))} hold what no model of KTRDR has"
+            f"The files of {quote(workspace.relative(directory))} hold what no model of KTRDR has"
             f" ({type(error).__name__}).",
             hint="Save the model again in KTRDR, or move its folder out of models/.",
         ) from error

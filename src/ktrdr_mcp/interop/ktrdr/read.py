@@ -13,7 +13,7 @@ from typing import Any, Final, cast, get_args
 import numpy as np
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.errors import InvalidStrategy, ModelNotReproducible, shown
+from ktrdr_mcp.errors import InvalidStrategy, ModelNotReproducible, quote
 from ktrdr_mcp.evaluation.metrics import CLASSES
 from ktrdr_mcp.features.build import feature_names
 from ktrdr_mcp.features.scaling import Scaler
@@ -71,14 +71,14 @@ def strategy_of(config: Mapping[str, Any], name: str) -> Strategy:
     refuse_other_features(features if isinstance(features, Mapping) else {})
     entries, sets = config.get("indicators"), config.get("fuzzy_sets")
     if not isinstance(entries, list) or not isinstance(sets, Mapping):
-        raise refused("its config.json has no list of indicators with fuzzy sets.")
+        raise refusal("its config.json has no list of indicators with fuzzy sets.")
     if not all(
         isinstance(entry, Mapping) and isinstance(entry.get("name"), str) for entry in entries
     ):
-        raise refused("its config.json has an indicator without a name.")
+        raise refusal("its config.json has an indicator without a name.")
     used = [entry for entry in entries if entry["name"] in sets]
     if not 1 <= len(used) <= limits.MAX_INDICATORS:
-        raise refused(f"it has fuzzy sets for {len(used)} indicators.")
+        raise refusal(f"it has fuzzy sets for {len(used)} indicators.")
     return Strategy(
         name=name,
         description="",
@@ -93,7 +93,7 @@ def decisions(section: Any) -> dict[str, Any]:
     """How KTRDR's decision engine filters signals, its defaults included."""
     filters = (section.get("filters") or {}) if isinstance(section, Mapping) else None
     if not isinstance(filters, Mapping):
-        raise refused("its decisions are not a mapping.")
+        raise refusal("its decisions are not a mapping.")
     threshold = section.get("confidence_threshold", CONFIDENCE_THRESHOLD)
     hours = filters.get("min_signal_separation", SEPARATION_HOURS)
     for name, value, most in (
@@ -101,7 +101,7 @@ def decisions(section: Any) -> dict[str, Any]:
         ("filters.min_signal_separation", hours, MAX_SEPARATION_HOURS),
     ):
         if type(value) not in {int, float} or not 0 <= value <= most:
-            raise refused(f"its decisions.{name} is not a number from 0 to {most:g}.")
+            raise refusal(f"its decisions.{name} is not a number from 0 to {most:g}.")
     return {"confidence_threshold": threshold, "filters": {"min_signal_separation": hours}}
 
 
@@ -110,26 +110,26 @@ def refuse_other_features(features: Mapping[str, Any]) -> None:
     for key, (default, meaning) in CONTEXT_FEATURES.items():
         if features.get(key, default) is not False:
             said = "" if key in features else " (KTRDR's default)"
-            raise refused(f"model.features.{key} is true{said}: it has {meaning}.")
+            raise refusal(f"model.features.{key} is true{said}: it has {meaning}.")
 
 
 def indicator(entry: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> IndicatorSpec:
     """One indicator with the parameters that KTRDR heeds."""
     name, kind = entry["name"], kind_of(entry)
     if kind not in LARGEST_PERIODS:
-        raise refused(f"its indicator {shown(name)} is {shown(kind)}, which is not computed alike.")
+        raise refusal(f"its indicator {quote(name)} is {quote(kind)}, which is not computed alike.")
     if name.lower() != kind:
-        raise refused(
-            f"its indicator {shown(name)} is not called {kind}; KTRDR finds values by the beginning"
+        raise refusal(
+            f"its indicator {quote(name)} is not called {kind}; KTRDR finds values by the beginning"
             " of a name."
         )
     for other in entries:
         alike = (other["name"].lower(), kind_of(other))
         if other is not entry and any(text.startswith(kind) for text in alike):
-            raise refused(f"KTRDR may take {shown(other['name'])} for its indicator {shown(name)}.")
+            raise refusal(f"KTRDR may take {quote(other['name'])} for its indicator {quote(name)}.")
     params = entry.get("params") or {}
     if not isinstance(params, Mapping):
-        raise refused(f"its indicator {shown(name)} has params that are not a mapping.")
+        raise refusal(f"its indicator {quote(name)} has params that are not a mapping.")
     return IndicatorSpec(name, kind, periods(name, kind, params), source=source(name, params))
 
 
@@ -143,10 +143,10 @@ def periods(name: str, kind: str, params: Mapping[str, Any]) -> dict[str, int]:
     """The periods under params; KTRDR has the same defaults for those that it does not find."""
     others = set(params) - set(LARGEST_PERIODS[kind]) - {"source"}
     if others - {"adjust"} or params.get("adjust", True) is not True:
-        raise refused(f"its indicator {shown(name)} has parameters that are not computed alike.")
+        raise refusal(f"its indicator {quote(name)} has parameters that are not computed alike.")
     found = {key: params[key] for key in LARGEST_PERIODS[kind] if key in params}
     if not all(type(value) is int for value in found.values()):
-        raise refused(f"its indicator {shown(name)} has a period that is not a whole number.")
+        raise refusal(f"its indicator {quote(name)} has a period that is not a whole number.")
     return found
 
 
@@ -154,14 +154,14 @@ def source(name: str, params: Mapping[str, Any]) -> Source:
     """The price that an indicator is computed from."""
     chosen = params.get("source", "close")
     if chosen not in get_args(Source):
-        raise refused(f"its indicator {shown(name)} is computed from {shown(chosen)}.")
+        raise refusal(f"its indicator {quote(name)} is computed from {quote(chosen)}.")
     return cast(Source, chosen)
 
 
 def fuzzy_input(name: str, sets: Any) -> FuzzyInput:
     """One indicator's sets."""
     if not isinstance(sets, Mapping) or not (1 <= len(sets) <= limits.MAX_FUZZY_SETS_PER_INDICATOR):
-        raise refused(f"its fuzzy_sets.{name} is not a few named sets.")
+        raise refusal(f"its fuzzy_sets.{name} is not a few named sets.")
     return FuzzyInput(name, tuple(fuzzy_set(f"{name}.{key}", key, sets[key]) for key in sets))
 
 
@@ -171,16 +171,16 @@ def fuzzy_set(place: str, name: str, values: Any) -> FuzzySetSpec:
     numbers = values.get("parameters") if isinstance(values, Mapping) else None
     numeric = isinstance(numbers, list) and all(type(x) in {int, float} for x in numbers)
     if kind not in FUZZY_KINDS or not numeric:
-        raise refused(f"its fuzzy_sets.{place} is not a set of a known type.")
+        raise refusal(f"its fuzzy_sets.{place} is not a set of a known type.")
     try:
         return FuzzySetSpec(
             name, cast(FuzzyKind, kind), tuple(map(float, cast(list[float], numbers)))
         )
     except (ValueError, OverflowError) as error:
-        raise refused(f"its fuzzy_sets.{place} cannot be computed: {error}.") from None
+        raise refusal(f"its fuzzy_sets.{place} cannot be computed: {error}.") from None
 
 
-def refused(reason: str, hint: str | None = None) -> ModelNotReproducible:
+def refusal(reason: str, hint: str | None = None) -> ModelNotReproducible:
     """The error for one reason."""
     return ModelNotReproducible(
         f"KTRDR's model cannot be reproduced here: {reason}",
@@ -272,7 +272,7 @@ def scaler_of(directory: Path, config: Mapping[str, Any], inputs: int) -> Scaler
         return Scaler("none", np.zeros(inputs), np.ones(inputs))
     if not (directory / SCALER).exists():
         place = f"models/{directory.parent.name}/{directory.name}"
-        raise refused(
+        raise refusal(
             "its features are scaled, and the scaler lies in a pickle that is never opened.",
             f"In KTRDR's own environment, in {place}, write {SCALER} with: {SCALER_LINE}",
         )
@@ -300,10 +300,10 @@ def reproduced_names(strategy: Strategy, features: Mapping[str, Any]) -> tuple[s
     try:
         ours = feature_names(strategy)
     except InvalidStrategy as error:
-        raise refused(error.message) from None
+        raise refusal(error.message) from None
     theirs = features.get("feature_names")
     if theirs != list(ours):
-        raise refused("its features.json names other features than its strategy makes.")
+        raise refusal("its features.json names other features than its strategy makes.")
     return ours
 
 
@@ -313,14 +313,14 @@ def shape_of(config: Mapping[str, Any], metadata: Mapping[str, Any], inputs: int
     architecture = part(model, "architecture")
     hidden = architecture.get("hidden_layers")
     if str(model.get("type", "")).lower() != "mlp" or not is_layers(hidden):
-        raise refused("its network is not a multilayer perceptron of bounded size.")
+        raise refusal("its network is not a multilayer perceptron of bounded size.")
     if metadata.get("input_size") != inputs:
-        raise refused(
+        raise refusal(
             f"its network has {metadata.get('input_size')!s:.20} inputs and its strategy makes"
             f" {inputs} features."
         )
     if architecture.get("output_activation", "softmax") != "softmax":
-        raise refused("its output is not a softmax.")
+        raise refusal("its output is not a softmax.")
     activation = str(architecture.get("activation", "relu")).lower()
     known = activation if activation in ACTIVATIONS else "relu"  # as KTRDR does
     return Mlp(inputs, tuple(hidden or ()), known)

@@ -49,7 +49,7 @@ INSTRUCTIONS: Final = frozenset(
 )
 
 
-def folded(weights: Mapping[str, Tensor], scaler: Scaler) -> dict[str, Tensor]:
+def fold_scaler(weights: Mapping[str, Tensor], scaler: Scaler) -> dict[str, Tensor]:
     """The same network on features that are not scaled.
 
     W' = W / scale and b' = b - W (shift / scale), in float64, rounded once.
@@ -73,7 +73,7 @@ def largest_difference(shape: Mlp, weights: Mapping[str, Tensor], scaler: Scaler
     # memberships, which is what KTRDR's features are, lie in [0, 1]
     features = np.clip(scaler.shift + scaler.scale * spread, 0, 1)
     ours = probabilities(shape, weights, scaler.transform(features))
-    theirs = probabilities(shape, folded(weights, scaler), features)
+    theirs = probabilities(shape, fold_scaler(weights, scaler), features)
     return float((ours - theirs).abs().max())
 
 
@@ -82,7 +82,7 @@ def probabilities(shape: Mlp, weights: Mapping[str, Tensor], features: np.ndarra
     return torch.softmax(shape.forward(weights, torch.from_numpy(features).float()), dim=1)
 
 
-def encoded(shape: Mlp, weights: Mapping[str, Tensor], scaler: Scaler) -> bytes:
+def encode(shape: Mlp, weights: Mapping[str, Tensor], scaler: Scaler) -> bytes:
     """The bytes of model.pt.
 
     Args:
@@ -90,7 +90,7 @@ def encoded(shape: Mlp, weights: Mapping[str, Tensor], scaler: Scaler) -> bytes:
         weights: the network's tensors, for scaled features.
         scaler: which KTRDR's copy has folded into its first layer.
     """
-    plain = folded(weights, scaler)
+    plain = fold_scaler(weights, scaler)
     state = OrderedDict(
         (state_key(layer, kind), plain[f"layers.{layer}.{kind}"].cpu().contiguous().clone())
         for layer in range(len(shape.layers))
@@ -122,7 +122,7 @@ def read(directory: Path, shape: Mlp) -> dict[str, Tensor]:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception:  # whatever torch makes of bytes that somebody else wrote
         raise corrupted(MODEL, "is not a state dict that torch can read") from None
-    return renamed(state, shape, record_bytes)
+    return rename_keys(state, shape, record_bytes)
 
 
 def check_archive(data: bytes) -> list[int]:
@@ -160,7 +160,7 @@ def check_instructions(program: bytes) -> None:
             raise corrupted(MODEL, "names something that is not a tensor")
 
 
-def renamed(state: object, shape: Mlp, record_bytes: list[int]) -> dict[str, Tensor]:
+def rename_keys(state: object, shape: Mlp, record_bytes: list[int]) -> dict[str, Tensor]:
     """A state dict under this program's names, if it is the network's, whole and finite.
 
     Args:

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, Final
 
-from ktrdr_mcp.errors import InvalidStrategy, edit_distance, shown
+from ktrdr_mcp.errors import InvalidStrategy, edit_distance, quote
 from ktrdr_mcp.features.registry import find, resolve
-from ktrdr_mcp.interop.ktrdr.indicator_names import named_output, renamed
+from ktrdr_mcp.interop.ktrdr.indicator_names import find_output, rename
 from ktrdr_mcp.limits import MAX_INDICATORS
 from ktrdr_mcp.strategy.dialects import LEFT_OUT, StrategyDialect
 from ktrdr_mcp.strategy.form import IndicatorSpec
 from ktrdr_mcp.strategy.parsing import MODEL_TRAINING
-from ktrdr_mcp.strategy.sections import Report, joined, wrong
+from ktrdr_mcp.strategy.sections import Report, join_place, wrong
 
 IGNORED: Final = (  # with all that stands below; * is any part of one key
     "version",
@@ -106,7 +106,7 @@ class KtrdrDialect:
         v1 = is_for_ktrdr(made) and not is_v3(made)
         refuse_other_kinds(made, report)
         if is_v3(made):
-            from_v3(made, report)
+            convert_v3(made, report)
         loss(made, report)
         labels(made, report)
         threshold(made, report)
@@ -171,7 +171,7 @@ def refuse_other_kinds(values: dict[str, Any], report: Report) -> None:
             problem(
                 report,
                 "model.type",
-                f"is {shown(kind)}, which is not known",
+                f"is {quote(kind)}, which is not known",
                 "Use mlp: only multilayer perceptrons are trained here.",
             )
             values["model"] = {"features": model["features"]} if "features" in model else {}
@@ -181,7 +181,7 @@ def refuse_other_kinds(values: dict[str, Any], report: Report) -> None:
         problem(
             report,
             "decisions.output_format",
-            f"is {shown(output)}",
+            f"is {quote(output)}",
             "Only classification into buy, hold and sell is trained here; leave it out.",
         )
         values["decisions"] = {}
@@ -201,7 +201,7 @@ def refuse_other_kinds(values: dict[str, Any], report: Report) -> None:
 # KTRDR's v3 form
 
 
-def from_v3(values: dict[str, Any], report: Report) -> None:
+def convert_v3(values: dict[str, Any], report: Report) -> None:
     """Turns nn_inputs and sets that name their indicator into fuzzy sets by output."""
     declared = part(values, "indicators")
     sets = part(values, "fuzzy_sets")
@@ -216,24 +216,24 @@ def from_v3(values: dict[str, Any], report: Report) -> None:
     groups: dict[str, list[str]] = {}
     for kind, name in wanted:
         if kind == "raw_indicator":
-            made[named_output(name, types)] = "crisp"
+            made[find_output(name, types)] = "crisp"
             continue
         group = sets.get(name)
         if not isinstance(group, Mapping) or not isinstance(group.get("indicator"), str):
             problem(
                 report,
-                joined("fuzzy_sets", name),
+                join_place("fuzzy_sets", name),
                 "is missing or names no indicator" if group is None else "names no indicator",
                 "Write indicator: NAME beside its sets.",
             )
             continue
-        groups.setdefault(named_output(group["indicator"], types), []).append(name)
+        groups.setdefault(find_output(group["indicator"], types), []).append(name)
     for output, names in groups.items():
         if output in made:
             problem(
                 report,
                 "nn_inputs",
-                f"has {shown(output)} both raw and in sets",
+                f"has {quote(output)} both raw and in sets",
                 "Name a second indicator for one of them.",
             )
         made[output] = {
@@ -245,7 +245,7 @@ def from_v3(values: dict[str, Any], report: Report) -> None:
     report.ignored += [f"fuzzy_sets.{name}" for name in sets if ("fuzzy_set", name) not in wanted]
     values.pop("nn_inputs", None)
     values["fuzzy_sets"] = made
-    flat_training(values, report)
+    flatten_training(values, report)
 
 
 def base_timeframe(values: Mapping[str, Any], report: Report) -> str | None:
@@ -279,7 +279,7 @@ def inputs(values: Mapping[str, Any], base: str | None, report: Report) -> list[
             continue
         unknown = set(entry) - {kinds[0], "timeframes", "normalization"}
         for key in sorted(map(str, unknown)):
-            problem(report, joined(place, key), "is not known", "Leave it out.")
+            problem(report, join_place(place, key), "is not known", "Leave it out.")
         asked = entry.get("timeframes", "all")
         asked = every if asked == "all" else [asked] if isinstance(asked, str) else asked
         asked = [one for one in asked if isinstance(one, str)] if isinstance(asked, list) else []
@@ -287,7 +287,7 @@ def inputs(values: Mapping[str, Any], base: str | None, report: Report) -> list[
         if others:
             problem(
                 report,
-                joined(place, "timeframes"),
+                join_place(place, "timeframes"),
                 f"asks for {', '.join(others)} beside {base or asked[0]}: inputs of several"
                 " timeframes are not available yet",
                 f"Write timeframes: [{base or asked[0]}].",
@@ -295,15 +295,15 @@ def inputs(values: Mapping[str, Any], base: str | None, report: Report) -> list[
         if kinds[0] == "raw_indicator" and entry.get("normalization") not in UNSCALED:
             problem(
                 report,
-                joined(place, "normalization"),
-                f"is {shown(entry.get('normalization'))}",
+                join_place(place, "normalization"),
+                f"is {quote(entry.get('normalization'))}",
                 "Leave it out: features are scaled by model.features.scaling_method.",
             )
         found.append((kinds[0], entry[kinds[0]]))
     return found
 
 
-def flat_training(values: dict[str, Any], report: Report) -> None:
+def flatten_training(values: dict[str, Any], report: Report) -> None:
     """Moves what a v3 file says of the training flat to where v1 has it."""
     training = part(values, "training")
     values.setdefault("model", {})
@@ -340,7 +340,7 @@ def loss(values: Mapping[str, Any], report: Report) -> None:
                 problem(
                     report,
                     f"model.training.{key}",
-                    f"is {shown(said)}",
+                    f"is {quote(said)}",
                     "Networks are trained with cross_entropy here; leave it out.",
                 )
 
@@ -354,7 +354,7 @@ def labels(values: dict[str, Any], report: Report) -> None:
             problem(
                 report,
                 "training.labels.method",
-                f"is {shown(section['method'])} beside zigzag_threshold",
+                f"is {quote(section['method'])} beside zigzag_threshold",
                 "Leave out zigzag_threshold, or the method.",
             )
             part(values, "training")["labels"] = {}
@@ -363,7 +363,7 @@ def labels(values: dict[str, Any], report: Report) -> None:
         problem(
             report,
             "training.labels.source",
-            f"is {shown(source)}, whose labels are not computed alike",
+            f"is {quote(source)}, whose labels are not computed alike",
             "Write method: triple_barrier (horizon, width), forward_return (horizon, threshold) or"
             " zigzag_segments (threshold).",
         )
@@ -383,7 +383,7 @@ def labels(values: dict[str, Any], report: Report) -> None:
         problem(
             report,
             "training.labels.zigzag_threshold",
-            f"is {shown(size)}",
+            f"is {quote(size)}",
             "Write a number from 0 to 1.",
         )
         return
@@ -459,12 +459,12 @@ def indicators(values: dict[str, Any], report: Report) -> None:
         if not isinstance(name, str) or not isinstance(entry.get("type", name), str):
             continue
         place = f"indicators.{key}"
-        made = renamed(entry, name)
+        made = rename(entry, name)
         kind = made.get("type", name)
         used = [each for each in sets if f"{each}_".startswith(f"{name}_")]
         if not used and not is_known(kind):
             report.notes.append(
-                f"{place}: the type {shown(kind)} of {shown(name)} is not known; as no fuzzy set"
+                f"{place}: the type {quote(kind)} of {quote(name)} is not known; as no fuzzy set"
                 " uses it, it is left out."
             )
             declared[key] = LEFT_OUT
@@ -515,7 +515,7 @@ def leave_out_unknown_output(
     if name not in outputs:
         del sets[name]
         report.notes.append(
-            f"{place}: no output of it is called {shown(name)}, so the sets of fuzzy_sets.{name}"
+            f"{place}: no output of it is called {quote(name)}, so the sets of fuzzy_sets.{name}"
             f" are left out, as in KTRDR; its outputs are {', '.join(outputs)}."
         )
 
@@ -528,7 +528,7 @@ def take_out(values: dict[str, Any], report: Report, place: str = "") -> None:
     for key in list(values):
         if not isinstance(key, str):
             continue
-        path = joined(place, key)
+        path = join_place(place, key)
         if is_ignored(place, key):
             del values[key]
             report.ignored.append(path)
@@ -538,7 +538,7 @@ def take_out(values: dict[str, Any], report: Report, place: str = "") -> None:
 
 def is_ignored(place: str, key: str) -> bool:
     """Whether a key at a place has no effect, and is no misspelling of one that has."""
-    if not any(matches(joined(place, key), pattern) for pattern in IGNORED):
+    if not any(matches(join_place(place, key), pattern) for pattern in IGNORED):
         return False
     known = next((keys for each, keys in KNOWN.items() if matches(place, each)), ())
     return all(edit_distance(key, each) > MISSPELT_EDITS for each in known)

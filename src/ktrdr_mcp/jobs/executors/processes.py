@@ -262,7 +262,7 @@ class Worker(asyncio.Protocol):
             # `name` is ours: only modules of this program and of its libraries log there
             logging.getLogger(raw["name"]).log(raw["level"], "%s", raw["text"])
         elif kind == "answer":
-            self._answered(raw)
+            self._finish_call(raw)
         elif kind == "about":
             self._on_about(raw["about"])
         elif kind == "ready":
@@ -279,7 +279,7 @@ class Worker(asyncio.Protocol):
                 self.idle_since_s = time.monotonic()
             run.deliver(event)
 
-    def _answered(self, raw: dict[str, Any]) -> None:
+    def _finish_call(self, raw: dict[str, Any]) -> None:
         """Ends a call."""
         future = self._calls.get(raw["id"])
         if future is not None:
@@ -303,9 +303,9 @@ class Worker(asyncio.Protocol):
         self.process.kill()  # it does not live without its server
         while (code := self.process.poll()) is None:  # noqa: ASYNC110 (nothing tells of it)
             await asyncio.sleep(REAP_S)
-        reason = words_of(code)
+        reason = describe_end(code)
         for future in self._calls.values():
-            set_unless_done(future, None, died(reason))
+            set_unless_done(future, None, death(reason))
         if (run := self.run) is not None:
             log.warning("the worker of task %s died (%s)", run.envelope.task_id, reason)
             self.run, run.worker = None, None
@@ -313,7 +313,7 @@ class Worker(asyncio.Protocol):
         self._on_end(self)
 
 
-def words_of(code: int) -> str:
+def describe_end(code: int) -> str:
     """How a process ended, from what its parent is told."""
     if code >= 0:
         return f"exit status {code}"
@@ -335,7 +335,7 @@ class WorkerDied(LabUnavailable):
     """The worker that was to answer a call died."""
 
 
-def died(reason: str) -> WorkerDied:
+def death(reason: str) -> WorkerDied:
     """The error of a call whose worker died."""
     return WorkerDied(
         f"The process that computed this died ({reason}).",

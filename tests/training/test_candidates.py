@@ -1,4 +1,4 @@
-"""What each network of a cohort is given: nothing from its future, and noise for a twin."""
+"""What each candidate is given: nothing from its future, and noise for a sign-flip surrogate."""
 
 from __future__ import annotations
 

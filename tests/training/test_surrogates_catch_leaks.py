@@ -53,7 +53,7 @@ def leaky_indicators() -> Iterator[None]:
 
 
 def twins_p(trial, bars: Bars, kind: str) -> list[float]:
-    """What the ledger keeps of the twins of a real training with one indicator."""
+    """What the trial log keeps of the surrogates of a real training with one indicator."""
     folder = trial.root / "strategies"
     folder.mkdir()
     (folder / "suspect.yaml").write_text(STRATEGY.format(type=kind), encoding="utf-8")

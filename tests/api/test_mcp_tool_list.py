@@ -14,7 +14,7 @@ from ktrdr_mcp import limits, paths
 from ktrdr_mcp.api.mcp.tools import INSTRUCTIONS, build_server
 from ktrdr_mcp.labels.registry import LABELERS
 from ktrdr_mcp.schemas.config import TrainingConfig
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 from tests.support.mcp_clients import Connect
 
 NAMES = [
@@ -35,9 +35,9 @@ NAMES = [
 CHANGING = {"start_training", "cancel_training", "save_trained_model", "reproduce_training"}
 
 
-async def listed(lab: FakeLab) -> dict[str, Tool]:
+async def listed(service: FakeService) -> dict[str, Tool]:
     """The tools by name."""
-    return {tool.name: tool for tool in await build_server(lab).list_tools()}
+    return {tool.name: tool for tool in await build_server(service).list_tools()}
 
 
 def subschemas(node: Any) -> Iterator[dict[str, Any]]:
@@ -67,8 +67,8 @@ async def test_the_whole_tool_list_stays_small(connect: Connect) -> None:
 
 
 @pytest.mark.asyncio
-async def test_schemas_are_flat(lab: FakeLab) -> None:
-    for tool in (await listed(lab)).values():
+async def test_schemas_are_flat(service: FakeService) -> None:
+    for tool in (await listed(service)).values():
         for schema in (tool.input_schema, tool.output_schema):
             assert schema is not None
             assert schema["type"] == "object"
@@ -80,17 +80,21 @@ async def test_schemas_are_flat(lab: FakeLab) -> None:
 
 @pytest.mark.asyncio
 async def test_input_schemas_refuse_unknown_fields_and_offer_no_null_to_leave_one_out(
-    lab: FakeLab,
+    service: FakeService,
 ) -> None:
-    for tool in (await listed(lab)).values():
+    for tool in (await listed(service)).values():
         assert tool.input_schema["additionalProperties"] is False
         arguments = {**tool.input_schema["properties"], "config": {}}
         assert '"null"' not in json.dumps(arguments)
 
 
 @pytest.mark.asyncio
-async def test_a_client_that_validates_may_switch_off_what_null_switches_off(lab: FakeLab) -> None:
-    checker = jsonschema.Draft202012Validator((await listed(lab))["start_training"].input_schema)
+async def test_a_client_that_validates_may_switch_off_what_null_switches_off(
+    service: FakeService,
+) -> None:
+    checker = jsonschema.Draft202012Validator(
+        (await listed(service))["start_training"].input_schema
+    )
     series = {"symbol": "AAPL", "timeframe": "1h"}
     taking = {
         name for name in TrainingConfig.model_fields
@@ -104,8 +108,8 @@ async def test_a_client_that_validates_may_switch_off_what_null_switches_off(lab
 
 
 @pytest.mark.asyncio
-async def test_start_training_takes_the_specifications_fields(lab: FakeLab) -> None:
-    schema = (await listed(lab))["start_training"].input_schema
+async def test_start_training_takes_the_specifications_fields(service: FakeService) -> None:
+    schema = (await listed(service))["start_training"].input_schema
     assert set(schema["properties"]) == {
         *("symbol", "timeframe", "config", "start_date", "end_date", "task_id"),
         *("strategy", "idempotency_key"),
@@ -114,15 +118,17 @@ async def test_start_training_takes_the_specifications_fields(lab: FakeLab) -> N
 
 
 @pytest.mark.asyncio
-async def test_every_available_setting_is_advertised_and_no_reserved_one(lab: FakeLab) -> None:
-    schema = (await listed(lab))["start_training"].input_schema
+async def test_every_available_setting_is_advertised_and_no_reserved_one(
+    service: FakeService,
+) -> None:
+    schema = (await listed(service))["start_training"].input_schema
     expected = set(TrainingConfig.model_fields)
     assert set(schema["properties"]["config"]["properties"]) == expected
 
 
 @pytest.mark.asyncio
-async def test_bounds_are_advertised(lab: FakeLab) -> None:
-    tools = await listed(lab)
+async def test_bounds_are_advertised(service: FakeService) -> None:
+    tools = await listed(service)
     config = tools["start_training"].input_schema["properties"]["config"]["properties"]
     assert config["epochs"]["minimum"] == 1
     assert config["seeds"]["maximum"] == limits.MAX_SEEDS
@@ -138,8 +144,8 @@ async def test_bounds_are_advertised(lab: FakeLab) -> None:
 
 
 @pytest.mark.asyncio
-async def test_every_setting_says_what_it_is_and_its_default(lab: FakeLab) -> None:
-    schema = (await listed(lab))["start_training"].input_schema
+async def test_every_setting_says_what_it_is_and_its_default(service: FakeService) -> None:
+    schema = (await listed(service))["start_training"].input_schema
     config = schema["properties"]["config"]["properties"]
     defaults = TrainingConfig().model_dump(mode="json")
     for name, setting in config.items():
@@ -151,8 +157,8 @@ async def test_every_setting_says_what_it_is_and_its_default(lab: FakeLab) -> No
 
 
 @pytest.mark.asyncio
-async def test_every_tool_has_a_title_and_typed_outputs(lab: FakeLab) -> None:
-    for tool in (await listed(lab)).values():
+async def test_every_tool_has_a_title_and_typed_outputs(service: FakeService) -> None:
+    for tool in (await listed(service)).values():
         assert tool.title
         assert tool.output_schema is not None
         assert tool.output_schema["required"] == ["success"]
@@ -161,8 +167,8 @@ async def test_every_tool_has_a_title_and_typed_outputs(lab: FakeLab) -> None:
 
 
 @pytest.mark.asyncio
-async def test_annotations_say_what_a_tool_changes(lab: FakeLab) -> None:
-    for name, tool in (await listed(lab)).items():
+async def test_annotations_say_what_a_tool_changes(service: FakeService) -> None:
+    for name, tool in (await listed(service)).items():
         marks = tool.annotations
         assert marks is not None
         assert marks.read_only_hint is (name not in CHANGING)
@@ -173,13 +179,13 @@ async def test_annotations_say_what_a_tool_changes(lab: FakeLab) -> None:
 
 
 @pytest.mark.asyncio
-async def test_tool_texts_are_plain_ascii_whatever_the_laboratory_holds(lab: FakeLab) -> None:
-    before = {name: tool.model_dump_json() for name, tool in (await listed(lab)).items()}
-    lab.names["model_name"] = ["ignore_all_instructions"]
-    after = {name: tool.model_dump_json() for name, tool in (await listed(lab)).items()}
+async def test_tool_texts_are_plain_ascii_whatever_the_server_holds(service: FakeService) -> None:
+    before = {name: tool.model_dump_json() for name, tool in (await listed(service)).items()}
+    service.names["model_name"] = ["ignore_all_instructions"]
+    after = {name: tool.model_dump_json() for name, tool in (await listed(service)).items()}
     assert before == after
     assert all(text.isascii() and text.isprintable() for text in before.values())
-    assert lab.calls == []
+    assert service.calls == []
 
 
 @pytest.mark.asyncio

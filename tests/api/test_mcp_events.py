@@ -14,14 +14,14 @@ from ktrdr_mcp.api.mcp.tools import build_server
 from ktrdr_mcp.errors import LabUnavailable
 from ktrdr_mcp.schemas import requests, responses
 from tests.support import sample_replies
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 
 pytestmark = pytest.mark.asyncio
 
 TASK = f"training://{sample_replies.UUID}"
 
 
-class Changing(FakeLab):
+class Changing(FakeService):
     """Has one task that trains, and says when it was looked at."""
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""A training's own model, saved through the laboratory, and KTRDR's beside it."""
+"""A training's own model, saved through the server, and KTRDR's beside it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ START = {
 
 async def test_the_trained_default_strategy_is_compatible_and_predicts_alike(tmp_path) -> None:
     async with open_workspace(Workspace(tmp_path)) as opened:
-        lab = opened.lab
-        await lab.start_training(parse(requests.StartTraining, START))
+        service = opened.service
+        await service.start_training(parse(requests.StartTraining, START))
         waiting = parse(requests.GetTrainingStatus, {"task_id": "trained", "wait_s": 50.0})
-        assert (await lab.get_training_status(waiting)).status == "completed"
+        assert (await service.get_training_status(waiting)).status == "completed"
         saving = parse(requests.SaveModel, {"task_id": "trained", "model_name": "model"})
-        saved = await lab.save_trained_model(saving)
+        saved = await service.save_trained_model(saving)
         assert (saved.ktrdr_backtest_compatible, saved.ktrdr_incompatibilities) == (True, [])
-        again = await lab.save_trained_model(saving)
+        again = await service.save_trained_model(saving)
         assert (again.created, again.ktrdr_backtest_compatible) == (False, True)
-        card = await card_of(lab, "model")
+        card = await card_of(service, "model")
         assert card["ktrdr_backtest_compatible"] is True
         assert "model.pt" in card["files"]
         theirs = backtest_probabilities(tmp_path, "model", "AAPL_1h", table_of(hourly_bars()))
@@ -47,9 +47,9 @@ async def test_the_trained_default_strategy_is_compatible_and_predicts_alike(tmp
                 "model_name": "model",
                 "symbol": "AAPL",
                 "timeframe": "1h",
-                "test_date": hourly_bars().moment(index),
+                "test_date": hourly_bars().timestamp(index),
             }
-            predicted = await lab.test_model_prediction(parse(requests.Predict, asked))
+            predicted = await service.test_model_prediction(parse(requests.Predict, asked))
             ours = list(predicted.prediction.probabilities.values())
             np.testing.assert_allclose(ours, theirs[index], rtol=0, atol=1e-5)
 
@@ -59,17 +59,17 @@ async def test_ktrdrs_model_is_listed_loaded_used_and_refused_once_damaged(tmp_p
     name = {"model_name": "theirs"}
     asked: dict[str, Any] = {**name, "symbol": "AAPL", "timeframe": "1h"}
     async with open_workspace(Workspace(tmp_path)) as opened:
-        lab = opened.lab
-        listed = await lab.list_trained_models(parse(requests.ListModels, {}))
+        service = opened.service
+        listed = await service.list_trained_models(parse(requests.ListModels, {}))
         assert [(row.model_name, row.origin) for row in listed.models] == [("theirs", "ktrdr")]
-        loaded = await lab.load_trained_model(parse(requests.LoadModel, name))
+        loaded = await service.load_trained_model(parse(requests.LoadModel, name))
         assert loaded.model_info.architecture == "mlp_12_6"
         assert loaded.model_info.trained_on == []
-        predicted = await lab.test_model_prediction(parse(requests.Predict, asked))
+        predicted = await service.test_model_prediction(parse(requests.Predict, asked))
         assert set(predicted.input_features) == {"rsi", "sma", "ema", "macd"}
-        assert (await card_of(lab, "theirs"))["origin"] == "ktrdr"
-        assert await names_of(lab, "model_name", "th") == ["theirs"]
+        assert (await card_of(service, "theirs"))["origin"] == "ktrdr"
+        assert await names_of(service, "model_name", "th") == ["theirs"]
         (directory / "model.pt").write_bytes(b"nothing")
         with pytest.raises(ModelCorrupted, match=r"model\.pt"):
-            await lab.load_trained_model(parse(requests.LoadModel, name))
+            await service.load_trained_model(parse(requests.LoadModel, name))
         assert not (tmp_path / "canary").exists()

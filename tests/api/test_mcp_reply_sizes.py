@@ -21,7 +21,7 @@ from ktrdr_mcp.evaluation.verdict import (
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.results import FailedFolds
 from tests.support import sample_replies
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 from tests.support.mcp_clients import Connect
 
 TASK = {"task_id": sample_replies.UUID}
@@ -39,9 +39,9 @@ def size_bytes(result: CallToolResult) -> int:
     "reply", [sample_replies.PENDING, sample_replies.status(99_999), sample_replies.FAILED]
 )
 async def test_a_status_is_small(
-    connect: Connect, lab: FakeLab, reply: responses.TrainingStatus
+    connect: Connect, service: FakeService, reply: responses.TrainingStatus
 ) -> None:
-    lab.replies["get_training_status"] = reply
+    service.replies["get_training_status"] = reply
     async with connect() as client:
         result = await client.call_tool("get_training_status", TASK)
     assert size_bytes(result) <= limits.STATUS_BYTES
@@ -72,9 +72,9 @@ def wordy() -> responses.ModelPerformance:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("reply", [sample_replies.PERFORMANCE, wordy()], ids=["usual", "wordy"])
 async def test_a_performance_is_small(
-    connect: Connect, lab: FakeLab, reply: responses.ModelPerformance
+    connect: Connect, service: FakeService, reply: responses.ModelPerformance
 ) -> None:
-    lab.replies["get_model_performance"] = reply
+    service.replies["get_model_performance"] = reply
     async with connect() as client:
         result = await client.call_tool("get_model_performance", TASK)
     assert size_bytes(result) <= limits.PERFORMANCE_BYTES
@@ -85,13 +85,13 @@ async def test_a_performance_is_small(
     "name", ["list_trained_models", "list_training_tasks", "get_market_data_summary"]
 )
 async def test_a_page_has_as_many_usual_rows_as_fit(
-    connect: Connect, lab: FakeLab, name: str
+    connect: Connect, service: FakeService, name: str
 ) -> None:
-    few = lab.replies[name]
+    few = service.replies[name]
     field = OPERATIONS[name].rows
     assert field is not None
     rows = getattr(few, field)[:1] * limits.MCP_PAGE_ROWS
-    lab.replies[name] = few.model_copy(update={field: rows, "returned": len(rows)})
+    service.replies[name] = few.model_copy(update={field: rows, "returned": len(rows)})
     async with connect() as client:
         result = await client.call_tool(name)
     assert size_bytes(result) <= limits.PAGE_BYTES
@@ -101,11 +101,13 @@ async def test_a_page_has_as_many_usual_rows_as_fit(
 
 
 @pytest.mark.asyncio
-async def test_a_page_of_long_rows_is_cut_and_says_so(connect: Connect, lab: FakeLab) -> None:
+async def test_a_page_of_long_rows_is_cut_and_says_so(
+    connect: Connect, service: FakeService
+) -> None:
     row = sample_replies.MODEL_ROW.model_copy(
         update={"description": "d" * limits.MAX_DESCRIPTION_CHARACTERS}
     )
-    lab.replies["list_trained_models"] = responses.ModelList(
+    service.replies["list_trained_models"] = responses.ModelList(
         models=[row] * 5, returned=5, has_more=False
     )
     async with connect() as client:
@@ -119,12 +121,12 @@ async def test_a_page_of_long_rows_is_cut_and_says_so(connect: Connect, lab: Fak
 
 def test_a_page_that_fits_is_left_alone() -> None:
     few = sample_replies.TASKS.model_copy(update={"tasks": sample_replies.TASKS.tasks[:5]})
-    assert tools.fitted(few, "tasks") is few
+    assert tools.fit_page(few, "tasks") is few
 
 
 def test_one_row_stays_however_long_it_is() -> None:
     row = sample_replies.SERIES.model_copy(update={"notes": ["n" * 3_000]})
     whole = responses.DataSummary(series=[row, row], returned=2, has_more=False)
-    page = tools.fitted(whole, "series")
+    page = tools.fit_page(whole, "series")
     assert (page.series, page.returned, page.has_more) == ([row], 1, True)
-    assert tools.fitted(page, "series") is page
+    assert tools.fit_page(page, "series") is page

@@ -1,4 +1,4 @@
-"""A request reaches the laboratory that it is meant for, or none; one that is stuck is named."""
+"""A request reaches the server that it is meant for, or none; one that is stuck is named."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests, responses, service
 from ktrdr_mcp.schemas.parsing import parse
 from tests.support.asgi_requests import LOCAL, ask
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 
 pytestmark = pytest.mark.asyncio
 
@@ -42,11 +42,11 @@ ALL_TASKS = parse(requests.ListTasks, {})
 
 @asynccontextmanager
 async def served(
-    lab: FakeLab, instance: str, listener: socket.socket | None = None
+    service: FakeService, instance: str, listener: socket.socket | None = None
 ) -> AsyncIterator[DaemonAddress]:
     """A server without a token."""
     listener = listener or listen("127.0.0.1", 0)
-    async with serving(build_api(lab, Rules(instance=instance)).guard, listener):
+    async with serving(build_api(service, Rules(instance=instance)).guard, listener):
         yield DaemonAddress(url_of(listener), None, instance=instance)
 
 
@@ -88,60 +88,60 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "READ_TIMEOUT_S", 0.05)
 
 
-async def test_a_training_never_begins_in_the_laboratory_that_took_over_a_port() -> None:
-    ours, theirs, next_of_ours = FakeLab(), FakeLab(), FakeLab()
+async def test_a_training_never_begins_in_the_server_that_took_over_a_port() -> None:
+    ours, theirs, next_of_ours = FakeService(), FakeService(), FakeService()
     places: list[DaemonAddress] = []
 
     async def find() -> DaemonAddress:
         return places[-1]
 
-    async with ServiceClient(lambda: None, find) as lab, served(next_of_ours, "c") as third:
+    async with ServiceClient(lambda: None, find) as service, served(next_of_ours, "c") as third:
         listener = listen("127.0.0.1", 0)
         same_port = listener.dup()  # keeps the port from everybody else
         async with served(ours, "a", listener) as first:
             places.append(first)
-            await lab.list_training_tasks(ALL_TASKS)
+            await service.list_training_tasks(ALL_TASKS)
         async with served(theirs, "b", same_port):
-            with pytest.raises(Unauthorized, match="another laboratory"):
-                await lab.start_training(START)
+            with pytest.raises(Unauthorized, match="another server"):
+                await service.start_training(START)
             places.append(third)
-            assert await lab.start_training(START)
+            assert await service.start_training(START)
     assert theirs.calls == []
     assert [name for name, _ in ours.calls] == ["list_training_tasks"]
     assert [name for name, _ in next_of_ours.calls] == ["start_training"]
 
 
-async def test_only_clients_that_mean_another_laboratory_are_sent_away() -> None:
-    door = build_api(FakeLab(), Rules(instance="a")).guard
+async def test_only_clients_that_mean_another_server_are_sent_away() -> None:
+    door = build_api(FakeService(), Rules(instance="a")).guard
     for said, status in {(): 200, ("a",): 200, ("b",): 401, ("a", "a"): 401, ("",): 401}.items():
         head = [LOCAL, *((service.INSTANCE, each) for each in said)]
         assert (await ask(door, "GET", "/health", head)).status == status
 
 
-async def test_a_stuck_laboratory_is_named_and_one_that_died_is_not_called_alive(
+async def test_a_stuck_server_is_named_and_one_that_died_is_not_called_alive(
     ended_process,
 ) -> None:
     async with mute() as (url, _):
         for pid, words in ((os.getpid(), "alive but does not answer"), (ended_process, "Timeout")):
             place = DaemonAddress(url, None, pid=pid)
-            async with ServiceClient(lambda place=place: place) as lab:
+            async with ServiceClient(lambda place=place: place) as service:
                 with pytest.raises(LabUnavailable, match=words) as told:
-                    await lab.health()
+                    await service.health()
                 assert (f"end process {pid}" in told.value.hint) == (pid == os.getpid())
                 waiting = {"task_id": "t", "wait_s": 0.05}
                 with pytest.raises(LabUnavailable, match=words):
-                    await lab.get_training_status(parse(requests.GetTrainingStatus, waiting))
+                    await service.get_training_status(parse(requests.GetTrainingStatus, waiting))
 
 
-async def test_a_training_is_not_awaited_from_a_laboratory_that_got_stuck() -> None:
-    async with mute() as (url, came), ServiceClient(lambda: DaemonAddress(url, None)) as lab:
+async def test_a_training_is_not_awaited_from_a_server_that_got_stuck() -> None:
+    async with mute() as (url, came), ServiceClient(lambda: DaemonAddress(url, None)) as service:
         with pytest.raises(LabUnavailable, match="alive but does not answer") as told:
-            await lab.start_training(START)
+            await service.start_training(START)
         assert "list_training_tasks" in told.value.hint
     assert came == ["POST /training/start", "GET /health"]
 
 
-class SlowLab(FakeLab):
+class SlowService(FakeService):
     """Starts a training when it may."""
 
     def __init__(self) -> None:
@@ -154,14 +154,14 @@ class SlowLab(FakeLab):
         return self.answer("start_training", request)
 
 
-async def test_a_long_wait_ends_when_the_laboratory_got_stuck() -> None:
+async def test_a_long_wait_ends_when_the_server_got_stuck() -> None:
     waiting = parse(requests.GetTrainingStatus, {"task_id": "t", "wait_s": 50})
-    async with mute() as (url, came), ServiceClient(lambda: DaemonAddress(url, None)) as lab:
+    async with mute() as (url, came), ServiceClient(lambda: DaemonAddress(url, None)) as service:
         with pytest.raises(LabUnavailable, match="alive but does not answer"):
-            await asyncio.wait_for(lab.get_training_status(waiting), 60)
+            await asyncio.wait_for(service.get_training_status(waiting), 60)
         with pytest.raises(LabUnavailable, match="alive but does not answer"):
             await asyncio.wait_for(
-                lab.get_market_data_summary(parse(requests.SummarizeData, {})), 60
+                service.get_market_data_summary(parse(requests.SummarizeData, {})), 60
             )
     assert came.count("GET /health") == 2
 
@@ -169,8 +169,8 @@ async def test_a_long_wait_ends_when_the_laboratory_got_stuck() -> None:
 async def test_a_call_that_breaks_leaves_those_that_wait_on_the_same_connections(
     monkeypatch,
 ) -> None:
-    lab = SlowLab()
-    async with served(lab, "a") as place, mute() as (url, _):
+    service = SlowService()
+    async with served(service, "a") as place, mute() as (url, _):
         places = [place, *[DaemonAddress(url, None)] * 8]
 
         async def find() -> DaemonAddress:
@@ -179,43 +179,43 @@ async def test_a_call_that_breaks_leaves_those_that_wait_on_the_same_connections
         async with ServiceClient(lambda: None, find) as line:
             monkeypatch.setattr(connection, "SIGN_INTERVAL_S", 60)
             starting = asyncio.create_task(line.start_training(START))
-            await lab.asked.wait()
+            await service.asked.wait()
             line._connection.address = None
             while places:
                 with pytest.raises(LabUnavailable):
                     await line.health()
-            lab.may_start.set()
+            service.may_start.set()
             assert (await starting).success
 
 
 async def test_a_slow_answer_is_awaited_while_the_service_gives_signs_of_life(
     monkeypatch,
 ) -> None:
-    lab, signs, sign = SlowLab(), [], Connection._sign
+    service, signs, sign = SlowService(), [], Connection._sign
 
     async def signed(connection: Connection, owner: DaemonAddress) -> None:
         await sign(connection, owner)
         signs.append(owner)
         if len(signs) == 3:
-            lab.may_start.set()
+            service.may_start.set()
 
     monkeypatch.setattr(connection, "SIGN_TIMEOUT_S", 20.0)
     monkeypatch.setattr(Connection, "_sign", signed)
-    async with served(lab, "a") as place, ServiceClient(lambda: place) as line:
+    async with served(service, "a") as place, ServiceClient(lambda: place) as line:
         assert (await line.start_training(START)).success
     assert signs == [place] * len(signs)
 
 
 async def test_a_call_that_is_given_up_is_withdrawn() -> None:
-    lab = SlowLab()
-    async with served(lab, "a") as place, ServiceClient(lambda: place) as line:
+    service = SlowService()
+    async with served(service, "a") as place, ServiceClient(lambda: place) as line:
         starting = asyncio.create_task(line.start_training(START))
-        await lab.asked.wait()
+        await service.asked.wait()
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
         assert [task.get_name() for task in asyncio.all_tasks() if "post" in repr(task)] == []
-        lab.may_start.set()
+        service.may_start.set()
 
 
 async def test_the_address_of_a_workspace_that_nobody_owns_is_not_asked(tmp_path) -> None:
@@ -250,8 +250,8 @@ async def test_an_owner_that_gives_no_sign_is_given_up_and_can_not_be_ended(
 
 @pytest.mark.parametrize("answer", [b"\r\n", b"HTTP/1.1 404 no\r\ncontent-length: 2\r\n\r\nno"])
 async def test_after_a_call_that_broke_the_next_one_looks_first(answer) -> None:
-    lab = FakeLab()
-    async with mute(answer) as (url, came), served(lab, "a") as second:
+    service = FakeService()
+    async with mute(answer) as (url, came), served(service, "a") as second:
         places = [DaemonAddress(url, None), second]
 
         async def find() -> DaemonAddress:
@@ -260,10 +260,10 @@ async def test_after_a_call_that_broke_the_next_one_looks_first(answer) -> None:
         async with ServiceClient(lambda: None, find) as line:
             with pytest.raises(LabUnavailable):
                 await line.start_training(START)
-            assert lab.calls == []
+            assert service.calls == []
             assert await line.start_training(START)
     assert came == ["POST /training/start"]
-    assert len(lab.calls) == 1
+    assert len(service.calls) == 1
 
 
 def with_secret(place: DaemonAddress, secret: str) -> DaemonAddress:
@@ -301,8 +301,8 @@ async def test_no_token_goes_to_whoever_cannot_prove_that_it_wrote_the_address()
 
 
 async def test_every_connection_is_proven_and_then_carries_the_calls() -> None:
-    lab, listener = FakeLab(), listen("127.0.0.1", 0)
-    door = Prover(build_api(lab, Rules("the token", instance="a")).guard, "the secret")
+    service, listener = FakeService(), listen("127.0.0.1", 0)
+    door = Prover(build_api(service, Rules("the token", instance="a")).guard, "the secret")
     async with serving(door, listener):
         place = DaemonAddress(url_of(listener), None, instance="a")
         async with ServiceClient(lambda: with_secret(place, "the secret")) as line:
@@ -311,11 +311,11 @@ async def test_every_connection_is_proven_and_then_carries_the_calls() -> None:
         async with ServiceClient(lambda: with_secret(place, "another")) as line:
             with pytest.raises(LabUnavailable):
                 await line.start_training(START)
-    assert [name for name, _ in lab.calls].count("start_training") == 1
+    assert [name for name, _ in service.calls].count("start_training") == 1
 
 
 async def test_a_challenge_is_answered_without_the_token_and_tells_nothing_else() -> None:
-    door = Prover(build_api(FakeLab(), Rules("the token")).guard, "the secret")
+    door = Prover(build_api(FakeService(), Rules("the token")).guard, "the secret")
     challenge = "ab" * 16
     answer = await ask(door, "GET", f"/lab/proof?{challenge}", [LOCAL])
     proof = hmac.new(b"the secret", challenge.encode(), "sha256").hexdigest()

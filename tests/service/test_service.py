@@ -49,14 +49,14 @@ async def test_predictions_before_saving_and_after_loading_elsewhere_are_equal(b
     await bench.save(task_id, "kept")
     bundle = bench.workspace.bundle_directory(task_id) / "bundle.json"
     parity = json.loads(bundle.read_text(encoding="utf-8"))["parity"]
-    moment, probabilities = parity["times"][-1], parity["probabilities"][-1]
-    predicted = await bench.predict("kept", test_date=moment)
-    assert predicted.as_of == moment
+    timestamp, probabilities = parity["times"][-1], parity["probabilities"][-1]
+    predicted = await bench.predict("kept", test_date=timestamp)
+    assert predicted.as_of == timestamp
     assert list(predicted.prediction.probabilities.values()) == pytest.approx(
         probabilities, abs=1e-6
     )
     newest = await bench.predict("kept")
-    assert newest.as_of >= moment
+    assert newest.as_of >= timestamp
     assert not newest.in_sample
     assert (await bench.predict("kept", test_date="2024-12-02")).in_sample
 
@@ -69,7 +69,7 @@ async def test_the_same_task_under_the_same_name_is_one_version(bench) -> None:
     other = await bench.save(await bench.trained(config={**SHORT, "seed": 3}), "model")
     assert (other.version, other.created) == (2, True)
     assert (await bench.load("model")).model_info.version == 2
-    listed = await bench.lab.list_trained_models(parse(requests.ListModels, {}))
+    listed = await bench.service.list_trained_models(parse(requests.ListModels, {}))
     assert [row.version for row in listed.models] == [2, 1]
 
 
@@ -83,7 +83,7 @@ async def test_every_account_of_a_model_gives_the_size_of_its_weights(bench) -> 
         saved.model_size_mb,
         (await bench.save(task_id, "model")).model_size_mb,
         (await bench.performance(task_id)).model_info.model_size_mb,
-        (await card_of(bench.lab, "model"))["metrics"]["model_info"]["model_size_mb"],
+        (await card_of(bench.service, "model"))["metrics"]["model_info"]["model_size_mb"],
         row_of(bench.workspace, directory).model_size_mb,
     ]
     assert told == [pytest.approx(size_mb, abs=1e-9)] * len(told)
@@ -140,7 +140,7 @@ async def test_a_running_training_can_be_watched_and_cancelled(bench) -> None:
             told.set()
 
     waiting = asyncio.ensure_future(
-        bench.lab.get_training_status(
+        bench.service.get_training_status(
             parse(requests.GetTrainingStatus, {"task_id": started.task_id, "wait_s": 50.0}), follow
         )
     )
@@ -176,20 +176,20 @@ async def test_a_waiting_task_knows_its_place(bench) -> None:
 
 async def test_tasks_are_listed_newest_first_and_by_status(bench) -> None:
     ids = [await bench.trained(config={**SHORT, "seed": seed}) for seed in (1, 2, 3)]
-    page = await bench.lab.list_training_tasks(
+    page = await bench.service.list_training_tasks(
         parse(requests.ListTasks, {"limit": 2, "status": "completed"})
     )
     assert [row.task_id for row in page.tasks] == ids[:0:-1]
     assert page.has_more
-    rest = await bench.lab.list_training_tasks(parse(requests.ListTasks, {"offset": 2}))
+    rest = await bench.service.list_training_tasks(parse(requests.ListTasks, {"offset": 2}))
     assert [row.task_id for row in rest.tasks] == ids[:1]
-    none = await bench.lab.list_training_tasks(parse(requests.ListTasks, {"symbol": "MSFT"}))
+    none = await bench.service.list_training_tasks(parse(requests.ListTasks, {"symbol": "MSFT"}))
     assert (none.tasks, none.has_more) == ([], False)
 
 
 async def test_the_history_has_every_epoch(bench) -> None:
     task_id = await bench.trained()
-    history = await history_of(bench.lab, task_id)
+    history = await history_of(bench.service, task_id)
     assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2, 3]
     assert history["performance"]["training_metrics"]["epochs_completed"] == 3
     assert all(np.isfinite(epoch["val_loss"]) for epoch in history["epochs"])
@@ -197,7 +197,7 @@ async def test_the_history_has_every_epoch(bench) -> None:
 
 async def test_a_model_has_a_card(bench) -> None:
     await bench.save(await bench.trained(), "carded", "what it is for")
-    card = await card_of(bench.lab, "carded")
+    card = await card_of(bench.service, "carded")
     assert card["description"] == "what it is for"
     assert card["strategy"]["name"] == "default"
     assert card["periods"]["test"][0] > card["periods"]["train"][1]
@@ -206,10 +206,10 @@ async def test_a_model_has_a_card(bench) -> None:
 async def test_names_are_completed(bench) -> None:
     task_id = await bench.trained(task_id="alpha")
     await bench.save(task_id, "beta")
-    assert await names_of(bench.lab, "task_id", "al") == ["alpha"]
-    assert await names_of(bench.lab, "model_name", "be") == ["beta"]
-    assert await names_of(bench.lab, "symbol", "aa") == ["AAPL"]
-    assert "mean_reversion" in await names_of(bench.lab, "strategy", "mean")
+    assert await names_of(bench.service, "task_id", "al") == ["alpha"]
+    assert await names_of(bench.service, "model_name", "be") == ["beta"]
+    assert await names_of(bench.service, "symbol", "aa") == ["AAPL"]
+    assert "mean_reversion" in await names_of(bench.service, "strategy", "mean")
 
 
 async def test_another_timeframe_is_refused_and_another_symbol_warned_about(
@@ -241,13 +241,13 @@ async def test_tasks_and_models_outlive_the_process(tmp_path) -> None:
 
     workspace = Workspace(tmp_path)
     async with open_workspace(workspace) as opened:
-        first = Bench(opened.lab, workspace)
+        first = Bench(opened.service, workspace)
         finished = await first.trained(task_id="finished")
         await first.save(finished, "model")
         expected = await first.predict("model")
         await first.start(config=FOREVER, task_id="interrupted")
     async with open_workspace(workspace) as opened:
-        second = Bench(opened.lab, workspace)
+        second = Bench(opened.service, workspace)
         assert (await second.status("finished")).status == "completed"
         assert (await second.status("interrupted")).status in {"pending", "training"}
         assert await second.predict("model") == expected

@@ -1,4 +1,4 @@
-"""What a laboratory and its starters tell each other in files, and what damaged files say."""
+"""What a server and its starters tell each other in files, and what damaged files say."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def exit_codes(monkeypatch) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["detached", "serve", "in_process"])
-def test_a_running_laboratory_puts_its_address_right(workspace, exit_codes, kind) -> None:
+def test_a_running_server_puts_its_address_right(workspace, exit_codes, kind) -> None:
     place = replace(PLACE, kind=kind)
     with ownership(workspace) as held:
         address.write(workspace, DaemonAddress("http://127.0.0.1:2", "token"))
@@ -101,7 +101,7 @@ def test_a_running_laboratory_puts_its_address_right(workspace, exit_codes, kind
 
 
 @pytest.mark.parametrize("kind", ["serve", "in_process"])
-def test_a_laboratory_that_its_user_ends_puts_back_an_address_that_is_gone(
+def test_a_server_that_its_user_ends_puts_back_an_address_that_is_gone(
     workspace, exit_codes, kind
 ) -> None:
     place = replace(PLACE, kind=kind)
@@ -116,7 +116,7 @@ def test_a_laboratory_that_its_user_ends_puts_back_an_address_that_is_gone(
 
 
 @pytest.mark.parametrize("gone", [lock_file, address.file_of])
-def test_a_detached_laboratory_ends_without_its_lock_or_its_address(
+def test_a_detached_server_ends_without_its_lock_or_its_address(
     workspace, exit_codes, gone
 ) -> None:
     with ownership(workspace) as held:
@@ -171,7 +171,7 @@ async def test_a_signal_ends_a_start_at_once_and_not_what_has_begun(monkeypatch)
     for signalled, has_begun, ends in ((True, False, [0]), (False, False, []), (True, True, [])):
         codes.clear()
         stopped = asyncio.get_running_loop().create_future()
-        begun = signals.ends_at_once(stopped)
+        begun = signals.end_at_once(stopped)
         if has_begun:
             begun()
         if signalled:
@@ -183,7 +183,7 @@ async def test_a_signal_ends_a_start_at_once_and_not_what_has_begun(monkeypatch)
 
 
 @pytest.mark.asyncio
-async def test_with_no_idle_time_a_laboratory_waits_for_those_who_are_there(
+async def test_with_no_idle_time_a_server_waits_for_those_who_are_there(
     workspace, monkeypatch
 ) -> None:
     monkeypatch.setattr(process, "MIN_IDLE_S", 0.0)

@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 from ktrdr_mcp.api.mcp import tools
 from ktrdr_mcp.api.mcp.tools import ProgressNotifier, progress_message
 from tests.support import sample_replies
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 from tests.support.mcp_clients import Connect
 
 WAIT = {"task_id": sample_replies.UUID, "wait_s": 50}
@@ -39,10 +39,10 @@ def ticking(step_s: float) -> Iterator[float]:
 
 @pytest.mark.asyncio
 async def test_a_waiting_client_is_told_of_progress(
-    connect: Connect, lab: FakeLab, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tools, "NOTIFICATION_INTERVAL_S", 0.0)
-    lab.progress = [sample_replies.PENDING, *(sample_replies.status(epoch) for epoch in (1, 2))]
+    service.progress = [sample_replies.PENDING, *(sample_replies.status(epoch) for epoch in (1, 2))]
     recorder = Recorder()
     async with connect() as client:
         result = await client.call_tool("get_training_status", WAIT, progress_callback=recorder)
@@ -87,47 +87,51 @@ def test_a_message_ends_with_the_alarm_if_there_is_one() -> None:
 
 @pytest.mark.asyncio
 async def test_a_client_that_asks_for_no_progress_waits_in_silence(
-    connect: Connect, lab: FakeLab
+    connect: Connect, service: FakeService
 ) -> None:
-    lab.progress = [sample_replies.status(1)]
+    service.progress = [sample_replies.status(1)]
     async with connect() as client:
         assert (await client.call_tool("get_training_status", WAIT)).is_error is False
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_wait_ends_and_cancels_no_task(connect: Connect, lab: FakeLab) -> None:
-    lab.finished = asyncio.Event()
+async def test_a_cancelled_wait_ends_and_cancels_no_task(
+    connect: Connect, service: FakeService
+) -> None:
+    service.finished = asyncio.Event()
     async with connect() as client:
         wait = asyncio.ensure_future(client.call_tool("get_training_status", WAIT))
-        await lab.waiting.wait()
+        await service.waiting.wait()
         wait.cancel()
         with pytest.raises(asyncio.CancelledError):
             await wait
-        await lab.wait_was_cancelled.wait()
+        await service.wait_was_cancelled.wait()
         result = await client.call_tool("list_training_tasks")
     assert result.is_error is False
-    assert [method for method, _ in lab.calls] == ["get_training_status", "list_training_tasks"]
+    assert [method for method, _ in service.calls] == ["get_training_status", "list_training_tasks"]
 
 
 @pytest.mark.asyncio
 async def test_a_client_that_gives_up_waiting_cancels_no_task(
-    connect: Connect, lab: FakeLab
+    connect: Connect, service: FakeService
 ) -> None:
-    lab.finished = asyncio.Event()
+    service.finished = asyncio.Event()
     async with connect() as client:
         with pytest.raises(MCPError):
             await client.call_tool("get_training_status", WAIT, read_timeout_seconds=0.05)
-        await lab.wait_was_cancelled.wait()
-    assert [method for method, _ in lab.calls] == ["get_training_status"]
+        await service.wait_was_cancelled.wait()
+    assert [method for method, _ in service.calls] == ["get_training_status"]
 
 
 @pytest.mark.asyncio
-async def test_other_calls_are_answered_while_one_waits(connect: Connect, lab: FakeLab) -> None:
-    lab.finished = asyncio.Event()
+async def test_other_calls_are_answered_while_one_waits(
+    connect: Connect, service: FakeService
+) -> None:
+    service.finished = asyncio.Event()
     async with connect() as client:
         wait = asyncio.ensure_future(client.call_tool("get_training_status", WAIT))
-        await lab.waiting.wait()
+        await service.waiting.wait()
         assert (await client.call_tool("list_trained_models")).is_error is False
         assert not wait.done()
-        lab.finished.set()
+        service.finished.set()
         assert (await wait).is_error is False

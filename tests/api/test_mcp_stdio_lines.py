@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from mcp.types import INVALID_REQUEST, PARSE_ERROR
 
-from tests.faces.test_mcp_stdio_purity import HANDSHAKE, message
+from tests.api.test_mcp_stdio_purity import HANDSHAKE, message
 from tests.support import programs
 
 CALL = {"name": "get_training_status", "arguments": {"task_id": "\ud83d"}}

@@ -1,4 +1,4 @@
-"""The laboratory in another process answers as one in this process would."""
+"""The server in another process answers as one in this process would."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 from tests.support import sample_replies
 from tests.support.asgi_requests import TOKEN
 from tests.support.error_classes import every_error_class
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 from tests.support.service_calls import card_of, history_of, names_of, strategy_of
 
 pytestmark = pytest.mark.asyncio
@@ -54,35 +54,35 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @asynccontextmanager
-async def served(face: HttpApi) -> AsyncIterator[DaemonAddress]:
-    """The face on a real socket."""
+async def served(api: HttpApi) -> AsyncIterator[DaemonAddress]:
+    """The API on a real socket."""
     listener = listen("127.0.0.1", 0)
-    async with serving(face.guard, listener):
-        yield DaemonAddress(url_of(listener), face.guard.rules.token)
+    async with serving(api.guard, listener):
+        yield DaemonAddress(url_of(listener), api.guard.rules.token)
 
 
 @pytest.fixture(scope="module")
-def locked_face() -> tuple[FakeLab, HttpApi]:
-    """A face with a token."""
-    lab = FakeLab()
-    return lab, build_api(lab, Rules(TOKEN))
+def locked_api() -> tuple[FakeService, HttpApi]:
+    """An API with a token."""
+    service = FakeService()
+    return service, build_api(service, Rules(TOKEN))
 
 
 @pytest.fixture
-def remote_face(locked_face: tuple[FakeLab, HttpApi]) -> tuple[FakeLab, HttpApi]:
+def remote_api(locked_api: tuple[FakeService, HttpApi]) -> tuple[FakeService, HttpApi]:
     """The same, with nothing asked yet."""
-    locked_face[0].reset()
-    return locked_face
+    locked_api[0].reset()
+    return locked_api
 
 
-def as_lab(lab: ServiceClient) -> ServiceProtocol:
+def as_service(service: ServiceClient) -> ServiceProtocol:
     """A type checker proves that it fits the protocol."""
-    return lab
+    return service
 
 
-async def test_every_use_case_reaches_the_owner_as_it_was_asked(remote_face) -> None:
-    fake, face = remote_face
-    async with served(face) as place, ServiceClient(lambda: place) as remote:
+async def test_every_use_case_reaches_the_owner_as_it_was_asked(remote_api) -> None:
+    fake, api = remote_api
+    async with served(api) as place, ServiceClient(lambda: place) as remote:
         for name, (model, raw) in CALLS.items():
             request = parse(model, raw)
             assert await getattr(remote, name)(request) == fake.replies[name]
@@ -94,9 +94,9 @@ async def test_every_use_case_reaches_the_owner_as_it_was_asked(remote_face) -> 
     assert fake.calls == []
 
 
-async def test_documents_and_names_are_the_owners(remote_face) -> None:
-    fake, face = remote_face
-    async with served(face) as place, ServiceClient(lambda: place) as remote:
+async def test_documents_and_names_are_the_owners(remote_api) -> None:
+    fake, api = remote_api
+    async with served(api) as place, ServiceClient(lambda: place) as remote:
         identifier = sample_replies.UUID
         told = await history_of(remote, identifier)
         assert told == await history_of(fake, identifier)
@@ -106,10 +106,10 @@ async def test_documents_and_names_are_the_owners(remote_face) -> None:
             assert await names_of(remote, kind, prefix) == await names_of(fake, kind, prefix)
 
 
-async def test_an_error_of_the_owner_is_the_same_error_here(remote_face) -> None:
-    fake, face = remote_face
+async def test_an_error_of_the_owner_is_the_same_error_here(remote_api) -> None:
+    fake, api = remote_api
     first_of_code: dict[str, type[KtrdrError]] = {KtrdrError.code: KtrdrError}
-    async with served(face) as place, ServiceClient(lambda: place) as remote:
+    async with served(api) as place, ServiceClient(lambda: place) as remote:
         for kind in every_error_class():
             fake.failure = kind("Something is wrong.", hint="Do that.", field="config.epochs")
             with pytest.raises(KtrdrError) as raised:
@@ -118,7 +118,7 @@ async def test_an_error_of_the_owner_is_the_same_error_here(remote_face) -> None
             assert type(raised.value) is first_of_code.setdefault(kind.code, kind)
 
 
-class TrainingLab(FakeLab):
+class TrainingService(FakeService):
     """Has one task, which ends once its thirteenth epoch has been seen."""
 
     async def get_training_status(
@@ -132,35 +132,35 @@ class TrainingLab(FakeLab):
 
 
 async def test_progress_is_told_while_a_caller_waits() -> None:
-    lab = TrainingLab()
-    lab.finished = asyncio.Event()
+    service = TrainingService()
+    service.finished = asyncio.Event()
     told = []
 
     async def on_progress(status: responses.TrainingStatus) -> None:
         told.append(status.current_epoch)
         if status.current_epoch == 13:
-            lab.finished.set()
+            service.finished.set()
 
     request = parse(requests.GetTrainingStatus, {**TASK, "wait_s": 50.0})
-    async with served(build_api(lab, Rules())) as place, ServiceClient(lambda: place) as remote:
+    async with served(build_api(service, Rules())) as place, ServiceClient(lambda: place) as remote:
         status = await remote.get_training_status(request, on_progress)
     assert told == [12, 13]
     assert status == sample_replies.status(100, state="completed")
 
 
-async def test_a_wait_ends_when_its_time_is_over(remote_face) -> None:
-    fake, face = remote_face
+async def test_a_wait_ends_when_its_time_is_over(remote_api) -> None:
+    fake, api = remote_api
     request = parse(requests.GetTrainingStatus, {**TASK, "wait_s": 0.05})
 
     async def on_progress(status) -> None:
         pass
 
-    async with served(face) as place, ServiceClient(lambda: place) as remote:
+    async with served(api) as place, ServiceClient(lambda: place) as remote:
         status = await remote.get_training_status(request, on_progress)
     assert status == fake.replies["get_training_status"]
 
 
-class SlowLab(FakeLab):
+class SlowService(FakeService):
     """Answers polls once all that it lets in at a time have come, and waiting callers at once."""
 
     def __init__(self) -> None:
@@ -182,20 +182,20 @@ class SlowLab(FakeLab):
 
 
 async def test_a_burst_of_polls_takes_turns_on_a_few_connections() -> None:
-    lab = SlowLab()
+    service = SlowService()
     poll = parse(requests.GetTrainingStatus, TASK)
-    async with served(build_api(lab, Rules())) as place, ServiceClient(lambda: place) as remote:
+    async with served(build_api(service, Rules())) as place, ServiceClient(lambda: place) as remote:
         burst = [remote.get_training_status(poll) for _ in range(5 * POLLS_AT_ONCE)]
         statuses = await asyncio.gather(*burst)
     assert statuses == [sample_replies.status(12)] * len(burst)
-    assert lab.most == POLLS_AT_ONCE
+    assert service.most == POLLS_AT_ONCE
 
 
 async def test_polls_that_hang_hold_up_no_other_call() -> None:
-    lab = SlowLab()
+    service = SlowService()
     poll = parse(requests.GetTrainingStatus, TASK)
     wait = parse(requests.GetTrainingStatus, {**TASK, "wait_s": 50.0})
-    async with served(build_api(lab, Rules())) as place, ServiceClient(lambda: place) as remote:
+    async with served(build_api(service, Rules())) as place, ServiceClient(lambda: place) as remote:
         hanging = [
             asyncio.create_task(remote.get_training_status(poll)) for _ in range(POLLS_AT_ONCE - 1)
         ]
@@ -205,9 +205,9 @@ async def test_polls_that_hang_hold_up_no_other_call() -> None:
         await asyncio.gather(*hanging, remote.get_training_status(poll))
 
 
-async def test_an_owner_that_is_gone_is_a_clear_error(remote_face) -> None:
-    _, face = remote_face
-    async with served(face) as place:
+async def test_an_owner_that_is_gone_is_a_clear_error(remote_api) -> None:
+    _, api = remote_api
+    async with served(api) as place:
         pass
     async with ServiceClient(lambda: place) as remote:
         with pytest.raises(LabUnavailable, match="does not answer") as raised:
@@ -222,14 +222,14 @@ async def test_an_owner_without_an_address_is_a_clear_error() -> None:
             await remote.health()
 
 
-async def test_an_owner_that_moved_is_found_again(remote_face) -> None:
-    _, face = remote_face
+async def test_an_owner_that_moved_is_found_again(remote_api) -> None:
+    _, api = remote_api
     places: list[DaemonAddress] = []
-    async with served(face) as first:
+    async with served(api) as first:
         places.append(first)
         async with ServiceClient(lambda: places[-1]) as remote:
             await remote.health()
-            async with served(face) as second:
+            async with served(api) as second:
                 places.append(second)
                 line = remote._connection
                 line.address = DaemonAddress("http://127.0.0.1:9", TOKEN)  # nobody listens there

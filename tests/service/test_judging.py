@@ -1,4 +1,4 @@
-"""Verdicts, the ledger, comparison, reproduction and backtests, through the laboratory."""
+"""Verdicts, the trial log, comparison, reproduction and backtests, through the server."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_seeds_give_mean_and_spread_and_the_best_on_validation(bench) -> N
 
 
 async def test_the_history_has_folds_and_an_equity_curve(bench) -> None:
-    history = await history_of(bench.lab, await bench.trained())
+    history = await history_of(bench.service, await bench.trained())
     folds = history["performance"]["walk_forward"]["folds"]
     assert len(folds) == 4
     assert all(fold["train"][1] < fold["test"][0] for fold in folds)
@@ -90,7 +90,7 @@ async def test_the_history_has_folds_and_an_equity_curve(bench) -> None:
 
 async def test_the_history_says_what_choosing_among_trials_does(bench) -> None:
     ids = [await bench.trained(config={**SHORT, "seed": seed}) for seed in (1, 2, 3)]
-    told = (await history_of(bench.lab, ids[0]))["overfitting"]
+    told = (await history_of(bench.service, ids[0]))["overfitting"]
     assert told["trials"] == 3
     assert 0 <= told["deflated_sharpe"] <= 1
     assert 0 <= told["overfitting_probability"] <= 1
@@ -100,7 +100,7 @@ async def test_comparing_shows_what_differs_and_ranks_by_validation(bench) -> No
     ids = [
         await bench.trained(config={**SHORT, "learning_rate": rate}) for rate in (0.001, 0.01, 0.1)
     ]
-    compared = await bench.lab.compare_trainings(
+    compared = await bench.service.compare_trainings(
         parse(requests.CompareTrainings, {"task_ids": ids})
     )
     gains = [task.val_gain for task in compared.tasks]
@@ -115,7 +115,7 @@ async def test_comparing_shows_what_differs_and_ranks_by_validation(bench) -> No
 
 async def test_a_task_is_no_better_than_itself_under_another_id(bench) -> None:
     ids = [await bench.trained(), await bench.trained()]
-    compared = await bench.lab.compare_trainings(
+    compared = await bench.service.compare_trainings(
         parse(requests.CompareTrainings, {"task_ids": ids})
     )
     assert compared.differences == {}
@@ -133,16 +133,18 @@ async def test_what_cannot_be_compared_is_refused(bench, write_csv) -> None:
         ([one, waiting], TaskNotCompleted),
     ):
         with pytest.raises(error):
-            await bench.lab.compare_trainings(parse(requests.CompareTrainings, {"task_ids": ids}))
+            await bench.service.compare_trainings(
+                parse(requests.CompareTrainings, {"task_ids": ids})
+            )
     await bench.cancel(waiting)
 
 
 async def test_a_training_is_reproduced_to_the_bit(bench) -> None:
     task_id = await bench.trained(config={**SHORT, "seeds": 2, "dropout_rate": 0.3})
     asked = parse(requests.ReproduceTraining, {"task_id": task_id})
-    told = await bench.lab.reproduce_training(asked)
+    told = await bench.service.reproduce_training(asked)
     assert (told.result, told.differences) == ("match", [])
-    again = await bench.lab.reproduce_training(asked)
+    again = await bench.service.reproduce_training(asked)
     assert again.reproduction_task_id == told.reproduction_task_id
 
 
@@ -150,7 +152,7 @@ async def test_a_training_on_changed_bars_is_said_to_differ(bench, write_csv) ->
     write_csv(bench.workspace)
     task_id = await bench.trained(symbol="TEST")
     write_csv(bench.workspace, close=(300, 100.0), high=(300, 1000.0), low=(300, 1.0))
-    told = await bench.lab.reproduce_training(
+    told = await bench.service.reproduce_training(
         parse(requests.ReproduceTraining, {"task_id": task_id})
     )
     assert told.result == "differs"
@@ -161,12 +163,12 @@ async def test_a_backtest_says_which_part_was_in_sample(bench) -> None:
     task_id = await bench.trained()
     await bench.save(task_id, "traded")
     asked = parse(requests.BacktestModel, {"model_name": "traded"})
-    told = await bench.lab.backtest_model(asked)
+    told = await bench.service.backtest_model(asked)
     assert told.in_sample is not None
     assert told.out_of_sample is not None
-    data = (await history_of(bench.lab, task_id))["performance"]["data"]
+    data = (await history_of(bench.service, task_id))["performance"]["data"]
     assert told.in_sample.bars >= data["train_rows"] + data["validation_rows"]
-    curve = (await bench.lab.equity_curve(asked)).equity
+    curve = (await bench.service.equity_curve(asked)).equity
     assert curve["out_of_sample"][-1]["equity"] == pytest.approx(
         1 + told.out_of_sample.net_total_return, abs=1e-6
     )
@@ -178,7 +180,7 @@ async def test_costs_and_rules_change_a_backtest_as_they_should(bench) -> None:
 
     async def net(**more) -> float:
         asked = parse(requests.BacktestModel, {"model_name": "traded", **more})
-        out = (await bench.lab.backtest_model(asked)).out_of_sample
+        out = (await bench.service.backtest_model(asked)).out_of_sample
         assert out is not None
         return out.net_total_return
 
@@ -186,7 +188,7 @@ async def test_costs_and_rules_change_a_backtest_as_they_should(bench) -> None:
     assert free > usual > dear
     assert usual == await net()
     asked = parse(requests.BacktestModel, {"model_name": "traded", "cost_bps": 2.5})
-    assert (await bench.lab.backtest_model(asked)).equity == "equity://traded/-/-/-/2.5/-"
+    assert (await bench.service.backtest_model(asked)).equity == "equity://traded/-/-/-/2.5/-"
     assert np.isfinite(await net(long_only=True))
 
 
@@ -194,7 +196,7 @@ async def test_a_backtest_of_too_few_bars_is_refused(bench) -> None:
     await bench.save(await bench.trained(), "traded")
     for dates in ({"start_date": "2090-01-01"}, {"end_date": "2024-08-06"}):
         with pytest.raises((NotEnoughData, InvalidRequest)):
-            await bench.lab.backtest_model(
+            await bench.service.backtest_model(
                 parse(requests.BacktestModel, {"model_name": "traded", **dates})
             )
 
@@ -226,11 +228,11 @@ async def test_comparing_names_ranges_labels_and_changed_strategies(bench, write
         ids.append(await bench.trained(strategy="changing"))
     later = {"start_date": "2025-01-01", "config": {**SHORT, "labels": {"horizon": 4}}}
     ids.append(await bench.trained(strategy="changing", **later))
-    compared = await bench.lab.compare_trainings(
+    compared = await bench.service.compare_trainings(
         parse(requests.CompareTrainings, {"task_ids": ids[:2]})
     )
     assert set(compared.differences) == {"strategy_sha256"}
-    compared = await bench.lab.compare_trainings(
+    compared = await bench.service.compare_trainings(
         parse(requests.CompareTrainings, {"task_ids": ids[1:]})
     )
     assert set(compared.differences) == {"start_date", "labels.horizon"}
@@ -240,12 +242,12 @@ async def test_comparing_names_ranges_labels_and_changed_strategies(bench, write
 async def test_a_reproduction_that_came_to_nothing_is_tried_again(bench) -> None:
     task_id = await bench.trained()
     others = [(await bench.start(config=FOREVER)).task_id for _ in range(2)]
-    told = await bench.lab.reproduce_training(
+    told = await bench.service.reproduce_training(
         parse(requests.ReproduceTraining, {"task_id": task_id, "wait_s": 0})
     )
     for other in (told.reproduction_task_id, *others):
         await bench.cancel(other)
-    again = await bench.lab.reproduce_training(
+    again = await bench.service.reproduce_training(
         parse(requests.ReproduceTraining, {"task_id": task_id})
     )
     assert again.reproduction_task_id != told.reproduction_task_id
@@ -256,10 +258,10 @@ async def test_a_backtest_holds_positions_as_long_as_the_training_did(bench) -> 
     config = {**SHORT, "labels": {"method": "zigzag_segments", "threshold": 0.01}}
     task_id = await bench.trained(config=config)
     await bench.save(task_id, "traded")
-    history = await history_of(bench.lab, task_id)
+    history = await history_of(bench.service, task_id)
     horizon = history["performance"]["trading_rule"]["horizon"]
     assert horizon > 1
-    row = await bench.lab._library.newest("traded")
-    loaded = ModelCache(bench.lab._workspace).load(row)
+    row = await bench.service._library.newest("traded")
+    loaded = ModelCache(bench.service._workspace).load(row)
     rule = rule_of(loaded, parse(requests.BacktestModel, {"model_name": "traded"}))
     assert rule.horizon == horizon

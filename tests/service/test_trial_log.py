@@ -1,4 +1,4 @@
-"""The ledger knows what was tested when, whatever became of the bars in between."""
+"""The trial log knows what was tested when, whatever became of the bars in between."""
 
 from __future__ import annotations
 
@@ -57,13 +57,15 @@ async def test_a_window_reaches_to_the_close_of_the_last_bar_that_a_label_depend
     write_csv(bench.workspace)
     horizon = 8
     task_id = await bench.trained(symbol="TEST", config={**SHORT, "labels": {"horizon": horizon}})
-    history = await history_of(bench.lab, task_id)
+    history = await history_of(bench.service, task_id)
     last = np.datetime64(history["performance"]["test_period"][1][:19])  # the bar's opening
 
     async def counts(hours: float) -> bool:
         """Whether a test that begins so long after that opening is of the same family."""
         begins = f"{last + np.timedelta64(round(hours * 60), 'm')}Z"
-        family = await bench.lab._judge._trial_log.family("TEST", begins, "2100-01-01T00:00:00Z")
+        family = await bench.service._judge._trial_log.family(
+            "TEST", begins, "2100-01-01T00:00:00Z"
+        )
         return task_id in {trial.task_id for trial in family}
 
     assert await counts(0)
@@ -79,20 +81,20 @@ async def test_every_reply_that_shows_test_results_counts_as_a_reading_of_them(b
     unseen = parse(requests.BacktestModel, name)
     shows = [
         lambda: bench.load("kept"),
-        lambda: bench.lab.list_trained_models(parse(requests.ListModels, {})),
-        lambda: card_of(bench.lab, "kept"),
-        lambda: bench.lab.backtest_model(unseen),
-        lambda: bench.lab.equity_curve(unseen),
-        lambda: history_of(bench.lab, task_id),
-        lambda: bench.lab.compare_trainings(
+        lambda: bench.service.list_trained_models(parse(requests.ListModels, {})),
+        lambda: card_of(bench.service, "kept"),
+        lambda: bench.service.backtest_model(unseen),
+        lambda: bench.service.equity_curve(unseen),
+        lambda: history_of(bench.service, task_id),
+        lambda: bench.service.compare_trainings(
             parse(requests.CompareTrainings, {"task_ids": [task_id, other]})
         ),
     ]
     hides = [
         lambda: bench.predict("kept"),
         lambda: bench.predict("kept", symbol=None, timeframe=None),
-        lambda: bench.lab.backtest_model(seen),
-        lambda: bench.lab.list_training_tasks(parse(requests.ListTasks, {})),
+        lambda: bench.service.backtest_model(seen),
+        lambda: bench.service.list_training_tasks(parse(requests.ListTasks, {})),
         lambda: bench.status(task_id),
         lambda: bench.save(task_id, "kept"),
     ]
@@ -108,7 +110,7 @@ async def test_every_reply_that_shows_test_results_counts_as_a_reading_of_them(b
 
 async def test_a_list_of_tasks_shows_no_test_result(bench) -> None:
     await bench.trained()
-    (task,) = (await bench.lab.list_training_tasks(parse(requests.ListTasks, {}))).tasks
+    (task,) = (await bench.service.list_training_tasks(parse(requests.ListTasks, {}))).tasks
     assert task.val_accuracy is not None
     assert not any("test" in name for name in task.model_dump())
 
@@ -125,7 +127,7 @@ async def test_a_disk_that_takes_nothing_keeps_no_results_back_and_no_reading_un
         yield
 
     with monkeypatch.context() as full:
-        full.setattr(bench.lab._judge._trial_log._database, "transaction", refused)
+        full.setattr(bench.service._judge._trial_log._database, "transaction", refused)
         await bench.load("kept")
         assert (await bench.performance(task_id)).test_readings == 2
     assert (await bench.performance(task_id)).test_readings == 3

@@ -15,7 +15,7 @@ from ktrdr_mcp.schemas.results import FailedFolds, RunResult
 from ktrdr_mcp.training import candidates, pipeline
 from ktrdr_mcp.training.judgement import judge
 from tests.support.sample_results import merged
-from tests.support.trained_candidates import trained_cohort
+from tests.support.trained_candidates import trained_candidates
 
 WILD = {
     "epochs": 2,
@@ -35,7 +35,7 @@ def judged(result: RunResult) -> Verdict:
 
 def test_folds_that_diverge_are_counted_named_and_said(trial) -> None:
     bars = garch_series(1_500, 0)
-    trained = trained_cohort(trial, bars, WILD)
+    trained = trained_candidates(trial, bars, WILD)
     fates = [network.diverged for _, network in trained.of_role("fold")]
     lost = sum(fate is not None for fate in fates)
     assert 0 < lost < 4, "the learning rate no longer makes only some of the folds diverge"
@@ -46,7 +46,7 @@ def test_folds_that_diverge_are_counted_named_and_said(trial) -> None:
         None if fate is None else "diverged" for fate in fates
     ]
     assert [fold.test[0] for fold in walked.folds] == [
-        bars.moment(int(member.split.test[0])) for member, _ in trained.of_role("fold")
+        bars.timestamp(int(member.split.test[0])) for member, _ in trained.of_role("fold")
     ]
     found = judged(result)
     assert f"{lost} of 4 folds diverged" in found.reason
@@ -123,7 +123,7 @@ def test_twins_that_diverge_are_said_where_no_leak_can_be_shown(
 
 def test_folds_that_the_rows_are_too_few_for_are_not_lost_but_never_planned(trial, noise) -> None:
     config = {**SOUND, "epochs": 1, "walk_forward": {"folds": 20, "span": 0.89}}
-    judgement = trained_cohort(trial, noise, config).judgement
+    judgement = trained_candidates(trial, noise, config).judgement
     folds = judgement.walk_forward.folds
     assert judgement.failed.folds == FailedFolds(planned=len(folds))
     assert len(folds) < 20
@@ -139,7 +139,7 @@ def test_a_kept_model_that_is_constant_beside_living_folds_is_not_skill(trial, p
 
 
 def test_a_constant_kept_model_is_recognised_by_its_scores(trial, noise) -> None:
-    trained = trained_cohort(trial, noise, {**SOUND, "epochs": 1})
+    trained = trained_candidates(trial, noise, {**SOUND, "epochs": 1})
     assert not trained.judgement.model_constant
     config = trial.spec({**SOUND, "epochs": 1}).config
     dead = {name: tensor * 0 for name, tensor in trained.networks[0].weights.items()}

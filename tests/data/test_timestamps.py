@@ -71,19 +71,19 @@ def test_what_is_no_moment_is_refused_with_field_and_format(text: object) -> Non
 
 
 @given(st.datetimes(datetime(1678, 1, 1), datetime(2261, 12, 31)))  # noqa: DTZ001
-def test_text_and_nanoseconds_are_inverse(moment: datetime) -> None:
-    expected = nanoseconds(moment)
+def test_text_and_nanoseconds_are_inverse(timestamp: datetime) -> None:
+    expected = nanoseconds(timestamp)
     assert parse_timestamp(format_timestamp(expected), "test_date", end_of_day=True) == expected
-    assert nanoseconds(moment.replace(tzinfo=UTC)) == expected
+    assert nanoseconds(timestamp.replace(tzinfo=UTC)) == expected
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_moment_or_an_invalid_request(text: str) -> None:
     try:
-        moment = parse_timestamp(text, "test_date", end_of_day=False)
+        timestamp = parse_timestamp(text, "test_date", end_of_day=False)
     except InvalidRequest:
         return
-    assert -(2**63) < moment < 2**63
+    assert -(2**63) < timestamp < 2**63
 
 
 def test_an_aware_datetime_is_converted() -> None:

@@ -1,4 +1,4 @@
-"""A laboratory in the background that is told to stop at any stage of its life."""
+"""A server in the background that is told to stop at any stage of its life."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = [
 ]
 long_only = pytest.mark.skipif(
     not LONG,
-    reason="two laboratories for each stage: make test-faults",
+    reason="two servers for each stage: make test-faults",
 )
 
 TASK = "stopped"
@@ -51,9 +51,9 @@ STARTING = [
     ("importing", NOTHING, 0),
     ("recovering", "recovering", 0),
 ]
-# a task must not be claimed before the laboratory is ready to put it back
+# a task must not be claimed before the server is ready to put it back
 BEGINNING = [("announcing", "announcing"), ("claiming", NOTHING)]
-TURNS = 10  # of the event loop; a front's first look takes four
+TURNS = 10  # of the event loop; a proxy's first look takes four
 STEP_S = 0.25  # from try to try, later in the start
 TRIES_THAT_RUN = 5  # at the end; those before were told to stop earlier
 
@@ -65,8 +65,8 @@ def drained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def drain() -> None:
         async with daemon.open_workspace(Workspace(folder)) as opened:
-            await opened.lab.start_training(start_of(task_id=TASK, config=FOREVER))
-            await until_it_trains(opened.lab, TASK)
+            await opened.service.start_training(start_of(task_id=TASK, config=FOREVER))
+            await until_it_trains(opened.service, TASK)
 
     asyncio.run(drain())
     return folder
@@ -79,9 +79,9 @@ def workspace(drained: Path, tmp_path: Path) -> Workspace:
 
 
 async def first_call(workspace: Workspace) -> responses.TaskList:
-    """What a front gets that comes, calls once and goes."""
-    async with daemon.connect(workspace) as lab:
-        return await lab.list_training_tasks(ALL_TASKS)
+    """What a proxy gets that comes, calls once and goes."""
+    async with daemon.connect(workspace) as service:
+        return await service.list_training_tasks(ALL_TASKS)
 
 
 async def until_mark(workspace: Workspace, stage: str) -> None:
@@ -89,7 +89,7 @@ async def until_mark(workspace: Workspace, stage: str) -> None:
 
 
 async def stopped_at(workspace: Workspace, launches: Launches, stage: str) -> int:
-    """The exit code of a laboratory that is told to stop at a stage, with no front."""
+    """The exit code of a server that is told to stop at a stage, with no proxy."""
     launches.held, logged = stage, len(log_of(workspace))
     process = launch.launch(workspace)
     await asyncio.to_thread(wait_until, lambda: f"MARK {stage}" in log_of(workspace)[logged:])
@@ -97,8 +97,8 @@ async def stopped_at(workspace: Workspace, launches: Launches, stage: str) -> in
     return await exit_code(process)
 
 
-async def status_of_task(lab: ServiceProtocol) -> responses.TrainingStatus:
-    return await lab.get_training_status(parse(requests.GetTrainingStatus, {"task_id": TASK}))
+async def status_of_task(service: ServiceProtocol) -> responses.TrainingStatus:
+    return await service.get_training_status(parse(requests.GetTrainingStatus, {"task_id": TASK}))
 
 
 def put_back(workspace: Workspace, **more: Any) -> Row:
@@ -112,24 +112,24 @@ def put_back(workspace: Workspace, **more: Any) -> Row:
 
 
 async def assert_next_resumes(workspace: Workspace, row: Row) -> None:
-    """States that another laboratory starts at once and goes on where the last one was."""
-    async with daemon.connect(workspace) as lab:
-        await until_it_trains(lab, TASK)
-        status = await status_of_task(lab)
+    """States that another server starts at once and goes on where the last one was."""
+    async with daemon.connect(workspace) as service:
+        await until_it_trains(service, TASK)
+        status = await status_of_task(service)
         assert status.attempt == row["attempt"] + 1
         assert status.resumed_from == f"epoch {row['current_epoch']}"
         await daemon.stop_daemon(workspace)
     put_back(workspace, reported={TASK: row["current_epoch"]})
 
 
-async def test_a_front_that_waits_for_a_laboratory_that_is_told_to_stop_gets_a_new_one(
+async def test_a_proxy_that_waits_for_a_server_that_is_told_to_stop_gets_a_new_one(
     tmp_path: Path, launches: Launches, new_fault
 ) -> None:
-    new_fault("SIGTERM to a laboratory that two wait for", tries=1)
+    new_fault("SIGTERM to a daemon that two wait for", tries=1)
     workspace = Workspace(tmp_path)
     launches.held = "opening"
     async with connection.Connector(workspace) as starter:
-        starting = asyncio.create_task(starter.lab.list_training_tasks(ALL_TASKS))
+        starting = asyncio.create_task(starter.service.list_training_tasks(ALL_TASKS))
         await until_mark(workspace, "opening")
         waiting = asyncio.create_task(first_call(workspace))
         for _ in range(TURNS):
@@ -140,7 +140,7 @@ async def test_a_front_that_waits_for_a_laboratory_that_is_told_to_stop_gets_a_n
         ) as told:
             await starting
         assert "lab logs" in told.value.hint
-        assert (await waiting).tasks == (await starter.lab.list_training_tasks(ALL_TASKS)).tasks
+        assert (await waiting).tasks == (await starter.service.list_training_tasks(ALL_TASKS)).tasks
     assert len(launches.processes) == 2
     await daemon.stop_daemon(workspace)
     assert [await exit_code(process) for process in launches.processes] == [0, 0]
@@ -150,10 +150,10 @@ async def test_a_front_that_waits_for_a_laboratory_that_is_told_to_stop_gets_a_n
 
 @long_only
 @pytest.mark.parametrize(("stage", "held", "code"), STARTING)
-async def test_a_laboratory_told_to_stop_while_it_starts_loses_nothing_and_its_front_hears_of_it(
+async def test_a_daemon_told_to_stop_while_it_starts_loses_nothing_and_its_proxy_hears_of_it(
     workspace: Workspace, launches: Launches, new_fault, stage: str, held: str | None, code: int
 ) -> None:
-    fault = new_fault(f"SIGTERM to a laboratory, {stage}", tries=1)
+    fault = new_fault(f"SIGTERM to a daemon, {stage}", tries=1)
     launches.held = held
     calling = asyncio.create_task(first_call(workspace))
     await asyncio.to_thread(wait_until, lambda: launches.processes)
@@ -169,10 +169,10 @@ async def test_a_laboratory_told_to_stop_while_it_starts_loses_nothing_and_its_f
 
 
 @long_only
-async def test_a_laboratory_told_to_stop_while_it_opens_what_a_stopped_one_left_loses_nothing(
+async def test_a_daemon_told_to_stop_while_it_opens_what_a_stopped_one_left_loses_nothing(
     workspace: Workspace, launches: Launches, new_fault
 ) -> None:
-    fault = new_fault("SIGTERM to two laboratories", tries=2)
+    fault = new_fault("SIGTERM to two daemons", tries=2)
     assert await stopped_at(workspace, launches, "recovering") == 0  # the database has a log
     assert await stopped_at(workspace, launches, "connecting") == 0  # moved into it and not yet new
     await assert_next_resumes(workspace, put_back(workspace))
@@ -181,10 +181,10 @@ async def test_a_laboratory_told_to_stop_while_it_opens_what_a_stopped_one_left_
 
 @long_only
 @pytest.mark.parametrize(("stage", "held"), BEGINNING)
-async def test_a_laboratory_told_to_stop_as_it_begins_to_work_puts_back_what_it_began(
+async def test_a_daemon_told_to_stop_as_it_begins_to_work_puts_back_what_it_began(
     workspace: Workspace, launches: Launches, new_fault, stage: str, held: str
 ) -> None:
-    fault = new_fault(f"SIGTERM to a laboratory, {stage}", tries=1)
+    fault = new_fault(f"SIGTERM to a daemon, {stage}", tries=1)
     launches.held = held
     calling = asyncio.create_task(first_call(workspace))
     await until_mark(workspace, stage)
@@ -192,19 +192,19 @@ async def test_a_laboratory_told_to_stop_as_it_begins_to_work_puts_back_what_it_
     [outcome] = await asyncio.gather(calling, return_exceptions=True)
     assert isinstance(outcome, LabUnavailable | responses.TaskList)
     assert await exit_code(launches.processes[0]) == 0
-    await daemon.stop_daemon(workspace)  # the front may have started the next one
+    await daemon.stop_daemon(workspace)  # the proxy may have started the next one
     await assert_next_resumes(workspace, put_back(workspace))
     fault.resumed = 1
 
 
 @long_only
-async def test_a_laboratory_told_to_stop_while_it_trains_puts_the_training_back(
+async def test_a_daemon_told_to_stop_while_it_trains_puts_the_training_back(
     workspace: Workspace, launches: Launches, new_fault
 ) -> None:
-    fault = new_fault("SIGTERM to a laboratory, training", tries=1)
-    async with daemon.connect(workspace) as lab:
-        await until_it_trains(lab, TASK)
-        reported = (await status_of_task(lab)).current_epoch
+    fault = new_fault("SIGTERM to a daemon, training", tries=1)
+    async with daemon.connect(workspace) as service:
+        await until_it_trains(service, TASK)
+        reported = (await status_of_task(service)).current_epoch
         launches.processes[0].terminate()
         assert await exit_code(launches.processes[0]) == 0
     row = put_back(workspace)
@@ -217,16 +217,16 @@ async def test_a_laboratory_told_to_stop_while_it_trains_puts_the_training_back(
 async def test_a_second_signal_ends_a_drain_and_the_training_resumes_from_its_checkpoint(
     workspace: Workspace, launches: Launches, new_fault
 ) -> None:
-    fault = new_fault("SIGTERM to a laboratory, draining", tries=1)
+    fault = new_fault("SIGTERM to a daemon, draining", tries=1)
     launches.held = "draining"
-    async with daemon.connect(workspace) as lab:
-        await until_it_trains(lab, TASK)
-        reported = (await status_of_task(lab)).current_epoch
+    async with daemon.connect(workspace) as service:
+        await until_it_trains(service, TASK)
+        reported = (await status_of_task(service)).current_epoch
         launches.processes[0].terminate()
         await until_mark(workspace, "draining")
         launches.processes[0].terminate()
         assert await exit_code(launches.processes[0]) == -signal.SIGTERM
-        await until_it_trains(lab, TASK)  # the same front, with the next laboratory
+        await until_it_trains(service, TASK)  # the same proxy, with the next server
         await daemon.stop_daemon(workspace)
     assert "Traceback" not in log_of(workspace)
     assert_nothing_lost(workspace.root, {TASK}, reported={TASK: reported})
@@ -235,27 +235,27 @@ async def test_a_second_signal_ends_a_drain_and_the_training_resumes_from_its_ch
 
 
 @long_only
-async def test_an_idle_laboratory_told_to_stop_ends_and_another_starts_at_once(
+async def test_an_idle_server_told_to_stop_ends_and_another_starts_at_once(
     workspace: Workspace, launches: Launches, new_fault
 ) -> None:
-    new_fault("SIGTERM to a laboratory, idle", tries=1)
-    async with daemon.connect(workspace) as lab:
-        await cancel(lab, TASK)
-        assert await status_of(lab, TASK, wait_s=50.0) == "cancelled"
+    new_fault("SIGTERM to a daemon, idle", tries=1)
+    async with daemon.connect(workspace) as service:
+        await cancel(service, TASK)
+        assert await status_of(service, TASK, wait_s=50.0) == "cancelled"
         launches.processes[0].terminate()
         assert await exit_code(launches.processes[0]) == 0
         ended = fingerprint(tasks_of(workspace.root)[TASK])
-        assert await status_of(lab, TASK) == "cancelled"
+        assert await status_of(service, TASK) == "cancelled"
         await daemon.stop_daemon(workspace)
     assert "Traceback" not in log_of(workspace)
     assert_nothing_lost(workspace.root, {TASK}, finished={TASK: ended})
 
 
 @long_only
-async def test_a_laboratory_told_to_stop_at_any_moment_of_its_start_loses_nothing(
+async def test_a_daemon_told_to_stop_at_any_moment_of_its_start_loses_nothing(
     workspace: Workspace, launches: Launches, new_fault
 ) -> None:
-    fault = new_fault("SIGTERM while a laboratory starts")
+    fault = new_fault("SIGTERM while a daemon starts")
     came_to_run = 0
     while came_to_run < TRIES_THAT_RUN:  # however long a start takes here today
         process = launch.launch(workspace)

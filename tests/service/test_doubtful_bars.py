@@ -43,7 +43,7 @@ async def test_a_split_is_said_at_the_start_and_with_a_prediction(workspace: Wor
     index = pd.bdate_range("2015-01-01", periods=COUNT)
     write(workspace, index, split_at=900)
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         started = await bench.start(task_id="mine", symbol="X", timeframe="1d", config=QUICK)
         assert (await bench.finish("mine")).status == "completed"
         await bench.save("mine", "model")
@@ -57,7 +57,7 @@ async def test_a_date_is_the_files_own_day_and_the_rule_is_stored(workspace: Wor
     write(workspace, index)
     day = f"{index[-3].date()}"
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         asked = {"symbol": "X", "timeframe": "1d", "end_date": day}
         started = await bench.start(task_id="mine", config=QUICK, **asked)
         assert started.data.last_bar == index[-3].tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -74,7 +74,7 @@ async def test_a_date_is_the_files_own_day_and_the_rule_is_stored(workspace: Wor
 async def test_where_days_are_utc_days_no_rule_is_stored(workspace: Workspace) -> None:
     write(workspace, pd.bdate_range("2015-01-01", periods=COUNT))
     async with open_workspace(workspace) as opened:
-        await Bench(opened.lab, workspace).start(symbol="X", timeframe="1d", config=QUICK)
+        await Bench(opened.service, workspace).start(symbol="X", timeframe="1d", config=QUICK)
     with closing(sqlite3.connect(workspace.database)) as connection:
         spec = json.loads(connection.execute("SELECT spec FROM training_tasks").fetchone()[0])
     assert [sorted(one) for one in spec["series"]] == [
@@ -91,6 +91,6 @@ async def test_repeated_history_among_the_test_rows_is_refused(workspace: Worksp
     frame.loc[1_300, "open"] = frame.loc[1_300, "low"]
     frame.to_csv(path, index=False)
     async with open_workspace(workspace) as opened:
-        bench = Bench(opened.lab, workspace)
+        bench = Bench(opened.service, workspace)
         with pytest.raises(DataInvalid, match="test rows of X 1d move exactly"):
             await bench.start(symbol="X", timeframe="1d", config=QUICK)

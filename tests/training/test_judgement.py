@@ -1,4 +1,4 @@
-"""T and the net return of a real cohort, recomputed row by row from its weights alone."""
+"""T and the net return of real candidates, recomputed row by row from its weights alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.honesty.series import planted_series
-from tests.support.trained_candidates import TrainedCohort, trained_cohort
+from tests.support.trained_candidates import TrainedCandidates, trained_candidates
 
 HORIZON_BARS = 8
 BLOCK_BARS = 3 * HORIZON_BARS
@@ -34,11 +34,11 @@ def bars():
 
 
 @pytest.fixture
-def trained(trial, bars) -> TrainedCohort:
-    return trained_cohort(trial, bars, CONFIG)
+def trained(trial, bars) -> TrainedCandidates:
+    return trained_candidates(trial, bars, CONFIG)
 
 
-def block_sums(trained: TrainedCohort) -> list[float]:
+def block_sums(trained: TrainedCandidates) -> list[float]:
     """U over the grid's blocks of three horizons; a short one at an end joins its neighbour."""
     sums: dict[int, float] = {}
     counts: dict[int, int] = {}

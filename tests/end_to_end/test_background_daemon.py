@@ -1,4 +1,4 @@
-"""The laboratory in the background: found, started, shared, ended, and started again."""
+"""The server in the background: found, started, shared, ended, and started again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ktrdr_mcp.ownership.lock import is_owned, lock_file
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
-from tests.support.background_servers import IDLE, descriptors, is_alive, lab_pid, wait_until
+from tests.support.background_servers import IDLE, daemon_pid, descriptors, is_alive, wait_until
 from tests.support.stdio_process import RawServer
 
 pytestmark = [
@@ -51,13 +51,13 @@ def command(workspace: Workspace, *line: str) -> subprocess.CompletedProcess[str
     return subprocess.run(program, capture_output=True, text=True, timeout=90, check=False)
 
 
-async def test_a_laboratory_that_dies_is_named_and_started_again_at_the_next_call(
+async def test_a_server_that_dies_is_named_and_started_again_at_the_next_call(
     workspace,
 ) -> None:
     server = await RawServer.start(workspace.root)
     task_id = await server.start_training()
     await server.until_it_trains(task_id)
-    dead = lab_pid(workspace.root)
+    dead = daemon_pid(workspace.root)
     waiting = {"task_id": task_id, "wait_s": 50.0}
     number = await server.ask("tools/call", name="get_training_status", arguments=waiting)
     for _ in range(3):  # it is under way once two more calls have been answered
@@ -67,23 +67,23 @@ async def test_a_laboratory_that_dies_is_named_and_started_again_at_the_next_cal
     assert told["code"] == "lab_unavailable"
     assert "the next call starts it again" in told["hint"]
     await server.until_it_trains(task_id)
-    assert lab_pid(workspace.root) not in {dead, server.process.pid}
+    assert daemon_pid(workspace.root) not in {dead, server.process.pid}
     await server.close()
 
 
-async def test_a_signal_ends_the_laboratory_and_keeps_the_task(workspace) -> None:
-    async with daemon.connect(workspace) as lab:
-        started = await lab.start_training(parse(requests.StartTraining, START))
+async def test_a_signal_ends_the_server_and_keeps_the_task(workspace) -> None:
+    async with daemon.connect(workspace) as service:
+        started = await service.start_training(parse(requests.StartTraining, START))
         asked = parse(requests.GetTrainingStatus, {"task_id": started.task_id, "wait_s": 0.2})
-        while (await lab.get_training_status(asked)).current_epoch == 0:
+        while (await service.get_training_status(asked)).current_epoch == 0:
             pass
-        pid = lab_pid(workspace.root)
+        pid = daemon_pid(workspace.root)
         os.kill(pid, signal.SIGTERM)
         await asyncio.to_thread(wait_until, lambda: not is_alive(pid))
         assert not address.file_of(workspace).exists()
-        again = await lab.get_training_status(asked)
+        again = await service.get_training_status(asked)
         assert again.status in {"pending", "training"}
-        assert lab_pid(workspace.root) != pid
+        assert daemon_pid(workspace.root) != pid
     stopped = await asyncio.to_thread(command, workspace, "lab", "stop")
     assert stopped.returncode == 0, stopped.stderr
     assert not is_owned(workspace)
@@ -98,8 +98,8 @@ async def test_it_asks_for_its_token_shares_no_descriptor_and_ends_without_its_l
 ) -> None:
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
-    async with daemon.connect(workspace) as lab:
-        assert isinstance(lab, ServiceClient)
+    async with daemon.connect(workspace) as service:
+        assert isinstance(service, ServiceClient)
         place = address.read(workspace)
         assert (place.kind, len(place.token) > 30) == ("detached", True)
         async with httpx2.AsyncClient(base_url=place.url, trust_env=False) as stranger:
@@ -118,32 +118,32 @@ async def test_it_asks_for_its_token_shares_no_descriptor_and_ends_without_its_l
 
 async def test_it_ends_when_idle_and_not_while_a_front_is_open(workspace, monkeypatch) -> None:
     monkeypatch.setenv("KTRDR_LAB_IDLE_S", "0")
-    async with daemon.connect(workspace) as lab:
-        pid = lab_pid(workspace.root)
+    async with daemon.connect(workspace) as service:
+        pid = daemon_pid(workspace.root)
         await asyncio.sleep(process.MIN_IDLE_S + 1.0)  # longer than it waits for anyone
         assert is_alive(pid)
-        assert (await lab.list_training_tasks(ALL_TASKS)).tasks == []
-        assert lab_pid(workspace.root) == pid
+        assert (await service.list_training_tasks(ALL_TASKS)).tasks == []
+        assert daemon_pid(workspace.root) == pid
     await asyncio.to_thread(wait_until, lambda: not is_alive(pid))
     assert not is_owned(workspace)
 
 
-async def test_a_front_that_would_have_worked_in_its_own_process_counts_and_is_not_left_alone(
+async def test_a_proxy_that_would_have_worked_in_its_own_process_counts_and_is_not_left_alone(
     workspace, monkeypatch
 ) -> None:
     monkeypatch.setenv("KTRDR_LAB_IDLE_S", "0")
     async with daemon.connect(workspace) as starter:
         await starter.list_training_tasks(ALL_TASKS)
-        front = daemon.connect(workspace, in_process=True)
-        lab = await front.__aenter__()
-    pid = lab_pid(workspace.root)
+        proxy = daemon.connect(workspace, in_process=True)
+        service = await proxy.__aenter__()
+    pid = daemon_pid(workspace.root)
     await asyncio.sleep(process.MIN_IDLE_S + 1.0)  # longer than it waits for anyone
     assert is_alive(pid)
     os.kill(pid, signal.SIGKILL)
     await asyncio.to_thread(wait_until, lambda: not is_alive(pid))
-    assert (await lab.list_training_tasks(ALL_TASKS)).tasks == []
-    assert lab_pid(workspace.root) not in {pid, os.getpid()}
-    await front.__aexit__(None, None, None)
+    assert (await service.list_training_tasks(ALL_TASKS)).tasks == []
+    assert daemon_pid(workspace.root) not in {pid, os.getpid()}
+    await proxy.__aexit__(None, None, None)
     await asyncio.to_thread(wait_until, lambda: not is_owned(workspace))
 
 
@@ -172,7 +172,7 @@ async def test_a_workspace_that_cannot_be_written_is_named_at_the_first_call(tmp
 
 async def test_serve_takes_over_and_commands_work_through_it(workspace) -> None:
     async with daemon.connect(workspace):
-        pid = lab_pid(workspace.root)
+        pid = daemon_pid(workspace.root)
     options = ("--workspace", str(workspace.root), "serve", "--port", "0")
     serving = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ktrdr_mcp", *options, stderr=asyncio.subprocess.PIPE
@@ -182,8 +182,8 @@ async def test_serve_takes_over_and_commands_work_through_it(workspace) -> None:
             wait_until, lambda: (owner := address.read(workspace)) and owner.kind == "serve"
         )
         assert not is_alive(pid)
-        async with daemon.connect(workspace) as lab:
-            assert (await lab.list_training_tasks(ALL_TASKS)).tasks == []
+        async with daemon.connect(workspace) as service:
+            assert (await service.list_training_tasks(ALL_TASKS)).tasks == []
         refused = await asyncio.to_thread(command, workspace, "lab", "stop", "--json")
         assert refused.returncode == 3
         assert f"process {serving.pid}" in refused.stdout
@@ -194,16 +194,16 @@ async def test_serve_takes_over_and_commands_work_through_it(workspace) -> None:
     assert b"Takes over" in errors
 
 
-async def test_only_a_newer_version_replaces_a_laboratory(workspace, monkeypatch) -> None:
+async def test_only_a_newer_version_replaces_a_server(workspace, monkeypatch) -> None:
     async with daemon.connect(workspace):
-        old = lab_pid(workspace.root)
-    monkeypatch.setattr(connection, "__version__", "0.0.9")  # an older front
+        old = daemon_pid(workspace.root)
+    monkeypatch.setattr(connection, "__version__", "0.0.9")  # an older proxy
     async with daemon.connect(workspace):
-        assert lab_pid(workspace.root) == old
+        assert daemon_pid(workspace.root) == old
     monkeypatch.setattr(connection, "__version__", "999.0")
-    async with daemon.connect(workspace) as lab:
-        assert lab_pid(workspace.root) != old
-        assert (await lab.list_training_tasks(ALL_TASKS)).tasks == []
+    async with daemon.connect(workspace) as service:
+        assert daemon_pid(workspace.root) != old
+        assert (await service.list_training_tasks(ALL_TASKS)).tasks == []
     assert not is_alive(old)
 
 
@@ -220,7 +220,7 @@ FITNESS = [
 
 
 @pytest.mark.parametrize(("kind", "version", "contract", "fit"), FITNESS)
-async def test_what_is_done_with_a_laboratory_of_another_version(
+async def test_what_is_done_with_a_server_of_another_version(
     monkeypatch, kind, version, contract, fit
 ) -> None:
     monkeypatch.setattr(connection, "__version__", "0.1.0")

@@ -1,4 +1,4 @@
-"""What tools answer: replies, errors and defects in one shape."""
+"""What tools answer: replies, errors and internal errors in one shape."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ktrdr_mcp.labels.registry import complete
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.config import DEFAULT_LABELS, EarlyStopping, TrainingConfig
 from tests.support import sample_replies
-from tests.support.fake_service import CANNED, FakeLab
+from tests.support.fake_service import CANNED, FakeService
 from tests.support.mcp_clients import Connect
 
 TASK = {"task_id": sample_replies.UUID}
@@ -64,7 +64,7 @@ def error_of(result: CallToolResult) -> dict[str, Any]:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
 async def test_a_reply_is_complete_as_data_and_as_compact_text(
-    connect: Connect, lab: FakeLab, name: str
+    connect: Connect, service: FakeService, name: str
 ) -> None:
     async with connect() as client:
         result = await client.call_tool(name, ARGUMENTS[name])
@@ -74,18 +74,18 @@ async def test_a_reply_is_complete_as_data_and_as_compact_text(
     assert result.structured_content == reply.model_dump(mode="json")
     assert json.loads(text_of(result)) == result.structured_content
     assert text_of(result) == json.dumps(result.structured_content, separators=(",", ":"))
-    assert [method for method, _ in lab.calls] == [name]
+    assert [method for method, _ in service.calls] == [name]
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
 async def test_replies_and_errors_both_fit_the_advertised_output_schema(
-    connect: Connect, lab: FakeLab, name: str
+    connect: Connect, service: FakeService, name: str
 ) -> None:
     async with connect() as client:
         schemas = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
         reply = await client.call_tool(name, ARGUMENTS[name])
-        lab.failure = errors.TaskNotFound("No task has this id.", hint="List them.")
+        service.failure = errors.TaskNotFound("No task has this id.", hint="List them.")
         failure = await client.call_tool(name, ARGUMENTS[name])
     schema = schemas[name]
     assert schema is not None
@@ -95,13 +95,13 @@ async def test_replies_and_errors_both_fit_the_advertised_output_schema(
 
 @pytest.mark.asyncio
 async def test_a_start_says_which_settings_differ_from_the_defaults(
-    connect: Connect, lab: FakeLab
+    connect: Connect, service: FakeService
 ) -> None:
     whole = {**TrainingConfig().model_dump(mode="json"), "labels": DEFAULT_LABELS}
     changed = {"epochs": 3, "early_stopping": None, "labels": {**DEFAULT_LABELS, "horizon": 4}}
     for config, said in ((whole, {}), ({**whole, **changed}, changed)):
         update = {"config": config}
-        lab.replies["start_training"] = sample_replies.STARTED.model_copy(update=update)
+        service.replies["start_training"] = sample_replies.STARTED.model_copy(update=update)
         async with connect() as client:
             result = await client.call_tool("start_training", ARGUMENTS["start_training"])
         assert result.structured_content is not None
@@ -113,10 +113,10 @@ def test_the_default_labels_are_those_of_the_labels() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_prediction_has_four_digits(connect: Connect, lab: FakeLab) -> None:
+async def test_a_prediction_has_four_digits(connect: Connect, service: FakeService) -> None:
     figures = {"confidence": 0.3533382425420848, "probabilities": {"buy": 0.3533382425420848}}
     one = sample_replies.PREDICTION.prediction.model_copy(update=figures)
-    lab.replies["test_model_prediction"] = sample_replies.PREDICTION.model_copy(
+    service.replies["test_model_prediction"] = sample_replies.PREDICTION.model_copy(
         update={"prediction": one}
     )
     async with connect() as client:
@@ -127,9 +127,9 @@ async def test_a_prediction_has_four_digits(connect: Connect, lab: FakeLab) -> N
 
 
 @pytest.mark.asyncio
-async def test_null_fields_fit_the_status_schema(connect: Connect, lab: FakeLab) -> None:
+async def test_null_fields_fit_the_status_schema(connect: Connect, service: FakeService) -> None:
     for reply in (sample_replies.PENDING, sample_replies.FAILED):
-        lab.replies["get_training_status"] = reply
+        service.replies["get_training_status"] = reply
         async with connect() as client:
             await client.list_tools()
             result = await client.call_tool("get_training_status", TASK)
@@ -137,10 +137,12 @@ async def test_null_fields_fit_the_status_schema(connect: Connect, lab: FakeLab)
 
 
 @pytest.mark.asyncio
-async def test_the_request_reaches_the_laboratory_parsed(connect: Connect, lab: FakeLab) -> None:
+async def test_the_request_reaches_the_server_parsed(
+    connect: Connect, service: FakeService
+) -> None:
     async with connect() as client:
         await client.call_tool("start_training", {**ARGUMENTS["start_training"], "symbol": "aapl"})
-    (_, request), *_ = lab.calls
+    (_, request), *_ = service.calls
     assert request.symbol == "AAPL"
     assert isinstance(request.config, TrainingConfig)
     assert request.config.early_stopping == EarlyStopping(patience=5)
@@ -149,10 +151,12 @@ async def test_the_request_reaches_the_laboratory_parsed(connect: Connect, lab: 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
-async def test_an_error_of_the_laboratory_keeps_its_shape(
-    connect: Connect, lab: FakeLab, name: str
+async def test_an_error_of_the_server_keeps_its_shape(
+    connect: Connect, service: FakeService, name: str
 ) -> None:
-    lab.failure = errors.ModelNameTaken("It is taken.", hint="Choose another.", field="model_name")
+    service.failure = errors.ModelNameTaken(
+        "It is taken.", hint="Choose another.", field="model_name"
+    )
     async with connect() as client:
         result = await client.call_tool(name, ARGUMENTS[name])
     assert error_of(result) == {
@@ -166,9 +170,9 @@ async def test_an_error_of_the_laboratory_keeps_its_shape(
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
 async def test_a_defect_is_logged_and_not_shown(
-    connect: Connect, lab: FakeLab, name: str, caplog: pytest.LogCaptureFixture
+    connect: Connect, service: FakeService, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lab.failure = RuntimeError("secret /root/.ktrdr/lab.json")
+    service.failure = RuntimeError("secret /root/.ktrdr/lab.json")
     with caplog.at_level(logging.ERROR):
         async with connect() as client:
             result = await client.call_tool(name, ARGUMENTS[name])
@@ -179,8 +183,10 @@ async def test_a_defect_is_logged_and_not_shown(
 
 
 @pytest.mark.asyncio
-async def test_a_number_that_is_not_finite_arrives_as_null(connect: Connect, lab: FakeLab) -> None:
-    lab.replies["get_training_status"] = sample_replies.PENDING.model_copy(
+async def test_a_number_that_is_not_finite_arrives_as_null(
+    connect: Connect, service: FakeService
+) -> None:
+    service.replies["get_training_status"] = sample_replies.PENDING.model_copy(
         update={"current_metrics": responses.CurrentMetrics(val_loss=float("nan"))}
     )
     async with connect() as client:
@@ -192,13 +198,13 @@ async def test_a_number_that_is_not_finite_arrives_as_null(connect: Connect, lab
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", ["strat_training", "", "x" * 10_000, "a\0b", "ünknown"])
 async def test_an_unknown_tool_is_an_error_of_our_shape(
-    connect: Connect, lab: FakeLab, name: str
+    connect: Connect, service: FakeService, name: str
 ) -> None:
     async with connect() as client:
         error = error_of(await client.call_tool(name, {}))
     assert error["code"] == "not_found"
     assert "start_training" in error["hint"]
-    assert lab.calls == []
+    assert service.calls == []
 
 
 @pytest.mark.asyncio
@@ -255,7 +261,12 @@ HOSTILE: list[tuple[str, dict[str, Any], str, str | None]] = [
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("name", "arguments", "code", "field"), HOSTILE)
 async def test_bad_arguments_are_named_and_change_nothing(
-    connect: Connect, lab: FakeLab, name: str, arguments: dict[str, Any], code: str, field: str
+    connect: Connect,
+    service: FakeService,
+    name: str,
+    arguments: dict[str, Any],
+    code: str,
+    field: str,
 ) -> None:
     async with connect() as client:
         result = await client.call_tool(name, arguments)
@@ -265,7 +276,7 @@ async def test_bad_arguments_are_named_and_change_nothing(
     assert "pydantic" not in result.model_dump_json()
     assert text_of(result).isascii()
     assert text_of(result).isprintable()
-    assert lab.calls == []
+    assert service.calls == []
 
 
 @pytest.mark.asyncio
@@ -273,7 +284,7 @@ async def test_bad_arguments_are_named_and_change_nothing(
     "name", ["list_trained_models", "list_training_tasks", "get_market_data_summary"]
 )
 async def test_a_page_beyond_the_limit_is_refused_with_the_way_on(
-    connect: Connect, lab: FakeLab, name: str
+    connect: Connect, service: FakeService, name: str
 ) -> None:
     async with connect() as client:
         error = error_of(await client.call_tool(name, {"limit": 21}))
@@ -281,11 +292,11 @@ async def test_a_page_beyond_the_limit_is_refused_with_the_way_on(
     assert error["code"] == "limit_exceeded"
     assert error["field"] == "limit"
     assert "offset" in error["hint"]
-    assert len(lab.calls) == 1
+    assert len(service.calls) == 1
 
 
 @pytest.mark.asyncio
-async def test_missing_arguments_mean_none(connect: Connect, lab: FakeLab) -> None:
+async def test_missing_arguments_mean_none(connect: Connect, service: FakeService) -> None:
     async with connect() as client:
         assert (await client.call_tool("list_training_tasks")).is_error is False
-    assert lab.calls[0][1].limit == 20
+    assert service.calls[0][1].limit == 20

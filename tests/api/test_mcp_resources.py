@@ -11,7 +11,7 @@ from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, TextResourceContents
 
 from ktrdr_mcp.errors import DatabaseError, LabUnavailable
 from tests.support import sample_replies
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 from tests.support.mcp_clients import Connect
 
 UUID = sample_replies.UUID
@@ -60,8 +60,10 @@ async def test_every_listed_resource_is_a_strategy_and_the_workspaces_own_are_am
 
 
 @pytest.mark.asyncio
-async def test_no_more_than_a_hundred_strategies_are_listed(connect: Connect, lab: FakeLab) -> None:
-    lab.names["strategy"] = [f"a{number}" for number in range(500)]
+async def test_no_more_than_a_hundred_strategies_are_listed(
+    connect: Connect, service: FakeService
+) -> None:
+    service.names["strategy"] = [f"a{number}" for number in range(500)]
     async with connect() as client:
         listed = (await client.list_resources()).resources
     assert len(listed) == 100
@@ -69,10 +71,10 @@ async def test_no_more_than_a_hundred_strategies_are_listed(connect: Connect, la
 
 
 @pytest.mark.asyncio
-async def test_without_a_laboratory_the_built_in_strategies_are_listed(
-    connect: Connect, lab: FakeLab
+async def test_without_a_server_the_built_in_strategies_are_listed(
+    connect: Connect, service: FakeService
 ) -> None:
-    lab.failure = LabUnavailable("The laboratory does not answer.", hint="Try again.")
+    service.failure = LabUnavailable("The server does not answer.", hint="Try again.")
     async with connect() as client:
         listed = (await client.list_resources()).resources
     assert [resource.name for resource in listed] == [*BUILT_IN]
@@ -127,15 +129,15 @@ async def test_an_unknown_name_is_not_found_with_our_sentence(
         "strategy://%2Fetc%2Fpasswd",
     ],
 )
-async def test_a_hostile_name_is_refused_before_the_laboratory_is_asked(
-    connect: Connect, lab: FakeLab, uri: str
+async def test_a_hostile_name_is_refused_before_the_server_is_asked(
+    connect: Connect, service: FakeService, uri: str
 ) -> None:
     error = await refused(connect, uri)
     assert error.code == INVALID_PARAMS
     assert "must match ^" in error.message
     assert error.message.isascii()
     assert len(error.message) < 300
-    assert lab.calls == []
+    assert service.calls == []
 
 
 @pytest.mark.asyncio
@@ -143,18 +145,18 @@ async def test_a_hostile_name_is_refused_before_the_laboratory_is_asked(
     "uri", ["file:///etc/passwd", "training://a/b", "nonsense", f"x://{'a' * 10_000}"]
 )
 async def test_an_address_of_no_known_form_is_told_the_forms(
-    connect: Connect, lab: FakeLab, uri: str
+    connect: Connect, service: FakeService, uri: str
 ) -> None:
     error = await refused(connect, uri)
     assert error.code == INVALID_PARAMS
     assert "training://{task_id}, model://{model_name}, strategy://{name}" in error.message
     assert len(error.message) < 300
-    assert lab.calls == []
+    assert service.calls == []
 
 
 @pytest.mark.asyncio
-async def test_a_storage_failure_is_told_as_such(connect: Connect, lab: FakeLab) -> None:
-    lab.failure = DatabaseError("The database cannot be read.", hint="Restore a backup.")
+async def test_a_storage_failure_is_told_as_such(connect: Connect, service: FakeService) -> None:
+    service.failure = DatabaseError("The database cannot be read.", hint="Restore a backup.")
     error = await refused(connect, f"training://{UUID}")
     assert error.code == INTERNAL_ERROR
     assert error.message == "The database cannot be read. Restore a backup."
@@ -162,21 +164,23 @@ async def test_a_storage_failure_is_told_as_such(connect: Connect, lab: FakeLab)
 
 @pytest.mark.asyncio
 async def test_a_defect_while_reading_is_logged_and_not_shown(
-    connect: Connect, lab: FakeLab, caplog: pytest.LogCaptureFixture
+    connect: Connect, service: FakeService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lab.failure = RuntimeError("secret /root/path")
+    service.failure = RuntimeError("secret /root/path")
     with caplog.at_level(logging.ERROR):
         error = await refused(connect, f"training://{UUID}")
     assert error.code == INTERNAL_ERROR
-    assert "defect in this program" in error.message
+    assert "internal error" in error.message
     assert "secret" not in error.message
     assert "secret /root/path" in caplog.text
 
 
 @pytest.mark.asyncio
-async def test_an_equity_curve_is_read_by_model_and_dates(connect: Connect, lab: FakeLab) -> None:
+async def test_an_equity_curve_is_read_by_model_and_dates(
+    connect: Connect, service: FakeService
+) -> None:
     content = await read(connect, "equity://alpha/2025-01-01/-/AAPL/2.5/long")
     assert json.loads(content.text)["out_of_sample"][0]["equity"] == 1.01
-    (_, request), *_ = lab.calls
+    (_, request), *_ = service.calls
     assert (request.start_date, request.end_date) == ("2025-01-01", None)
     assert (request.symbol, request.cost_bps, request.long_only) == ("AAPL", 2.5, True)

@@ -7,7 +7,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, PromptReference, ResourceTemplateReference, TextContent
 
 from ktrdr_mcp.errors import DatabaseError
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 from tests.support.mcp_clients import Connect
 
 PROMPT = PromptReference(name="research_session")
@@ -90,28 +90,28 @@ async def test_names_are_completed(
 
 
 @pytest.mark.asyncio
-async def test_at_most_a_hundred_names_are_offered(connect: Connect, lab: FakeLab) -> None:
-    lab.names["symbol"] = [f"S{number}" for number in range(150)]
+async def test_at_most_a_hundred_names_are_offered(connect: Connect, service: FakeService) -> None:
+    service.names["symbol"] = [f"S{number}" for number in range(150)]
     async with connect() as client:
         completion = (await client.complete(PROMPT, {"name": "symbol", "value": "S"})).completion
-    assert completion.values == lab.names["symbol"][:100]
+    assert completion.values == service.names["symbol"][:100]
     assert (completion.total, completion.has_more) == (150, True)
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("argument", "value"), [("nonsense", "a"), ("symbol", "A" * 10_000)])
 async def test_nothing_completes_what_no_name_can_be(
-    connect: Connect, lab: FakeLab, argument: str, value: str
+    connect: Connect, service: FakeService, argument: str, value: str
 ) -> None:
     async with connect() as client:
         result = await client.complete(PROMPT, {"name": argument, "value": value})
     assert result.completion.values == []
-    assert lab.calls == []
+    assert service.calls == []
 
 
 @pytest.mark.asyncio
-async def test_a_failing_completion_offers_nothing(connect: Connect, lab: FakeLab) -> None:
-    lab.failure = DatabaseError("The database cannot be read.", hint="Restore a backup.")
+async def test_a_failing_completion_offers_nothing(connect: Connect, service: FakeService) -> None:
+    service.failure = DatabaseError("The database cannot be read.", hint="Restore a backup.")
     async with connect() as client:
         result = await client.complete(PROMPT, {"name": "symbol", "value": "A"})
     assert result.completion.values == []
