@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from ktrdr_mcp import __version__
-from ktrdr_mcp.errors import LabUnavailable, shown
+from ktrdr_mcp.errors import LabUnavailable, quote
 
 OWN: Final = "ktrdr-mcp"
 LIBRARIES: Final = ("torch", "numpy")  # another version costs the last bits, not the training
@@ -50,7 +50,7 @@ def check_fit(
     ]
     where = envelope["bars"].get("workspace")
     if workspace is not None and where is not None and where != workspace:
-        differences.append(f"the workspace {shown(workspace)} instead of {shown(where)}")
+        differences.append(f"the workspace {quote(workspace)} instead of {quote(where)}")
     if differences:
         raise LabUnavailable(
             f"A worker with another set-up was to run this: it has {' and '.join(differences)}.",
