@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr_mcp.training import memory
+from ktrdr_mcp import memory
+from ktrdr_mcp.errors import LimitExceeded
+from ktrdr_mcp.training.estimate import check, limit_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="as Linux tells of it")
 
@@ -17,9 +19,9 @@ LIMITED = """
 import resource
 from ktrdr_mcp.training.estimate import limit_bytes
 resource.setrlimit(resource.RLIMIT_AS, (6 * 10**9, 6 * 10**9))
-before = limit_bytes({})
+before = limit_bytes(0, {})
 held = bytearray(10**9)
-print(before, limit_bytes({}), limit_bytes({"KTRDR_MEMORY_LIMIT_MB": "7"}))
+print(before, limit_bytes(0, {}), limit_bytes(0, {"KTRDR_MEMORY_LIMIT_MB": "7"}))
 """
 
 
@@ -66,3 +68,9 @@ def test_where_the_system_tells_nothing_there_is_no_limit(tmp_path) -> None:
 def test_this_machine_has_memory() -> None:
     assert all(free >= 0 for free in memory.free_bytes())
     assert memory.in_machine() > 10**8
+
+
+def test_what_other_tasks_will_hold_is_not_offered_again() -> None:
+    assert limit_bytes(10**18, {}) == 0
+    with pytest.raises(LimitExceeded, match="for other tasks"):
+        check((10, 8, 3), 32, 1_000, promised=10**18)

@@ -249,6 +249,11 @@ class JobManager:
         """How many tasks run now."""
         return len(self._running)
 
+    async def promised_bytes(self) -> int:
+        """What other tasks that run or wait may hold while one more runs, by their estimates."""
+        estimates = sorted(await self._tasks.memory_estimates(), reverse=True)
+        return sum(estimates[: self._executor.capacity - 1])
+
     async def wait(
         self, task_id: str, timeout_s: float, on_progress: OnProgress | None = None
     ) -> TaskRow:

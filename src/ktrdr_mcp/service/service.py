@@ -83,7 +83,10 @@ class Service:
         """Validates, stores and queues a training; the id it returns is never lost."""
         row = await self._find_repeated(request)
         if row is None:
-            new = await in_thread(admit, request, self._strategies, self._sources, self._speed())
+            promised = await self._manager.promised_bytes()
+            new = await in_thread(
+                admit, request, self._strategies, self._sources, self._speed(), promised
+            )
             if new.config["device"] == "cuda":
                 await self._calls.call("require_device", {"name": "cuda"})
             row, _ = await self._manager.submit(new)

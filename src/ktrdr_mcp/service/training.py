@@ -112,7 +112,11 @@ def same_training(task: TaskRow) -> dict[str, Any]:
 
 
 def admit(
-    request: StartTraining, strategies: StrategyCatalog, sources: BarCatalog, speed: Speed
+    request: StartTraining,
+    strategies: StrategyCatalog,
+    sources: BarCatalog,
+    speed: Speed,
+    promised_bytes: int = 0,
 ) -> NewTask:
     """Checks a request against strategies, data and machine, and makes a task of it.
 
@@ -121,6 +125,7 @@ def admit(
         strategies: where strategies come from.
         sources: where bars come from.
         speed: how fast this machine trains.
+        promised_bytes: of memory, that other tasks which run or wait may come to hold.
     Raises:
         KtrdrError: it cannot be trained; nothing has been changed.
     """
@@ -145,7 +150,7 @@ def admit(
     widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
     networks = len(splits) + (SURROGATES if config.control else 0)
     needs = (widths, config.batch_size, len(prepared.dataset.label), networks)
-    estimate.check(*needs)
+    estimate.check(*needs, promised=promised_bytes)
     rows = [len(split.train) for split in splits]
     duration_s = config.epochs * speed.epoch_s(widths, config.batch_size, rows)
     test_start, test_end = tested_window(prepared.dataset, splits)

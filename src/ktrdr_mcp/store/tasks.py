@@ -168,6 +168,9 @@ SELECT * FROM training_tasks
 WHERE (:status IS NULL OR status = :status) AND (:symbol IS NULL OR symbol = :symbol)
 ORDER BY seq DESC LIMIT :limit OFFSET :offset"""
 STATUSES: Final = "SELECT task_id, status FROM training_tasks"
+MEMORY_ESTIMATES: Final = """
+SELECT coalesce(json_extract(spec, '$.memory_bytes'), 0) FROM training_tasks
+WHERE status IN ('pending', 'training')"""
 COUNTS: Final = "SELECT status, count(*) FROM training_tasks GROUP BY status"
 AHEAD: Final = """
 SELECT (SELECT count(*) FROM training_tasks AS other
@@ -442,6 +445,10 @@ class TaskStore:
     async def counts(self) -> dict[str, int]:
         """How many tasks have each status; statuses without tasks are left out."""
         return {row[0]: row[1] for row in await self._database.read(COUNTS)}
+
+    async def memory_estimates(self) -> list[int]:
+        """The bytes that each task which runs or waits may need."""
+        return [int(row[0]) for row in await self._database.read(MEMORY_ESTIMATES)]
 
     async def queue_position(self, task_id: str) -> int | None:
         """How many waiting tasks come before this one; None if it does not wait."""

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
+from ktrdr_mcp import memory
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.errors import LimitExceeded
-from ktrdr_mcp.training import memory
 
 FLOAT_BYTES: Final = 4
 # weights, gradients, two moments, best weights and the working space of the update; for a
@@ -58,11 +58,15 @@ def training_bytes(widths: Sequence[int], batch_rows: int, rows: int, networks: 
     return (parameters + evaluated + features) * FLOAT_BYTES
 
 
-def limit_bytes(environment: Mapping[str, str] = os.environ) -> int:
+def limit_bytes(promised: int = 0, environment: Mapping[str, str] = os.environ) -> int:
     """What one more training may use: KTRDR_MEMORY_LIMIT_MB, or else the least of what there is.
 
     That is half of the machine's memory, and what is free of it, of the control group and of this
-    process's address space: other trainings hold the rest.
+    process's address space, less what other trainings will come to hold.
+
+    Args:
+        promised: bytes that other tasks, which run or wait, may hold by their own estimates.
+        environment: where the limit may stand.
     """
     megabytes = environment.get("KTRDR_MEMORY_LIMIT_MB", "")
     if megabytes.isdecimal():
@@ -70,10 +74,12 @@ def limit_bytes(environment: Mapping[str, str] = os.environ) -> int:
     half = 4 * GIGABYTE
     if hasattr(os, "sysconf"):
         half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return min(half, *memory.free_bytes())
+    return min(half, *(max(0, free - promised) for free in memory.free_bytes()))
 
 
-def check(widths: Sequence[int], batch_rows: int, rows: int, networks: int = 1) -> None:
+def check(
+    widths: Sequence[int], batch_rows: int, rows: int, networks: int = 1, promised: int = 0
+) -> None:
     """Refuses a training that this machine cannot hold.
 
     Args:
@@ -81,16 +87,19 @@ def check(widths: Sequence[int], batch_rows: int, rows: int, networks: int = 1) 
         batch_rows: rows of one step.
         rows: rows of the whole data set.
         networks: how many are trained at once.
+        promised: bytes that other tasks, which run or wait, may hold by their own estimates.
     Raises:
         LimitExceeded: with what it would need and what there is.
     """
-    needed, allowed = training_bytes(widths, batch_rows, rows, networks), limit_bytes()
+    needed, allowed = training_bytes(widths, batch_rows, rows, networks), limit_bytes(promised)
     if needed > allowed:
+        others = f", beside {promised / GIGABYTE:,.1f} GB for other tasks" if promised else ""
+        wait = " Or wait until other tasks have ended." if promised else ""
         raise LimitExceeded(
             f"{networks} networks of {parameters_count(widths):,} parameters would need about "
             f"{needed / GIGABYTE:,.1f} GB of memory; one training may use {allowed / GIGABYTE:,.1f}"
-            " GB.",
-            hint="Use smaller or fewer hidden_layers, a smaller batch_size or fewer seeds.",
+            f" GB{others}.",
+            hint="Use smaller or fewer hidden_layers, a smaller batch_size or fewer seeds." + wait,
             field="config.hidden_layers",
         )
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr_mcp import __version__
+from ktrdr_mcp import __version__, memory
 from ktrdr_mcp.errors import KtrdrError, LabUnavailable, kinds_by_code
 from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event, Failure, Listener, decode
 from ktrdr_mcp.jobs.worker import failure_of
@@ -563,19 +563,8 @@ def resident(run: ProcessRun) -> int:
 
 def available_bytes() -> int:
     """The memory that can be had without swapping; a great number where the system does not say."""
-    found = [sys.maxsize]
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        (line,) = (line for line in lines if line.startswith("MemAvailable:"))
-        found.append(int(line.split()[1]) * 1024)
-    with contextlib.suppress(OSError, ValueError):  # a container's own limit
-        folder = Path("/sys/fs/cgroup")
-        most = int((folder / "memory.max").read_text(encoding="ascii"))
-        used = int((folder / "memory.current").read_text(encoding="ascii"))
-        statistics = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
-        cached = [line for line in statistics if line.startswith("inactive_file ")]
-        found.append(most - used + sum(int(line.split()[1]) for line in cached))
-    return min(found)
+    found = [memory.in_machine(), *memory.in_control_groups()]
+    return min((each for each in found if each is not None), default=sys.maxsize)
 
 
 def available_cores() -> int:
