@@ -35,7 +35,7 @@ def verdict(
 ) -> PredictionVerdict:
     some = np.arange(blocks, dtype=np.int64)
     sums = BlockSums(some, some, np.ones(blocks))
-    test = DirectionalTest(statistic, p, sums, 24, 24 * blocks, constant, 0.51, 0.02)
+    test = DirectionalTest(statistic, p, sums, blocks, 48, 48 * blocks, constant, 0.51, 0.02)
     adjusted = p if adjusted_p is None else adjusted_p
     family = FamilyJudgement(statistic, p, adjusted, 3, 0.8, 2.1, 2.4)
     return prediction_verdict(test, family, 2_000, caveats or Caveats())
@@ -45,12 +45,12 @@ def verdict(
     ("found", "expected"),
     [
         (verdict(), "skill"),
-        (verdict(blocks=15, p=0.02), "skill"),
-        (verdict(blocks=14), "inconclusive"),
+        (verdict(blocks=8, p=0.02), "skill"),
+        (verdict(blocks=7), "inconclusive"),
         (verdict(p=0.01, adjusted_p=0.021), "inconclusive"),
         (verdict(p=0.25), "inconclusive"),
         (verdict(p=0.26), "no_skill"),
-        (verdict(blocks=14, p=0.9), "inconclusive"),
+        (verdict(blocks=7, p=0.9), "inconclusive"),
         (verdict(constant=True), "no_skill"),
         (verdict(blocks=3, constant=True), "no_skill"),
         (verdict(caveats=Caveats(answer="hold")), "skill"),
@@ -73,10 +73,10 @@ def test_each_rule_gives_its_verdict(found: PredictionVerdict, expected: str) ->
 
 def test_the_reason_is_the_sentence_that_decided() -> None:
     assert verdict().reason == (
-        "T = 3.0 on 40 blocks of 24 bars, adjusted p 0.001 for 3 trials: direction is foreseen"
+        "T = 3.0 on 40 blocks of 48 bars, adjusted p 0.001 for 3 trials: direction is foreseen"
         " better than luck explains."
     )
-    assert "needs 15 blocks" in verdict(blocks=9).reason
+    assert "needs 8 blocks" in verdict(blocks=7).reason
     assert "a leak" in verdict(caveats=Caveats(leak_suspected=True)).reason
     assert "constant" in verdict(constant=True).reason
 

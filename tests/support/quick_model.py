@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from ktrdr_mcp import labels as _registers_the_labelers  # noqa: F401
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.evaluation.direction import ScoredRows, directions_of
+from ktrdr_mcp.evaluation.direction import (
+    LEVEL_HORIZONS,
+    ScoredRows,
+    directions_of,
+    score_levels,
+)
 from ktrdr_mcp.evaluation.walk_forward import Timeline, walk_forward
 from ktrdr_mcp.labels.registry import make_labels
 
@@ -60,8 +65,15 @@ def predict_quickly(bars: Bars, features: Floats | None = None) -> QuickResult:
                 fold.test,
                 score[fold.test],
                 direction[fold.test],
-                float(score[fold.validation].mean()),
-                float(direction[fold.train].mean()),
+                score_levels(
+                    score[fold.validation],
+                    fold.validation,
+                    score[fold.test],
+                    fold.test,
+                    LEVEL_HORIZONS * HORIZON,
+                ),
+                fold.train,
+                direction[fold.train],
             )
         )
         strong = np.abs(score[fold.test]) > np.median(np.abs(score[fold.train]))

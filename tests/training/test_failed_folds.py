@@ -12,7 +12,7 @@ from ktrdr_mcp.evaluation.verdict import verdict
 from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import FailedFolds, RunResult
-from ktrdr_mcp.training import candidates, pipeline
+from ktrdr_mcp.training import learners, pipeline
 from ktrdr_mcp.training.judgement import judge
 from tests.support.sample_results import merged
 from tests.support.trained_candidates import trained_candidates
@@ -55,7 +55,7 @@ def test_folds_that_diverge_are_counted_named_and_said(trial) -> None:
 
 @pytest.fixture
 def planted():
-    return planted_series(3_000, 1, 0.5, 24.0)
+    return planted_series(4_000, 1, 0.6, 24.0)
 
 
 def diverged_after(monkeypatch, numbers: set[int]) -> None:
@@ -95,7 +95,7 @@ def test_a_lost_fold_forbids_skill_however_clear_the_rest_is(
 
 
 def test_a_fold_without_usable_data_is_lost_too(trial, planted, monkeypatch) -> None:
-    real, seen = candidates.view_of, []
+    real, seen = learners.view_of, []
 
     def view_of(dataset, train_rows):
         seen.append(train_rows)
@@ -103,7 +103,7 @@ def test_a_fold_without_usable_data_is_lost_too(trial, planted, monkeypatch) -> 
             raise DataInvalid("An indicator does not vary.", hint="", field="strategy")
         return real(dataset, train_rows)
 
-    monkeypatch.setattr(candidates, "view_of", view_of)
+    monkeypatch.setattr(learners, "view_of", view_of)
     result = trial.run(planted, SOUND)
     walked = result.metrics.walk_forward
     assert [fold.lost for fold in walked.folds] == ["no usable data", None, None, None]

@@ -48,7 +48,7 @@ def difference(first: TrialScores, second: TrialScores) -> Difference | None:
     Returns:
         None where they tested no time in common.
     """
-    common = common_sums(blocks_of(first), blocks_of(second))
+    common = common_sums(tested_blocks(first), tested_blocks(second))
     if not common.shape[1]:
         return None
     constant = first.direction.constant, second.direction.constant
@@ -57,6 +57,12 @@ def difference(first: TrialScores, second: TrialScores) -> Difference | None:
     gap[np.abs(gap) < TIE] = 0.0
     p = min(1.0, 2 * min(sign_flip_p(gap, SEED), sign_flip_p(-gap, SEED))) if gap.any() else 1.0
     return Difference(float(gap.sum()), p, common.shape[1], constant)
+
+
+def tested_blocks(scores: TrialScores) -> BlockSums:
+    """A trial's block sums without those of rows that were only trained on."""
+    blocks, first = blocks_of(scores), -scores.direction.count_tested() or None
+    return BlockSums(blocks.start[first:], blocks.stop[first:], blocks.sums[first:])
 
 
 def common_sums(one: BlockSums, other: BlockSums) -> Floats:

@@ -9,7 +9,14 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr_mcp.evaluation.blocks import BlockSums, Floats, Integers, block_sums, block_width
+from ktrdr_mcp.evaluation.blocks import (
+    BlockSums,
+    Floats,
+    Integers,
+    block_sums,
+    block_width,
+    sum_by_timestamp,
+)
 from ktrdr_mcp.labels.registry import BUY, HOLD, SELL
 from ktrdr_mcp.schemas.results import DirectionScores
 
@@ -139,7 +146,8 @@ def detectable_accuracy(accuracy_error: float, critical: float) -> float:
     return min(0.5 + (critical + POWER_QUANTILE) * accuracy_error, 1.0)
 
 
-HORIZONS_PER_BLOCK: Final = 3
+HORIZONS_PER_BLOCK: Final = 6  # labels reach over edges: three leave 2.8 % of a nominal 2 %
+LEVEL_HORIZONS: Final = 60  # of the scores before a row, whose mean is its level
 CONSTANT_SPREAD: Final = 1e-9  # scores that differ by less say the same of every row
 
 
@@ -151,32 +159,60 @@ class ScoredRows:
         at: int64[n], the place of each row's timestamp, never falling.
         score: float64[n], p(buy) - p(sell).
         direction: float64[n], +1, 0, -1 for buy, hold, sell: what came.
-        mean_score: over the fold's validation rows, which are earlier.
-        mean_direction: over the fold's training rows, which are earlier.
+        level: float64[n], the mean of the scores before each row; see `score_levels`.
+        train_at: int64[t], the places of the fold's training rows, never falling.
+        train_direction: float64[t], what came on them.
     """
 
     at: Integers
     score: Floats
     direction: Floats
-    mean_score: float
-    mean_direction: float
+    level: Floats
+    train_at: Integers
+    train_direction: Floats
 
     @property
     def constant(self) -> bool:
         """Whether the score is the same on all rows."""
         return is_constant(self.score)
 
+    @property
+    def mean_direction(self) -> float:
+        """Of the fold's training rows, which are earlier."""
+        return float(self.train_direction.mean())
+
     def deviation(self) -> Floats:
-        """float64[n], s - mean s; zeros for a constant score.
+        """float64[n], the score above its level; zeros for a constant score.
 
         T is free of scale, so what rounding leaves between a constant and its mean (1e-17) would
         count in full.
         """
-        return np.zeros(len(self.score)) if self.constant else self.score - self.mean_score
+        return np.zeros(len(self.score)) if self.constant else self.score - self.level
 
-    def product(self) -> Floats:
-        """float64[n], U = (s - mean s)(d - mean d)."""
-        return self.deviation() * (self.direction - self.mean_direction)
+
+def score_levels(
+    validation: Floats, validation_at: Integers, score: Floats, at: Integers, timestamps: int
+) -> Floats:
+    """float64[n], the mean score of the newest timestamps before each row.
+
+    A score's level drifts, and a shift of it since validation would multiply the error of the
+    training mean. What is known before a row takes the level away as it moves.
+
+    Args:
+        validation: float64[v], v >= 1, scores of the validation rows, which are earlier.
+        validation_at: int64[v], the places of their timestamps, never falling.
+        score: float64[n], of the test rows.
+        at: int64[n], the places of their timestamps, never falling.
+        timestamps: of how many the mean is; of fewer where there are not so many before.
+    """
+    everything, places = np.concatenate([validation, score]), np.concatenate([validation_at, at])
+    place, sums = sum_by_timestamp(everything, places)
+    _, rows = sum_by_timestamp(np.ones(len(places)), places)
+    total, count = np.r_[0.0, np.cumsum(sums)], np.r_[0.0, np.cumsum(rows)]
+    here = np.searchsorted(place, at)
+    oldest = np.maximum(here - timestamps, 0)
+    levels: Floats = (total[here] - total[oldest]) / (count[here] - count[oldest])
+    return levels
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,20 +220,23 @@ class DirectionalTest:
     """What the test found on all folds together.
 
     Args:
-        statistic: T = sum b / sqrt(sum b^2).
+        statistic: T; see `statistic`.
         p: one-sided, of this trial alone.
-        blocks: the b with their times; what the trial log stores.
+        blocks: the b with their times; what the trial log stores. Those before the first tested
+            row have what the folds' training means owe to each of them.
+        tested_blocks: how many of them, the newest, have tested rows.
         width_bars: of a block.
         rows: how many were tested.
         constant: whether every fold's scores are the same on all of its rows.
         accuracy: of the rows that were buy or sell, the share on whose side the score was
-            (against its mean); None if there are none.
+            (against its level); None if there are none.
         accuracy_error: its standard error, from the same blocks; None if there are none.
     """
 
     statistic: float
     p: float
     blocks: BlockSums
+    tested_blocks: int
     width_bars: int
     rows: int
     constant: bool
@@ -209,6 +248,7 @@ class DirectionalTest:
         return DirectionScores(
             statistic=self.statistic,
             p=self.p,
+            tested_blocks=self.tested_blocks,
             width_bars=self.width_bars,
             rows=self.rows,
             constant=self.constant,
@@ -224,6 +264,7 @@ class DirectionalTest:
             statistic=stored.statistic,
             p=stored.p,
             blocks=BlockSums.of(stored.blocks),
+            tested_blocks=stored.count_tested(),
             width_bars=stored.width_bars,
             rows=stored.rows,
             constant=stored.constant,
@@ -248,28 +289,51 @@ def directions_of(labels: NDArray[np.integer]) -> Floats:
     return HOLD - np.asarray(labels, dtype=np.float64)
 
 
-def scored_rows(
-    at: Integers,
-    probabilities: Floats,
-    labels: NDArray[np.integer],
-    validation_probabilities: Floats,
-    train_labels: NDArray[np.integer],
-) -> ScoredRows:
-    """A fold's predictions with the means that were known before its first row.
+@dataclass(frozen=True, eq=False)
+class PredictedFold:
+    """What a fold's network said, and what came, before the level of its scores is known.
 
     Args:
-        at: int64[n], the places of the timestamps of the fold's test rows.
+        at: int64[n], the places of the timestamps of the fold's test rows, never falling.
         probabilities: float64[n, 3], predicted for these rows.
         labels: [n], their class numbers.
-        validation_probabilities: float64[v, 3], predicted for the fold's validation rows.
-        train_labels: [t], class numbers of the fold's training rows.
+        validation_at: int64[v], likewise of its validation rows.
+        validation_probabilities: float64[v, 3].
+        train_at: int64[t], likewise of its training rows.
+        train_labels: [t].
     """
+
+    at: Integers
+    probabilities: Floats
+    labels: NDArray[np.integer]
+    validation_at: Integers
+    validation_probabilities: Floats
+    train_at: Integers
+    train_labels: NDArray[np.integer]
+
+
+def scored_rows(fold: PredictedFold, horizon: int) -> ScoredRows:
+    """A fold's predictions with the levels that were known before each of its rows.
+
+    Args:
+        fold: the predictions.
+        horizon: how far labels look ahead, in bars.
+    """
+    score = scores_of(fold.probabilities)
+    levels = score_levels(
+        scores_of(fold.validation_probabilities),
+        fold.validation_at,
+        score,
+        fold.at,
+        LEVEL_HORIZONS * horizon,
+    )
     return ScoredRows(
-        at,
-        scores_of(probabilities),
-        directions_of(labels),
-        float(scores_of(validation_probabilities).mean()),
-        float(directions_of(train_labels).mean()),
+        fold.at,
+        score,
+        directions_of(fold.labels),
+        levels,
+        fold.train_at,
+        directions_of(fold.train_labels),
     )
 
 
@@ -278,46 +342,76 @@ def directional_test(
 ) -> DirectionalTest:
     """Tests the predictions of all folds together.
 
+    N = sum over tested rows of (s - level)(d - mean d of the fold's training rows). That mean has
+    an error which all rows of a fold share. So N is written as a sum over all blocks of the
+    series, those of the training rows too, whose signs are flipped: with e = d - mean d,
+    A_b = sum over tested rows in b of (s - level) e, minus the sum over folds k of S_k / n_k times
+    the sum of e over training rows in b; S_k is the sum of s - level in fold k, n_k its training
+    rows. docs/method.md has its size and power.
+
     Args:
-        folds: in the order of time, without rows in common.
+        folds: in the order of time, without tested rows in common.
         time: int64[t], every timestamp, UTC nanoseconds.
         horizon: how far labels look ahead, in bars (see `blocks.reach_bars`).
         seed: of the random signs.
-    Source:
-        The issue on honest results: U summed over blocks of three horizons, signs flipped.
     """
-    at = np.concatenate([np.empty(0, dtype=np.int64), *(fold.at for fold in folds)])
-    product = np.concatenate([np.empty(0), *(fold.product() for fold in folds)])
-    width = block_width(len(np.unique(at)), HORIZONS_PER_BLOCK * horizon)
-    blocks = block_sums(product, at, time, width)
-    accuracy, error = directional_accuracy(folds, at, time, width)
+    place, values = contributions(folds)
+    width = block_width(len(place), HORIZONS_PER_BLOCK * horizon)
+    blocks = block_sums(values, place, time, width)
+    tested = count_tested(blocks, folds, time)
+    accuracy, error = directional_accuracy(folds, time, width)
     return DirectionalTest(
         statistic=statistic(blocks.sums),
         p=sign_flip_p(blocks.sums, seed),
         blocks=blocks,
+        tested_blocks=tested,
         width_bars=width,
-        rows=len(at),
+        rows=sum(len(fold.at) for fold in folds),
         constant=all(fold.constant for fold in folds),
         accuracy=accuracy,
         accuracy_error=error,
     )
 
 
+def contributions(folds: Sequence[ScoredRows]) -> tuple[Integers, Floats]:
+    """int64[m], the distinct places of all rows, rising, and float64[m], what N owes to each."""
+    if not folds:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    newest = folds[-1]
+    mean = float(np.concatenate([newest.train_direction, newest.direction]).mean())
+    places, values = [], []
+    for fold in folds:
+        deviation = fold.deviation()
+        share = float(deviation.sum()) / len(fold.train_at)
+        places += [fold.at, fold.train_at]
+        values += [deviation * (fold.direction - mean), -share * (fold.train_direction - mean)]
+    place, inverse = np.unique(np.concatenate(places), return_inverse=True)
+    return place, np.bincount(inverse, np.concatenate(values), len(place))
+
+
+def count_tested(blocks: BlockSums, folds: Sequence[ScoredRows], time: Integers) -> int:
+    """How many blocks, the newest, have tested rows."""
+    if not folds:
+        return 0
+    first = time[min(int(fold.at[0]) for fold in folds)]
+    return int(np.count_nonzero(blocks.stop >= first))
+
+
 def directional_accuracy(
-    folds: Sequence[ScoredRows], at: Integers, time: Integers, width_bars: int
+    folds: Sequence[ScoredRows], time: Integers, width_bars: int
 ) -> tuple[float | None, float | None]:
     """The share of buy and sell rows on whose side the score was, and its standard error.
 
-    A score at its mean counts as half right, and so does a fold's constant one. The error is that
+    A score at its level counts as half right, and so does a fold's constant one. The error is that
     of a model without skill: the root of the sum of squared block sums, as in T; if all scores are
     constant, that of one fixed side.
 
     Args:
         folds: the predictions.
-        at: int64[n], the places of their timestamps, one fold after the other.
         time: int64[t], every timestamp, UTC nanoseconds.
         width_bars: of a block.
     """
+    at = np.concatenate([np.empty(0, dtype=np.int64), *(fold.at for fold in folds)])
     sides = [np.sign(fold.deviation()) * fold.direction for fold in folds]
     side = np.concatenate([np.empty(0), *sides])
     directed = sum(int(np.count_nonzero(fold.direction)) for fold in folds)

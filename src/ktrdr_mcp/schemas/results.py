@@ -194,6 +194,11 @@ class DirectionScores(Stored):
     accuracy: float | None
     accuracy_error: float | None
     blocks: Blocks
+    tested_blocks: int | None = None  # the newest of them; all of a trial that does not say
+
+    def count_tested(self) -> int:
+        """How many blocks have tested rows."""
+        return len(self.blocks.sums) if self.tested_blocks is None else self.tested_blocks
 
 
 class TradingScores(Stored):

@@ -22,6 +22,7 @@ from ktrdr_mcp.evaluation.blocks import reach_bars
 from ktrdr_mcp.evaluation.calibration import calibrate
 from ktrdr_mcp.evaluation.direction import (
     DirectionalTest,
+    PredictedFold,
     ScoredRows,
     directional_test,
     is_constant,
@@ -200,7 +201,7 @@ def judge(
     rows = np.concatenate([fold.learner.split.test for fold in folds])
     pooled = np.concatenate([fold.test for fold in folds])
     signal = confident_signals(pooled, rule.confidence_threshold)
-    direction = directional_test([score(fold) for fold in folds], own.timestamps, horizon)
+    direction = directional_test([score(fold, horizon) for fold in folds], own.timestamps, horizon)
     return Judgement(
         direction=direction,
         trading=backtest_legs(
@@ -234,16 +235,19 @@ def predict_rows(shape: Network, learner: Learner, network: TrainedNetwork) -> P
     )
 
 
-def score(each: Predicted) -> ScoredRows:
+def score(each: Predicted, horizon: int) -> ScoredRows:
     """A learner's predictions as the directional test wants them."""
     split, dataset = each.learner.split, each.learner.dataset
-    return scored_rows(
-        dataset.at(split.test),
-        each.test,
-        dataset.label[split.test],
-        each.validation,
-        dataset.label[split.train],
+    fold = PredictedFold(
+        at=dataset.at(split.test),
+        probabilities=each.test,
+        labels=dataset.label[split.test],
+        validation_at=dataset.at(split.validation),
+        validation_probabilities=each.validation,
+        train_at=dataset.at(split.train),
+        train_labels=dataset.label[split.train],
     )
+    return scored_rows(fold, horizon)
 
 
 def legs_of(dataset: Dataset, rows: Integers, signal: Integers) -> list[Leg]:
@@ -265,7 +269,7 @@ def legs_of(dataset: Dataset, rows: Integers, signal: Integers) -> list[Leg]:
 
 def p_on_surrogate(each: Predicted, horizon: int) -> float:
     """How surely a sign-flip surrogate was "foreseen"; small for a leak."""
-    return directional_test([score(each)], each.learner.dataset.timestamps, horizon).p
+    return directional_test([score(each, horizon)], each.learner.dataset.timestamps, horizon).p
 
 
 def all_folds(
