@@ -1,5 +1,7 @@
 """How honest the verdicts are, on series whose truth is known, trained through a service.
 
+    python -m benchmarks.honesty size      the directional test and alternatives, without networks
+    python -m benchmarks.honesty levels    streams of noise trials that stop at the first success
     python -m benchmarks.honesty noise     200 noise series: how often "skill", "survives_costs"
     python -m benchmarks.honesty planted   planted signals: how often they are found
     python -m benchmarks.honesty family    100 configurations, one after the other, on ten series
@@ -14,11 +16,13 @@ import argparse
 import secrets
 import time
 
-from benchmarks.honesty import cost, family, verdicts
+from benchmarks.honesty import cost, family, levels, size, verdicts
 from benchmarks.honesty.run import Run
 from ktrdr_mcp.jobs.executors.threads import load_torch
 
 TABLES = {
+    "size": size.size,
+    "levels": levels.levels,
     "noise": verdicts.noise,
     "planted": verdicts.planted,
     "family": family.family,

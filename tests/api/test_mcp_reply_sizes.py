@@ -51,7 +51,7 @@ def wordy() -> responses.ModelPerformance:
     """A reply with the longest of verdicts and the figures of several seeds."""
     nothing = np.zeros(2_000, dtype=np.int64)
     blocks = BlockSums(nothing, nothing, np.zeros(2_000))
-    test = DirectionalTest(12.1, 0.0002, blocks, 24, 48_000, False, 0.5123, 0.0123)
+    test = DirectionalTest(12.1, 0.0002, blocks, 2_000, 48, 96_000, False, 0.5123, 0.0123)
     family = FamilyJudgement(12.1, 0.0002, 0.012, 1_000, 2.61, 3.04, 3.31)
     caveats = Caveats(leak_suspected=True, folds=FailedFolds(planned=4, diverged=2))
     judged = prediction_verdict(test, family, 115_030, caveats)

@@ -386,7 +386,8 @@ def contributions(folds: Sequence[ScoredRows]) -> tuple[Integers, Floats]:
         places += [fold.at, fold.train_at]
         values += [deviation * (fold.direction - mean), -share * (fold.train_direction - mean)]
     place, inverse = np.unique(np.concatenate(places), return_inverse=True)
-    return place, np.bincount(inverse, np.concatenate(values), len(place))
+    owed: Floats = np.bincount(inverse, np.concatenate(values), len(place))
+    return place, owed
 
 
 def count_tested(blocks: BlockSums, folds: Sequence[ScoredRows], time: Integers) -> int:

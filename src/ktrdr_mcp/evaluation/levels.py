@@ -1,0 +1,58 @@
+"""What a trial must reach: the level that its family leaves it, and that other families do.
+
+Inside a family the adjusted p of trial k knows the k - 1 trials before it, and a stream of trials
+spends its level again at each of them: stopping at the first success would claim more and more. So
+the level falls with k. Across families, which lie on other bars and are nearly independent, the
+share of false claims among all claims is bounded instead.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+FAMILY_LEVEL: Final = 0.02  # of a family's first trial
+STREAM_LEVEL: Final = 0.05  # false claims among claims, over all families
+
+
+def level_of_trial(number: int) -> float:
+    """What the adjusted p of a family's k-th trial must not exceed: 0.02 / (1 + ln k).
+
+    A stream of independent noise trials ever claims in 4.7 % by the hundredth, and less where they
+    are correlated; docs/method.md has the simulation.
+
+    Args:
+        number: k, from 1, in the order of starts.
+    """
+    return FAMILY_LEVEL / (1 + math.log(number))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What had been tried on other bars when a family began.
+
+    Args:
+        place: of the family, from 1, in the order of first trials.
+        claims: how many families before it had a claim that holds across families.
+    """
+
+    place: int = 1
+    claims: int = 0
+
+
+def level_across(stream: Stream, number: int) -> float:
+    """What the adjusted p of a family's k-th trial must not exceed to hold across families.
+
+    Its first trial may use 0.05 (claims + 1) 6 / (pi n)^2, n its place in the stream (LOND); later
+    ones as much less as inside the family. A family's claim counts once.
+
+    Args:
+        stream: when the family began.
+        number: k, from 1.
+    Source:
+        A. Javanmard, A. Montanari, On Online Control of False Discovery Rate, 2015.
+    """
+    share = 6 / (math.pi * stream.place) ** 2
+    first = min(STREAM_LEVEL * (stream.claims + 1) * share, STREAM_LEVEL)
+    return first * level_of_trial(number) / FAMILY_LEVEL
