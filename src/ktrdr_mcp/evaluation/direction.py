@@ -386,7 +386,8 @@ def contributions(folds: Sequence[ScoredRows]) -> tuple[Integers, Floats]:
         places += [fold.at, fold.train_at]
         values += [deviation * (fold.direction - mean), -share * (fold.train_direction - mean)]
     place, inverse = np.unique(np.concatenate(places), return_inverse=True)
-    owed: Floats = np.bincount(inverse, np.concatenate(values), len(place))
+    owed = np.zeros(len(place))
+    np.add.at(owed, inverse, np.concatenate(values))
     return place, owed
 
 
