@@ -14,6 +14,7 @@ MAX_SEEDS: Final = 64
 MAX_FOLDS: Final = 20
 
 MAX_DESCRIPTION_CHARACTERS: Final = 500
+MAX_NOTE_CHARACTERS: Final = 500
 MAX_ERROR_CHARACTERS: Final = 220  # so that a failed status stays within STATUS_BYTES
 MAX_BODY_BYTES: Final = 1024 * 1024
 

@@ -166,6 +166,10 @@ class Workspace:
         """The path of one strategy file."""
         return self.strategies / f"{strategy_name(name)}.yaml"
 
+    def strategy_version(self, name: str, version: int) -> Path:
+        """The path of one kept version of a strategy file."""
+        return self.internal / "strategies" / strategy_name(name) / f"{version:04}.yaml"
+
     def model_directory(self, name: str, of_symbol: str, of_timeframe: str, version: int) -> Path:
         """Where one version of a saved model lies."""
         series = series_in_file_name(of_symbol, of_timeframe)

@@ -99,4 +99,4 @@ async def test_listening_goes_on_when_the_service_comes_back(service: Changing) 
 
 async def test_looking_reads_no_test_results(service: Changing) -> None:
     await events.look(service)
-    assert {name for name, _ in service.calls} <= {"complete", "list_strategies"}
+    assert {name for name, _ in service.calls} <= {"complete", "get_available_strategies"}

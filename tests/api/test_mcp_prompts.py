@@ -36,11 +36,12 @@ async def test_the_prompt_starts_a_session_on_the_series(connect: Connect) -> No
 
 
 @pytest.mark.asyncio
-async def test_the_prompt_has_defaults(connect: Connect) -> None:
+async def test_without_a_series_the_prompt_asks_which(connect: Connect) -> None:
     async with connect() as client:
         (message,) = (await client.get_prompt("research_session")).messages
     assert isinstance(message.content, TextContent)
-    assert "AAPL on 1h bars" in message.content.text
+    assert "research_log" in message.content.text
+    assert "AAPL" not in message.content.text
 
 
 @pytest.mark.asyncio

@@ -31,8 +31,17 @@ NAMES = [
     "list_trained_models",
     "list_training_tasks",
     "get_market_data_summary",
+    "research_log",
+    "add_research_note",
+    "get_available_indicators",
+    "get_available_strategies",
+    "save_strategy",
 ]
-CHANGING = {"start_training", "cancel_training", "save_trained_model", "reproduce_training"}
+CHANGING = {
+    *("start_training", "cancel_training", "save_trained_model", "reproduce_training"),
+    *("add_research_note", "save_strategy"),
+}
+NOT_IDEMPOTENT = {"start_training", "add_research_note"}
 
 
 async def listed(service: FakeService) -> dict[str, Tool]:
@@ -112,7 +121,7 @@ async def test_start_training_takes_the_specifications_fields(service: FakeServi
     schema = (await listed(service))["start_training"].input_schema
     assert set(schema["properties"]) == {
         *("symbol", "timeframe", "config", "start_date", "end_date", "task_id"),
-        *("strategy", "idempotency_key"),
+        *("strategy", "idempotency_key", "note", "wait_s"),
     }
     assert schema["required"] == ["symbol", "timeframe"]
 
@@ -175,7 +184,7 @@ async def test_annotations_say_what_a_tool_changes(service: FakeService) -> None
         assert marks.open_world_hint is False
         if name in CHANGING:
             assert marks.destructive_hint is (name == "cancel_training")
-            assert marks.idempotent_hint is (name != "start_training")
+            assert marks.idempotent_hint is (name not in NOT_IDEMPOTENT)
 
 
 @pytest.mark.asyncio

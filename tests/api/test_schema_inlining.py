@@ -64,7 +64,7 @@ def test_an_output_schema_has_types_and_what_errors_and_replies_both_have_is_req
     properties = schema["properties"]
     assert properties["success"] == {"type": "boolean"}
     assert properties["description"] == {"type": "string"}
-    assert properties["rows"] == {"type": "array", "items": properties["properties"]}
+    assert properties["rows"] == {"type": "array"}
     assert properties["optional"]["anyOf"] == [properties["properties"], {"type": "null"}]
     assert properties["error"]["anyOf"] == [
         {"type": "string"},

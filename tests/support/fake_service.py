@@ -119,8 +119,10 @@ class FakeService:
         card = {"model_name": name, "description": "from Zürich"}
         return responses.ModelCard(model_name=name, card=card)
 
-    async def list_strategies(self, request: requests.Empty) -> responses.StrategyList:
-        self.calls.append(("list_strategies", request))
+    async def get_available_strategies(
+        self, request: requests.ListStrategies
+    ) -> responses.StrategyList:
+        self.calls.append(("get_available_strategies", request))
         if self.failure is not None:
             raise self.failure
         listed = [

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, create_model
 
-from ktrdr_mcp import __version__
+from ktrdr_mcp import __version__, limits
 from ktrdr_mcp.errors import LimitExceeded, quote
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.config import DEFAULT_LABELS, Strict, TrainingConfig
@@ -165,7 +165,9 @@ def drop_defaults(reply: responses.TrainingStarted) -> responses.TrainingStarted
         for name, value in reply.config.items()
         if name not in defaults or value != defaults[name]
     }
-    return reply.model_copy(update={"config": changed})
+    # Beside a performance, what was prepared is old news.
+    data = None if reply.performance else reply.data
+    return reply.model_copy(update={"config": changed, "data": data})
 
 
 def round_prediction(reply: responses.ModelPrediction) -> responses.ModelPrediction:
@@ -178,6 +180,16 @@ def round_prediction(reply: responses.ModelPrediction) -> responses.ModelPredict
         "fuzzy_outputs": round_figure(one.fuzzy_outputs),
     }
     return reply.model_copy(update={"prediction": one.model_copy(update=figures)})
+
+
+def short_look(reply: responses.StrategySaved) -> responses.StrategySaved:
+    """The reply with as many inputs as a page holds; HTTP has all."""
+    look = reply.on_series
+    while look and len(look.inputs) > 1 and len(reply.model_dump_json()) > limits.PAGE_BYTES:
+        fewer, left_out = look.inputs[:-1], look.left_out + 1
+        look = look.model_copy(update={"inputs": fewer, "left_out": left_out})
+        reply = reply.model_copy(update={"on_series": look})
+    return reply
 
 
 def round_figure(figures: Mapping[str, float]) -> dict[str, float]:
@@ -197,8 +209,9 @@ START_TRAINING: Final = Operation(
         title="Start training",
         description=(
             "Start training a neural network that predicts buy, hold or sell. Returns at once a "
-            "task_id and the settings that are not the defaults; then call get_training_status "
-            "with wait_s=50, and do not send it again meanwhile. Each start counts as a trial on "
+            "task_id and the settings that are not the defaults, or with wait_s the end and its "
+            "performance; else call get_training_status with wait_s=50, and do not send it again "
+            "meanwhile. Each start counts as a trial on "
             "its bars, so change one thing at a time. Training settings go inside config."
         ),
         changes=True,
@@ -601,6 +614,37 @@ GET_MARKET_DATA_SUMMARY: Final = Operation(
     rows="series",
     slow=True,
 )
+RESEARCH_LOG: Final = Operation(
+    name="research_log",
+    method="GET",
+    path="/research",
+    request=requests.ReadResearch,
+    reply=responses.ResearchPage,
+    summary="What was tried on a series, newest first, with verdicts and notes.",
+    tool=Tool(
+        title="Research log",
+        description=(
+            "What was tried, newest first: strategy, differences, verdict, notes. Read it before "
+            "you go on with a series."
+        ),
+    ),
+    rows="trials",
+)
+ADD_RESEARCH_NOTE: Final = Operation(
+    name="add_research_note",
+    method="POST",
+    path="/research",
+    request=requests.AddNote,
+    reply=responses.NoteKept,
+    summary="Keep a note with a task or a series, for whoever goes on.",
+    refusals=(404, 507),
+    tool=Tool(
+        title="Note",
+        description="Keep a note of 500 characters with a task or a series, for whoever goes on.",
+        changes=True,
+        idempotent=False,
+    ),
+)
 HEALTH: Final = Operation(
     name="health",
     method="GET",
@@ -647,13 +691,65 @@ MODEL_CARD: Final = Operation(
         content="card",
     ),
 )
-LIST_STRATEGIES: Final = Operation(
-    name="list_strategies",
+GET_AVAILABLE_INDICATORS: Final = Operation(
+    name="get_available_indicators",
+    method="GET",
+    path="/indicators",
+    request=requests.ListIndicators,
+    reply=responses.IndicatorList,
+    summary="What a strategy can be made of: indicators with parameters, outputs and units.",
+    refusals=(404,),
+    tool=Tool(
+        title="Indicators",
+        description=(
+            "What a strategy can be made of, by group or name: parameters, outputs, units. For "
+            "more, add returned to offset."
+        ),
+    ),
+    rows="indicators",
+)
+GET_AVAILABLE_STRATEGIES: Final = Operation(
+    name="get_available_strategies",
     method="GET",
     path="/strategies",
-    request=requests.Empty,
+    request=requests.ListStrategies,
     reply=responses.StrategyList,
     summary="The strategies, those of the workspace and the built-in ones, with their defects.",
+    refusals=(404,),
+    tool=Tool(
+        title="Strategies",
+        description="The strategies that there are; with name or task_id, the text of one.",
+    ),
+    rows="strategies",
+)
+SAVE_STRATEGY: Final = Operation(
+    name="save_strategy",
+    method="POST",
+    path="/strategies",
+    request=requests.SaveStrategy,
+    reply=responses.StrategySaved,
+    summary="Check a strategy and write it; with a series, see its features there untrained.",
+    refusals=(404, 409, 507),
+    tool=Tool(
+        title="Save a strategy",
+        description=(
+            "Check and save your own strategy: indicators [{name, type, params}] and fuzzy_sets "
+            "{output: auto | crisp | cyclic | {set: [a, b, c]}}; read a built-in one first. With "
+            "symbol and timeframe: ranges, sets and class shares there, no trial. Earlier versions "
+            "are kept."
+        ),
+        changes=True,
+    ),
+    brief=short_look,
+    request_example={
+        "name": "hours",
+        "strategy": {
+            "indicators": [{"name": "hour"}, {"name": "rsi_7", "type": "rsi", "period": 7}],
+            "fuzzy_sets": {"hour": "cyclic", "rsi_7": "auto"},
+        },
+        "dry_run": True,
+        **SERIES,
+    },
 )
 STRATEGY_TEXT: Final = Operation(
     name="strategy_text",
@@ -712,10 +808,14 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         LIST_TRAINED_MODELS,
         LIST_TRAINING_TASKS,
         GET_MARKET_DATA_SUMMARY,
+        RESEARCH_LOG,
+        ADD_RESEARCH_NOTE,
         HEALTH,
         TRAINING_HISTORY,
         MODEL_CARD,
-        LIST_STRATEGIES,
+        GET_AVAILABLE_INDICATORS,
+        GET_AVAILABLE_STRATEGIES,
+        SAVE_STRATEGY,
         STRATEGY_TEXT,
         COMPLETE,
         EQUITY_CURVE,

@@ -72,12 +72,12 @@ def output_schema(model: type[BaseModel]) -> Schema:
 
 
 def outline(node: Schema) -> Schema:
-    """A schema's types, values and required fields, without words and defaults.
+    """A schema's types and values, without words and defaults.
 
-    Of an object inside, the names of its fields are left: the tool list is read anew in every
-    conversation, and the types of figures tell an agent nothing.
+    Of an object or a list inside nothing is left: the tool list is read anew in every conversation,
+    and the reply itself shows what is in it.
     """
-    left_out = {"description", "default", "properties", "additionalProperties"}
+    left_out = {"description", "default", "items", "properties", "additionalProperties", "required"}
     return map_schemas({key: value for key, value in node.items() if key not in left_out}, outline)
 
 

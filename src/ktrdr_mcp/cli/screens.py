@@ -191,18 +191,19 @@ def starting_lines(to: Console, reply: responses.TrainingStarted) -> None:
     data, config = reply.data, reply.config
     heading(to, f"Training {reply.symbol} {reply.timeframe}", f"strategy {reply.strategy}")
     layers = "-".join(map(str, config.get("hidden_layers", [])))
-    facts(
-        to,
-        {
-            "task": reply.task_id,
+    shown: dict[str, object] = {"task": reply.task_id}
+    if data is not None:
+        shown |= {
             "bars": f"{data.bars:,} from {data.first_bar} to {data.last_bar}, {data.source}",
             "rows": f"{data.train_rows:,} training, {data.validation_rows:,} validation, "
             f"{data.test_rows:,} test, {data.purged_rows:,} purged",
             "labels": shares(data.class_shares),
-            "network": f"{config.get('model_type')} {layers}, at most {config.get('epochs')} "
-            f"epochs, {networks(config)}",
-        },
+        }
+    shown["network"] = (
+        f"{config.get('model_type')} {layers}, at most {config.get('epochs')} epochs,"
+        f" {networks(config)}"
     )
+    facts(to, shown)
     warn(to, reply.warnings)
     if reply.similar_to:
         warn(to, [f"Tried before, up to the seed: {', '.join(reply.similar_to)}."])

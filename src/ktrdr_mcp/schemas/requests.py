@@ -33,12 +33,14 @@ def check_with(check: Callable[[str], str]) -> AfterValidator:
 
 ANY_CASE_SYMBOL_PATTERN: Final = paths.SYMBOL_PATTERN.replace("[A-Z", "[A-Za-z")
 Text = Annotated[str, StringConstraints(max_length=200)]
+Note = Annotated[str, StringConstraints(max_length=limits.MAX_NOTE_CHARACTERS, min_length=1)]
 TaskId = Annotated[str, check_with(paths.task_id), form(pattern=paths.TASK_ID_PATTERN)]
 ModelName = Annotated[str, check_with(paths.model_name), form(pattern=paths.NAME_PATTERN)]
 StrategyName = Annotated[str, check_with(paths.strategy_name), form(pattern=paths.NAME_PATTERN)]
 Symbol = Annotated[str, check_with(paths.symbol), form(pattern=ANY_CASE_SYMBOL_PATTERN)]
 Timeframe = Annotated[str, check_with(paths.timeframe), form(enum=list(paths.TIMEFRAME_MINUTES))]
 Rows = Annotated[int, Field(ge=1, le=limits.MAX_PAGE_ROWS)]
+Version = Annotated[int, Field(ge=1, le=1_000_000)]
 Offset = Annotated[int, Field(ge=0, le=1_000_000)]
 BUILT_IN_STRATEGIES: Final = ("default", "mean_reversion", "trend_following", "volatility_breakout")
 Status = Literal["pending", "training", "completed", "failed", "cancelled"]
@@ -67,6 +69,8 @@ class StartTraining(Strict):
     idempotency_key: Text | None = Field(
         None, min_length=1, description="repeat it to retry safely: same key, same task"
     )
+    note: Note | None = Field(None, description="why this is tried; the log keeps it")
+    wait_s: float = Field(0, ge=0, le=limits.MAX_WAIT_S, description="wait for the end and result")
 
 
 class GetTrainingStatus(Strict):
@@ -126,6 +130,24 @@ class ListTasks(Strict):
     offset: Offset = 0
 
 
+class ReadResearch(Strict):
+    """Read what was tried."""
+
+    symbol: Symbol | None = None
+    timeframe: Timeframe | None = None
+    limit: Rows = limits.MCP_PAGE_ROWS
+    offset: Offset = 0
+
+
+class AddNote(Strict):
+    """Keep a note with a task or a series."""
+
+    note: Note
+    task_id: TaskId | None = None
+    symbol: Symbol | None = None
+    timeframe: Timeframe | None = None
+
+
 class SummarizeData(Strict):
     """See which bars there are."""
 
@@ -168,10 +190,42 @@ class ReproduceTraining(Strict):
     )
 
 
+class ListIndicators(Strict):
+    """See what a strategy can be made of."""
+
+    group: Text | None = Field(None, description="calendar, moves, talib.momentum, ...")
+    name: Text | None = Field(None, description="or a part of it")
+    limit: Rows = limits.MCP_PAGE_ROWS
+    offset: Offset = 0
+
+
+class ListStrategies(Strict):
+    """See the strategies, or read one."""
+
+    name: StrategyName | None = Field(None, description="with its text")
+    version: Version | None = None
+    task_id: TaskId | None = Field(None, description="the strategy as this task used it")
+    limit: Rows = limits.MCP_PAGE_ROWS
+    offset: Offset = 0
+
+
+class SaveStrategy(Strict):
+    """Write a strategy, or see what it would be."""
+
+    name: ModelName
+    strategy: dict[str, Any] | str = Field(
+        description="object or YAML: indicators, fuzzy_sets, ..."
+    )
+    dry_run: bool = Field(False, description="write nothing")
+    symbol: Symbol | None = Field(None, description="show its features on this series")
+    timeframe: Timeframe | None = None
+
+
 class ReadStrategy(Strict):
     """Read a strategy file."""
 
     name: StrategyName
+    version: Version | None = None
 
 
 class CompleteName(Strict):

@@ -36,20 +36,30 @@ class DataUsed(Reply):
     source: str
 
 
+def is_absent(value: object) -> bool:
+    """Whether a field is left out of a reply."""
+    return value is None
+
+
 class TrainingStarted(Success):
     """The acknowledgement of a training: its id survives from here on."""
 
     task_id: str
-    status: Literal["training_started"] = "training_started"
+    status: Literal["training_started"] | Status = "training_started"
     message: str
     symbol: str
     timeframe: str
     config: dict[str, Any] = Field(description="the effective configuration, complete")
     estimated_duration_minutes: float
     strategy: str
-    data: DataUsed
+    data: DataUsed | None = Field(exclude_if=is_absent)
     warnings: list[str]
     similar_to: list[str]
+    # only with wait_s
+    progress: int | None = Field(None, exclude_if=is_absent)
+    error: str | None = Field(None, exclude_if=is_absent)
+    error_code: str | None = Field(None, exclude_if=is_absent)
+    performance: ModelPerformance | None = Field(None, exclude_if=is_absent)
 
 
 class CurrentMetrics(Reply):
@@ -131,6 +141,7 @@ class TaskSummary(Reply):
     val_accuracy: float | None
     error_code: str | None
     differs: str  # settings that are not the defaults, shortened
+    note: str | None = None  # why it was tried, shortened
 
 
 class TaskList(Success):
@@ -139,6 +150,45 @@ class TaskList(Success):
     tasks: list[TaskSummary]
     returned: int
     has_more: bool
+
+
+class ResearchEntry(Reply):
+    """One training of the research log; showing its verdict counts as a reading."""
+
+    task_id: str
+    trial: int | None  # on its test window; null until it is completed
+    symbol: str
+    timeframe: str
+    created_at: str
+    strategy: str
+    differs: str  # settings that are not the defaults, shortened
+    verdict: str  # of prediction and trading; the status of one that has none
+    note: str | None
+
+
+class ResearchNoteRow(Reply):
+    """A note on a series or a task."""
+
+    note: str
+    symbol: str
+    timeframe: str
+    task_id: str | None
+    created_at: str
+
+
+class ResearchPage(Success):
+    """What was tried, newest first, and the newest notes."""
+
+    trials: list[ResearchEntry]
+    notes: list[ResearchNoteRow]
+    returned: int
+    has_more: bool
+
+
+class NoteKept(Success):
+    """The note is stored."""
+
+    note: ResearchNoteRow
 
 
 class TaskCancelled(Success):
@@ -488,6 +538,72 @@ class StrategyList(Success):
     """The strategies that there are, and files that are none for a reason."""
 
     strategies: list[ListedStrategy]
+    returned: int = 0
+    has_more: bool = False
+    text: str | None = None  # YAML of the one that was asked for
+
+
+class IndicatorRow(Reply):
+    """An indicator that a strategy can use."""
+
+    type: str
+    group: str
+    about: str
+    inputs: list[str]  # columns of bars; source is the price that a strategy may choose
+    parameters: dict[str, str]  # default (bounds)
+    outputs: list[str]  # of several; each is NAME_output in a strategy
+    units: str
+    price_like: bool  # divided by the close unless raw
+    cyclic: bool  # whether its fuzzy_sets may be cyclic
+    warm_up_bars: int  # with the defaults
+
+
+class IndicatorList(Success):
+    """A page of the indicators, this program's own first, and how many each group has."""
+
+    indicators: list[IndicatorRow]
+    groups: dict[str, int]
+    returned: int
+    has_more: bool
+
+
+class InputLook(Reply):
+    """One input of a strategy on the rows looked at, in the units that are fuzzified."""
+
+    input: str
+    low: float
+    median: float
+    high: float
+    on: dict[str, float]  # share of rows with a membership of at least a half, by set
+
+
+class StrategyOnSeries(Reply):
+    """What a strategy's features and labels look like before any test window of the series."""
+
+    symbol: str
+    timeframe: str
+    first_bar: str
+    last_bar: str
+    rows: int
+    warm_up_bars: int
+    class_shares: dict[str, float]
+    inputs: list[InputLook]
+    constant: list[str]  # features that never vary
+    alike: list[str]  # pairs of features that say the same
+    left_out: int = 0  # inputs, so that the reply stays short
+
+
+class StrategySaved(Success):
+    """What became of a strategy that was sent."""
+
+    name: str
+    saved: bool  # false for a dry run, and where the newest version says the same
+    version: int | None  # null for a dry run
+    path: str | None  # relative to the workspace
+    features: int
+    warm_up_bars: int
+    warnings: list[str]
+    on_series: StrategyOnSeries | None = None
 
 
 class StrategyText(Success):

@@ -36,6 +36,7 @@ class Judged:
     result: TaskResult
     verdict: responses.Verdict
     scores: TrialScores
+    trial: int  # its number on its test window
 
 
 class Judge:
@@ -102,7 +103,7 @@ class Judge:
             )
             while len(self._verdicts) > REMEMBERED:
                 self._verdicts.popitem(last=False)
-        return Judged(row, row.result, self._verdicts[state], scores)
+        return Judged(row, row.result, self._verdicts[state], scores, number + 1)
 
 
 def judge(

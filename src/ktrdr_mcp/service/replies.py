@@ -50,6 +50,23 @@ def starting(
     )
 
 
+def waited(
+    reply: responses.TrainingStarted,
+    now: responses.TrainingStatus,
+    performance: responses.ModelPerformance | None,
+) -> responses.TrainingStarted:
+    """The acknowledgement of a task whose end was waited for, with what came of it."""
+    return reply.model_copy(
+        update={
+            "status": now.status,
+            "progress": now.progress,
+            "error": now.error,
+            "error_code": now.error_code,
+            "performance": performance,
+        }
+    )
+
+
 def state_in_words(row: TaskRow) -> str:
     """What a start, which may be a repeated one, has come to, and what to do next."""
     if row.status in {"pending", "training"}:
@@ -201,7 +218,20 @@ def task_summary(row: TaskRow, live: Live | None) -> responses.TaskSummary:
         val_accuracy=round_figure(training.final_val_accuracy) if training else None,
         error_code=row.error_code,
         differs=list_differing(row.config),
+        note=shortened(note_of(row)),
     )
+
+
+def note_of(row: TaskRow) -> str | None:
+    """Why a task was started, if its caller said so."""
+    return row.spec.get("note")
+
+
+def shortened(text: str | None) -> str | None:
+    """A text for a list."""
+    if text is None or len(text) <= DIFFERS_CHARACTERS:
+        return text
+    return f"{text[: DIFFERS_CHARACTERS - 3]}..."
 
 
 def list_differing(config: Mapping[str, Any]) -> str:

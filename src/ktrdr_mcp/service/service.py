@@ -18,12 +18,13 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.schemas.service import OnProgress
-from ktrdr_mcp.service import evaluation, models, replies, training
+from ktrdr_mcp.service import evaluation, models, replies, strategies, training
 from ktrdr_mcp.service.data import completions, data_summary
 from ktrdr_mcp.service.epochs import read_epochs
 from ktrdr_mcp.service.evaluation import Judge
 from ktrdr_mcp.service.model_work import ModelCalls
 from ktrdr_mcp.service.models import ModelCatalog
+from ktrdr_mcp.service.research import Research
 from ktrdr_mcp.service.training import admit, request_hashes
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.stores import Stores
@@ -31,7 +32,6 @@ from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.estimate import Speed
-from ktrdr_mcp.training.strategies import list_strategies
 
 Value = TypeVar("Value")
 
@@ -77,7 +77,10 @@ class Service:
         self._calls = calls
         self._trial_log = stores.trial_log
         self._judge = Judge(stores.trial_log)
+        self._looks = stores.research
+        self._research = Research(stores.tasks, stores.research, self._judge)
         self._saving = asyncio.Lock()
+        self._saving_strategy = asyncio.Lock()
 
     async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
         """Validates, stores and queues a training; the id it returns is never lost."""
@@ -91,7 +94,13 @@ class Service:
                 await self._calls.call("require_device", {"name": "cuda"})
             row, _ = await self._manager.submit(new)
         similar = await self._tasks.similar(row.similarity_hash, row.task_id)
-        return replies.starting(row, similar, max(1, self._manager.running))
+        reply = replies.starting(row, similar, max(1, self._manager.running))
+        if request.wait_s <= 0:
+            return reply
+        row = await self._manager.wait(row.task_id, request.wait_s)
+        status = replies.status(row, self._manager.live(row.task_id), None)
+        done = row.status == "completed"
+        return replies.waited(reply, status, await self._judge.performance(row) if done else None)
 
     async def _find_repeated(self, request: requests.StartTraining) -> TaskRow | None:
         """The task that this very request made before, whatever the data look like today."""
@@ -162,6 +171,14 @@ class Service:
         page = await self._tasks.page(request.limit, request.offset, request.status, request.symbol)
         rows = [replies.task_summary(row, self._manager.live(row.task_id)) for row in page.rows]
         return responses.TaskList(tasks=rows, returned=len(rows), has_more=page.has_more)
+
+    async def research_log(self, request: requests.ReadResearch) -> responses.ResearchPage:
+        """What was tried, newest first."""
+        return await self._research.page(request)
+
+    async def add_research_note(self, request: requests.AddNote) -> responses.NoteKept:
+        """Keeps a note with a task or a series."""
+        return await self._research.add_note(request)
 
     async def cancel_training(self, request: requests.TaskOnly) -> responses.TaskCancelled:
         """Asks a task to stop; of a finished one changes nothing."""
@@ -260,16 +277,32 @@ class Service:
         await self._trial_log.count_readings(row.task_id)
         return responses.ModelCard(model_name=request.model_name, card=card)
 
-    async def list_strategies(self, request: requests.Empty) -> responses.StrategyList:
+    async def get_available_indicators(
+        self, request: requests.ListIndicators
+    ) -> responses.IndicatorList:
+        """What a strategy can be made of."""
+        return await in_thread(strategies.indicator_page, request)
+
+    async def get_available_strategies(
+        self, request: requests.ListStrategies
+    ) -> responses.StrategyList:
         """The workspace's strategies and the built-in ones, with what is wrong with them."""
-        found = await in_thread(lambda: list(list_strategies(self._strategies)))
-        return responses.StrategyList(
-            strategies=[responses.ListedStrategy(**asdict(each)) for each in found]
-        )
+        task = None if request.task_id is None else await self._tasks.get(request.task_id)
+        return await in_thread(strategies.strategy_page, self._strategies, request, task)
+
+    async def save_strategy(self, request: requests.SaveStrategy) -> responses.StrategySaved:
+        """Checks a strategy and writes it, unless it is a dry run."""
+        async with self._saving_strategy:
+            reply, look = await in_thread(
+                strategies.save_strategy, self._strategies, self._sources, request
+            )
+        if look is not None:
+            await self._looks.add_look(look)
+        return reply
 
     async def strategy_text(self, request: requests.ReadStrategy) -> responses.StrategyText:
         """A strategy file as it stands."""
-        text = await in_thread(self._strategies.text, request.name)
+        text = await in_thread(self._strategies.text, request.name, request.version)
         return responses.StrategyText(name=request.name, text=text)
 
     async def complete(self, request: requests.CompleteName) -> responses.Names:

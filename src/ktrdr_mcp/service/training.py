@@ -39,6 +39,8 @@ from ktrdr_mcp.training.strategies import read_strategy
 from ktrdr_mcp.training.strategies import warnings as strategy_warnings
 
 MAY_BE_NULL: Final = ("strategy", "start_date", "end_date")  # fields of a start
+NOTE: Final = "note"  # in a stored specification: why the task was started
+NOT_TRAINED: Final = {"task_id", "idempotency_key", "note", "wait_s"}  # change no result
 REQUEST: Final = "task.json"  # beside a task's bundle
 
 log = logging.getLogger(__name__)
@@ -164,6 +166,7 @@ def admit(
             **spec.to_dict(),
             "accepted": acknowledge(prepared, duration_s, too_short(prepared, config, len(folds))),
             "memory_bytes": estimate.training_bytes(*needs),
+            **({NOTE: request.note} if request.note else {}),
         },
         spec_version=SPEC_VERSION,
         test_start=test_start,
@@ -230,10 +233,8 @@ def request_hashes(request: StartTraining) -> list[str]:
 
 
 def sent_fields(request: StartTraining) -> dict[str, Any]:
-    """A body as it was sent, without its ids."""
-    return request.model_dump(
-        mode="json", exclude={"task_id", "idempotency_key"}, exclude_unset=True
-    )
+    """A body as it was sent, without what changes no result."""
+    return request.model_dump(mode="json", exclude=NOT_TRAINED, exclude_unset=True)
 
 
 def similarity_hash(spec: TrainingSpec) -> str:
@@ -266,7 +267,10 @@ def new_task(original: TaskRow, after: TaskRow | None = None) -> NewTask:
         timeframe=original.timeframe,
         strategy=original.strategy,
         config=original.config,
-        spec={**original.spec, "task_id": identifier},
+        spec={
+            **{name: value for name, value in original.spec.items() if name != NOTE},
+            "task_id": identifier,
+        },
         spec_version=original.spec_version,
         test_start=original.test_start,
         test_end=original.test_end,

@@ -7,19 +7,23 @@ from typing import Self
 
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.models import ModelRegistry
+from ktrdr_mcp.store.research import ResearchLog
 from ktrdr_mcp.store.tasks import TaskStore
 from ktrdr_mcp.store.trials import TrialLog
 
 
 @dataclass(frozen=True)
 class Stores:
-    """The stored tasks, the saved models, and what was tried on which test window."""
+    """Tasks, saved models, what was tried on which test window, and the research log."""
 
     tasks: TaskStore
     registry: ModelRegistry
     trial_log: TrialLog
+    research: ResearchLog
 
     @classmethod
     def of(cls, database: Database) -> Self:
         """The stores of an open database."""
-        return cls(TaskStore(database), ModelRegistry(database), TrialLog(database))
+        return cls(
+            TaskStore(database), ModelRegistry(database), TrialLog(database), ResearchLog(database)
+        )

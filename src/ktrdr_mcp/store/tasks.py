@@ -166,6 +166,7 @@ RETURNING *"""
 PAGE: Final = """
 SELECT * FROM training_tasks
 WHERE (:status IS NULL OR status = :status) AND (:symbol IS NULL OR symbol = :symbol)
+    AND (:timeframe IS NULL OR timeframe = :timeframe)
 ORDER BY seq DESC LIMIT :limit OFFSET :offset"""
 STATUSES: Final = "SELECT task_id, status FROM training_tasks"
 MEMORY_ESTIMATES: Final = """
@@ -423,7 +424,12 @@ class TaskStore:
         return TaskRow.from_row(rows[0])
 
     async def page(
-        self, limit: int, offset: int = 0, status: str | None = None, symbol: str | None = None
+        self,
+        limit: int,
+        offset: int = 0,
+        status: str | None = None,
+        symbol: str | None = None,
+        timeframe: str | None = None,
     ) -> TaskPage:
         """Some tasks, newest first.
 
@@ -432,8 +438,13 @@ class TaskStore:
             offset: how many newer ones are left out.
             status: only tasks with this status.
             symbol: only tasks on this symbol.
+            timeframe: only tasks on bars of this width.
         """
-        values: dict[str, SqlValue] = {"status": status, "symbol": symbol}
+        values: dict[str, SqlValue] = {
+            "status": status,
+            "symbol": symbol,
+            "timeframe": timeframe,
+        }
         values |= {"limit": limit + 1, "offset": offset}
         rows = await self._database.read(PAGE, values)
         return TaskPage([TaskRow.from_row(row) for row in rows[:limit]], len(rows) > limit)

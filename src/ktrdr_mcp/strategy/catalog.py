@@ -8,7 +8,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
-from ktrdr_mcp.errors import InvalidStrategy, StrategyNotFound, did_you_mean
+from ktrdr_mcp import files
+from ktrdr_mcp.errors import Conflict, InvalidStrategy, StrategyNotFound, did_you_mean
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import STRATEGY_PATTERN, Workspace, leads_out, strategy_name
@@ -122,14 +123,72 @@ class StrategyCatalog:
             field="strategy",
         )
 
-    def text(self, name: str) -> str:
-        """A strategy file as it stands.
+    def save(self, name: str, text: str) -> tuple[int, bool]:
+        """Writes a strategy file; what it replaces stays as an earlier version.
+
+        Args:
+            name: as `paths.model_name` checks those that are written here.
+            text: the file.
+        Returns:
+            the number of the version, and whether it is new.
+        Raises:
+            Conflict: the name is that of one of this program's own strategies.
+            StorageError: the disk refused it, or a link leads elsewhere; nothing was changed.
+        """
+        if name in BUILT_IN_STRATEGIES:
+            raise Conflict(
+                f"{name} is one of the program's own strategies.",
+                hint="Save yours under another name.",
+                field="name",
+            )
+        path = self.workspace.strategy_file(self._first_of(name))
+        self.workspace.refuse_links(path)
+        versions, data = self._versions(path.stem), text.encode()
+        if path.is_file():
+            with storage_errors(f"reading strategy {name}"):
+                present = path.read_bytes()
+            if not versions or versions[-1].read_bytes() != present:
+                versions.append(self._keep(path.stem, len(versions) + 1, present))
+            if present == data:
+                return len(versions), False
+        self._keep(path.stem, len(versions) + 1, data)
+        files.make_folder(path.parent)
+        files.replace(path, data)
+        return len(versions) + 1, True
+
+    def _keep(self, stem: str, version: int, data: bytes) -> Path:
+        """Writes a version of a file to the program's own folder."""
+        path = self.workspace.strategy_version(stem, version)
+        files.make_folder(path.parent, 0o700)
+        files.replace(path, data, 0o600)
+        return path
+
+    def _versions(self, stem: str) -> list[Path]:
+        """The versions that were kept of a file, oldest first."""
+        found: list[Path] = []
+        while (path := self.workspace.strategy_version(stem, len(found) + 1)).is_file():
+            self.workspace.refuse_links(path)
+            found.append(path)
+        return found
+
+    def text(self, name: str, version: int | None = None) -> str:
+        """A strategy file as it stands, or as a version of it that was saved here.
 
         Raises:
             InvalidName: the name is not well formed.
             StrategyNotFound: no file has this name; the hint lists those there are.
             InvalidStrategy: the file is too large or not UTF-8 text.
         """
+        if version is not None:
+            kept = self._versions(self._first_of(strategy_name(name)))
+            if version > len(kept):
+                raise StrategyNotFound(
+                    f"There is no version {version} of strategy '{name}'.",
+                    hint=f"{len(kept)} versions were saved here; without one, the file is read.",
+                    field="version",
+                )
+            with storage_errors(f"reading strategy {name}"):
+                return decode(kept[version - 1].read_bytes(), name)
         called, file = self._find(name)
         with storage_errors(f"reading strategy {called}"), file.open("rb") as stream:
             data = stream.read(MAX_STRATEGY_BYTES + 1)

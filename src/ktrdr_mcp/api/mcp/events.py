@@ -17,11 +17,12 @@ from mcp.server.subscriptions import (
 
 from ktrdr_mcp.api.operations import (
     COMPLETE,
+    GET_AVAILABLE_STRATEGIES,
     GET_TRAINING_STATUS,
-    LIST_STRATEGIES,
     LIST_TRAINING_TASKS,
 )
 from ktrdr_mcp.errors import KtrdrError
+from ktrdr_mcp.limits import MAX_PAGE_ROWS
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,9 @@ async def look(service: ServiceProtocol) -> Seen:
             status = await GET_TRAINING_STATUS.answer(service, {"task_id": row.task_id})
             tasks[row.task_id] = (str(status.status), status.current_epoch)
     models = (await COMPLETE.answer(service, {"kind": "model_name"})).names
-    strategies = (await LIST_STRATEGIES.answer(service, {})).strategies
+    strategies = (
+        await GET_AVAILABLE_STRATEGIES.answer(service, {"limit": MAX_PAGE_ROWS})
+    ).strategies
     names = {
         *(f"model://{name}" for name in models),
         *(f"strategy://{each.name}" for each in strategies),

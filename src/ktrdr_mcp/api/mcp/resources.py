@@ -11,9 +11,10 @@ from mcp.shared.uri_template import UriTemplate
 from mcp.types import Resource, ResourceTemplate
 
 from ktrdr_mcp.api.internal_errors import internal_error
-from ktrdr_mcp.api.operations import JSON, LIST_STRATEGIES, OPERATIONS, YAML, Operation
+from ktrdr_mcp.api.operations import GET_AVAILABLE_STRATEGIES, JSON, OPERATIONS, YAML, Operation
 from ktrdr_mcp.api.operations import Resource as Offer
 from ktrdr_mcp.errors import InvalidName, KtrdrError, NotFound, quote
+from ktrdr_mcp.limits import MAX_PAGE_ROWS
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
@@ -48,7 +49,9 @@ async def list_resources(service: ServiceProtocol) -> list[Resource]:
     """
     built_in = requests.BUILT_IN_STRATEGIES
     try:
-        listed = (await LIST_STRATEGIES(service, requests.Empty())).strategies
+        listed = (
+            await GET_AVAILABLE_STRATEGIES.answer(service, {"limit": MAX_PAGE_ROWS})
+        ).strategies
         known = [each.name for each in listed if not each.name.endswith((".yaml", ".yml"))]
     except KtrdrError as error:
         logger.warning("Listing the strategies failed: %s", error.message)

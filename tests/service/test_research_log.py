@@ -1,0 +1,117 @@
+"""Notes, the research log, and a trial in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ktrdr_mcp.api.operations import (
+    ADD_RESEARCH_NOTE,
+    LIST_TRAINING_TASKS,
+    REPRODUCE_TRAINING,
+    RESEARCH_LOG,
+    START_TRAINING,
+)
+from ktrdr_mcp.daemon.server import open_workspace
+from ktrdr_mcp.errors import InvalidRequest, TaskNotFound
+from ktrdr_mcp.limits import PAGE_BYTES
+from ktrdr_mcp.paths import Workspace
+from tests.support.service_calls import SHORT, Bench
+
+pytestmark = pytest.mark.asyncio
+
+SERIES = {"symbol": "AAPL", "timeframe": "1h"}
+FOREVER = {**SHORT, "epochs": 100_000, "early_stopping": None}
+
+
+async def log_of(lab: Any, **which: Any) -> Any:
+    return await RESEARCH_LOG.answer(lab, which)
+
+
+async def started(bench: Bench, **more: Any) -> Any:
+    return await START_TRAINING.answer(bench.lab, {**SERIES, "config": SHORT, **more})
+
+
+async def test_a_start_that_waits_answers_with_the_performance(bench: Bench) -> None:
+    reply = await started(bench, wait_s=50)
+    assert (reply.status, reply.progress) == ("completed", 100)
+    assert reply.performance.task_id == reply.task_id
+    assert reply.performance.test_readings == 1
+    assert START_TRAINING.brief is not None
+    assert len(START_TRAINING.brief(reply).model_dump_json()) <= PAGE_BYTES
+    plain = await started(bench, task_id="plain")
+    fields = set(plain.model_dump(mode="json"))
+    assert plain.status == "training_started"
+    assert not fields & {"progress", "error", "error_code", "performance"}
+
+
+async def test_a_wait_that_is_too_short_says_where_the_task_stands(bench: Bench) -> None:
+    reply = await started(bench, config=FOREVER, wait_s=0.01)
+    assert reply.status in {"pending", "training"}
+    assert reply.performance is None
+
+
+async def test_waiting_and_noting_are_no_part_of_what_is_trained(bench: Bench) -> None:
+    first = await started(bench, task_id="one", wait_s=50, note="first")
+    again = await started(bench, task_id="one")
+    assert again.task_id == first.task_id
+
+
+async def test_a_new_conversation_goes_on_where_the_last_one_stopped(bench: Bench) -> None:
+    await started(bench, task_id="one", wait_s=50, note="does momentum carry? " + "x" * 400)
+    await started(bench, task_id="two", wait_s=50, config={**SHORT, "learning_rate": 0.01})
+    await ADD_RESEARCH_NOTE.answer(bench.lab, {"note": "try hours next", "symbol": "aapl"})
+    await ADD_RESEARCH_NOTE.answer(bench.lab, {"note": "weak", "task_id": "one"})
+    page = await log_of(bench.lab, symbol="AAPL", timeframe="1h")
+    two, one = page.trials
+    assert (two.task_id, two.trial, one.task_id, one.trial) == ("two", 2, "one", 1)
+    assert one.note.startswith("does momentum carry?")
+    assert "learning_rate=0.01" in two.differs
+    assert one.verdict.split(", ")[0] in {"no skill", "inconclusive", "skill"}
+    assert [(each.note, each.task_id) for each in page.notes] == [
+        ("weak", "one"),
+        ("try hours next", None),
+    ]
+    assert (await log_of(bench.lab, symbol="MSFT")).trials == []
+    rows = (await LIST_TRAINING_TASKS.answer(bench.lab, {})).tasks
+    assert rows[1].note.startswith("does momentum carry?")
+    assert len(rows[1].note) <= 80
+    assert rows[0].note is None
+
+
+async def test_notes_survive_the_server(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    note = {"note": "kept", "symbol": "X", "timeframe": "1d"}
+    async with open_workspace(workspace) as first:
+        await ADD_RESEARCH_NOTE.answer(first.lab, note)
+    async with open_workspace(workspace) as second:
+        page = await log_of(second.lab, symbol="X", timeframe="1d")
+        assert [each.note for each in page.notes] == ["kept"]
+        assert (await log_of(second.lab, symbol="X", timeframe="1h")).notes == []
+
+
+async def test_a_reproduction_does_not_take_the_note_over(bench: Bench) -> None:
+    await started(bench, task_id="one", wait_s=50, note="mine")
+    again = await REPRODUCE_TRAINING.answer(bench.lab, {"task_id": "one", "wait_s": 50})
+    notes = {each.task_id: each.note for each in (await log_of(bench.lab)).trials}
+    assert notes == {"one": "mine", again.reproduction_task_id: None}
+    assert again.result == "match"
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        ({"note": "x"}, InvalidRequest),
+        ({"note": "x", "task_id": "a", "symbol": "AAPL"}, InvalidRequest),
+        ({"note": "x", "task_id": "absent"}, TaskNotFound),
+        ({"note": "x" * 501, "symbol": "AAPL"}, InvalidRequest),
+        ({"note": "", "symbol": "AAPL"}, InvalidRequest),
+    ],
+)
+async def test_a_note_that_belongs_nowhere_is_refused(
+    bench: Bench, request_: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await ADD_RESEARCH_NOTE.answer(bench.lab, request_)
