@@ -25,6 +25,8 @@ EXAMPLES = {
     "save_trained_model": "/models/save",
     "test_model_prediction": "/models/predict",
     "compare_trainings": "/training/compare",
+    "save_strategy": "/strategies",
+    "add_research_note": "/research",
 }
 VOID = {"meta"}
 OPTIONAL_END = {"p", "html"}

@@ -27,6 +27,10 @@ CANNED: dict[str, Any] = {
     "backtest_model": sample_replies.BACKTEST,
     "compare_trainings": sample_replies.COMPARISON,
     "reproduce_training": sample_replies.REPRODUCTION,
+    "research_log": responses.ResearchPage(trials=[], notes=[], returned=0, has_more=False),
+    "get_available_indicators": responses.IndicatorList(
+        indicators=[], groups={"calendar": 4}, returned=0, has_more=False
+    ),
     "equity_curve": responses.EquityCurve(
         model_name="alpha",
         equity={"out_of_sample": [{"time": sample_replies.TIMESTAMP, "equity": 1.01}]},

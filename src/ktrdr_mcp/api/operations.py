@@ -644,6 +644,7 @@ ADD_RESEARCH_NOTE: Final = Operation(
         changes=True,
         idempotent=False,
     ),
+    request_example={"note": "The hour carries nothing here; try gaps.", **SERIES},
 )
 HEALTH: Final = Operation(
     name="health",
