@@ -26,12 +26,12 @@ SERIES = {"symbol": "AAPL", "timeframe": "1h"}
 FOREVER = {**SHORT, "epochs": 100_000, "early_stopping": None}
 
 
-async def log_of(lab: Any, **which: Any) -> Any:
-    return await RESEARCH_LOG.answer(lab, which)
+async def log_of(service: Any, **which: Any) -> Any:
+    return await RESEARCH_LOG.answer(service, which)
 
 
 async def started(bench: Bench, **more: Any) -> Any:
-    return await START_TRAINING.answer(bench.lab, {**SERIES, "config": SHORT, **more})
+    return await START_TRAINING.answer(bench.service, {**SERIES, "config": SHORT, **more})
 
 
 async def test_a_start_that_waits_answers_with_the_performance(bench: Bench) -> None:
@@ -62,9 +62,9 @@ async def test_waiting_and_noting_are_no_part_of_what_is_trained(bench: Bench) -
 async def test_a_new_conversation_goes_on_where_the_last_one_stopped(bench: Bench) -> None:
     await started(bench, task_id="one", wait_s=50, note="does momentum carry? " + "x" * 400)
     await started(bench, task_id="two", wait_s=50, config={**SHORT, "learning_rate": 0.01})
-    await ADD_RESEARCH_NOTE.answer(bench.lab, {"note": "try hours next", "symbol": "aapl"})
-    await ADD_RESEARCH_NOTE.answer(bench.lab, {"note": "weak", "task_id": "one"})
-    page = await log_of(bench.lab, symbol="AAPL", timeframe="1h")
+    await ADD_RESEARCH_NOTE.answer(bench.service, {"note": "try hours next", "symbol": "aapl"})
+    await ADD_RESEARCH_NOTE.answer(bench.service, {"note": "weak", "task_id": "one"})
+    page = await log_of(bench.service, symbol="AAPL", timeframe="1h")
     two, one = page.trials
     assert (two.task_id, two.trial, one.task_id, one.trial) == ("two", 2, "one", 1)
     assert one.note.startswith("does momentum carry?")
@@ -74,8 +74,8 @@ async def test_a_new_conversation_goes_on_where_the_last_one_stopped(bench: Benc
         ("weak", "one"),
         ("try hours next", None),
     ]
-    assert (await log_of(bench.lab, symbol="MSFT")).trials == []
-    rows = (await LIST_TRAINING_TASKS.answer(bench.lab, {})).tasks
+    assert (await log_of(bench.service, symbol="MSFT")).trials == []
+    rows = (await LIST_TRAINING_TASKS.answer(bench.service, {})).tasks
     assert rows[1].note.startswith("does momentum carry?")
     assert len(rows[1].note) <= 80
     assert rows[0].note is None
@@ -85,17 +85,17 @@ async def test_notes_survive_the_server(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     note = {"note": "kept", "symbol": "X", "timeframe": "1d"}
     async with open_workspace(workspace) as first:
-        await ADD_RESEARCH_NOTE.answer(first.lab, note)
+        await ADD_RESEARCH_NOTE.answer(first.service, note)
     async with open_workspace(workspace) as second:
-        page = await log_of(second.lab, symbol="X", timeframe="1d")
+        page = await log_of(second.service, symbol="X", timeframe="1d")
         assert [each.note for each in page.notes] == ["kept"]
-        assert (await log_of(second.lab, symbol="X", timeframe="1h")).notes == []
+        assert (await log_of(second.service, symbol="X", timeframe="1h")).notes == []
 
 
 async def test_a_reproduction_does_not_take_the_note_over(bench: Bench) -> None:
     await started(bench, task_id="one", wait_s=50, note="mine")
-    again = await REPRODUCE_TRAINING.answer(bench.lab, {"task_id": "one", "wait_s": 50})
-    notes = {each.task_id: each.note for each in (await log_of(bench.lab)).trials}
+    again = await REPRODUCE_TRAINING.answer(bench.service, {"task_id": "one", "wait_s": 50})
+    notes = {each.task_id: each.note for each in (await log_of(bench.service)).trials}
     assert notes == {"one": "mine", again.reproduction_task_id: None}
     assert again.result == "match"
 
@@ -114,4 +114,4 @@ async def test_a_note_that_belongs_nowhere_is_refused(
     bench: Bench, request_: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        await ADD_RESEARCH_NOTE.answer(bench.lab, request_)
+        await ADD_RESEARCH_NOTE.answer(bench.service, request_)

@@ -39,11 +39,11 @@ HOURS: dict[str, Any] = {
 
 
 async def save(bench: Bench, strategy: object = HOURS, name: str = "hours", **more: Any) -> Any:
-    return await SAVE_STRATEGY.answer(bench.lab, {"name": name, "strategy": strategy, **more})
+    return await SAVE_STRATEGY.answer(bench.service, {"name": name, "strategy": strategy, **more})
 
 
 async def text_of(bench: Bench, **which: Any) -> str:
-    reply = await GET_AVAILABLE_STRATEGIES.answer(bench.lab, which)
+    reply = await GET_AVAILABLE_STRATEGIES.answer(bench.service, which)
     assert reply.text is not None
     return reply.text
 
@@ -158,7 +158,7 @@ async def test_the_programs_own_strategies_are_not_replaced(bench: Bench) -> Non
 
 async def test_indicators_are_listed_by_group_and_name(bench: Bench) -> None:
     async def listed(**which: Any) -> Any:
-        return await GET_AVAILABLE_INDICATORS.answer(bench.lab, which)
+        return await GET_AVAILABLE_INDICATORS.answer(bench.service, which)
 
     calendar = await listed(group="calendar")
     assert [one.type for one in calendar.indicators] == [
