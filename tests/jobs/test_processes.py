@@ -193,6 +193,22 @@ async def test_a_cancel_that_is_not_heeded_kills_the_worker(
         assert not is_alive(pid)
 
 
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_worker_that_still_imports_is_not_waited_for(
+    tasks: TaskStore, new_task: New, tmp_path: Path, cancelled: bool
+) -> None:
+    pool = Pool(ENTRY, "never")
+    manager = JobManager(tasks, ProcessExecutor(pool, 1), tmp_path.joinpath, drain_s=BOUND_S)
+    async with manager:
+        await manager.submit(new_task("a"))
+        await until(lambda: pool.workers and pool.workers[0].run)
+        if cancelled:
+            await manager.cancel("a")
+            await manager.wait("a", BOUND_S)
+    row = await tasks.get("a")
+    assert (row.status, row.crashes) == ("cancelled" if cancelled else "pending", 0)
+
+
 async def test_leaving_puts_tasks_back_and_kills_what_does_not_stop(
     make: Make, new_task: New, tasks: TaskStore, tmp_path: Path
 ) -> None:

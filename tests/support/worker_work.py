@@ -23,7 +23,9 @@ def of_parts(names: list[str]) -> list[Part]:
 
 
 def open_work(argument: str) -> ScriptedWork:
-    """The entry; its argument "limited" bounds the worker's address space."""
+    """The entry; "limited" bounds the worker's address space, "never" imports for ever."""
+    if argument == "never":
+        time.sleep(1_000)
     if argument == "limited":
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
     return ScriptedWork()

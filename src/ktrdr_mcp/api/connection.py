@@ -154,6 +154,7 @@ class Connection:
         self.address = None if find else locate()  # None: to be looked for
         self._last = self.address
         self._backend = ProvingBackend()
+        self._client_name = secrets.token_hex(8)
         self._client = httpx2.AsyncClient(
             transport=ProvenTransport(self._backend),
             trust_env=False,  # a proxy has no business on the loopback
@@ -270,6 +271,7 @@ class Connection:
         head = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
         if address.instance is not None:
             head[service.INSTANCE] = address.instance
+        head[service.CLIENT] = self._client_name
         request = self._client.build_request(method, url.join(path), headers=head, **content)
         return await self._client.send(request, stream=True)
 

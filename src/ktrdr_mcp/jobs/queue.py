@@ -19,11 +19,13 @@ from ktrdr_mcp.jobs.live import Live, Watches
 from ktrdr_mcp.jobs.model import TERMINAL, Status, outcome_of, sources_of, standing
 from ktrdr_mcp.jobs.parts import Group, RunningPart, read_results
 from ktrdr_mcp.jobs.running import Running, reset_crashes, resetting_crashes, run_until_published
+from ktrdr_mcp.jobs.turns import Turns
 from ktrdr_mcp.jobs.worker import failure_of
 from ktrdr_mcp.store.db import finish
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.store.tasks import TaskStore
 
+NOBODY: Final = ""  # the client of tasks that nobody is known to have submitted
 RETRY_S: Final = 1.0  # after the database refused
 
 OnProgress: TypeAlias = Callable[[Live], Awaitable[None]]
@@ -54,8 +56,12 @@ class OutcomeWriter:
         self._keep_epochs = keep_epochs
         self._retry_s = retry_s
 
-    async def write(self, running: Running, ended: Ended) -> None:
-        """Writes the outcome, again and again while the database refuses."""
+    async def write(self, running: Running, ended: Ended) -> str | None:
+        """Writes the outcome, again and again while the database refuses.
+
+        Returns:
+            the status that the task has got; None if this run had lost it.
+        """
         while True:
             try:
                 return await finish(self._write(running, ended))
@@ -65,7 +71,7 @@ class OutcomeWriter:
                 ended = Ended(failure=failure_of(error))
             await asyncio.sleep(self._retry_s)
 
-    async def _write(self, running: Running, ended: Ended) -> None:
+    async def _write(self, running: Running, ended: Ended) -> str | None:
         """Writes the outcome, unless this run had lost its task."""
         row = running.row
         if ended.died is not None:
@@ -79,6 +85,7 @@ class OutcomeWriter:
             log.error("attempt %d of task %s had lost its task", row.attempt, row.task_id)
         elif status in TERMINAL:
             await self.tidy(row.task_id)
+        return status
 
     async def _store_end(self, row: TaskRow, ended: Ended, running: Running) -> str | None:
         """The status that the task has got; None if the run had lost it."""
@@ -126,7 +133,9 @@ def keep_no_epochs(task_id: str, epochs: EpochCurve) -> None:
 
 
 class JobManager:
-    """Runs stored tasks on an executor, oldest first, and parts of tasks where no task waits.
+    """Runs stored tasks on an executor, and parts of tasks where no task waits.
+
+    Clients take turns; each one's tasks run in the order of submission.
 
     A part that runs makes way for a task that waits: it is stopped as in a drain, and goes on from
     its checkpoint later.
@@ -167,6 +176,7 @@ class JobManager:
         self._retry_s = retry_s
         self._endings = OutcomeWriter(tasks, clean_up, keep_epochs, retry_s)
         self._watches = Watches()
+        self._turns = Turns()
         self._running: dict[str, Running] = {}
         self._places: set[Running] = set()  # tasks and parts that an executor runs
         self._cancelling: set[str] = set()  # asked for between claim and start
@@ -182,6 +192,8 @@ class JobManager:
             log.warning("task %s was interrupted; now it is %s", row.task_id, row.status)
             if row.status in TERMINAL:
                 await self._endings.tidy(row.task_id)
+        for task_id in await self._tasks.waiting():
+            self._turns.add(task_id, NOBODY)
         self._work.set()
         self._dispatcher = asyncio.create_task(self._dispatch(), name="dispatcher")
         return self
@@ -196,9 +208,12 @@ class JobManager:
         self._draining = True
         await finish(self._drain())
 
-    async def submit(self, new: NewTask) -> tuple[TaskRow, bool]:
+    async def submit(self, new: NewTask, client: str = NOBODY) -> tuple[TaskRow, bool]:
         """Stores a task and queues it; see TaskStore.insert.
 
+        Args:
+            new: the task.
+            client: who asks; clients take turns.
         Raises:
             Draining: the server is shutting down.
             TaskConflict: its id, in whatever case, or its idempotency key belongs to another
@@ -211,7 +226,10 @@ class JobManager:
                 hint="Start the server again, then repeat the request.",
             )
         try:
-            return await self._tasks.insert(new, self._max_pending)
+            row, created = await self._tasks.insert(new, self._max_pending)
+            if created:
+                self._turns.add(row.task_id, client)
+            return row, created
         finally:
             self._work.set()  # also if the caller was cancelled after the commit
 
@@ -235,6 +253,7 @@ class JobManager:
         elif row.status == Status.TRAINING:
             self._cancelling.add(task_id)
         elif row.status == Status.CANCELLED:
+            self._turns.end(task_id)
             await self._endings.tidy(task_id)
         self._watches.wake(task_id, row_changed=True)
         return row
@@ -243,6 +262,12 @@ class JobManager:
         """A running task as it is now; None if it does not run."""
         running = self._running.get(task_id)
         return running.live if running else None
+
+    async def position(self, task_id: str) -> int | None:
+        """How many tasks will probably begin before this one; None if it does not wait."""
+        if (position := self._turns.position(task_id)) is not None:
+            return position
+        return await self._tasks.queue_position(task_id)
 
     @property
     def running(self) -> int:
@@ -300,7 +325,7 @@ class JobManager:
     async def _fill(self) -> None:
         """Claims and starts tasks, and parts where none waits, until all places are taken."""
         while not self._draining and len(self._places) < self._executor.capacity:
-            row = await self._tasks.claim(self.generation)
+            row = await self._claim()
             if row is not None:
                 self._start(row)
             self._cancelling.clear()  # only a claim under way could have missed a request
@@ -308,6 +333,14 @@ class JobManager:
                 return
         if not self._draining and any(part.gives_way is False for part in self._parts()):
             self._make_room((await self._tasks.counts()).get(Status.PENDING, 0))
+
+    async def _claim(self) -> TaskRow | None:
+        """The task whose turn it is, claimed; None if none waits."""
+        while (task_id := self._turns.next()) is not None:
+            if (row := await self._tasks.claim(self.generation, task_id)) is not None:
+                return row
+            self._turns.end(task_id)  # it was cancelled
+        return await self._tasks.claim(self.generation)  # one whose submission was interrupted
 
     def _parts(self) -> list[RunningPart]:
         """The parts that run, those that began last first."""
@@ -385,6 +418,7 @@ class JobManager:
         def publish() -> None:
             self._watches.wake(row.task_id, row_changed=False)
 
+        self._turns.begin(row.task_id)
         running = Running(row, publish)
         if self._draining or row.task_id in self._cancelling:
             running.request_stop(draining=row.task_id not in self._cancelling)
@@ -395,7 +429,7 @@ class JobManager:
 
     async def _carry(self, running: Running) -> None:
         """Sees one claimed task to its end."""
-        task_id = running.row.task_id
+        task_id, status = running.row.task_id, None
 
         async def run() -> Ended:
             try:
@@ -408,11 +442,15 @@ class JobManager:
                 if self._prepare is not None:
                     await asyncio.to_thread(self._prepare, running.row)
                 ended = await run_until_published(run, running, self._retry_s)
-            await self._endings.write(running, ended)
+            status = await self._endings.write(running, ended)
         finally:
             running.request_stop()  # for a run that outlives its carrier
             del self._running[task_id]
             self._places.discard(running)
+            if status == Status.PENDING:
+                self._turns.put_back(task_id)
+            else:
+                self._turns.end(task_id)
             self._watches.wake(task_id, row_changed=True)
             self._work.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Final, Protocol
 
 from ktrdr_mcp.schemas.requests import GetTrainingStatus
@@ -10,6 +11,9 @@ from ktrdr_mcp.schemas.responses import TrainingStatus
 
 PROOF_PATH: Final = "/lab/proof"  # where the owner of a workspace proves that it is
 INSTANCE: Final = "X-KTRDR-Instance"  # which daemon a request is meant for
+
+CLIENT: Final = "X-KTRDR-Client"  # who asks, in a word of its own; clients take turns
+CALLER: Final[ContextVar[str]] = ContextVar("caller", default="")  # the same, of this request
 
 OnProgress = Callable[[TrainingStatus], Awaitable[None]]
 

@@ -17,7 +17,7 @@ from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.results import Json
-from ktrdr_mcp.schemas.service import OnProgress
+from ktrdr_mcp.schemas.service import CALLER, OnProgress
 from ktrdr_mcp.service import evaluation, models, replies, strategies, training
 from ktrdr_mcp.service.data import completions, data_summary
 from ktrdr_mcp.service.epochs import read_epochs
@@ -92,7 +92,7 @@ class Service:
             )
             if new.config["device"] == "cuda":
                 await self._calls.call("require_device", {"name": "cuda"})
-            row, _ = await self._manager.submit(new)
+            row, _ = await self._manager.submit(new, CALLER.get())
         similar = await self._tasks.similar(row.similarity_hash, row.task_id)
         reply = replies.starting(row, similar, max(1, self._manager.running))
         if request.wait_s <= 0:
@@ -123,7 +123,7 @@ class Service:
             row = await self._manager.wait(request.task_id, request.wait_s, tell)
         position = None
         if row.status == "pending":
-            position = await self._tasks.queue_position(row.task_id)
+            position = await self._manager.position(row.task_id)
         return replies.status(row, self._manager.live(row.task_id), position)
 
     async def get_model_performance(self, request: requests.TaskOnly) -> responses.ModelPerformance:
@@ -229,16 +229,17 @@ class Service:
         if original.status != "completed":
             raise replies.not_completed(original)
         await in_thread(training.require, self._workspace, original)
-        again, _ = await self._manager.submit(training.new_task(original))
+        again, _ = await self._manager.submit(training.new_task(original), CALLER.get())
         while await in_thread(training.came_to_nothing, self._workspace, again):
-            again, _ = await self._manager.submit(training.new_task(original, after=again))
+            new = training.new_task(original, after=again)
+            again, _ = await self._manager.submit(new, CALLER.get())
         again = await self._manager.wait(again.task_id, request.wait_s)
         return await in_thread(training.reproduction, self._workspace, original, again)
 
     async def training_history(self, request: requests.TaskOnly) -> responses.TrainingHistory:
         """A task's whole story: specification, every epoch, metrics."""
         row = await self._tasks.get(request.task_id)
-        position = await self._tasks.queue_position(row.task_id)
+        position = await self._manager.position(row.task_id)
         live = self._manager.live(row.task_id)
         status = replies.status(row, live, position)
         if live is not None and row.status != "completed":

@@ -109,8 +109,10 @@ CLAIM: Final = """
 UPDATE training_tasks
 SET status = 'training', attempt = attempt + 1, generation = :generation,
     started_at = coalesce(started_at, :now)
-WHERE seq = (SELECT seq FROM training_tasks WHERE status = 'pending' ORDER BY seq LIMIT 1)
+WHERE seq = (SELECT seq FROM training_tasks WHERE status = 'pending'
+    AND (:task_id IS NULL OR task_id = :task_id) ORDER BY seq LIMIT 1)
 RETURNING *"""
+WAITING: Final = "SELECT task_id FROM training_tasks WHERE status = 'pending' ORDER BY seq"
 CANCEL_PENDING: Final = """
 UPDATE training_tasks SET status = 'cancelled', cancel_requested = 1, completed_at = ?
 WHERE task_id = ? AND status = 'pending'"""
@@ -286,15 +288,16 @@ class TaskStore:
             raise await self._not_found(task_id)
         return TaskRow.from_row(rows[0])
 
-    async def claim(self, generation: str) -> TaskRow | None:
-        """Takes the oldest waiting task for a run: pending becomes training.
+    async def claim(self, generation: str, task_id: str | None = None) -> TaskRow | None:
+        """Takes a waiting task for a run: pending becomes training.
 
         Args:
             generation: the process that claims it.
+            task_id: which task, by default the oldest.
         Returns:
-            the task with its new attempt, or None if nothing waits.
+            the task with its new attempt, or None if it does not wait, or nothing does.
         """
-        values = {"generation": generation, "now": utc_now_text()}
+        values = {"generation": generation, "now": utc_now_text(), "task_id": task_id}
         async with self._database.transaction() as connection:
             rows = await rows_of(connection, CLAIM, values)
         return TaskRow.from_row(rows[0]) if rows else None
@@ -448,6 +451,10 @@ class TaskStore:
         values |= {"limit": limit + 1, "offset": offset}
         rows = await self._database.read(PAGE, values)
         return TaskPage([TaskRow.from_row(row) for row in rows[:limit]], len(rows) > limit)
+
+    async def waiting(self) -> list[str]:
+        """The ids of all tasks that wait, oldest first."""
+        return [row[0] for row in await self._database.read(WAITING)]
 
     async def statuses(self) -> dict[str, str]:
         """The status of every task by its id."""

@@ -35,6 +35,8 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_CHUNKS: Final = 4_096  # of one body
 JSON_TYPE: Final = "application/json"
 INSTANCE: Final = service.INSTANCE.lower().encode()
+CLIENT: Final = service.CLIENT.lower().encode()
+MAX_CALLER_CHARACTERS: Final = 64
 
 
 class Unframed(Refused):
@@ -108,6 +110,7 @@ class Guard:
             return await response(scope, receive, send)
         if first is None:
             return None
+        service.CALLER.set(caller_of(scope))
         return await self.app(scope, replay(first, receive), send)
 
     def check(self, scope: Scope) -> None:
@@ -127,6 +130,15 @@ class Guard:
 def header_values(scope: Scope, name: bytes) -> list[str]:
     """Every value of a header, as it stands in the request."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def caller_of(scope: Scope) -> str:
+    """Who sends a request, as far as it says: its client's word, an MCP session or a machine."""
+    for name in (CLIENT, b"mcp-session-id"):
+        if values := header_values(scope, name):
+            return values[0][:MAX_CALLER_CHARACTERS]
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def check_host(values: list[str], allowed: frozenset[str]) -> str:

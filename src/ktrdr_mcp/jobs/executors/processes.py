@@ -142,9 +142,14 @@ class ProcessRun:
             self._listener(event)
 
     def stop(self, draining: bool) -> None:
-        """See base.Handle; one that is cancelled and does not heed it soon is killed."""
+        """See base.Handle; one that is cancelled and does not heed it soon is killed.
+
+        So is a worker that still imports what it needs: nothing of the run has begun.
+        """
         self.stop_requested = True
-        if self.worker is not None:
+        if self.worker is not None and not self.worker.ready:
+            self.kill()
+        elif self.worker is not None:
             self.worker.send({"do": "stop", "draining": draining})
             if not draining:
                 asyncio.get_running_loop().call_later(STOP_S, self.kill)
@@ -177,6 +182,7 @@ class Worker(asyncio.Protocol):
         self.memory_bytes = 0
         self.run: ProcessRun | None = None
         self.gone = False
+        self.ready = False  # it has imported what it needs
         self.reserved = True  # for whoever wanted it
         self._on_end = on_end
         self._on_about = on_about
@@ -266,6 +272,7 @@ class Worker(asyncio.Protocol):
         elif kind == "about":
             self._on_about(raw["about"])
         elif kind == "ready":
+            self.ready = True
             self._require_version(raw["version"])
         elif self.run is not None:
             self._heard_of_run(decode(line))

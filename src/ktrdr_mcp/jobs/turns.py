@@ -1,0 +1,78 @@
+"""Whose task is next: clients take turns, and each one's tasks come in the order of submission."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+
+
+class Turns:
+    """The tasks that wait, by client. A list beside the database, which decides."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._client_of: dict[str, str] = {}  # of tasks that wait or run
+        self._running: Counter[str] = Counter()  # tasks by client
+        self._served: dict[str, int] = {}  # when each client had its last turn
+        self._turn = 0
+
+    def add(self, task_id: str, client: str) -> None:
+        """Adds a task that waits, unless it is known."""
+        if task_id not in self._client_of:
+            self._client_of[task_id] = client
+            self._waiting[client].append(task_id)
+
+    def next(self) -> str | None:
+        """The first task of the client with the fewest running, or served longest ago."""
+        clients = self._in_order()
+        return self._waiting[clients[0]][0] if clients else None
+
+    def begin(self, task_id: str) -> None:
+        """Marks a task as running; its client has had its turn."""
+        client = self._client_of.setdefault(task_id, "")
+        self._drop(task_id)
+        self._running[client] += 1
+        self._turn += 1
+        self._served[client] = self._turn
+
+    def put_back(self, task_id: str) -> None:
+        """Lets a task that ran wait again, before its client's others."""
+        client = self._client_of[task_id]
+        self._running[client] -= 1
+        self._waiting[client].appendleft(task_id)
+
+    def end(self, task_id: str) -> None:
+        """Forgets a task that has ended, or does not wait any more."""
+        if not self._drop(task_id) and task_id in self._client_of:
+            self._running[self._client_of[task_id]] -= 1
+        client = self._client_of.pop(task_id, "")
+        if not self._running[client] and not self._waiting[client]:
+            del self._running[client], self._waiting[client]
+            self._served.pop(client, None)
+
+    def position(self, task_id: str) -> int | None:
+        """How many tasks will probably begin before this one; None if it is not known to wait."""
+        own = self._client_of.get(task_id)
+        if own is None or task_id not in self._waiting[own]:
+            return None
+        ahead, clients = self._waiting[own].index(task_id), self._in_order()
+        others = [
+            min(len(self._waiting[client]), ahead + (clients.index(client) < clients.index(own)))
+            for client in clients
+            if client != own
+        ]
+        return ahead + sum(others)
+
+    def _in_order(self) -> list[str]:
+        """The clients with tasks that wait, the next one first."""
+        waiting = [client for client, tasks in self._waiting.items() if tasks]
+        return sorted(
+            waiting, key=lambda client: (self._running[client], self._served.get(client, 0))
+        )
+
+    def _drop(self, task_id: str) -> bool:
+        """Takes a task out of those that wait; False if it is not there."""
+        waiting = self._waiting[self._client_of.get(task_id, "")]
+        if task_id not in waiting:
+            return False
+        waiting.remove(task_id)
+        return True
