@@ -268,7 +268,9 @@ class Connection:
         url = httpx2.URL(address.url)
         if address.secret is not None and url.port is not None:
             self._backend.secrets[url.host, url.port] = address.secret
-        head = {} if address.token is None else {"Authorization": f"Bearer {address.token}"}
+        head = {"Accept": "application/json"}
+        if address.token is not None:
+            head["Authorization"] = f"Bearer {address.token}"
         if address.instance is not None:
             head[service.INSTANCE] = address.instance
         head[service.CLIENT] = self._client_name

@@ -80,6 +80,7 @@ class Operation(Generic[Request, Answer]):
         rows: the reply's field that is a page of a longer list.
         slow: whether it may take longer than looking something up, although it changes nothing.
         reports_progress: whether the method also takes a callback for statuses.
+        page: the reply's field that browsers get alone, as HTML.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Operation(Generic[Request, Answer]):
     rows: str | None = None
     slow: bool = False
     reports_progress: bool = False
+    page: str | None = None
     request_example: Example | None = field(default=None, repr=False)
     reply_example: Example | None = field(default=None, repr=False)
 
@@ -364,6 +366,7 @@ GET_MODEL_PERFORMANCE: Final = Operation(
         "test_readings": 1,
         "next": "Train on a longer range.",
         "details": f"training://{TASK_ID}",
+        "report": f"/training/{TASK_ID}/report",
     },
 )
 CANCEL_TRAINING: Final = Operation(
@@ -792,6 +795,39 @@ EQUITY_CURVE: Final = Operation(
         arguments=curve_arguments,
     ),
 )
+TRAINING_REPORT: Final = Operation(
+    name="training_report",
+    method="GET",
+    path="/training/{task_id}/report",
+    request=requests.TaskOnly,
+    reply=responses.Report,
+    summary="What a task came to, drawn: one HTML file. Counts as a reading of its test results.",
+    refusals=(404,),
+    command="report",
+    page="html",
+)
+MODEL_REPORT: Final = Operation(
+    name="model_report",
+    method="POST",
+    path="/models/{model_name}/report",
+    request=requests.BacktestModel,
+    reply=responses.Report,
+    summary="What a saved model's signals would have earned, drawn: one HTML file.",
+    refusals=(404,),
+    command="report",
+    page="html",
+)
+COMPARISON_REPORT: Final = Operation(
+    name="comparison_report",
+    method="POST",
+    path="/training/compare/report",
+    request=requests.CompareTrainings,
+    reply=responses.Report,
+    summary="Completed tasks side by side, drawn: one HTML file.",
+    refusals=(404, 409),
+    command="report",
+    page="html",
+)
 
 OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
     each.name: each
@@ -820,6 +856,9 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         STRATEGY_TEXT,
         COMPLETE,
         EQUITY_CURVE,
+        TRAINING_REPORT,
+        MODEL_REPORT,
+        COMPARISON_REPORT,
     )
 }
 

@@ -26,28 +26,6 @@ Format = Callable[[float], str]
 
 
 @dataclass(frozen=True)
-class Scale:
-    """A linear map from values to places on the drawing.
-
-    Args:
-        low: value at `start`.
-        high: value at `end`; more than `low`.
-        start: place of the lowest value, in units of the drawing.
-        end: place of the highest.
-    """
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        """The place of a value, rounded to a tenth; beyond the ends it stays at the end."""
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-
-@dataclass(frozen=True)
 class Axis:
     """What an axis measures.
 
@@ -55,11 +33,13 @@ class Axis:
         unit: what stands beside it: "epoch", "log loss (nats)", "UTC".
         ticks: labelled values, ascending, and where the axis begins and ends.
         show: writes a value.
+        logarithmic: whether equal factors are equal distances; all values are above zero then.
     """
 
     unit: str
     ticks: tuple[float, ...]
     show: Format = field(default=lambda value: f"{value:g}")
+    logarithmic: bool = False
 
     @property
     def low(self) -> float:
@@ -70,6 +50,31 @@ class Axis:
     def high(self) -> float:
         """The last value."""
         return self.ticks[-1]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A map from values to places on the drawing, linear or by logarithm.
+
+    Args:
+        axis: which values.
+        start: place of the lowest value, in units of the drawing.
+        end: place of the highest.
+    """
+
+    axis: Axis
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The place of a value, rounded to a tenth; beyond the ends it stays at the end."""
+        axis = self.axis
+        inside = min(max(value, axis.low), axis.high)
+        if axis.logarithmic:
+            share = math.log(inside / axis.low) / math.log(axis.high / axis.low)
+        else:
+            share = (inside - axis.low) / (axis.high - axis.low)
+        return round(self.start + share * (self.end - self.start), 1)
 
 
 def linear_axis(
@@ -93,6 +98,25 @@ def linear_axis(
     digits = max(-math.floor(math.log10(step)), 0)
     places = tuple(round(number * step, digits + 2) for number in range(first, last + 1))
     return Axis(unit, places, show or (lambda value: f"{value:.{digits}f}"))
+
+
+MANY_TIMES: Final = 8  # from here on, growth is shown by factors
+
+
+def growth_axis(values: Iterable[float], unit: str) -> Axis:
+    """An axis of prices or growth: by factors where they differ many times, else linear."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known or min(known) <= 0 or max(known) < MANY_TIMES * min(known):
+        return linear_axis(known, unit)
+    powers = range(math.floor(math.log10(min(known))), math.ceil(math.log10(max(known))) + 1)
+    ticks = [10.0**power for power in powers]
+    if len(ticks) < 4:
+        low, high = min(known), max(known)
+        ticks = [factor * tick for tick in ticks for factor in (1, 2, 5)]
+        first = max(place for place, tick in enumerate(ticks) if tick <= low)
+        last = min((place for place, tick in enumerate(ticks) if tick >= high), default=len(ticks))
+        ticks = ticks[first : last + 1]
+    return Axis(f"{unit}, by factors", tuple(ticks), lambda value: f"{value:,g}", True)
 
 
 def round_step(least: float) -> float:
@@ -132,9 +156,10 @@ class Chart:
         self.title = title
         self.height = height
         self.horizontal, self.vertical = horizontal, vertical
-        self.x = Scale(horizontal.low, horizontal.high, LEFT, WIDTH - RIGHT)
-        self.y = Scale(vertical.low, vertical.high, height - BOTTOM, TOP)
+        self.x = Scale(horizontal, LEFT, WIDTH - RIGHT)
+        self.y = Scale(vertical, height - BOTTOM, TOP)
         self._marks: list[str] = []
+        self._labels = 0
 
     def line(self, points: Sequence[Point], style: str) -> None:
         """A line through finite points; a value that is not finite interrupts it."""
@@ -183,9 +208,10 @@ class Chart:
             end = x > WIDTH * 0.6
             anchor = ' text-anchor="end"' if end else ""
             self._marks.append(
-                f'<text class="label {style}" x="{x + (-5 if end else 5)}" y="{TOP + 12}"'
-                f"{anchor}>{escape(label)}</text>"
+                f'<text class="label {style}" x="{round(x + (-5 if end else 5), 1)}" '
+                f'y="{TOP + 12 + 20 * self._labels}"{anchor}>{escape(label)}</text>'
             )
+            self._labels += 1
 
     def level(self, value: float, style: str) -> None:
         """A horizontal line at a value."""

@@ -51,8 +51,9 @@ font-size:.875rem}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9375rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);font-size:.9375rem;padding-bottom:.25rem}
-th,td{padding:.25rem .75rem .25rem 0;text-align:right;vertical-align:top;font-weight:400}
-th:first-child,td:first-child{text-align:left}
+th,td{padding:.25rem .75rem .25rem 0;text-align:right;vertical-align:top;font-weight:400;
+white-space:nowrap}
+th:first-child,td:first-child{text-align:left}caption{white-space:normal}
 thead th{color:var(--soft)}tbody tr{border-top:1px solid var(--line)}
 code{font:.875em ui-monospace,monospace}
 a{color:var(--own)}
@@ -69,17 +70,11 @@ def source_hash(content: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
+# What a browser allows the page, also where it is opened from a disk.
 POLICY: Final = (
     f"default-src 'none'; style-src {source_hash(STYLE)}; base-uri 'none'; form-action 'none'"
 )
-# A file that is opened from a disk has the policy inside; over HTTP the header says it too, and
-# frame-ancestors, which a file cannot say.
-HEADERS: Final = {
-    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
+
 # Controls and marks that turn the direction of writing: a name with them would show as another.
 UNSEEN: Final = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2066-\u2069]"
@@ -156,7 +151,7 @@ def percent(number: float | None, digits: int = 1, *, signed: bool = False) -> s
     """A share as people read it; a dash for none."""
     if number is None:
         return NONE
-    return f"{number * 100:{'+' if signed else ''}.{digits}f} %".replace("-", MINUS)
+    return f"{number * 100:{'+' if signed else ''},.{digits}f} %".replace("-", MINUS)
 
 
 def decimal(number: float | None, digits: int = 2) -> str:

@@ -380,6 +380,13 @@ class ModelPerformance(Success):
     test_readings: int  # how often these test results have been read
     next: str  # one suggestion, from training and validation figures only
     details: str  # resource with everything else
+    report: str  # path of the drawn report, for people
+
+
+class Report(Success):
+    """A drawn report: one HTML file that needs no script and no other file."""
+
+    html: str
 
 
 class BacktestFigures(Reply):

@@ -39,6 +39,15 @@ class Judged:
     trial: int  # its number on its test window
 
 
+@dataclass(frozen=True)
+class ReportedTask:
+    """A completed task with its performance reply and the scores of its family's other trials."""
+
+    judged: Judged
+    performance: responses.ModelPerformance
+    others: Sequence[TrialScores | None]
+
+
 class Judge:
     """Judges completed tasks among all trials of their family.
 
@@ -61,6 +70,16 @@ class Judge:
         judged = await self._judge_task(row, await self._family(row))
         readings = await self._trial_log.count_reading(row.task_id)
         return performance_reply(judged, readings)
+
+    async def report(self, row: TaskRow) -> ReportedTask:
+        """All that a report draws of a completed task; counts as a reading of its results."""
+        family = await self._family(row)
+        judged = await self._judged(row, family)
+        others = await anyio.to_thread.run_sync(
+            lambda: [trial.scores() for trial in family if trial.task_id != row.task_id]
+        )
+        readings = await self._trial_log.count_reading(row.task_id)
+        return ReportedTask(judged, performance_reply(judged, readings), others)
 
     async def comparable(self, row: TaskRow) -> Judged:
         """A completed task's verdict and scores; counts as a reading of its test results."""
@@ -149,6 +168,7 @@ def performance_reply(judged: Judged, readings: int) -> responses.ModelPerforman
         test_readings=readings,
         next=next_step(result, row.config["epochs"], row.config["seeds"]),
         details=result.details,
+        report=f"/training/{row.task_id}/report",
     )
 
 

@@ -15,10 +15,12 @@ from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.report.comparison import comparison_page
+from ktrdr_mcp.report.model import model_page
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.schemas.service import CALLER, OnProgress
-from ktrdr_mcp.service import evaluation, models, replies, strategies, training
+from ktrdr_mcp.service import evaluation, models, replies, reports, strategies, training
 from ktrdr_mcp.service.data import completions, data_summary
 from ktrdr_mcp.service.epochs import read_epochs
 from ktrdr_mcp.service.evaluation import Judge
@@ -240,12 +242,8 @@ class Service:
         """A task's whole story: specification, every epoch, metrics."""
         row = await self._tasks.get(request.task_id)
         position = await self._manager.position(row.task_id)
-        live = self._manager.live(row.task_id)
-        status = replies.status(row, live, position)
-        if live is not None and row.status != "completed":
-            epochs = live.epochs.to_json()
-        else:
-            epochs = await in_thread(self._epochs, row)
+        status = replies.status(row, self._manager.live(row.task_id), position)
+        epochs = await self._epochs_of(row)
         history = {
             "status": status.model_dump(),
             "strategy": row.strategy,
@@ -262,6 +260,13 @@ class Service:
         }
         return responses.TrainingHistory(task_id=row.task_id, history=history)
 
+    async def _epochs_of(self, row: TaskRow) -> bundle.History:
+        """Every epoch so far: of a task that trains from memory, of others from their files."""
+        live = self._manager.live(row.task_id)
+        if live is not None and row.status != "completed":
+            return live.epochs.to_json()
+        return await in_thread(self._epochs, row)
+
     def _epochs(self, row: TaskRow) -> bundle.History:
         """Every epoch of a completed task, unless its result was removed; of others, some."""
         if row.status != "completed":
@@ -270,6 +275,32 @@ class Service:
             return []
         directory = self._workspace.bundle_directory(row.task_id)
         return bundle.read_history(directory, bundle.read_manifest(directory))
+
+    async def training_report(self, request: requests.TaskOnly) -> responses.Report:
+        """What a task came to, drawn: one HTML file. Counts as a reading of test results."""
+        row = await self._tasks.get(request.task_id)
+        position = await self._manager.position(row.task_id)
+        status = replies.status(row, self._manager.live(row.task_id), position)
+        epochs = await self._epochs_of(row)
+        if row.status != "completed":
+            html = await in_thread(reports.unfinished_page, row, status, epochs)
+        else:
+            reported = await self._judge.report(row)
+            html = await in_thread(reports.completed_page, reported, status, epochs, self._sources)
+        return responses.Report(html=html)
+
+    async def model_report(self, request: requests.BacktestModel) -> responses.Report:
+        """What a saved model's signals would have earned, drawn: one HTML file."""
+        answer = await self._traded("equity", request)
+        reply = await self.backtest_model(request)
+        return responses.Report(html=await in_thread(model_page, reply, answer["equity"]))
+
+    async def comparison_report(self, request: requests.CompareTrainings) -> responses.Report:
+        """Completed tasks side by side, drawn: one HTML file."""
+        reply = await self.compare_trainings(request)
+        rows = [await self._tasks.get(task_id) for task_id in request.task_ids]
+        epochs = {row.task_id: await in_thread(self._epochs, row) for row in rows}
+        return responses.Report(html=await in_thread(comparison_page, reply, epochs))
 
     async def model_card(self, request: requests.LoadModel) -> responses.ModelCard:
         """What the newest version of a model is, was trained on and measured."""

@@ -19,7 +19,7 @@ from ktrdr_mcp.api.http import docs_page, openapi
 from ktrdr_mcp.api.http.arguments import raw_arguments
 from ktrdr_mcp.api.http.events import END, event_stream
 from ktrdr_mcp.api.http.guard import Guard, Rules
-from ktrdr_mcp.api.http.replies import NOT_STORED, error_response, reply_response
+from ktrdr_mcp.api.http.replies import NOT_STORED, error_response, page_response, reply_response
 from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.operations import (
     GET_TRAINING_STATUS,
@@ -97,9 +97,18 @@ def operation_route(service: ServiceProtocol, operation: Operation[Any, Any]) ->
 
     async def answer(request: Request) -> Response:
         raw = await raw_arguments(request)
-        return reply_response(await operation.answer(service, raw))
+        reply = await operation.answer(service, raw)
+        if operation.page is not None and not wants_json(request):
+            return page_response(getattr(reply, operation.page))
+        return reply_response(reply)
 
     return route(operation.path, operation.method, operation.name, answer)
+
+
+def wants_json(request: Request) -> bool:
+    """Whether the caller asks for JSON and not for a page."""
+    accepted = request.headers.get("accept", "")
+    return "application/json" in accepted and "text/html" not in accepted
 
 
 def events_route(service: ServiceProtocol) -> Route:

@@ -1,0 +1,113 @@
+"""Gathers what a report draws from stored results, histories and bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.errors import KtrdrError
+from ktrdr_mcp.evaluation.blocks import BlockSums
+from ktrdr_mcp.evaluation.direction import flipped_statistics, sign_vectors, statistic
+from ktrdr_mcp.evaluation.multiple_testing import judge_in_family
+from ktrdr_mcp.evaluation.verdict import blocks_of
+from ktrdr_mcp.report.training import Luck, Price, TrainingReport, training_page
+from ktrdr_mcp.schemas.responses import TrainingStatus
+from ktrdr_mcp.schemas.results import JudgedFold, TaskResult, TrialScores
+from ktrdr_mcp.service import replies
+from ktrdr_mcp.service.evaluation import ReportedTask
+from ktrdr_mcp.store.task_row import TaskRow
+from ktrdr_mcp.training.bundle import History
+
+PRICE_POINTS: Final = 400
+NS: Final = 10**9
+OTHER_BARS: Final = (
+    "The bars cannot be read any more, so that price and buy and hold are not drawn: "
+)
+
+
+def unfinished_page(row: TaskRow, status: TrainingStatus, epochs: History) -> str:
+    """The report of a task without a result."""
+    return training_page(
+        TrainingReport(
+            status=status,
+            strategy=row.strategy,
+            created_at=row.created_at,
+            settings=replies.differing(row.config),
+            epochs=epochs,
+        )
+    )
+
+
+def completed_page(
+    reported: ReportedTask, status: TrainingStatus, epochs: History, sources: BarCatalog
+) -> str:
+    """The report of a completed task.
+
+    Args:
+        reported: its figures, and those of its family.
+        status: where it stands.
+        epochs: every epoch; empty where its bundle was removed.
+        sources: where bars come from.
+    """
+    row, result = reported.judged.row, reported.judged.result
+    notes = [] if epochs else ["The task's bundle was removed, so that its epochs are gone."]
+    try:
+        price = price_of(row, result, sources)
+    except KtrdrError as error:
+        price = None
+        notes.append(f"{OTHER_BARS}{error}")
+    blocks = blocks_of(reported.judged.scores)
+    return training_page(
+        TrainingReport(
+            status=status,
+            strategy=row.strategy,
+            created_at=row.created_at,
+            settings=replies.differing(row.config),
+            epochs=epochs,
+            performance=reported.performance,
+            result=result,
+            luck=luck_of(blocks, reported.others),
+            fold_statistics=fold_statistics(result, blocks),
+            price=price,
+            notes=notes,
+        )
+    )
+
+
+def luck_of(own: BlockSums, others: Sequence[TrialScores | None]) -> Luck | None:
+    """What T reaches by luck, alone and in the family; None without blocks."""
+    if not len(own):
+        return None
+    scored = [blocks_of(each) for each in others if each is not None]
+    family = judge_in_family(own, scored, len(others) - len(scored))
+    draws = flipped_statistics(own.sums[None, :], sign_vectors(len(own), 0))[0]
+    return Luck(draws, family.statistic, family.luck_upper, family.critical, family.trials)
+
+
+def fold_statistics(result: TaskResult, blocks: BlockSums) -> list[float]:
+    """T of each judged fold alone: of the blocks whose middle lies in the time that it tested."""
+    middle = (blocks.start + blocks.stop) / 2
+    found = []
+    for fold in result.walk_forward.folds:
+        if isinstance(fold, JudgedFold):
+            first, last = (
+                int(np.datetime64(each.rstrip("Z"), "ns").astype(np.int64)) for each in fold.test
+            )
+            inside = (middle >= first) & (middle <= last)
+            found.append(statistic(blocks.sums[inside]) if inside.any() else 0.0)
+    return found
+
+
+def price_of(row: TaskRow, result: TaskResult, sources: BarCatalog) -> Price:
+    """Closes of the bars that the training used, thinned out evenly. Raises KtrdrError."""
+    bars = sources.load(row.symbol, row.timeframe).bars
+    first, last = (
+        int(np.searchsorted(bars.time, np.datetime64(each.rstrip("Z"), "ns").astype(np.int64)))
+        for each in (result.data.first_bar, result.data.last_bar)
+    )
+    stop = min(last + 1, len(bars))
+    chosen = np.unique(np.linspace(first, stop - 1, min(PRICE_POINTS, stop - first)).astype(int))
+    return Price((bars.time[chosen] / NS).tolist(), bars.close[chosen].tolist())
