@@ -149,6 +149,7 @@ PERFORMANCE = responses.ModelPerformance(
     test_readings=12,
     next="Try a strategy of another idea: nothing was found on the validation rows.",
     details=f"training://{UUID}",
+    report=f"/training/{UUID}/report",
 )
 
 TRADED = responses.BacktestFigures(

@@ -19,6 +19,7 @@ from ktrdr_mcp.cli.files import data, strategies
 from ktrdr_mcp.cli.init import init
 from ktrdr_mcp.cli.maintenance import clean, doctor, lab
 from ktrdr_mcp.cli.models import backtest, compare, models, predict, reproduce
+from ktrdr_mcp.cli.reports import report
 from ktrdr_mcp.cli.serve import serve
 from ktrdr_mcp.cli.session import in_process, in_process_option, json_option
 from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
@@ -130,6 +131,7 @@ for command in (
     tasks,
     status,
     performance,
+    report,
     cancel,
     compare,
     reproduce,

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from ktrdr_mcp.cli import output, screens, session
+from ktrdr_mcp.cli.reports import draw_curves
 from ktrdr_mcp.cli.session import json_option, with_service
 from ktrdr_mcp.cli.task_ids import complete_id
 from ktrdr_mcp.errors import quote
@@ -147,6 +148,8 @@ async def train_and_judge(
     task = parse(requests.TaskOnly, {"task_id": reply.task_id})
     judged = await operations.GET_MODEL_PERFORMANCE(service, task)
     if not as_json:
+        if to.is_terminal:
+            draw_curves(to, (await operations.TRAINING_HISTORY(service, task)).history)
         screens.performance(to, judged)
         screens.next_steps(to, reply.task_id)
     return judged

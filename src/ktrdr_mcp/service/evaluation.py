@@ -74,7 +74,7 @@ class Judge:
     async def report(self, row: TaskRow) -> ReportedTask:
         """All that a report draws of a completed task; counts as a reading of its results."""
         family = await self._family(row)
-        judged = await self._judged(row, family)
+        judged = await self._judge_task(row, family)
         others = await anyio.to_thread.run_sync(
             lambda: [trial.scores() for trial in family if trial.task_id != row.task_id]
         )

@@ -35,7 +35,7 @@ def unfinished_page(row: TaskRow, status: TrainingStatus, epochs: History) -> st
             status=status,
             strategy=row.strategy,
             created_at=row.created_at,
-            settings=replies.differing(row.config),
+            settings=replies.list_differing(row.config),
             epochs=epochs,
         )
     )
@@ -65,7 +65,7 @@ def completed_page(
             status=status,
             strategy=row.strategy,
             created_at=row.created_at,
-            settings=replies.differing(row.config),
+            settings=replies.list_differing(row.config),
             epochs=epochs,
             performance=reported.performance,
             result=result,

@@ -291,7 +291,7 @@ class Service:
 
     async def model_report(self, request: requests.BacktestModel) -> responses.Report:
         """What a saved model's signals would have earned, drawn: one HTML file."""
-        answer = await self._traded("equity", request)
+        answer = await self._trade("equity", request)
         reply = await self.backtest_model(request)
         return responses.Report(html=await in_thread(model_page, reply, answer["equity"]))
 
