@@ -36,7 +36,7 @@ MAX_CURVE_POINTS: Final = 200_000
 MAX_SHOWN_EPOCHS: Final = 200  # of a task that trains, or ended without a result
 
 STATUS_BYTES: Final = 600
-PERFORMANCE_BYTES: Final = 1_800
+PERFORMANCE_BYTES: Final = 2_000
 PAGE_BYTES: Final = 2_400
 TOOL_LIST_BYTES: Final = 22_500
 

@@ -27,6 +27,7 @@ EXAMPLES = {
     "compare_trainings": "/training/compare",
     "save_strategy": "/strategies",
     "add_research_note": "/research",
+    "comparison_report": "/training/compare/report",
 }
 VOID = {"meta"}
 OPTIONAL_END = {"p", "html"}

@@ -14,6 +14,7 @@ from ktrdr_mcp.api.schema import Schema, drop_null, inline_references
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.responses import ErrorReply
 
+HTML: Final = "text/html"
 EVENTS_PATH: Final = "/training/{task_id}/events"
 DESCRIPTION: Final = (
     "Train, judge, save and use neural networks on market data. Every route exists with and "
@@ -68,7 +69,10 @@ def entry(operation: Operation[Any, Any]) -> dict[str, Any]:
     reply: dict[str, Any] = {"schema": reference(operation.reply)}
     if operation.reply_example is not None:
         reply["example"] = operation.reply_example
-    success = {"description": operation.reply.__doc__, "content": {JSON: reply}}
+    content: dict[str, Any] = {JSON: reply}
+    if operation.page is not None:
+        content[HTML] = {"schema": {"type": "string"}}
+    success = {"description": operation.reply.__doc__, "content": content}
     described: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": operation.name,
