@@ -315,6 +315,26 @@ def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
         sync_directory(path.parent)
 
 
+def place(staged: Path, path: Path) -> None:
+    """Puts a file that was written elsewhere in place of what was there, in one step.
+
+    Args:
+        staged: on the same file system.
+        path: the final name.
+    Raises:
+        StorageError: what was there is unharmed.
+    """
+    with storage_errors(f"writing {path.name}"):
+        descriptor = os.open(staged, os.O_RDONLY)
+        try:
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+        make_folder(path.parent)
+        staged.replace(path)
+        sync_directory(path.parent)
+
+
 @contextmanager
 def staging(destination: Path) -> Iterator[Path]:
     """An empty folder beside the destination, removed unless it is published.

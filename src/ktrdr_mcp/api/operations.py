@@ -676,6 +676,17 @@ ADD_RESEARCH_NOTE: Final = Operation(
     ),
     request_example={"note": "The hour carries nothing here; try gaps.", **SERIES},
 )
+IMPORT_BARS: Final = Operation(
+    name="import_bars",
+    method="POST",
+    path="/data/import",
+    request=requests.ImportBars,
+    reply=responses.BarsImported,
+    summary="Recognise files of bars that other tools wrote, and store them normalised in data/.",
+    refusals=(404, 409, 507),
+    command="data import",
+    request_example={"files": ["downloads/BTCUSDT-1h-2024-01.zip"], "dry_run": True},
+)
 HEALTH: Final = Operation(
     name="health",
     method="GET",
@@ -875,6 +886,7 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         GET_MARKET_DATA_SUMMARY,
         RESEARCH_LOG,
         ADD_RESEARCH_NOTE,
+        IMPORT_BARS,
         HEALTH,
         TRAINING_HISTORY,
         MODEL_CARD,

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from ktrdr_mcp import __version__
-from ktrdr_mcp.cli import session
+from ktrdr_mcp.cli import bars, session
 from ktrdr_mcp.cli.files import data, strategies
 from ktrdr_mcp.cli.init import init
 from ktrdr_mcp.cli.maintenance import clean, doctor, lab
@@ -126,6 +126,7 @@ def demo(workspace: Workspace, as_json: bool) -> None:
     anyio.run(run_demo, workspace, as_json, in_process())
 
 
+data.add_command(bars.import_files)
 for command in (
     train,
     tasks,

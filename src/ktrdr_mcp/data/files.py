@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from ktrdr_mcp.errors import DataNotFound, InvalidName, KtrdrError, LimitExceede
 from ktrdr_mcp.files import storage_errors
 
 SUFFIXES: Final = (".csv", ".parquet")  # where both exist, the first is read
+ORIGIN_SUFFIX: Final = ".origin.json"  # of what is known of an imported or fetched series
 MONTH: Final = "1M"  # what others call a month; 1m is a minute
 PACKED: Final = {".gz", ".zip", ".bz2", ".xz", ".zst", ".7z"}
 TABLES: Final = {
@@ -117,7 +119,7 @@ def near_miss(name: str, taken: Container[str]) -> NotRead | None:
     if meant is not None:
         why = f"only {meant.file} is, with exactly these upper and lower case letters"
         return misnamed(name, *meant.series, why, (f"Rename it to {meant.file}", meant.file), taken)
-    parts = name_parts(name)
+    parts = None if name.endswith(ORIGIN_SUFFIX) else name_parts(name)
     if parts is None:
         return None
     symbol, timeframe, suffixes = parts
@@ -125,13 +127,17 @@ def near_miss(name: str, taken: Container[str]) -> NotRead | None:
     right = f"{stem}{suffixes[0] if suffixes[0] in SUFFIXES else '.csv'}"
     known = "" if timeframe else f", where TIMEFRAME is one of {', '.join(paths.TIMEFRAME_MINUTES)}"
     why = f"bars are read from {right}"
-    if suffixes[-1] in PACKED:
-        remedy = f"Unpack it to {right}{known}"
-    elif suffixes[-1] in SUFFIXES:
+    if suffixes[-1] in SUFFIXES:
         remedy = f"Rename it to {right}{known}"
     else:
-        remedy = f"Write it as {right}{known}"
+        remedy = f"Import it: {import_command(name, symbol, timeframe)}{known}"
     return misnamed(name, symbol, timeframe, why, (remedy, right), taken)
+
+
+def import_command(name: str, symbol: str, timeframe: str | None) -> str:
+    """The command that imports a file of the data folder."""
+    width = f" --timeframe {timeframe}" if timeframe else ""
+    return f"ktrdr-mcp data import {shlex.quote(f'data/{name}')} --symbol {symbol}{width}"
 
 
 def misnamed(

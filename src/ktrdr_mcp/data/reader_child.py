@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, Final
 
 from ktrdr_mcp.data.bars import COLUMNS
 from ktrdr_mcp.data.cache import FileState
-from ktrdr_mcp.data.files import open_regular
+from ktrdr_mcp.data.files import import_command, open_regular
 from ktrdr_mcp.data.series import StoredSeries, read_series
 from ktrdr_mcp.data.tables import unusable
-from ktrdr_mcp.errors import KtrdrError, LimitExceeded
+from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded
 from ktrdr_mcp.files import storage_errors
 
 FILE_LIMIT_S: Final = 120  # of the processor, which a loaded machine does not shorten
@@ -60,6 +60,8 @@ def read(request: dict[str, Any]) -> StoredSeries:
         try:
             known_at = (wanted.mtime_ns, time.time_ns())
             series = read_series(file, name, request["symbol"], request["timeframe"], known_at)
+        except DataInvalid as refusal:
+            raise or_import(refusal, path, request) from None
         except MemoryError:
             raise LimitExceeded(
                 f"{name} needs more than {MAX_MEMORY_BYTES // 1024**3} GiB of memory to be read.",
@@ -69,6 +71,21 @@ def read(request: dict[str, Any]) -> StoredSeries:
         if FileState.of(path, os.fstat(file.fileno())) != wanted:
             raise unusable(name, "was changed while it was being read", "Try again.")
     return series
+
+
+def or_import(refusal: DataInvalid, path: Path, request: dict[str, Any]) -> DataInvalid:
+    """The refusal of a file; of another tool's, its dialect and the command that imports it."""
+    from ktrdr_mcp.data.imports.read import importable
+
+    name, symbol, timeframe = request["name"], request["symbol"], request["timeframe"]
+    title = importable(path, name, symbol or None, timeframe or None)
+    if title is None:
+        return refusal
+    command = import_command(name, symbol, timeframe) if symbol else f"ktrdr-mcp data import {name}"
+    message = f"{name} is a file of {title}, which is not read as it is." if title else None
+    return DataInvalid(
+        message or refusal.message, hint=f"Import it: {command}", field=refusal.field
+    )
 
 
 def answer(request: dict[str, Any], output: BinaryIO) -> None:

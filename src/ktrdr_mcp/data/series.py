@@ -135,6 +135,10 @@ def read_table(file: BinaryIO, name: str) -> BarTable:
     """The file's table, by the ending of its name."""
     if not name.endswith(".parquet"):
         return read_csv(file, name)
+    from ktrdr_mcp.data import stored
+
+    if stored.is_stored(file):
+        return stored.read_bars(file, name)
     from ktrdr_mcp.data.parquet import decode  # takes a second to import
 
     return decode(file, name)

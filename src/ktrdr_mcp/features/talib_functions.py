@@ -15,8 +15,6 @@ from functools import cache
 from typing import Any, Final
 
 import numpy as np
-import talib
-from talib.abstract import Function  # type: ignore[attr-defined]
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.features.indicator import (
@@ -27,6 +25,7 @@ from ktrdr_mcp.features.indicator import (
     Parameter,
     Parameters,
 )
+from ktrdr_mcp.features.talib_import import Function, talib
 from ktrdr_mcp.limits import MAX_INDICATOR_PERIOD_BARS
 
 PREFIX: Final = "talib."

@@ -156,6 +156,23 @@ class SummarizeData(Strict):
     offset: Offset = 0
 
 
+class ImportBars(Strict):
+    """Recognise and store files of bars that other tools wrote."""
+
+    files: list[Annotated[str, StringConstraints(min_length=1, max_length=4_096)]] = Field(
+        min_length=1,
+        max_length=limits.MAX_IMPORTED_FILES,
+        description="on this machine: whole paths, or relative to the workspace",
+    )
+    symbol: Symbol | None = Field(None, description="what was traded, if no file says it")
+    timeframe: Timeframe | None = Field(None, description="else by the distance of the bars")
+    timezone: Text | None = Field(
+        None, description="of times that name none: Europe/Athens, +02:00, NY+7"
+    )
+    dialect: Text | None = Field(None, description="else it is recognised")
+    dry_run: bool = Field(False, description="only say what is understood")
+
+
 class BacktestModel(Strict):
     """Trade a saved model's signals over any range, after costs."""
 

@@ -222,6 +222,32 @@ class DataSummary(Success):
     not_read: list[str] = Field(default_factory=list)
 
 
+class ImportedSeries(Reply):
+    """One series of imported bars, as it was understood."""
+
+    symbol: str
+    timeframe: str
+    files: list[str]
+    dialect: str
+    title: str
+    written: str
+    columns: dict[str, str]
+    timezone: str
+    bars: int
+    first_bar: str
+    last_bar: str
+    left_out: list[str]
+    notes: list[str]
+    stored: str | None
+
+
+class BarsImported(Success):
+    """What was understood of imported files, and where their bars are now."""
+
+    dry_run: bool
+    series: list[ImportedSeries]
+
+
 class ModelSaved(Success):
     """Where the model was published."""
 

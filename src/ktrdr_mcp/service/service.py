@@ -20,7 +20,7 @@ from ktrdr_mcp.report.model import model_page
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.schemas.service import CALLER, OnProgress
-from ktrdr_mcp.service import evaluation, models, replies, reports, strategies, training
+from ktrdr_mcp.service import evaluation, importing, models, replies, reports, strategies, training
 from ktrdr_mcp.service.data import completions, data_summary
 from ktrdr_mcp.service.epochs import read_epochs
 from ktrdr_mcp.service.evaluation import Judge
@@ -83,6 +83,7 @@ class Service:
         self._research = Research(stores.tasks, stores.research, self._judge)
         self._saving = asyncio.Lock()
         self._saving_strategy = asyncio.Lock()
+        self._importing = asyncio.Lock()
 
     async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
         """Validates, stores and queues a training; the id it returns is never lost."""
@@ -194,6 +195,11 @@ class Service:
     ) -> responses.DataSummary:
         """Which bars there are."""
         return await in_thread(data_summary, self._sources, request)
+
+    async def import_bars(self, request: requests.ImportBars) -> responses.BarsImported:
+        """Recognises files of bars that other tools wrote, and stores them."""
+        async with self._importing:
+            return await in_thread(importing.import_bars, self._workspace, request)
 
     async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
         """Trades a saved model's signals over any range, after costs."""

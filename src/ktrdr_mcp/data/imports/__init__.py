@@ -1,0 +1,1 @@
+"""Import: files as other tools write them, recognised, read and normalised."""

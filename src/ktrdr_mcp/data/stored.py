@@ -1,0 +1,74 @@
+"""Bars as this program stores them: Parquet with the times in UTC, and the offset where it counts.
+
+Columns: timestamp (UTC nanoseconds), open, high, low, close, volume, and `offset_s`, how many
+seconds the clock by which the series names its days is ahead of UTC; left out where that is 0.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import numpy as np
+
+from ktrdr_mcp.data.bars import COLUMNS, Bars
+from ktrdr_mcp.data.tables import BarTable, unusable
+from ktrdr_mcp.data.timestamps import SECOND_NS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MARK: Final = "ktrdr_mcp"
+FORMAT: Final = "1"
+OFFSET: Final = "offset_s"
+
+
+def frame_of(bars: Bars) -> pl.DataFrame:
+    """Bars as a table of columns."""
+    import polars as pl
+
+    time = pl.Series("timestamp", bars.time).cast(pl.Datetime("ns")).dt.replace_time_zone("UTC")
+    columns = [
+        pl.Series(name, column) for name, column in zip(COLUMNS, bars.columns(), strict=True)
+    ]
+    offset = (
+        []
+        if bars.offset is None
+        else [pl.Series(OFFSET, (bars.offset // SECOND_NS).astype(np.int32))]
+    )
+    return pl.DataFrame([time, *columns, *offset])
+
+
+def write_bars(bars: Bars, path: Path) -> None:
+    """Writes bars to a file that does not exist yet."""
+    frame_of(bars).write_parquet(path, compression="zstd", metadata={MARK: FORMAT})
+
+
+def is_stored(file: BinaryIO) -> bool:
+    """Whether a Parquet file was written by this program."""
+    import polars as pl
+
+    file.seek(0)
+    try:
+        return MARK in pl.read_parquet_metadata(file)
+    except pl.exceptions.PolarsError:
+        return False
+    finally:
+        file.seek(0)
+
+
+def read_bars(file: BinaryIO, name: str) -> BarTable:
+    """The bars of a file that this program wrote. Raises DataInvalid."""
+    import polars as pl
+
+    try:
+        frame = pl.read_parquet(file)
+        time = frame["timestamp"].dt.replace_time_zone(None).cast(pl.Int64).to_numpy().copy()
+        columns = {one: frame[one].cast(pl.Float64).to_numpy().copy() for one in COLUMNS}
+        offset = np.zeros(len(time), dtype=np.int64)
+        if OFFSET in frame.columns:
+            offset = frame[OFFSET].cast(pl.Int64).to_numpy() * SECOND_NS
+    except (pl.exceptions.PolarsError, TypeError, ValueError):
+        raise unusable(name, "is damaged", "Import or fetch the series again.") from None
+    named = np.ones(len(time), dtype=np.bool_)
+    return BarTable(name, time, named, offset, columns, "row", 1)
