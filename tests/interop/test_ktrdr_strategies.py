@@ -235,8 +235,12 @@ REFUSED = {
             "indicators.rsi",
         ],
     ),
-    "several timeframes": (
-        changed(V3, nn_inputs=[{"fuzzy_set": "momentum", "timeframes": ["1h", "4h"]}]),
+    "a narrower timeframe": (
+        changed(V3, nn_inputs=[{"fuzzy_set": "momentum", "timeframes": ["1h", "5m"]}]),
+        ["nn_inputs.0.timeframes"],
+    ),
+    "an unknown timeframe": (
+        changed(V3, nn_inputs=[{"fuzzy_set": "momentum", "timeframes": ["1h", "3h"]}]),
         ["nn_inputs.0.timeframes"],
     ),
     "another normalization": (
@@ -283,10 +287,31 @@ def test_a_raw_input_is_a_value_by_itself() -> None:
     assert feature_names(strategy) == ("fast",)
 
 
-def test_inputs_of_several_timeframes_are_the_one_thing_that_is_refused() -> None:
-    with pytest.raises(InvalidStrategy) as caught:
-        file_named("two_periods_v3")
-    assert places(caught.value) == ["nn_inputs.1.timeframes"]
+def test_inputs_of_several_timeframes_become_indicators_of_wider_bars() -> None:
+    inputs = [
+        {"fuzzy_set": "momentum", "timeframes": ["1h", "4h"]},
+        {"fuzzy_set": "ceiling", "timeframes": ["1d"]},
+    ]
+    strategy = check_strategy(changed(V3, nn_inputs=inputs), "s")
+    assert {each.name: each.timeframe for each in strategy.indicators} == {
+        "fast": None,
+        "bands": None,
+        "fast_4h": "4h",
+        "bands_1d": "1d",
+    }
+    assert feature_names(strategy) == (
+        "fast_low",
+        "fast_high",
+        "fast_4h_low",
+        "fast_4h_high",
+        "bands_1d_upperband_near",
+    )
+    assert strategy.indicators[2].params == strategy.indicators[0].params
+
+
+def test_a_file_of_several_timeframes_is_read() -> None:
+    strategy = file_named("two_periods_v3")
+    assert len({each.timeframe for each in strategy.indicators}) > 1
 
 
 @pytest.mark.parametrize("base", [V1, V3], ids=["v1", "v3"])

@@ -18,6 +18,7 @@ from ktrdr_mcp.features.registry import (
     features_of,
     find_used_indicators,
 )
+from ktrdr_mcp.features.timeframes import Timeframes
 from ktrdr_mcp.strategy.form import FuzzyInput, FuzzySetSpec, Strategy
 
 
@@ -79,31 +80,17 @@ def compute_indicators(bars: Bars, strategy: Strategy) -> IndicatorTable:
     outputs: dict[str, Floats] = {}
     features: dict[str, Floats] = {}
     warm_up_bars = 0
+    timeframes = Timeframes(bars)
     for each in resolved:
-        refuse_short(bars, each)
-        # Divisions by zero are found below, with the bar at which they happen.
-        with np.errstate(all="ignore"):
-            computed = each.indicator.compute(bars, getattr(bars, each.spec.source), each.params)
+        computed = timeframes.compute(each)
         for name, output in zip(each.outputs, computed, strict=True):
             outputs[name] = output.value
             features[name] = output.value if each.spec.raw else output.feature
             first = first_value(features[name])
             refuse_missing(bars, each, name, outputs[name], first)
             refuse_missing(bars, each, name, features[name], first)
-            warm_up_bars = max(warm_up_bars, first)
+            warm_up_bars = max(warm_up_bars, first + each.spec.window - 1)
     return IndicatorTable(outputs, features, warm_up_bars)
-
-
-def refuse_short(bars: Bars, each: Resolved) -> None:
-    """Raises NotEnoughData if an indicator has no value at any of the bars."""
-    needed = each.warm_up_bars + 1
-    if len(bars) < needed:
-        raise NotEnoughData(
-            f"Indicator '{each.spec.name}' needs {needed} bars; "
-            f"{bars.symbol} {bars.timeframe} has {len(bars)} up to the end of the range.",
-            hint="Use a later end_date, a longer series, or shorter periods in the strategy.",
-            field="strategy",
-        )
 
 
 def first_value(values: Floats) -> int:

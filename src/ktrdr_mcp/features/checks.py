@@ -9,6 +9,7 @@ import numpy as np
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.features.indicator import Output
 from ktrdr_mcp.features.registry import Resolved, resolve
+from ktrdr_mcp.features.timeframes import Timeframes, warm_up_of
 from ktrdr_mcp.strategy.form import IndicatorSpec
 
 CUTS = (0.5, 0.71, 0.9)  # shares of the bars after the warm-up at which the future is cut off
@@ -31,23 +32,35 @@ def check_indicator(spec: IndicatorSpec, bars: Bars) -> list[str]:
 
 def find_problems(resolved: Resolved, bars: Bars) -> Iterator[str]:
     """The problems of one indicator, with repetitions."""
+    wider = resolved.spec.timeframe not in (None, bars.timeframe)
+    warm_up_bars = warm_up_of(resolved, bars.timeframe)
     whole = compute(resolved, bars)
     again = compute(resolved, bars)
     for name, output, repeated in zip(resolved.outputs, whole, again, strict=True):
-        yield from find_output_problems(name, output, len(bars), resolved.warm_up_bars)
+        yield from find_output_problems(name, output, len(bars), warm_up_bars, exact=not wider)
         if not agree(output, repeated, len(bars)):
             yield f"{name} differs from run to run"
-    after = len(bars) - resolved.warm_up_bars
+    after = len(bars) - warm_up_bars
     for share in CUTS:
-        stop = resolved.warm_up_bars + max(1, int(share * after))
+        stop = warm_up_bars + max(1, int(share * after))
         past = compute(resolved, bars.slice(0, stop))
         for name, output, early in zip(resolved.outputs, whole, past, strict=True):
             if not agree(output, early, stop):
                 yield f"{name} changes when later bars become known"
 
 
-def find_output_problems(name: str, output: Output, bars: int, warm_up_bars: int) -> Iterator[str]:
-    """The problems of one output by itself."""
+def find_output_problems(
+    name: str, output: Output, bars: int, warm_up_bars: int, *, exact: bool
+) -> Iterator[str]:
+    """The problems of one output by itself.
+
+    Args:
+        name: of the output.
+        output: its values.
+        bars: how many there are.
+        warm_up_bars: before its first value.
+        exact: whether none may come sooner; with wider bars, sessions decide.
+    """
     for values in (output.value, output.feature):
         if values.shape != (bars,) or values.dtype != np.float64:
             yield f"{name} is {values.dtype}{list(values.shape)} for {bars} bars"
@@ -56,7 +69,7 @@ def find_output_problems(name: str, output: Output, bars: int, warm_up_bars: int
         first = int(np.argmin(missing))
         if missing[first:].any():
             yield f"{name} has missing values after its first value"
-        if first > warm_up_bars or (first < warm_up_bars and not missing.all()):
+        if first > warm_up_bars or (exact and first < warm_up_bars and not missing.all()):
             yield f"{name} begins at bar {first}, not after its warm-up of {warm_up_bars}"
         if np.isinf(values).any():
             yield f"{name} has infinite values"
@@ -64,9 +77,7 @@ def find_output_problems(name: str, output: Output, bars: int, warm_up_bars: int
 
 def compute(resolved: Resolved, bars: Bars) -> tuple[Output, ...]:
     """The outputs of an indicator."""
-    source = getattr(bars, resolved.spec.source)
-    with np.errstate(all="ignore"):
-        return resolved.indicator.compute(bars, source, resolved.params)
+    return Timeframes(bars).compute(resolved)
 
 
 def agree(one: Output, other: Output, bars: int) -> bool:

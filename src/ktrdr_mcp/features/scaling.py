@@ -36,6 +36,10 @@ class Scaler:
             return values
         return (values - self.shift) / self.scale
 
+    def of_columns(self, columns: NDArray[np.int64]) -> Scaler:
+        """The scaler of some of its columns, in their order."""
+        return Scaler(self.kind, self.shift[columns], self.scale[columns])
+
     def to_dict(self) -> dict[str, Any]:
         """The scaler in JSON's types."""
         return {"kind": self.kind, "shift": self.shift.tolist(), "scale": self.scale.tolist()}

@@ -47,6 +47,7 @@ class DeviceRows:
         features = np.asarray(rows.features)
         self.features = torch.ones(len(features), features.shape[1] + 1, dtype=dtype, device=device)
         self.features[:, :-1] = torch.as_tensor(features).to(device)
+        self.places = _window_places(rows, self.features.shape[1], device)
         labels = np.atleast_2d(np.asarray(rows.labels, dtype=np.int64))
         self.train_rows = _one_each(rows.train_rows, networks, "training")
         self.validation_rows = _one_each(rows.validation_rows, networks, "validation")
@@ -54,6 +55,24 @@ class DeviceRows:
         weights = _loss_weights(labels, rows.row_weights, class_weights, outputs)
         self.labels = torch.as_tensor(labels, device=device)
         self.weights = torch.as_tensor(weights, dtype=dtype, device=device)
+
+    @property
+    def width(self) -> int:
+        """Inputs of a row, and the one."""
+        return self.features.shape[1] if self.places is None else len(self.places)
+
+    def gather(self, index: Tensor, out: Tensor) -> None:
+        """Writes the inputs of rows.
+
+        Args:
+            index: (...) int32, row numbers.
+            out: (..., width).
+        """
+        if self.places is None:
+            torch.index_select(self.features, 0, index.flatten(), out=out.flatten(0, -2))
+        else:
+            first = index.flatten().to(torch.int64) * self.features.shape[1]
+            torch.take(self.features, first[:, None] + self.places, out=out.flatten(0, -2))
 
     def offsets(self, table: Tensor, networks: Sequence[int]) -> Tensor:
         """(K,) int64: where each network's part of a flattened (1 or K, n) table begins."""
@@ -145,13 +164,13 @@ class Batches:
             real = self._real(start, stop)
             weight = weight * real
         features = self._features_buffer(stop - start)
-        torch.index_select(data.features, 0, index.flatten(), out=features.flatten(0, 2))
+        data.gather(index, features)
         return Block(features, labels, weight, real)
 
     def _features_buffer(self, steps: int) -> Tensor:
         """(S, K, B, inputs + 1), the same memory for every block: fresh pages cost more."""
         if len(self._buffer) < steps:
-            shape = (steps, len(self._rows), self._batch_rows, self._data.features.shape[1])
+            shape = (steps, len(self._rows), self._batch_rows, self._data.width)
             self._buffer = self._data.features.new_empty(shape)
         return self._buffer[:steps]
 
@@ -161,6 +180,14 @@ class Batches:
         first = torch.arange(start, stop, device=device) * self._batch_rows
         place = first[:, None, None] + torch.arange(self._batch_rows, device=device)
         return place < self._row_counts[:, None]
+
+
+def _window_places(rows: TrainingRows, columns: int, device: torch.device) -> Tensor | None:
+    """(inputs + 1,) where a row's inputs lie from its own first value on; None without windows."""
+    if rows.windows is None:
+        return None
+    places = rows.windows.columns - rows.windows.lags * columns
+    return torch.as_tensor(np.append(places, columns - 1), device=device)
 
 
 def _one_each(

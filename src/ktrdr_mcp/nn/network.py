@@ -19,6 +19,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:  # the server knows forms, and imports no torch
     from torch import Tensor
 
+    from ktrdr_mcp.features.windows import Windows
     from ktrdr_mcp.nn.batches import DeviceRows
     from ktrdr_mcp.nn.group import Pace, Score
     from ktrdr_mcp.nn.settings import NetworkSettings, TrainerSettings
@@ -28,6 +29,7 @@ ESTIMATORS: Final[Mapping[str, str]] = {  # model_type: module with ESTIMATOR
 }
 DEFAULT_TYPE: Final = "mlp"  # of a stored form that names none
 ROWS_AT_ONCE: Final = 65_536  # bounds the memory of a pass
+WINDOWED: Final = 8_192  # rows, likewise: their windows are many times as large
 
 InputKind = Literal["rows", "windows"]  # (rows, inputs), or (rows, bars, inputs)
 Weights: TypeAlias = "Mapping[str, Tensor]"
@@ -215,6 +217,31 @@ def probabilities(
     parts = [
         torch.softmax(estimator.forward(weights, torch.from_numpy(chunk)).double(), dim=1).numpy()
         for chunk in chunks(np.ascontiguousarray(features, dtype=np.float32))
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, estimator.outputs))
+
+
+def windowed_probabilities(
+    estimator: Estimator,
+    weights: Weights,
+    windows: Windows,
+    features: npt.NDArray[np.float64],
+    rows: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Class probabilities of rows whose inputs are windows, gathered some rows at once.
+
+    Args:
+        estimator: the form.
+        weights: its tensors.
+        windows: which feature each input is.
+        features: (n, features) scaled features of consecutive bars.
+        rows: (k,) each with enough bars before it.
+    Returns:
+        (k, outputs) rows sum to 1.
+    """
+    parts = [
+        probabilities(estimator, weights, windows.gather(features, rows[start : start + WINDOWED]))
+        for start in range(0, len(rows), WINDOWED)
     ]
     return np.concatenate(parts) if parts else np.empty((0, estimator.outputs))
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktrdr_mcp.errors import InvalidRequest
+from ktrdr_mcp.features.windows import Windows
 
 if TYPE_CHECKING:  # the server knows settings, and imports no torch
     import torch
@@ -54,6 +55,8 @@ class TrainingRows:
         train_rows: K arrays of row numbers, or one that all share.
         validation_rows: likewise.
         row_weights: (n,) or (K, n) non-negative weights in the loss, or None for one each.
+        windows: which feature, how many rows before, each input of a network is; None where the
+            inputs are the row's own features.
     """
 
     features: NDArray[np.float32]
@@ -61,6 +64,7 @@ class TrainingRows:
     train_rows: Sequence[NDArray[np.integer[Any]]]
     validation_rows: Sequence[NDArray[np.integer[Any]]]
     row_weights: NDArray[np.floating[Any]] | None = None
+    windows: Windows | None = None
 
 
 class EpochMetrics(NamedTuple):

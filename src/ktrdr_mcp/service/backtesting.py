@@ -19,6 +19,7 @@ from ktrdr_mcp.evaluation.backtest import (
     trading_rule,
 )
 from ktrdr_mcp.features.registry import check
+from ktrdr_mcp.features.timeframes import warm_up_of
 from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.paths import symbol_in_file_name
 from ktrdr_mcp.schemas import responses
@@ -59,7 +60,8 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
         DataError: the range has no or too few bars.
     """
     symbol = request.symbol or loaded.row.symbol
-    needed = max((each.warm_up_bars for each in check(loaded.model.strategy)), default=0)
+    timeframe = loaded.row.timeframe
+    needed = max((warm_up_of(each, timeframe) for each in check(loaded.model.strategy)), default=0)
     reach = Reach(request.start_date, request.end_date, needed)
     series = sources.load(symbol, loaded.row.timeframe, day_rule(loaded, symbol), reach)
     bars = series.bars

@@ -17,6 +17,7 @@ from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
 from ktrdr_mcp.evaluation.backtest import confident_signals, trading_rule
 from ktrdr_mcp.evaluation.metrics import CLASSES
 from ktrdr_mcp.features.registry import check
+from ktrdr_mcp.features.timeframes import warm_up_of
 from ktrdr_mcp.labels.registry import HOLD, horizon_bars
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES, Workspace
 from ktrdr_mcp.schemas import responses
@@ -95,7 +96,9 @@ def predict_one(loaded: Loaded, request: Predict, sources: BarCatalog) -> respon
             field="timeframe",
         )
     symbol = request.symbol or row.symbol
-    needed = max((each.warm_up_bars for each in check(loaded.model.strategy)), default=0)
+    needed = max(
+        (warm_up_of(each, row.timeframe) for each in check(loaded.model.strategy)), default=0
+    )
     reach = Reach(None, request.test_date, needed, newest=True)
     series = sources.load(symbol, row.timeframe, day_rule(loaded, symbol), reach)
     index = bar_at(series.bars, request.test_date)
@@ -203,7 +206,7 @@ def too_early(model: Model, bars: Bars, index: int) -> NotEnoughData:
         bars: the whole series.
         index: of the bar.
     """
-    needed = max(each.warm_up_bars for each in check(model.strategy))
+    needed = max(warm_up_of(each, bars.timeframe) for each in check(model.strategy))
     series = f"{bars.symbol} {bars.timeframe}"
     what = f"The model's indicators need {needed} bars before the one that is predicted"
     if needed >= len(bars):

@@ -149,9 +149,10 @@ def admit(
     folds = folds_of(prepared, config)
     splits = [prepared.split] * config.seeds + folds
     require_fresh(bars, np.unique(np.concatenate([split.test for split in splits])))
-    widths = (len(prepared.view.feature_names), *config.hidden_layers, len(CLASSES))
+    widths = (len(prepared.view.input_names), *config.hidden_layers, len(CLASSES))
     networks = len(splits) + (SURROGATES if config.control else 0)
-    needs = (widths, config.batch_size, len(prepared.dataset.label), networks)
+    columns = len(prepared.view.feature_names) if prepared.view.windows else None
+    needs = (widths, config.batch_size, len(prepared.dataset.label), networks, columns)
     estimate.check(*needs, promised=promised_bytes)
     rows = [len(split.train) for split in splits]
     duration_s = config.epochs * speed.epoch_s(widths, config.batch_size, rows)

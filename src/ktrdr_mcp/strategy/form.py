@@ -28,6 +28,8 @@ class IndicatorSpec:
     params: Mapping[str, ParameterValue] = field(default_factory=dict)
     raw: bool = False  # True: price units are not divided by close
     source: Source = "close"
+    timeframe: str | None = None  # of wider bars; None is the series' own
+    window: int = 1  # how many bars of it a network sees, this one included
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,10 @@ class Strategy:
         """The strategy in JSON's types, without notes; `from_dict` gives an equal one back."""
         values = cast(dict[str, Any], plain(self))
         del values["notes"]
+        for spec in values["indicators"]:  # left out where they say nothing: older ones have none
+            for name, nothing in (("timeframe", None), ("window", 1)):
+                if spec[name] == nothing:
+                    del spec[name]
         return values
 
     @classmethod

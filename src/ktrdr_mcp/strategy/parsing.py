@@ -15,8 +15,9 @@ from ktrdr_mcp.limits import (
     MAX_INDICATOR_PERIOD_BARS,
     MAX_INDICATORS,
     MAX_SPLIT_SHARE,
+    MAX_WINDOW_BARS,
 )
-from ktrdr_mcp.paths import strategy_name
+from ktrdr_mcp.paths import TIMEFRAME_MINUTES, strategy_name
 from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.schemas.parsing import explain
 from ktrdr_mcp.strategy.dialects import LEFT_OUT, dialects
@@ -254,6 +255,7 @@ SECTIONS: Final = (
     "description",
     "indicators",
     "fuzzy_sets",
+    "window",
     "model",
     "training",
     "decisions",
@@ -363,7 +365,7 @@ def draft(values: Mapping[str, Any], name: str, report: Report) -> Draft:
             f"has {len(description)} characters",
             f"Keep it within {MAX_DESCRIPTION_CHARACTERS}.",
         )
-    indicators, unread = all_indicators(root.take("indicators"), report)
+    indicators, unread = all_indicators(root.take("indicators"), report, whole_window(root) or 1)
     inputs = all_fuzzy_inputs(root.section("fuzzy_sets"))
     report.ignored += unused_places(indicators, inputs)
     model, features = model_settings(root.section("model"))
@@ -389,10 +391,14 @@ def draft(values: Mapping[str, Any], name: str, report: Report) -> Draft:
 
 
 def all_indicators(
-    values: object, report: Report
+    values: object, report: Report, every: int = 1
 ) -> tuple[tuple[IndicatorSpec, ...], frozenset[str]]:
     """The section indicators: a list, or a mapping by name.
 
+    Args:
+        values: the section.
+        report: of the file.
+        every: the window of indicators that name none.
     Returns:
         the indicators, and the names of those at fault.
     """
@@ -418,7 +424,7 @@ def all_indicators(
             continue
         before = len(report.problems)
         with report.collecting():
-            spec = indicator(Section(value, join_place("indicators", key), report))
+            spec = indicator(Section(value, join_place("indicators", key), report), every)
             if spec.name in specs:
                 raise wrong(
                     join_place("indicators", key, "name"),
@@ -436,8 +442,23 @@ def named_entry(name: str, value: object) -> object:
     return {"name": name, **value} if isinstance(value, Mapping) else value
 
 
-def indicator(section: Section) -> IndicatorSpec:
-    """One entry of the list: parameters flat, nested under params, or both alike."""
+def whole_window(section: Section) -> int | None:
+    """The key window: how many bars a network sees; None if it is absent or wrong."""
+    bars = section.number("window", 1, MAX_WINDOW_BARS)
+    if bars is None:
+        return None
+    if not bars.is_integer():
+        section.wrong("window", f"is {bars:g}", "Write a whole number of bars.")
+    return int(bars)
+
+
+def indicator(section: Section, every: int = 1) -> IndicatorSpec:
+    """One entry of the list: parameters flat, nested under params, or both alike.
+
+    Args:
+        section: the entry.
+        every: the window of indicators that name none.
+    """
     name = section.text("name")
     kind = section.text("type", name)
     if not WORD.fullmatch(name):
@@ -460,8 +481,12 @@ def indicator(section: Section) -> IndicatorSpec:
     options.words()
     raw = options.flag("raw", False)
     source = cast(Source, options.choice("source", get_args(Source), "close"))
+    timeframe = None
+    if options.has("timeframe"):
+        timeframe = options.choice("timeframe", tuple(TIMEFRAME_MINUTES), "") or None
+    window = whole_window(options)
     params = {key: parameter(value, options.at(key)) for key, value in options.rest().items()}
-    return IndicatorSpec(name, kind, params, raw, source)
+    return IndicatorSpec(name, kind, params, raw, source, timeframe, window or every)
 
 
 def parameter(value: Any, place: str) -> ParameterValue:

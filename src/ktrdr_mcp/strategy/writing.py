@@ -135,6 +135,10 @@ def indicator_entry(spec: IndicatorSpec) -> dict[str, Any]:
         entry["raw"] = True
     if spec.source != "close":
         entry["source"] = spec.source
+    if spec.timeframe is not None:
+        entry["timeframe"] = spec.timeframe
+    if spec.window != 1:
+        entry["window"] = spec.window
     return entry
 
 

@@ -228,6 +228,8 @@ def sha256_of_rows(rows: TrainingRows) -> str:
     ]
     if rows.row_weights is not None:
         arrays.append(rows.row_weights)
+    if rows.windows is not None:
+        arrays += [rows.windows.columns, rows.windows.lags]
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)

@@ -20,6 +20,7 @@ from ktrdr_mcp.evaluation.baselines import newest_known
 from ktrdr_mcp.evaluation.walk_forward import Timeline
 from ktrdr_mcp.features import build
 from ktrdr_mcp.features.scaling import Scaler, constant, fit
+from ktrdr_mcp.features.windows import Windows, windows_of
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.strategy.form import Strategy
 
@@ -158,11 +159,22 @@ class View:
         feature_names: in order.
         fits: one for each series.
         features: float64[rows, features], scaled; NaN in the warm-up.
+        windows: which of them each input of a network is; None where all are its row's own.
     """
 
     feature_names: tuple[str, ...]
     fits: tuple[SeriesFit, ...]
     features: Floats
+    windows: Windows | None = None
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs of a network, in order."""
+        return self.windows.names(self.feature_names) if self.windows else self.feature_names
+
+    def inputs(self, rows: Integers) -> Floats:
+        """float64[n, inputs], what a network sees of some rows."""
+        return self.windows.gather(self.features, rows) if self.windows else self.features[rows]
 
 
 def concatenate(arrays: Sequence[Integers]) -> Integers:
@@ -209,4 +221,4 @@ def view_of(dataset: Dataset, train_rows: Integers) -> View:
         fits.append(SeriesFit(fitted, scaler, unvarying))
         features.append(scaler.transform(values))
     stacked = features[0] if len(features) == 1 else np.concatenate(features)
-    return View(names, tuple(fits), stacked)
+    return View(names, tuple(fits), stacked, windows_of(dataset.strategy))

@@ -22,6 +22,7 @@ COPIES_OF_PARAMETERS: Final = 6 + 8
 # activation, its gradient, dropout mask and working space
 COPIES_OF_ACTIVATIONS: Final = 4
 COPIES_OF_FEATURES: Final = 3
+WINDOWED_ROWS: Final = 8_192  # whose windows are gathered at once in a pass
 GIGABYTE: Final = 10**9
 
 
@@ -43,7 +44,13 @@ def weights_megabytes(parameters: int) -> float:
     return parameters * FLOAT_BYTES / 1e6
 
 
-def training_bytes(widths: Sequence[int], batch_rows: int, rows: int, networks: int = 1) -> int:
+def training_bytes(
+    widths: Sequence[int],
+    batch_rows: int,
+    rows: int,
+    networks: int = 1,
+    columns: int | None = None,
+) -> int:
     """An upper estimate of a training's memory in bytes.
 
     Args:
@@ -51,7 +58,15 @@ def training_bytes(widths: Sequence[int], batch_rows: int, rows: int, networks: 
         batch_rows: rows of one step.
         rows: rows of the whole data set, which evaluation passes through at once.
         networks: how many are trained at once, each with features of its own.
+        columns: features that are stored of a row, where inputs are windows of them, which are
+            gathered for some rows at once.
     """
+    if columns is not None:
+        passed = min(rows, WINDOWED_ROWS)
+        stored = networks * rows * columns * COPIES_OF_FEATURES
+        evaluated = max(networks * batch_rows, passed) * sum(widths) * COPIES_OF_ACTIVATIONS
+        parameters = networks * parameters_count(widths) * COPIES_OF_PARAMETERS
+        return (parameters + evaluated + stored) * FLOAT_BYTES
     parameters = networks * parameters_count(widths) * COPIES_OF_PARAMETERS
     evaluated = max(networks * batch_rows, rows) * sum(widths) * COPIES_OF_ACTIVATIONS
     features = networks * rows * widths[0] * COPIES_OF_FEATURES
@@ -78,7 +93,12 @@ def limit_bytes(promised: int = 0, environment: Mapping[str, str] = os.environ) 
 
 
 def check(
-    widths: Sequence[int], batch_rows: int, rows: int, networks: int = 1, promised: int = 0
+    widths: Sequence[int],
+    batch_rows: int,
+    rows: int,
+    networks: int = 1,
+    columns: int | None = None,
+    promised: int = 0,
 ) -> None:
     """Refuses a training that this machine cannot hold.
 
@@ -87,11 +107,15 @@ def check(
         batch_rows: rows of one step.
         rows: rows of the whole data set.
         networks: how many are trained at once.
+        columns: as of `training_bytes`.
         promised: bytes that other tasks, which run or wait, may hold by their own estimates.
     Raises:
         LimitExceeded: with what it would need and what there is.
     """
-    needed, allowed = training_bytes(widths, batch_rows, rows, networks), limit_bytes(promised)
+    needed, allowed = (
+        training_bytes(widths, batch_rows, rows, networks, columns),
+        limit_bytes(promised),
+    )
     if needed > allowed:
         others = f", beside {promised / GIGABYTE:,.1f} GB for other tasks" if promised else ""
         wait = " Or wait until other tasks have ended." if promised else ""

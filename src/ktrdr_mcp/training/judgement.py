@@ -32,7 +32,7 @@ from ktrdr_mcp.evaluation.direction import (
 from ktrdr_mcp.evaluation.metrics import evaluate
 from ktrdr_mcp.evaluation.walk_forward import Split
 from ktrdr_mcp.labels.registry import horizon_bars
-from ktrdr_mcp.nn.network import Network, probabilities
+from ktrdr_mcp.nn.network import Network
 from ktrdr_mcp.nn.settings import TrainedNetwork
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.schemas.results import (
@@ -49,7 +49,7 @@ from ktrdr_mcp.schemas.results import (
     WalkForwardResult,
 )
 from ktrdr_mcp.training.dataset import Dataset, Integers
-from ktrdr_mcp.training.learners import SURROGATES, Learner, fold_splits
+from ktrdr_mcp.training.learners import SURROGATES, Learner, fold_splits, probabilities_of_rows
 
 
 def tested_window(dataset: Dataset, splits: Sequence[Split]) -> tuple[str, str]:
@@ -227,11 +227,11 @@ def judge(
 
 def predict_rows(shape: Network, learner: Learner, network: TrainedNetwork) -> Predicted:
     """What a network says of the rows that it was not fitted on."""
-    features, split = learner.view.features, learner.split
+    view, split = learner.view, learner.split
     return Predicted(
         learner,
-        probabilities(shape, network.weights, features[split.validation]),
-        probabilities(shape, network.weights, features[split.test]),
+        probabilities_of_rows(shape, network.weights, view, split.validation),
+        probabilities_of_rows(shape, network.weights, view, split.test),
     )
 
 

@@ -19,7 +19,13 @@ from ktrdr_mcp.evaluation.walk_forward import (
     sign_flip_surrogate,
     walk_forward,
 )
-from ktrdr_mcp.nn.network import Network
+from ktrdr_mcp.nn.network import (
+    Estimator,
+    Network,
+    Weights,
+    probabilities,
+    windowed_probabilities,
+)
 from ktrdr_mcp.nn.settings import (
     NetworkSettings,
     TrainedNetwork,
@@ -187,12 +193,22 @@ def stacked(learners: Sequence[Learner], config: EffectiveConfig) -> TrainingRow
             if config.class_weights
             else None
         ),
+        windows=owners[0].view.windows,
     )
 
 
 def features_of(view: View) -> npt.NDArray[np.float32]:
     """(rows, features) as the trainer wants them."""
     return view.features.astype(np.float32)
+
+
+def probabilities_of_rows(
+    shape: Estimator, weights: Weights, view: View, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """(rows, classes) what a network says of some rows, in evaluation mode."""
+    if view.windows is None:
+        return probabilities(shape, weights, view.features[rows])
+    return windowed_probabilities(shape, weights, view.windows, view.features, rows)
 
 
 def class_weights_of_rows(learner: Learner) -> npt.NDArray[np.float64]:

@@ -24,7 +24,7 @@ from ktrdr_mcp.evaluation.baselines import baselines
 from ktrdr_mcp.evaluation.metrics import CLASSES, Evaluation, class_shares, evaluate
 from ktrdr_mcp.nn import loop
 from ktrdr_mcp.nn.loop import TrainedNetwork
-from ktrdr_mcp.nn.network import Network, network_of, probabilities, to_dict
+from ktrdr_mcp.nn.network import Network, network_of, to_dict
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.schemas.responses import (
     HeldOutMetrics,
@@ -40,7 +40,7 @@ from ktrdr_mcp.training.checkpointer import FOLDER, Checkpointer
 from ktrdr_mcp.training.dataset import Integers
 from ktrdr_mcp.training.estimate import weights_megabytes
 from ktrdr_mcp.training.judgement import Judgement, equity_curve, judge, tested_window
-from ktrdr_mcp.training.learners import Learner, fit, make_learners
+from ktrdr_mcp.training.learners import Learner, fit, make_learners, probabilities_of_rows
 from ktrdr_mcp.training.predictor import model_of, predict
 from ktrdr_mcp.training.prepare import Prepared, prepare
 from ktrdr_mcp.training.publish import earlier_result
@@ -114,7 +114,7 @@ def keep_unpublished(directory: Path, trained: Trained) -> None:
 def train(spec: TrainingSpec, directory: Path, context: Context, sources: BarCatalog) -> Trained:
     """Trains and measures one model; arguments as in `run`."""
     prepared = prepare(spec, sources)
-    shape = network_of(len(prepared.view.feature_names), spec.config.model_dump())
+    shape = network_of(len(prepared.view.input_names), spec.config.model_dump())
     learners = make_learners(prepared, spec.config)
     checkpointer = Checkpointer(directory.with_name(FOLDER), spec, context)
     networks = fit(shape, spec.config, learners, checkpointer)
@@ -206,7 +206,7 @@ def evaluations(
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     return {
         name: evaluate(
-            probabilities(shape, trained.weights, prepared.view.features[rows]),
+            probabilities_of_rows(shape, trained.weights, prepared.view, rows),
             prepared.dataset.label[rows],
         )
         for name, rows in parts.items()
@@ -299,7 +299,7 @@ def publish(
     """
     rows = prepared.split.test[-PARITY_ROWS:]
     shape, trained = outcome.shape, outcome.trained
-    measured = probabilities(shape, trained.weights, prepared.view.features[rows])
+    measured = probabilities_of_rows(shape, trained.weights, prepared.view, rows)
     base = manifest_of(spec, prepared, outcome, window)
 
     bars = prepared.dataset.series[0].bars
@@ -327,7 +327,7 @@ def manifest_of(
         task_id=spec.task_id,
         spec=spec.to_dict(),
         strategy=fitted.strategy.to_dict(),
-        feature_names=list(prepared.view.feature_names),
+        feature_names=list(prepared.view.input_names),
         scaler=fitted.scaler.to_dict(),
         network=to_dict(shape),
         classes=list(CLASSES),

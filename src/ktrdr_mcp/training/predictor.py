@@ -14,7 +14,8 @@ from ktrdr_mcp.evaluation.backtest import Backtest, backtest, confident_signals
 from ktrdr_mcp.features import build
 from ktrdr_mcp.features.fuzzy import membership
 from ktrdr_mcp.features.scaling import Scaler
-from ktrdr_mcp.nn.network import Estimator, from_dict, probabilities
+from ktrdr_mcp.features.windows import windows_of
+from ktrdr_mcp.nn.network import Estimator, from_dict, probabilities, windowed_probabilities
 from ktrdr_mcp.schemas.results import TradingRule
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest
@@ -74,9 +75,20 @@ def predict(model: Model, bars: Bars, rows: npt.NDArray[np.int64]) -> Scores:
         DataError: the series is shorter than the indicators' warm-up.
     """
     table = build.compute_indicators(bars, model.strategy)
+    if len(rows) and int(rows.min()) < table.warm_up_bars:
+        raise NotEnoughData(
+            f"The indicators need {table.warm_up_bars} bars before the first one.",
+            hint="Use a later date.",
+        )
     _, values = build.feature_matrix(table, model.strategy)
+    windows = windows_of(model.strategy)
+    if windows is None:
+        said = probabilities(model.shape, model.weights, model.scaler.transform(values[rows]))
+    else:
+        scaled = model.scaler.transform(values)
+        said = windowed_probabilities(model.shape, model.weights, windows, scaled, rows)
     return Scores(
-        probabilities(model.shape, model.weights, model.scaler.transform(values[rows])),
+        said,
         {name: column[rows] for name, column in table.outputs.items()},
     )
 

@@ -18,6 +18,7 @@ from ktrdr_mcp.errors import InvalidStrategy, NotEnoughData
 from ktrdr_mcp.evaluation.metrics import CLASSES, class_shares
 from ktrdr_mcp.evaluation.walk_forward import Split, chronological
 from ktrdr_mcp.features.registry import check, features_of
+from ktrdr_mcp.features.timeframes import warm_up_of
 from ktrdr_mcp.schemas.responses import DataUsed
 from ktrdr_mcp.strategy.form import FuzzyInput
 from ktrdr_mcp.training.dataset import Dataset, Integers, Series, View, series_of, view_of
@@ -130,7 +131,7 @@ def load_series(
     one: SeriesSpec, spec: TrainingSpec, bar_sources: catalog.BarCatalog
 ) -> LoadedSeries:
     """Loads one series of a training and computes what it needs. Raises KtrdrError."""
-    needed = max((each.warm_up_bars for each in check(spec.strategy)), default=0)
+    needed = max((warm_up_of(each, one.timeframe) for each in check(spec.strategy)), default=0)
     reach = Reach(one.start_date, one.end_date, needed)
     loaded = bar_sources.load(one.symbol, one.timeframe, one.day_rule, reach)
     first, stop, warnings = select(loaded.bars, one)

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError, StorageFull
+from ktrdr_mcp.features.scaling import Scaler
+from ktrdr_mcp.features.windows import windows_of
 from ktrdr_mcp.interop.ktrdr import documents
 from ktrdr_mcp.interop.ktrdr.documents import incompatibilities
 from ktrdr_mcp.nn.perceptron import Mlp
@@ -85,16 +87,22 @@ def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: I
     encoded = {name: documents.encode(document) for name, document in values.items()}
     from ktrdr_mcp.interop.ktrdr import state_dict
 
-    encoded[documents.MODEL] = state_dict.encode(model.shape, model.weights, model.scaler)
+    encoded[documents.MODEL] = state_dict.encode(model.shape, model.weights, input_scaler(model))
     reasons = reasons or loses_precision(model.shape, model)
     return Copy(encoded, None if reasons else strategy_bytes(model, training, identity), reasons)
+
+
+def input_scaler(model: Model) -> Scaler:
+    """The scaler of a network's inputs: where they are windows, that of the feature of each."""
+    windows = windows_of(model.strategy)
+    return model.scaler if windows is None else model.scaler.of_columns(windows.columns)
 
 
 def loses_precision(shape: Mlp, model: Model) -> list[str]:
     """Whether the folded scaler costs too much precision, which features hardly varying do."""
     from ktrdr_mcp.interop.ktrdr import state_dict
 
-    difference = state_dict.largest_difference(shape, model.weights, model.scaler)
+    difference = state_dict.largest_difference(shape, model.weights, input_scaler(model))
     if difference <= TOLERANCE:
         return []
     sentence = (

@@ -63,6 +63,10 @@ def incompatibilities(strategy: Strategy) -> list[str]:
 def of_indicator(each: Resolved) -> list[str]:
     """What KTRDR cannot do about one indicator."""
     name, kind = each.spec.name, each.spec.type
+    if each.spec.timeframe is not None:
+        return [f"Indicator '{name}' has a timeframe of its own; KTRDR reads one timeframe here."]
+    if each.spec.window > 1:
+        return [f"Indicator '{name}' has a window; KTRDR predicts from one bar."]
     if kind not in LARGEST_PERIODS:
         return [f"Indicator '{name}' is {kind}, which KTRDR does not compute."]
     found = [

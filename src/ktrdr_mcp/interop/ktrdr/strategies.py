@@ -1,8 +1,8 @@
 """KTRDR's strategy files, v1 and v3, in this program's form; every difference is reported.
 
 What KTRDR ignores, or what changes nothing here, is the closed list IGNORED. What would change the
-result and cannot be honoured stays a problem: another network, another output, several symbols,
-several timeframes, an unknown indicator whose sets are used.
+result and cannot be honoured stays a problem: another network, another output, several symbols, an
+unknown indicator whose sets are used.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ktrdr_mcp.errors import InvalidStrategy, edit_distance, quote
 from ktrdr_mcp.features.registry import find, resolve
 from ktrdr_mcp.interop.ktrdr.indicator_names import find_output, rename
 from ktrdr_mcp.limits import MAX_INDICATORS
+from ktrdr_mcp.paths import TIMEFRAME_MINUTES
 from ktrdr_mcp.strategy.dialects import LEFT_OUT, StrategyDialect
 from ktrdr_mcp.strategy.form import IndicatorSpec
 from ktrdr_mcp.strategy.parsing import MODEL_TRAINING
@@ -95,6 +96,14 @@ V3_TRAINING: Final = (  # KTRDR's v3 takes these under training too
 UNSCALED: Final = (None, "none", "zscore", "z_score", "standard")
 INPUT_KINDS: Final = ("fuzzy_set", "raw_indicator")
 HEEDED_TYPES: Final = ("rsi", "sma", "ema", "macd")  # that KTRDR computes itself
+
+
+class NetworkInput(NamedTuple):
+    """One entry of nn_inputs in one timeframe."""
+
+    kind: str  # of INPUT_KINDS
+    name: str
+    timeframe: str | None  # a wider one; None is the file's own
 
 
 class KtrdrDialect:
@@ -214,9 +223,10 @@ def convert_v3(values: dict[str, Any], report: Report) -> None:
     wanted = inputs(values, base, report)
     made: dict[str, Any] = {}
     groups: dict[str, list[str]] = {}
-    for kind, name in wanted:
+    for kind, name, timeframe in wanted:
         if kind == "raw_indicator":
-            made[find_output(name, types)] = "crisp"
+            wider = declare_wider(declared, name, timeframe, types, report)
+            made[find_output(wider, types)] = "crisp"
             continue
         group = sets.get(name)
         if not isinstance(group, Mapping) or not isinstance(group.get("indicator"), str):
@@ -227,7 +237,8 @@ def convert_v3(values: dict[str, Any], report: Report) -> None:
                 "Write indicator: NAME beside its sets.",
             )
             continue
-        groups.setdefault(find_output(group["indicator"], types), []).append(name)
+        wider = declare_wider(declared, group["indicator"], timeframe, types, report)
+        groups.setdefault(find_output(wider, types), []).append(name)
     for output, names in groups.items():
         if output in made:
             problem(
@@ -242,10 +253,43 @@ def convert_v3(values: dict[str, Any], report: Report) -> None:
             for set_name, parameters in sets[name].items()
             if set_name != "indicator"
         }
-    report.ignored += [f"fuzzy_sets.{name}" for name in sets if ("fuzzy_set", name) not in wanted]
+    used = {each.name for each in wanted if each.kind == "fuzzy_set"}
+    report.ignored += [f"fuzzy_sets.{name}" for name in sets if name not in used]
     values.pop("nn_inputs", None)
     values["fuzzy_sets"] = made
     flatten_training(values, report)
+
+
+def declare_wider(
+    declared: dict[str, Any],
+    reference: str,
+    timeframe: str | None,
+    types: dict[str, str],
+    report: Report,
+) -> str:
+    """Declares the same indicator in a wider timeframe, and says how it is referred to.
+
+    Args:
+        declared: the file's indicators by name; gets another one.
+        reference: an indicator's name, or name.output.
+        timeframe: the wider one; None for the file's own.
+        types: of the indicators; gets that of the other one.
+        report: of the file.
+    """
+    name, dot, output = reference.partition(".")
+    if timeframe is None or not isinstance(declared.get(name), Mapping):
+        return reference
+    wider = f"{name}_{timeframe}"
+    entry = {**declared[name], "timeframe": timeframe}
+    if declared.setdefault(wider, entry) != entry:
+        problem(
+            report,
+            join_place("indicators", wider),
+            f"has the name that {name} gets in {timeframe}",
+            "Rename it.",
+        )
+    types[wider] = types.get(name, name)
+    return f"{wider}{dot}{output}"
 
 
 def base_timeframe(values: Mapping[str, Any], report: Report) -> str | None:
@@ -260,17 +304,17 @@ def base_timeframe(values: Mapping[str, Any], report: Report) -> str | None:
     return None
 
 
-def inputs(values: Mapping[str, Any], base: str | None, report: Report) -> list[tuple[str, str]]:
-    """What nn_inputs lists: pairs of "fuzzy_set" or "raw_indicator" and a name."""
+def inputs(values: Mapping[str, Any], base: str | None, report: Report) -> list[NetworkInput]:
+    """What nn_inputs lists, once for each of its timeframes."""
     listed = values.get("nn_inputs")
     if listed is None:
-        return [("fuzzy_set", name) for name in part(values, "fuzzy_sets")]
+        return [NetworkInput("fuzzy_set", name, None) for name in part(values, "fuzzy_sets")]
     if not isinstance(listed, list):
         problem(report, "nn_inputs", "is no list", "List - {fuzzy_set: NAME, timeframes: [1h]}.")
         return []
     timeframes = part(values, "training_data", "timeframes")
     every = timeframes.get("timeframes", timeframes.get("list"))
-    found = []
+    found: list[NetworkInput] = []
     for index, entry in enumerate(listed):
         place = f"nn_inputs.{index}"
         kinds = [key for key in INPUT_KINDS if isinstance(part_of(entry).get(key), str)]
@@ -283,14 +327,16 @@ def inputs(values: Mapping[str, Any], base: str | None, report: Report) -> list[
         asked = entry.get("timeframes", "all")
         asked = every if asked == "all" else [asked] if isinstance(asked, str) else asked
         asked = [one for one in asked if isinstance(one, str)] if isinstance(asked, list) else []
-        others = [one for one in asked if base is not None and one != base] or asked[1:]
-        if others:
+        own = base or narrowest(asked)
+        unknown_ones = [one for one in asked if one not in TIMEFRAME_MINUTES]
+        narrower = [one for one in asked if one not in unknown_ones and is_narrower(one, own)]
+        if unknown_ones or narrower:
             problem(
                 report,
                 join_place(place, "timeframes"),
-                f"asks for {', '.join(others)} beside {base or asked[0]}: inputs of several"
-                " timeframes are not available yet",
-                f"Write timeframes: [{base or asked[0]}].",
+                f"has {', '.join(map(quote, unknown_ones or narrower))}",
+                f"Write timeframes of {', '.join(TIMEFRAME_MINUTES)}, none narrower than the"
+                f" file's own{f', {own}' if own else ''}.",
             )
         if kinds[0] == "raw_indicator" and entry.get("normalization") not in UNSCALED:
             problem(
@@ -299,8 +345,20 @@ def inputs(values: Mapping[str, Any], base: str | None, report: Report) -> list[
                 f"is {quote(entry.get('normalization'))}",
                 "Leave it out: features are scaled by model.features.scaling_method.",
             )
-        found.append((kinds[0], entry[kinds[0]]))
+        wider = [None if one == own else one for one in asked if one not in unknown_ones]
+        found += [NetworkInput(kinds[0], entry[kinds[0]], one) for one in wider or [None]]
     return found
+
+
+def narrowest(timeframes: list[str]) -> str | None:
+    """The narrowest of some timeframes; None if none is known."""
+    known = [one for one in timeframes if one in TIMEFRAME_MINUTES]
+    return min(known, key=TIMEFRAME_MINUTES.__getitem__, default=None)
+
+
+def is_narrower(one: str, other: str | None) -> bool:
+    """Whether a timeframe is narrower than another, if that is known."""
+    return TIMEFRAME_MINUTES[one] < TIMEFRAME_MINUTES.get(other or "", 0)
 
 
 def flatten_training(values: dict[str, Any], report: Report) -> None:
