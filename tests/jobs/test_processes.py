@@ -21,7 +21,7 @@ from ktrdr_mcp.errors import Diverged, LabUnavailable
 from ktrdr_mcp.jobs import running
 from ktrdr_mcp.jobs.executors import processes
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, decode
-from ktrdr_mcp.jobs.executors.processes import Pool, ProcessExecutor
+from ktrdr_mcp.jobs.executors.processes import CallWorker, Pool, ProcessExecutor
 from ktrdr_mcp.jobs.process import Connection, WorkerProcess
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.store.task_row import NewTask
@@ -327,11 +327,46 @@ async def test_calls_are_answered_and_their_errors_cross(pool: Pool) -> None:
         await worker.call("dies", {})
 
 
+async def test_a_worker_that_was_warmed_answers_and_counts_as_idle(pool: Pool) -> None:
+    calls = CallWorker(pool)
+    calls.warm()
+    await until(lambda: pool.idle)
+    assert await calls.call("echo", {}) == {"name": "echo"}
+    assert len(pool.workers) == 1
+
+
+async def test_a_short_call_does_not_wait_for_a_long_one(pool: Pool) -> None:
+    calls = CallWorker(pool)
+    long = asyncio.create_task(calls.call("waits", {}))
+    assert await calls.call("wakes", {}) == {"name": "wakes"}
+    assert await long == {"name": "waits"}
+    assert len(pool.workers) == 1
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_worker_keeps_a_result_that_had_no_room_until_it_has_or_is_not_wanted(
+    tasks: TaskStore, new_task: New, tmp_path: Path, pool: Pool, cancelled: bool
+) -> None:
+    async with JobManager(tasks, ProcessExecutor(pool, 2), tmp_path.joinpath) as manager:
+        manager._retry_s = 0.1 if not cancelled else BOUND_S
+        await manager.submit(new_task("full", spec={"does": "finds_no_room_once"}))
+        keeper = await until(lambda: next((w for w in pool.workers if w.keeps), None))
+        await manager.submit(new_task("other"))
+        assert (await manager.wait("other", BOUND_S)).status == "completed"
+        assert pids(tmp_path, "other") != [keeper.process.pid]
+        if cancelled:
+            await manager.cancel("full")
+        row = await manager.wait("full", BOUND_S)
+        assert row.status == ("cancelled" if cancelled else "completed")
+        assert pids(tmp_path, "full") == [keeper.process.pid] * (1 if cancelled else 2)
+        await until(lambda: keeper.idle)
+
+
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from ktrdr_mcp.jobs.executors.base import Envelope
-from ktrdr_mcp.jobs.executors.processes import Pool, ProcessExecutor
+from ktrdr_mcp.jobs.executors.processes import CallWorker, Pool, ProcessExecutor
 
 async def main(folder):
     executor = ProcessExecutor(Pool("tests.support.worker_work:open_work", ""), 2)

@@ -6,14 +6,16 @@ import logging
 import os
 import resource
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from ktrdr_mcp.context import Context, Part, Progress
-from ktrdr_mcp.errors import Diverged
+from ktrdr_mcp.errors import Diverged, StorageError
 from tests.support.gated_runner import RESULT
 
+CALLED = threading.Event()
 LIMIT_BYTES = 2 * 1024**3
 
 
@@ -88,6 +90,13 @@ class ScriptedWork:
         """Asks for more than there is."""
         bytearray(4 * LIMIT_BYTES)
 
+    def finds_no_room_once(self, attempt: int, context: Context) -> None:
+        """Cannot publish its result the first time."""
+        if attempt == 1:
+            error = StorageError("The disk is full.", hint="Make room.")
+            error.stage = "publishing"
+            raise error
+
     def prints(self, attempt: int, context: Context) -> None:
         """Writes where only the protocol may be."""
         print("not a line of the protocol", flush=True)  # noqa: T201
@@ -101,6 +110,10 @@ class ScriptedWork:
         """Gives the arguments back, or fails."""
         if name == "raises":
             raise Diverged("The loss became NaN.", hint="Lower it.")
+        if name == "waits":
+            CALLED.wait(60)
+        if name == "wakes":
+            CALLED.set()
         if name == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         return {"name": name, **arguments}

@@ -57,6 +57,7 @@ class Compute:
     speed: Callable[[], Speed]  # of trainings here, as far as it is known
     workers: Callable[[], list[WorkerState]]  # all processes that compute now
     close: Callable[[], Awaitable[None]]  # ends what answers calls
+    warm: Callable[[], None]  # makes ready to answer them; on the event loop
 
 
 def make_executor(name: ExecutorName, workspace: Workspace) -> Compute:
@@ -82,7 +83,10 @@ def processes(workspace: Workspace) -> Compute:
         measured = training.about.get("speed")
         return Speed(**measured) if measured else TYPICAL
 
-    return Compute(executor, calls, speed, lambda: [*executor.workers, *calls.workers], calls.close)
+    def workers() -> list[WorkerState]:
+        return [*executor.workers, *calls.workers]
+
+    return Compute(executor, calls, speed, workers, calls.close, calls.warm)
 
 
 def threads(workspace: Workspace) -> Compute:
@@ -102,4 +106,4 @@ def threads(workspace: Workspace) -> Compute:
     async def close() -> None:
         """Nothing is left to end."""
 
-    return Compute(executor, calls, lambda: measured, list, close)
+    return Compute(executor, calls, lambda: measured, list, close, lambda: None)

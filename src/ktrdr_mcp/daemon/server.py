@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import anyio.lowlevel
 import anyio.to_thread
 
 from ktrdr_mcp.daemon.executors import ExecutorName, executor_name, make_executor
@@ -117,6 +118,9 @@ async def build_service(
     # Only now, because these need pandas, and threads torch, which take seconds to import.
     with memory_to_load():
         compute = await anyio.to_thread.run_sync(make_executor, executor, workspace)
+    if any(workspace.models.glob("*/*_v*")):  # which are probably asked next
+        compute.warm()
+        await anyio.lowlevel.checkpoint()  # it starts while this process goes on importing
     from ktrdr_mcp.data.catalog import BarCatalog
     from ktrdr_mcp.jobs.queue import JobManager
     from ktrdr_mcp.service import epochs, reconciliation, training

@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -42,6 +43,8 @@ HEARTBEAT_INTERVAL_S: Final = 1.0
 SWITCH_INTERVAL_S: Final = 0.0005  # so that the listening thread hears of a stop at once
 PR_SET_PDEATHSIG: Final = 1
 READ_BYTES: Final = 65_536
+CALLS_AT_ONCE: Final = 4  # so that a prediction does not wait for a backtest
+UNUSED: Final = "polars"  # TA-Lib imports it where it is installed; 26 MB for nothing
 ORPHANED: Final = 3  # the exit status of a worker whose server is gone
 
 
@@ -204,7 +207,7 @@ class WorkerProcess:
             self._jobs.put(message)
 
     def _work(self) -> None:
-        """Works off what comes, one after the other."""
+        """Works off what comes: runs one after the other, several calls at once."""
         try:
             work = self._entry()
         except BaseException:
@@ -213,15 +216,20 @@ class WorkerProcess:
         hello = {"event": "ready", "pid": os.getpid(), "version": __version__}
         self._connection.send(json.dumps(hello))
         described = False
+        calls = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="call")
         while True:
             job = self._jobs.get()
             if job["do"] == "call":
-                self._connection.send(answer(work, job))
+                calls.submit(self._answer, work, job)
                 continue
             self._run(work, job)
             if not described and self._jobs.empty():
                 described = True
                 self._connection.send(json.dumps({"event": "about", "about": work.about()}))
+
+    def _answer(self, work: Work, job: dict[str, Any]) -> None:
+        """Answers one call."""
+        self._connection.send(answer(work, job))
 
     def _run(self, work: Work, job: dict[str, Any]) -> None:
         """Runs one task. After a failed allocation the process ends, to give all memory back."""
@@ -286,6 +294,7 @@ def end_with(parent: int) -> None:
 def configure(niceness: int) -> None:
     """Sets what torch and the threads of this process need; before torch is imported."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    sys.modules[UNUSED] = None  # type: ignore[assignment]
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, niceness)

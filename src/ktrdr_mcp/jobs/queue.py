@@ -270,6 +270,11 @@ class JobManager:
         return await self._tasks.queue_position(task_id)
 
     @property
+    def kills(self) -> bool:
+        """Whether a cancelled task that does not stop by itself is ended."""
+        return self._executor.kills
+
+    @property
     def running(self) -> int:
         """How many tasks run now."""
         return len(self._running)
@@ -386,6 +391,7 @@ class JobManager:
             group.finish(part, Ended(failure=failure_of(error)))
         finally:
             self._places.discard(part)
+            self._executor.forget(part.envelope().task_id)
             if group.is_idle:
                 self._places.add(group.parent)
             self._work.set()
@@ -447,6 +453,7 @@ class JobManager:
             running.request_stop()  # for a run that outlives its carrier
             del self._running[task_id]
             self._places.discard(running)
+            self._executor.forget(task_id)
             if status == Status.PENDING:
                 self._turns.put_back(task_id)
             else:

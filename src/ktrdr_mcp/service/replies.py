@@ -195,8 +195,18 @@ def waiting_for(row: TaskRow) -> str:
     return f"get_training_status with task_id {row.task_id} and wait_s=50"
 
 
-def cancel_message(row: TaskRow) -> str:
-    """What cancelling did to a task."""
+def cancel_message(row: TaskRow, kills: bool) -> str:
+    """What cancelling did to a task.
+
+    Args:
+        row: the task after the request.
+        kills: whether a training that does not stop by itself is ended.
+    """
+    if row.status == "training" and not kills:
+        return (
+            f"The training stops after its running step, which may take seconds with large layers"
+            f" and batches; {waiting_for(row)} shows it."
+        )
     if row.status == "training":
         return f"The training stops within moments; {waiting_for(row)} shows it."
     if row.status == "cancelled":

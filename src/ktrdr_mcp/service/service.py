@@ -187,7 +187,9 @@ class Service:
         """Asks a task to stop; of a finished one changes nothing."""
         row = await self._manager.cancel(request.task_id)
         return responses.TaskCancelled(
-            task_id=row.task_id, status=row.status, message=replies.cancel_message(row)
+            task_id=row.task_id,
+            status=row.status,
+            message=replies.cancel_message(row, self._manager.kills),
         )
 
     async def get_market_data_summary(

@@ -134,6 +134,10 @@ class Executor(Protocol):
     def capacity(self) -> int:
         """The most tasks that it runs at once."""
 
+    @property
+    def kills(self) -> bool:
+        """Whether it ends a cancelled run that does not stop by itself."""
+
     def open(self) -> None:
         """Makes ready to take runs."""
 
@@ -143,6 +147,13 @@ class Executor(Protocol):
         Args:
             envelope: what to run.
             workdir: where it leaves its files.
+        """
+
+    def forget(self, task_id: str) -> None:
+        """Drops what is kept for a further run of a task, such as a result that had no room.
+
+        Args:
+            task_id: of an envelope; it is not submitted again.
         """
 
     async def close(self) -> bool:

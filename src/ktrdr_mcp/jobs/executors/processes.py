@@ -184,6 +184,7 @@ class Worker(asyncio.Protocol):
         self.gone = False
         self.ready = False  # it has imported what it needs
         self.reserved = True  # for whoever wanted it
+        self.keeps: str | None = None  # the task whose result it holds until there is room for it
         self._on_end = on_end
         self._on_about = on_about
         self._transport: asyncio.Transport | None = None
@@ -194,7 +195,7 @@ class Worker(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether it has nothing to do."""
-        return not (self.gone or self.reserved or self.run or self._calls)
+        return not (self.gone or self.reserved or self.run or self.keeps or self._calls)
 
     @property
     def state(self) -> WorkerState:
@@ -204,7 +205,7 @@ class Worker(asyncio.Protocol):
 
     def begin(self, run: ProcessRun) -> None:
         """Gives it a run; it must be idle."""
-        self.run, run.worker, self.reserved = run, self, False
+        self.run, run.worker, self.reserved, self.keeps = run, self, False, None
         self.send({"do": "run", "envelope": run.envelope.to_dict(), "workdir": str(run.workdir)})
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -283,6 +284,8 @@ class Worker(asyncio.Protocol):
         if run is not None:
             if isinstance(event, Ended):
                 self.run, run.worker = None, None
+                if event.failure is not None and event.failure.stage == "publishing":
+                    self.keeps = run.envelope.task_id
                 self.idle_since_s = time.monotonic()
             run.deliver(event)
 
@@ -383,12 +386,22 @@ class Pool:
         """The workers with nothing to do."""
         return [worker for worker in self.workers if worker.idle]
 
-    async def take(self) -> Worker:
-        """An idle worker, the one that was used last, or else a new one; reserved for the caller.
+    def keeper(self, task_id: str | None) -> Worker | None:
+        """The worker that holds the result of a task, if one does."""
+        held = [each for each in self.workers if each.keeps is not None and not each.gone]
+        return next((worker for worker in held if worker.keeps == task_id), None)
 
+    async def take(self, task_id: str | None = None) -> Worker:
+        """The worker that holds a task's result, or an idle one, or a new one; reserved.
+
+        Args:
+            task_id: for which task, if for one. Of idle workers it gets the one used last.
         Raises:
             OSError: the system gives no process.
         """
+        if (keeper := self.keeper(task_id)) is not None:
+            keeper.reserved = True
+            return keeper
         if idle := self.idle:
             worker = max(idle, key=lambda worker: worker.idle_since_s)
             worker.reserved = True
@@ -449,6 +462,8 @@ class ProcessExecutor:
         capacity: the most tasks that run at once.
     """
 
+    kills = True
+
     def __init__(self, pool: Pool, capacity: int) -> None:
         self.capacity = capacity
         self._pool = pool
@@ -481,7 +496,7 @@ class ProcessExecutor:
         worker = None
         while not run.stop_requested and worker is None:
             try:
-                worker = await self._pool.take()
+                worker = await self._pool.take(run.envelope.task_id)
             except OSError as error:
                 if error.errno not in SCARCE:
                     run.deliver(Ended(failure=failure_of(not_started(error))))
@@ -494,6 +509,12 @@ class ProcessExecutor:
             run.deliver(Ended(stopped=True))
         else:
             worker.begin(run)
+
+    def forget(self, task_id: str) -> None:
+        """See base.Executor."""
+        if (keeper := self._pool.keeper(task_id)) is not None:
+            keeper.keeps = None
+            keeper.idle_since_s = time.monotonic()
 
     def _fits(self, run: ProcessRun) -> bool:
         """Whether there is memory for a run beside what the others may still come to need."""
@@ -517,7 +538,7 @@ class ProcessExecutor:
 
 
 class CallWorker:
-    """One worker that answers short calls, one after the other, and never trains.
+    """One worker that answers short calls, several at once, and never trains.
 
     Args:
         pool: of its own.
@@ -527,6 +548,7 @@ class CallWorker:
         self._pool = pool
         self._worker: Worker | None = None
         self._starting = asyncio.Lock()
+        self._warming: asyncio.Task[None] | None = None
 
     @property
     def workers(self) -> list[WorkerState]:
@@ -548,6 +570,17 @@ class CallWorker:
             log.warning("the worker died in %s; another one is asked", name)
             return await (await self._ready()).call(name, arguments)
 
+    def warm(self) -> None:
+        """Starts the worker before anybody calls, as its imports take seconds."""
+        self._warming = asyncio.create_task(self._warm(), name="warm")
+
+    async def _warm(self) -> None:
+        """Starts the worker; the first call says why that is not possible."""
+        with contextlib.suppress(LabUnavailable):
+            worker = await self._ready()
+            worker.reserved = False
+            worker.idle_since_s = time.monotonic()
+
     async def _ready(self) -> Worker:
         """The worker, started if there is none. Raises LabUnavailable."""
         async with self._starting:
@@ -560,6 +593,9 @@ class CallWorker:
 
     async def close(self) -> None:
         """Ends the worker."""
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.wait([self._warming])
         await self._pool.close()
 
 

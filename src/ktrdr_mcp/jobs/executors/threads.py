@@ -188,6 +188,8 @@ class ThreadExecutor:
         capacity: the most tasks that run at once.
     """
 
+    kills = False
+
     def __init__(self, run: Run, capacity: int = limits.CONCURRENT_TRAININGS) -> None:
         self.lease = FairLease()
         self.capacity = capacity
@@ -211,6 +213,9 @@ class ThreadExecutor:
         self._threads = {each: its for each, its in self._threads.items() if each.is_alive()}
         self._threads[thread] = run
         return run
+
+    def forget(self, task_id: str) -> None:
+        """Does nothing: what a run keeps is kept for all of this process."""
 
     async def close(self) -> bool:
         """See base.Executor."""
