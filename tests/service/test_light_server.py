@@ -17,7 +17,7 @@ from ktrdr_mcp.schemas.parsing import parse
 
 async def main(folder):
     async with serve_workspace(Workspace(folder), kind="serve", stop=lambda: None) as opened:
-        lab = opened.lab
+        lab = opened.service
         config = {"epochs": 2, "hidden_layers": [8]}
         raw = {"task_id": "t1", "symbol": "AAPL", "timeframe": "1h", "config": config}
         await lab.start_training(parse(requests.StartTraining, raw))
