@@ -19,6 +19,7 @@ PARTS = (
     "latency",
     "predict",
     "memory",
+    "duration",
     "cuda",
 )
 

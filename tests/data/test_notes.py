@@ -259,3 +259,10 @@ def test_test_rows_of_which_more_than_one_percent_are_repeated_are_refused(
         return
     with pytest.raises(DataInvalid, match="40 of the 3,500 test rows"):
         notes.require_fresh(repeated, rows)
+
+
+def test_times_just_before_the_full_minute_are_taken_for_ends() -> None:
+    index = pd.date_range("2024-01-01", periods=60, freq="h", tz="UTC")
+    assert notes.stamp_notes(series(index, "1h")) == []
+    (note,) = notes.stamp_notes(series(index + pd.Timedelta("59min59.999s"), "1h"))
+    assert "2024-01-03T11:59:59.999Z" in note

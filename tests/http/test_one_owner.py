@@ -15,7 +15,7 @@ import pytest
 
 from ktrdr_mcp import daemon
 from ktrdr_mcp.api.client import ServiceClient
-from ktrdr_mcp.api.http.guard import Rules
+from ktrdr_mcp.api.http.guard import MAX_CHUNKS, Rules
 from ktrdr_mcp.api.http.server import is_loopback, listen, url_of
 from ktrdr_mcp.cli.serve import read_token
 from ktrdr_mcp.daemon import connection
@@ -239,6 +239,11 @@ MALFORMED = {
     "a header without an end": (b"GET /health HTTP/1.1\r\nHost: " + b"a" * 66_000, 400),
     "two lengths": (
         b"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        400,
+    ),
+    "chunks without number": (
+        b"POST /training/start HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * (MAX_CHUNKS + 1),
         400,
     ),
     "chunks over the limit": (

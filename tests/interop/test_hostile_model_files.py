@@ -16,9 +16,9 @@ import torch
 
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.interop.ktrdr import read
-from ktrdr_mcp.interop.ktrdr.model_format import MODEL_FORMAT
+from ktrdr_mcp.interop.ktrdr.model_format import MODEL_FORMAT, MOST_SHOWN_CHARACTERS
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.service.diagnosis import foreign_models
+from ktrdr_mcp.service.diagnosis import models
 from tests.support import ktrdr_writer
 
 Edit = Callable[[Path], None]
@@ -193,6 +193,7 @@ HOSTILE_VALUES = [
     ("config", "model", {"architecture": {"hidden_layers": [HUGE] * 50}}),
     ("config", "model", [HUGE]),
     ("config", "description", MARKED * 1_000),
+    ("features", "feature_names", [MARKED] * 10_000),
 ]
 
 
@@ -209,12 +210,14 @@ def test_one_hostile_folder_does_not_break_the_list(tmp_path, document, key, val
     listed = "hostile" in {row.model_name for row in rows}
     named = [folder for folder, _ in MODEL_FORMAT.unusable(workspace)]
     assert named == ([] if listed else [workspace.relative(hostile)])
-    assert [finding.name for finding in foreign_models(workspace)] == ["models"] * len(named)
+    assert [finding.name for finding in models(workspace)] == ["models"] * len(named)
     for row in rows:
         texts = (row.description, row.created_at, row.architecture)
         assert all(text.isprintable() and len(text) < 5_000 for text in texts), row
         if row.model_name == "hostile":
-            assert printable_throughout(MODEL_FORMAT.card(workspace, row))
+            card = MODEL_FORMAT.card(workspace, row)
+            assert printable_throughout(card)
+            assert len(json.dumps(card)) < 4 * MOST_SHOWN_CHARACTERS
 
 
 def printable_throughout(value: object) -> bool:

@@ -19,7 +19,7 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import ServiceProtocol
-from ktrdr_mcp.training import estimate
+from ktrdr_mcp.training import duration
 from tests.support import nothing_lost
 from tests.support.fault_steps import Steps
 
@@ -39,7 +39,7 @@ def prepare_process() -> None:
     load_torch()
     baselines.load()
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
-    estimate.measure = lambda: estimate.Speed(*[1e-4] * len(estimate.Speed.__dataclass_fields__))
+    duration.measure = duration.Speed
     defaults = JobManager.__init__.__kwdefaults__
     defaults |= {"retry_s": 0.01, "drain_s": 2.0}
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ktrdr_mcp.jobs.executors.base import Executor
     from ktrdr_mcp.jobs.executors.processes import WorkerState
     from ktrdr_mcp.service.model_work import ModelCalls
-    from ktrdr_mcp.training.estimate import Speed
+    from ktrdr_mcp.training.duration import Speed
 
 ExecutorName: TypeAlias = Literal["processes", "threads"]
 NAMES: Final[tuple[ExecutorName, ...]] = get_args(ExecutorName)
@@ -73,7 +73,7 @@ def processes(workspace: Workspace) -> Compute:
         ProcessExecutor,
         available_cores,
     )
-    from ktrdr_mcp.training.estimate import TYPICAL, Speed
+    from ktrdr_mcp.training.duration import TYPICAL, Speed
 
     root = str(workspace.root)
     training, calls = Pool(TRAINING, root), CallWorker(Pool(CALLS, root, niceness=0))
@@ -96,10 +96,10 @@ def threads(workspace: Workspace) -> Compute:
     load_torch()
     from ktrdr_mcp.data.catalog import BarCatalog
     from ktrdr_mcp.service.model_work import LocalCalls, ModelWork
-    from ktrdr_mcp.training import estimate
+    from ktrdr_mcp.training import duration
     from ktrdr_mcp.training.work import open_work
 
-    measured = estimate.measure()
+    measured = duration.measure()
     calls = LocalCalls(ModelWork(workspace, BarCatalog(workspace)))
     executor = ThreadExecutor(open_work(str(workspace.root)).run)
 

@@ -23,6 +23,7 @@ PLACES_NAMED: Final = 3
 FEWEST_BARS: Final = 40  # with fewer, a series has no rhythm of its own
 FEWEST_GAPS: Final = 4  # fewer may all be weekends
 LARGEST_SHARE_AT_ONCE: Final = 0.1
+MOST_SHARE: Final = 0.95
 
 # Jumps, as logarithms of a ratio of prices and in standard deviations of the moves around them.
 SPLITS: Final = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 50.0)
@@ -68,6 +69,7 @@ def series_notes(bars: Bars) -> list[str]:
     """
     return [
         *spacing_notes(bars),
+        *stamp_notes(bars),
         *jump_notes(bars),
         *missing_notes(bars),
         *grid_notes(bars),
@@ -91,6 +93,20 @@ def spacing_notes(bars: Bars) -> list[str]:
         return [f"{apart} is more than {bars.timeframe}."]
     rename = f"if so, rename the file to {paths.series_in_file_name(bars.symbol, alike)}"
     return [f"{apart} looks like {alike}, not {bars.timeframe}: {rename}."]
+
+
+def stamp_notes(bars: Bars) -> list[str]:
+    """A note of bars whose times lie just before the full minute, as those of their ends do."""
+    if len(bars) < FEWEST_GAPS:
+        return []
+    before_ns = MINUTE_NS - bars.time % MINUTE_NS
+    if np.mean(before_ns <= SECOND_NS) < MOST_SHARE:
+        return []
+    last = bars.timestamp(len(bars) - 1)
+    text = (
+        f"The bars are stamped just before the full minute (the last {last}), as ends are, and are"
+    )
+    return [f"{text} taken as opening then, one bar too late: put the opening times first."]
 
 
 def is_wider(gaps: Integers, width: int) -> bool:

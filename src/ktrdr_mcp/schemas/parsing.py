@@ -86,7 +86,8 @@ def as_meant(annotation: object, value: object) -> object:
             return fields_as_meant(kind, value)
         if get_origin(kind) is list and isinstance(value, list):
             (item,) = get_args(kind)
-            return [as_meant(item, each) for each in value]
+            # No list may be so long; what is left is refused for its length.
+            return [as_meant(item, each) for each in value[:MAX_ENTRIES]]
         if get_origin(kind) is dict and isinstance(value, Mapping):
             return dict(islice(value.items(), MAX_ENTRIES))
     if isinstance(value, float) and value.is_integer() and int in kinds and float not in kinds:

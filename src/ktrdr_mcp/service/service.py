@@ -33,7 +33,7 @@ from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.training import bundle
-from ktrdr_mcp.training.estimate import Speed
+from ktrdr_mcp.training.duration import Speed
 
 Value = TypeVar("Value")
 
@@ -341,9 +341,9 @@ class Service:
         return reply
 
     async def strategy_text(self, request: requests.ReadStrategy) -> responses.StrategyText:
-        """A strategy file as it stands."""
+        """A strategy file as it stands; characters that could hide or mislead are escaped."""
         text = await in_thread(self._strategies.text, request.name, request.version)
-        return responses.StrategyText(name=request.name, text=text)
+        return responses.StrategyText(name=request.name, text=strategies.shown_text(text))
 
     async def complete(self, request: requests.CompleteName) -> responses.Names:
         """Known names that begin with a text."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.timestamps import format_timestamp
-from ktrdr_mcp.errors import InvalidRequest
+from ktrdr_mcp.errors import InvalidRequest, printable
 from ktrdr_mcp.features import listing
 from ktrdr_mcp.features.build import feature_names
 from ktrdr_mcp.features.registry import check
@@ -66,13 +66,18 @@ def strategy_page(
     text = None
     if request.name is not None:
         called = strategies.find_name(request.name)
-        text = strategies.text(called, request.version)
+        text = shown_text(strategies.text(called, request.version))
         found = [each for each in found if each.name == called]
     stop = request.offset + request.limit
     rows = [responses.ListedStrategy(**asdict(each)) for each in found[request.offset : stop]]
     return responses.StrategyList(
         strategies=rows, returned=len(rows), has_more=len(found) > stop, text=text
     )
+
+
+def shown_text(text: str) -> str:
+    """A file's text as it stands; characters that could hide or mislead are escaped."""
+    return printable(text, keep="\n\t\r")
 
 
 def save_strategy(

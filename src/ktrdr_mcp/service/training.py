@@ -30,9 +30,15 @@ from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import bundle, estimate
 from ktrdr_mcp.training.config import effective
-from ktrdr_mcp.training.estimate import Speed
+from ktrdr_mcp.training.duration import Speed, Workload
 from ktrdr_mcp.training.judgement import tested_window
-from ktrdr_mcp.training.learners import SURROGATES, folds_of, surrogates_fit
+from ktrdr_mcp.training.learners import (
+    SURROGATE_SPLIT,
+    SURROGATES,
+    folds_of,
+    splits_of,
+    surrogates_fit,
+)
 from ktrdr_mcp.training.prepare import Prepared, prepare
 from ktrdr_mcp.training.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
 from ktrdr_mcp.training.strategies import read_strategy
@@ -155,7 +161,16 @@ def admit(
     needs = (widths, config.batch_size, len(prepared.dataset.label), networks, columns)
     estimate.check(*needs, promised=promised_bytes)
     rows = [len(split.train) for split in splits]
-    duration_s = config.epochs * speed.epoch_s(widths, config.batch_size, rows)
+    work = Workload(
+        widths,
+        config.batch_size,
+        config.epochs,
+        rows + count_surrogate_rows(prepared, config),
+        len(prepared.dataset.label),
+        views=networks - config.seeds + 1,
+        dropout=config.dropout_rate > 0,
+    )
+    duration_s = work.seconds(speed)
     test_start, test_end = tested_window(prepared.dataset, splits)
     return NewTask(
         task_id=spec.task_id,
@@ -177,6 +192,12 @@ def admit(
         idempotency_key=request.idempotency_key,
         total_epochs=config.epochs,
     )
+
+
+def count_surrogate_rows(prepared: Prepared, config: EffectiveConfig) -> list[int]:
+    """The training rows of each sign-flip surrogate, whose bars are about as many."""
+    surrogates = splits_of(prepared.dataset, config, SURROGATE_SPLIT) if config.control else []
+    return [len(surrogates[0].train)] * SURROGATES if surrogates else []
 
 
 def acknowledge(prepared: Prepared, duration_s: float, warnings: Sequence[str]) -> dict[str, Any]:

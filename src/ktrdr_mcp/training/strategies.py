@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ktrdr_mcp.errors import InvalidRequest, InvalidStrategy, KtrdrError
+from ktrdr_mcp.errors import InvalidRequest, InvalidStrategy, KtrdrError, printable
 from ktrdr_mcp.features.build import find_ineffective, remarks
 from ktrdr_mcp.features.registry import problems
 from ktrdr_mcp.schemas.config import TrainingConfig
@@ -77,7 +77,7 @@ def list_strategies(strategies: StrategyCatalog) -> Iterator[Listed]:
         except KtrdrError as error:
             yield Listed(name, "", [], f"{error.message} {error.hint}")
         else:
-            indicators = [each.name for each in found.indicators]
-            yield Listed(name, found.description, indicators, None)
+            indicators = [printable(each.name) for each in found.indicators]
+            yield Listed(name, printable(found.description, keep="\n"), indicators, None)
     for file, remedy in strategies.misnamed():
-        yield Listed(file, "", [], remedy)
+        yield Listed(printable(file), "", [], remedy)

@@ -12,7 +12,7 @@ from ktrdr_mcp.context import Context
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.evaluation import baselines
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.training import estimate, pipeline
+from ktrdr_mcp.training import duration, pipeline
 
 
 class TrainingWork:
@@ -35,7 +35,7 @@ class TrainingWork:
 
     def about(self) -> dict[str, Any]:
         """How fast this machine trains."""
-        return {"speed": asdict(estimate.measure())}
+        return {"speed": asdict(duration.measure())}
 
 
 def open_work(workspace: str) -> TrainingWork:

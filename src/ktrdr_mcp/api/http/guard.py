@@ -267,7 +267,12 @@ async def read_body(scope: Scope, receive: Receive) -> Message | None:
             check_type(scope)
         if not message.get("more_body", False):
             return {"type": "http.request", "body": bytes(body), "more_body": False}
-    raise Unframed(
+    raise too_many_pieces()
+
+
+def too_many_pieces() -> KtrdrError:
+    """The refusal of a body in many small pieces."""
+    return Unframed(
         f"The body comes in more than {MAX_CHUNKS:,} pieces.", hint="Send it in larger ones."
     )
 

@@ -9,13 +9,14 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ktrdr_mcp.api.http import guard
 from ktrdr_mcp.api.http.replies import error_response
 from ktrdr_mcp.errors import (
     HostRefused,
@@ -61,10 +62,36 @@ def most_connections() -> int:
     return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, left))
 
 
+class TooManyChunks(h11.RemoteProtocolError):
+    """A body comes in more chunks than any that is worth reading."""
+
+
+class BoundedConnection(h11.Connection):
+    """A connection that counts the chunks of a body: each costs time, and uvicorn joins them."""
+
+    _chunks = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """See h11. Raises TooManyChunks."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            if self._chunks > guard.MAX_CHUNKS:
+                raise TooManyChunks("too many chunks")
+        return event
+
+
 class Protocol(H11Protocol):
     """HTTP/1.1 with bounds on connections and waiting, whose refusals have our shape too."""
 
     most_connections = MAX_CONNECTIONS
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn = BoundedConnection(h11.SERVER)
+
     _timer: asyncio.TimerHandle | None = None
     _awaits_head = True
     _began = False  # the head that is awaited
@@ -121,8 +148,10 @@ class Protocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answers what is not HTTP and closes the connection."""
         reason = sys.exception()
-        if reason is not None and "Host" in str(reason):
-            refusal: KtrdrError = HostRefused(
+        if isinstance(reason, TooManyChunks):
+            refusal: KtrdrError = guard.too_many_pieces()
+        elif reason is not None and "Host" in str(reason):
+            refusal = HostRefused(
                 "The request needs exactly one Host header.", hint="Send one Host header."
             )
         else:

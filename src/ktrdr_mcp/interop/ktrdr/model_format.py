@@ -8,6 +8,7 @@ later layout, `{timeframe}_v{version}` without a symbol, are listed and cannot b
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -40,6 +41,7 @@ VERSION: Final = re.compile(r"(.+)_([^_]+)_v([0-9]{1,9})")
 LATER_VERSION: Final = re.compile(r"([^_]+)_v([0-9]{1,9})")
 LATER_METADATA: Final = "metadata_v3.json"
 MAX_ARCHITECTURE_CHARACTERS: Final = 100
+MOST_SHOWN_CHARACTERS: Final = 65_536
 LATER: Final = "later"  # in a row's details: it has the later layout
 NOT_USABLE: Final = (
     "it has the layout of KTRDR's later releases (metadata_v3.json), which is not read here."
@@ -125,12 +127,12 @@ class KtrdrFormat:
             "origin": KTRDR,
         }
         if row.details.get(LATER):
-            return {**about, "metadata": finite(read.document(directory, LATER_METADATA))}
+            return {**about, "metadata": said_in(directory, LATER_METADATA)}
         return {
             **about,
-            "config": finite(read.document(directory, documents.CONFIG)),
-            "metrics": finite(read.document(directory, documents.METRICS)),
-            "features": finite(read.document(directory, documents.FEATURES)),
+            "config": said_in(directory, documents.CONFIG),
+            "metrics": said_in(directory, documents.METRICS),
+            "features": said_in(directory, documents.FEATURES),
             "files": [name for name in documents.FILES if (directory / name).is_file()],
         }
 
@@ -261,6 +263,15 @@ def later_summary(directory: Path) -> tuple[read.Summary, str]:
         of_symbol = symbol(first)
     description = f"Cannot be used: {NOT_USABLE}"
     return read.Summary(created_at, description, "", 0.0, None, None), of_symbol
+
+
+def said_in(directory: Path, name: str) -> Any:
+    """A document of a version as an agent may read it, or why it is not shown."""
+    content = finite(read.document(directory, name))
+    characters = len(json.dumps(content))
+    if characters > MOST_SHOWN_CHARACTERS:
+        return f"{name} has {characters:,} characters, too many to be shown: read the file."
+    return content
 
 
 def finite(value: Any) -> Any:
