@@ -3,86 +3,144 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from mcp.client import Client
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
+from mcp.types import ResourceListChangedNotification
 
 from ktrdr_mcp.api.mcp import events
 from ktrdr_mcp.api.mcp.tools import build_server
 from ktrdr_mcp.errors import LabUnavailable
 from ktrdr_mcp.schemas import requests, responses
-from tests.support import sample_replies
-from tests.support.fake_service import FakeService
+from tests.support.fake_service import FakeLab
 
 pytestmark = pytest.mark.asyncio
 
-TASK = f"training://{sample_replies.UUID}"
+TASK = "training://some_task"
+BOUND_S = 20
 
 
-class Changing(FakeService):
-    """Has one task that trains, and says when it was looked at."""
+class Changing(FakeLab):
+    """Has resources in states that a test sets, and says when it was asked for them."""
 
     def reset(self) -> None:
         super().reset()
-        self.epoch = 1
-        self.state = "training"
-        self.looks = asyncio.Semaphore(0)
-        self.readings = 0
+        self.asked: asyncio.Queue[requests.ReadResourceStates] = asyncio.Queue()
+        self.changed = asyncio.Event()
+        self.state, self.lists = "1", "1"
 
-    async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
-        self.looks.release()  # an earlier look is over
-        update = {"status": self.state, "task_id": sample_replies.UUID, "progress": self.epoch}
-        row = sample_replies.TASKS.tasks[0].model_copy(update=update)
-        return responses.TaskList(tasks=[row], returned=1, has_more=False)
+    def change(self, state: str | None = None, lists: str | None = None) -> None:
+        self.state, self.lists = state or self.state, lists or self.lists
+        self.changed.set()
 
-    async def get_training_status(
-        self, request: requests.GetTrainingStatus, on_progress: Any = None
-    ) -> responses.TrainingStatus:
-        return sample_replies.status(self.epoch, self.state)
+    async def resource_states(
+        self, request: requests.ReadResourceStates
+    ) -> responses.ResourceStates:
+        self.asked.put_nowait(request)
+        if self.failure is not None:
+            raise self.failure
+        if request.mark == f"{self.state} {self.lists}":
+            self.changed.clear()
+            await self.changed.wait()
+        states = dict.fromkeys(request.addresses, self.state)
+        mark = f"{self.state} {self.lists}"
+        return responses.ResourceStates(states=states, lists=self.lists, mark=mark)
 
-    async def looked_at_twice(self) -> None:
-        for _ in range(2):
-            await asyncio.wait_for(self.looks.acquire(), 20)
+    async def is_followed(self, *addresses: str) -> None:
+        """Returns once somebody waits for these, whose states are known."""
+        while True:
+            request = await asyncio.wait_for(self.asked.get(), BOUND_S)
+            if request.mark is not None and request.addresses == list(addresses):
+                return
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Changing:
-    monkeypatch.setattr(events, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(events, "PAUSE_S", 0.01)
     return Changing()
 
 
-async def test_a_task_that_gets_on_or_ends_is_told_at_its_address(service: Changing) -> None:
+async def test_what_is_listened_to_is_told_at_its_address(service: Changing) -> None:
     async with (
         Client(build_server(service)) as client,
         client.listen(resource_subscriptions=[TASK]) as changes,
     ):
-        await service.looked_at_twice()
-        service.epoch = 2
-        assert await asyncio.wait_for(anext(aiter(changes)), 20) == ResourceUpdated(uri=TASK)
-        service.state = "completed"
-        assert await asyncio.wait_for(anext(aiter(changes)), 20) == ResourceUpdated(uri=TASK)
+        for state in ("2", "3"):
+            await service.is_followed(TASK)
+            service.change(state)
+            found = await asyncio.wait_for(anext(aiter(changes)), BOUND_S)
+            assert found == ResourceUpdated(uri=TASK)
 
 
-async def test_a_saved_model_and_a_new_strategy_change_the_lists(service: Changing) -> None:
+async def test_a_second_listener_adds_its_addresses_without_false_news(service: Changing) -> None:
+    async with (
+        Client(build_server(service)) as client,
+        client.listen(resource_subscriptions=[TASK]) as changes,
+    ):
+        await service.is_followed(TASK)
+        async with client.listen(resource_subscriptions=["model://alpha"]) as others:
+            await service.is_followed("model://alpha", TASK)
+            service.change("2")
+            assert await asyncio.wait_for(anext(aiter(others)), BOUND_S) == ResourceUpdated(
+                uri="model://alpha"
+            )
+        assert await asyncio.wait_for(anext(aiter(changes)), BOUND_S) == ResourceUpdated(uri=TASK)
+
+
+async def test_changed_lists_are_told_to_who_listens(service: Changing) -> None:
     async with (
         Client(build_server(service)) as client,
         client.listen(resources_list_changed=True) as changes,
     ):
-        for kind in ("model_name", "strategy"):
-            await service.looked_at_twice()
-            service.names[kind] = [*service.names[kind], "gamma"]
-            assert await asyncio.wait_for(anext(aiter(changes)), 20) == ResourcesListChanged()
+        await service.is_followed()
+        service.change(lists="2")
+        assert await asyncio.wait_for(anext(aiter(changes)), BOUND_S) == ResourcesListChanged()
 
 
-async def test_nothing_is_looked_at_once_nobody_listens(service: Changing) -> None:
-    server = build_server(service)
-    async with Client(server) as client:
+@asynccontextmanager
+async def shaking_hands(service: Changing) -> AsyncIterator[asyncio.Queue[object]]:
+    """A client of the handshake era, and what it is told unasked."""
+    told: asyncio.Queue[object] = asyncio.Queue()
+
+    async def hear(message: object) -> None:
+        told.put_nowait(message)
+
+    async with Client(build_server(service), mode="legacy", message_handler=hear) as client:
+        capabilities = client.server_capabilities
+        assert capabilities.resources is not None
+        assert (capabilities.resources.list_changed, capabilities.resources.subscribe) == (
+            True,
+            False,
+        )
+        assert capabilities.tools is not None
+        assert not capabilities.tools.list_changed
+        yield told
+
+
+async def test_changed_lists_are_told_to_clients_of_the_handshake_era(service: Changing) -> None:
+    async with shaking_hands(service) as told:
+        await service.is_followed()
+        service.change(lists="2")
+        heard = await asyncio.wait_for(told.get(), BOUND_S)
+        assert isinstance(heard, ResourceListChangedNotification)
+    await nobody_follows()
+
+
+async def test_nothing_is_followed_once_nobody_listens(service: Changing) -> None:
+    async with Client(build_server(service)) as client:
         async with client.listen(resource_subscriptions=[TASK]):
-            await service.looked_at_twice()
-        following = [task for task in asyncio.all_tasks() if task.get_name() == "service-events"]
-        await asyncio.wait_for(asyncio.gather(*following, return_exceptions=True), 20)
+            await service.is_followed(TASK)
+        await nobody_follows()
+
+
+async def nobody_follows() -> None:
+    """Returns once every task that follows the service has ended."""
+    names = {"service-events", "list-changes"}
+    left = [task for task in asyncio.all_tasks() if task.get_name() in names]
+    await asyncio.wait_for(asyncio.gather(*left, return_exceptions=True), BOUND_S)
 
 
 async def test_listening_goes_on_when_the_service_comes_back(service: Changing) -> None:
@@ -90,13 +148,11 @@ async def test_listening_goes_on_when_the_service_comes_back(service: Changing) 
         Client(build_server(service)) as client,
         client.listen(resource_subscriptions=[TASK]) as changes,
     ):
-        await service.looked_at_twice()
+        await service.is_followed(TASK)
         service.failure = LabUnavailable("It is away.", hint="Wait.")
-        await service.looked_at_twice()
-        service.failure, service.epoch = None, 9
-        assert await asyncio.wait_for(anext(aiter(changes)), 20) == ResourceUpdated(uri=TASK)
-
-
-async def test_looking_reads_no_test_results(service: Changing) -> None:
-    await events.look(service)
-    assert {name for name, _ in service.calls} <= {"complete", "get_available_strategies"}
+        service.change("2")  # which ends the wait before the failure
+        assert await asyncio.wait_for(anext(aiter(changes)), BOUND_S) == ResourceUpdated(uri=TASK)
+        await asyncio.wait_for(service.asked.get(), BOUND_S)
+        service.failure = None
+        service.change("3")
+        assert await asyncio.wait_for(anext(aiter(changes)), BOUND_S) == ResourceUpdated(uri=TASK)

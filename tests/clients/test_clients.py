@@ -182,10 +182,6 @@ async def test_arguments_of_prompts_and_resources_are_completed(connect) -> None
         assert "1h" in await session.complete(prompt, "timeframe", "1")
 
 
-@pytest.mark.xfail(
-    raises=(TimeoutError, ExceptionGroup),
-    reason="nothing publishes the changes of a training yet",
-)
 async def test_a_watched_training_says_that_it_changed(connect) -> None:
     async with connect() as session:
         offered = (await session.about())["capabilities"].get("resources", {})

@@ -64,6 +64,7 @@ class FakeService:
         self.finished: asyncio.Event | None = None
         self.waiting = asyncio.Event()
         self.wait_was_cancelled = asyncio.Event()
+        self.resources = responses.ResourceStates(states={}, lists="1", mark="1")
         self.names = {
             "task_id": [sample_replies.UUID, "task-2"],
             "model_name": ["alpha", "alpine", "beta"],
@@ -150,6 +151,16 @@ class FakeService:
         known = self.names[request.kind]
         names = [name for name in known if name.startswith(request.prefix)]
         return responses.Names(kind=request.kind, names=names)
+
+    async def resource_states(
+        self, request: requests.ReadResourceStates
+    ) -> responses.ResourceStates:
+        """What clients follow by themselves, and so it is no call."""
+        if self.failure is not None:
+            raise self.failure
+        if request.mark == self.resources.mark:
+            await asyncio.sleep(request.wait_s)
+        return self.resources
 
     async def health(self, request: requests.Empty) -> responses.Health:
         return responses.Health(version=__version__, contract_version=CONTRACT_VERSION)

@@ -21,7 +21,7 @@ from ktrdr_mcp.api.connection import (
     timeout,
     unavailable,
 )
-from ktrdr_mcp.api.operations import OPERATIONS, TERMINAL, Operation
+from ktrdr_mcp.api.operations import OPERATIONS, RESOURCE_STATES, TERMINAL, Operation
 from ktrdr_mcp.errors import NotFound
 from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.schemas import requests, responses
@@ -45,6 +45,8 @@ class ServiceClient:
 
     def __init__(self, locate: Locate, find: Find | None = None) -> None:
         self._connection = Connection(locate, find)
+        self._locate = locate
+        self._following: Connection | None = None  # which starts nothing again
         self._polling = anyio.CapacityLimiter(POLLS_AT_ONCE)
 
     async def __aenter__(self) -> Self:
@@ -59,6 +61,8 @@ class ServiceClient:
     ) -> None:
         """Closes the connections."""
         await self._connection.close()
+        if self._following is not None:
+            await self._following.close()
 
     def __getattr__(self, name: str) -> Callable[[Strict], Awaitable[Any]]:
         """The operation of this name, asked of the service."""
@@ -104,6 +108,19 @@ class ServiceClient:
                         return status
                     await on_progress(status)
         return await self._get(path, {}, responses.TrainingStatus)
+
+    async def resource_states(
+        self, request: requests.ReadResourceStates
+    ) -> responses.ResourceStates:
+        """Whether what can be read has changed; does not start a service that has ended."""
+        if self._following is None:
+            self._following = Connection(self._locate)
+        reply, path = responses.ResourceStates, RESOURCE_STATES.path
+        body = request.model_dump(mode="json", exclude_unset=True)
+        async with self._following.response(
+            "POST", path, json=body, timeout=timeout(request.wait_s + READ_TIMEOUT_S)
+        ) as response:
+            return read(reply, await response.aread())
 
     async def _ask(self, operation: Operation[Any, Answer], request: Strict) -> Answer:
         """The service's reply to an operation's request. Raises KtrdrError."""

@@ -817,6 +817,14 @@ COMPLETE: Final = Operation(
     reply=responses.Names,
     summary="Known names that begin with a text.",
 )
+RESOURCE_STATES: Final = Operation(
+    name="resource_states",
+    method="POST",
+    path="/resources/states",
+    request=requests.ReadResourceStates,
+    reply=responses.ResourceStates,
+    summary="Whether what can be read has changed; wait_s waits until it does.",
+)
 EQUITY_CURVE: Final = Operation(
     name="equity_curve",
     method="POST",
@@ -895,6 +903,7 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         SAVE_STRATEGY,
         STRATEGY_TEXT,
         COMPLETE,
+        RESOURCE_STATES,
         EQUITY_CURVE,
         TRAINING_REPORT,
         MODEL_REPORT,

@@ -182,6 +182,7 @@ class JobManager:
         self._cancelling: set[str] = set()  # asked for between claim and start
         self._work = asyncio.Event()  # something may be claimed
         self._draining = False
+        self._drains = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -206,6 +207,7 @@ class JobManager:
     ) -> None:
         """Drains, also if the caller is cancelled."""
         self._draining = True
+        self._drains.set()
         await finish(self._drain())
 
     async def submit(self, new: NewTask, client: str = NOBODY) -> tuple[TaskRow, bool]:
@@ -283,6 +285,13 @@ class JobManager:
         """What other tasks that run or wait may hold while one more runs, by their estimates."""
         estimates = sorted(await self._tasks.memory_estimates(), reverse=True)
         return sum(estimates[: self._executor.capacity - 1])
+
+    async def drains_within(self, seconds: float) -> bool:
+        """Waits, and says whether the server shuts down; at once when it does."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._drains.wait()
+        return self._draining
 
     async def wait(
         self, task_id: str, timeout_s: float, on_progress: OnProgress | None = None

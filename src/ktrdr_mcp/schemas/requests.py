@@ -238,6 +238,14 @@ class SaveStrategy(Strict):
     timeframe: Timeframe | None = None
 
 
+class ReadResourceStates(Strict):
+    """See whether what can be read has changed, or wait until it does."""
+
+    addresses: list[Text] = Field([], max_length=1_000, description="of resources")
+    mark: Text | None = Field(None, description="of an earlier reply: answer once it has changed")
+    wait_s: float = Field(0, ge=0, le=limits.MAX_WAIT_S, description="seconds to wait at most")
+
+
 class ReadStrategy(Strict):
     """Read a strategy file."""
 

@@ -646,6 +646,14 @@ class StrategyText(Success):
     text: str = Field(description="YAML")
 
 
+class ResourceStates(Success):
+    """In which state resources are; what has another one has changed."""
+
+    states: dict[str, str] = Field(description="by address")
+    lists: str = Field(description="of all that can be read")
+    mark: str = Field(description="of all of these")
+
+
 class Names(Success):
     """The known names that begin with the text."""
 

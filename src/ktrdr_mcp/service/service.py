@@ -27,6 +27,7 @@ from ktrdr_mcp.service.evaluation import Judge
 from ktrdr_mcp.service.model_work import ModelCalls
 from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.service.research import Research
+from ktrdr_mcp.service.resources import Resources
 from ktrdr_mcp.service.training import admit, request_hashes
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.stores import Stores
@@ -81,6 +82,7 @@ class Service:
         self._judge = Judge(stores.trial_log)
         self._looks = stores.research
         self._research = Research(stores.tasks, stores.research, self._judge)
+        self._resources = Resources(workspace, stores, manager, self._library, self._strategies)
         self._saving = asyncio.Lock()
         self._saving_strategy = asyncio.Lock()
         self._importing = asyncio.Lock()
@@ -344,6 +346,12 @@ class Service:
         """A strategy file as it stands; characters that could hide or mislead are escaped."""
         text = await in_thread(self._strategies.text, request.name, request.version)
         return responses.StrategyText(name=request.name, text=strategies.shown_text(text))
+
+    async def resource_states(
+        self, request: requests.ReadResourceStates
+    ) -> responses.ResourceStates:
+        """Whether what can be read has changed; waits until it does."""
+        return await self._resources.states(request)
 
     async def complete(self, request: requests.CompleteName) -> responses.Names:
         """Known names that begin with a text."""

@@ -4,60 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.subscriptions import (
     InMemorySubscriptionBus,
+    ListenHandler,
     ResourcesListChanged,
     ResourceUpdated,
     ServerEvent,
 )
-
-from ktrdr_mcp.api.operations import (
-    COMPLETE,
-    GET_AVAILABLE_STRATEGIES,
-    GET_TRAINING_STATUS,
-    LIST_TRAINING_TASKS,
+from mcp.types import (
+    NotificationParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
 )
+
+from ktrdr_mcp.api.operations import RESOURCE_STATES
 from ktrdr_mcp.errors import KtrdrError
-from ktrdr_mcp.limits import MAX_PAGE_ROWS
+from ktrdr_mcp.schemas.responses import ResourceStates
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
 logger = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S: Final = 1.0  # a task's address changes no more often
-FOLLOWED_TASKS: Final = 100  # the newest
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What there was at one look: where each task stands, and the names of what can be read."""
-
-    tasks: dict[str, tuple[str, int]]  # status and finished epochs by id
-    names: frozenset[str]
-
-    def events_since(self, before: Seen) -> list[ServerEvent]:
-        """What has changed since an earlier look."""
-        changed = [name for name, state in self.tasks.items() if before.tasks.get(name) != state]
-        events: list[ServerEvent] = [ResourceUpdated(uri=f"training://{name}") for name in changed]
-        if self.names != before.names or not self.tasks.keys() <= before.tasks.keys():
-            events.append(ResourcesListChanged())
-        return events
+POLL_S: Final = 5.0  # so long a service waits for a change before it answers
+PAUSE_S: Final = 1.0  # after the service could not be asked
+MAX_FOLLOWED: Final = 1_000  # addresses; what is beyond changes unheard
 
 
 class ServiceEvents(InMemorySubscriptionBus):
-    """Looks at the service for as long as anybody listens, and tells of what has changed.
+    """Follows the service for as long as anybody listens, and tells of what has changed.
 
     Args:
-        service: in this process or in another.
+        service: in this process or in another; following does not start it again.
     """
 
     def __init__(self, service: ServiceProtocol) -> None:
         super().__init__()
         self._service = service
         self._listening = 0
+        self._followed: Counter[str] = Counter()
+        self._others = asyncio.Event()  # other addresses are followed now
         self._following: asyncio.Task[None] | None = None
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
@@ -81,40 +72,126 @@ class ServiceEvents(InMemorySubscriptionBus):
 
         return unsubscribe
 
+    @contextmanager
+    def following(self, addresses: list[str]) -> Iterator[None]:
+        """Looks after resources, too, for as long as the block runs."""
+        self._followed.update(addresses)
+        self._others.set()
+        try:
+            yield
+        finally:
+            self._followed.subtract(addresses)
+            self._followed = +self._followed
+
     async def _follow(self) -> None:
-        """Publishes what changes from look to look."""
-        before: Seen | None = None
+        """Publishes what changes."""
+        seen: ResourceStates | None = None
+        complaint = ""
         while True:
+            self._others.clear()
             try:
-                now = await look(self._service)
+                now = await self._states(seen)
             except KtrdrError as error:  # the service may come back
-                logger.info("The service cannot be looked at: %s", error.message)
+                if error.message != complaint:
+                    complaint = error.message
+                    logger.info("The service cannot be followed: %s", complaint)
+                await asyncio.sleep(PAUSE_S)
+                continue
             except Exception:
-                logger.exception("Looking at the service failed unexpectedly")
-            else:
-                for event in [] if before is None else now.events_since(before):
-                    await self.publish(event)
-                before = now
-            await asyncio.sleep(LOOK_INTERVAL_S)
+                logger.exception("Following the service failed unexpectedly")
+                await asyncio.sleep(PAUSE_S)
+                continue
+            complaint = ""
+            for event in [] if seen is None or now is None else changes(seen, now):
+                await self.publish(event)
+            seen = now or seen
+
+    async def _states(self, seen: ResourceStates | None) -> ResourceStates | None:
+        """What there is once it has changed, or after a while; None if others are to be followed.
+
+        Raises:
+            KtrdrError: the service cannot be asked.
+        """
+        addresses = sorted(self._followed)[:MAX_FOLLOWED]
+        same = seen is not None and seen.states.keys() == set(addresses)
+        known = {"mark": seen.mark, "wait_s": POLL_S} if seen is not None and same else {}
+        asked = asyncio.ensure_future(
+            RESOURCE_STATES.answer(self._service, {"addresses": addresses, **known})
+        )
+        others = asyncio.ensure_future(self._others.wait())
+        try:
+            await asyncio.wait({asked, others}, return_when=asyncio.FIRST_COMPLETED)
+            return await asked if asked.done() else None
+        finally:
+            asked.cancel()
+            others.cancel()
 
 
-async def look(service: ServiceProtocol) -> Seen:
-    """What there is now. Raises KtrdrError.
+def changes(before: ResourceStates, now: ResourceStates) -> list[ServerEvent]:
+    """What has changed; of what was not followed before, nothing is known."""
+    changed = [
+        address
+        for address, state in now.states.items()
+        if before.states.get(address, state) != state
+    ]
+    events: list[ServerEvent] = [ResourceUpdated(uri=address) for address in changed]
+    return events if now.lists == before.lists else [*events, ResourcesListChanged()]
 
-    It shows no test results, so that nothing counts as a reading of them.
+
+class Listen(ListenHandler):
+    """Answers subscriptions/listen, and has the listened addresses followed.
+
+    Args:
+        events: the bus.
     """
-    page = await LIST_TRAINING_TASKS.answer(service, {"limit": FOLLOWED_TASKS})
-    tasks = {row.task_id: (str(row.status), row.progress) for row in page.tasks}
-    for row in page.tasks:
-        if row.status == "training":
-            status = await GET_TRAINING_STATUS.answer(service, {"task_id": row.task_id})
-            tasks[row.task_id] = (str(status.status), status.current_epoch)
-    models = (await COMPLETE.answer(service, {"kind": "model_name"})).names
-    strategies = (
-        await GET_AVAILABLE_STRATEGIES.answer(service, {"limit": MAX_PAGE_ROWS})
-    ).strategies
-    names = {
-        *(f"model://{name}" for name in models),
-        *(f"strategy://{each.name}" for each in strategies),
-    }
-    return Seen(tasks, frozenset(names))
+
+    def __init__(self, events: ServiceEvents) -> None:
+        super().__init__(events)
+        self._events = events
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        """See ListenHandler."""
+        with self._events.following(list(params.notifications.resource_subscriptions or [])):
+            return await super().__call__(ctx, params)
+
+
+def announce_changes(server: Server[Any], events: ServiceEvents) -> None:
+    """Has a server tell its clients of changes: modern ones that listen, and all that shake hands.
+
+    Args:
+        server: the low-level one.
+        events: the bus.
+    """
+    server.add_request_handler(
+        "subscriptions/listen", SubscriptionsListenRequestParams, Listen(events)
+    )
+
+    async def initialized(
+        context: ServerRequestContext[Any, Any], params: NotificationParams
+    ) -> None:
+        """Passes changes of the lists on to a client of the handshake era until it leaves."""
+        session = context.session
+        changed = asyncio.Event()
+
+        def deliver(event: ServerEvent) -> None:
+            if isinstance(event, ResourcesListChanged):
+                changed.set()
+
+        async def pass_on() -> None:
+            while True:
+                await changed.wait()
+                changed.clear()
+                await session.send_resource_list_changed()
+
+        unsubscribe = events.subscribe(deliver)
+        passing = asyncio.create_task(pass_on(), name="list-changes")
+        # The session has no public word for its end.
+        left = session._connection.exit_stack
+        left.callback(unsubscribe)
+        left.callback(passing.cancel)
+
+    server.add_notification_handler("notifications/initialized", NotificationParams, initialized)
+    options = server.create_initialization_options(NotificationOptions(resources_changed=True))
+    server.create_initialization_options = lambda *_: options  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from mcp.server.caching import CacheHint
+from mcp.server.lowlevel import Server as LowLevelServer
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -31,7 +32,7 @@ from pydantic import AnyUrl, Field
 from ktrdr_mcp import __version__, limits
 from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.mcp import resources
-from ktrdr_mcp.api.mcp.events import ServiceEvents
+from ktrdr_mcp.api.mcp.events import ServiceEvents, announce_changes
 from ktrdr_mcp.api.mcp.prompts import add_completion, add_prompt
 from ktrdr_mcp.api.mcp.stdio import answer_stdio
 from ktrdr_mcp.api.operations import OPERATIONS, Operation, bound_pages
@@ -128,6 +129,11 @@ class Server(MCPServer[Any]):
     def __init__(self, service: ServiceProtocol, **settings: Any) -> None:
         super().__init__(**settings)
         self._service = service
+
+    @property
+    def low_level(self) -> LowLevelServer[Any]:
+        """What the SDK's server is made of."""
+        return self._lowlevel_server
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -274,19 +280,21 @@ def build_server(service: ServiceProtocol) -> Server:
         if each.tool is not None
     ]
     hour = CacheHint(ttl_ms=3_600_000, scope="public")  # of what lasts as long as the process
+    events = ServiceEvents(service)
     server = Server(
         service,
         name="ktrdr-mcp",
         version=__version__,
         instructions=INSTRUCTIONS,
         tools=tools,
-        subscriptions=ServiceEvents(service),
+        subscriptions=events,
         cache_hints={
             "tools/list": hour,
             "prompts/list": hour,
             "resources/templates/list": hour,
         },
     )
+    announce_changes(server.low_level, events)
     add_prompt(server)
     add_completion(server, service)
     return server
