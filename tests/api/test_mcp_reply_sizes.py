@@ -7,7 +7,6 @@ import pytest
 from mcp.types import CallToolResult, TextContent
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.api.mcp import tools
 from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import DirectionalTest
@@ -19,6 +18,7 @@ from ktrdr_mcp.evaluation.verdict import (
     trading_verdict,
 )
 from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.schemas.results import FailedFolds
 from tests.support import sample_replies
 from tests.support.fake_service import FakeService
@@ -121,12 +121,12 @@ async def test_a_page_of_long_rows_is_cut_and_says_so(
 
 def test_a_page_that_fits_is_left_alone() -> None:
     few = sample_replies.TASKS.model_copy(update={"tasks": sample_replies.TASKS.tasks[:5]})
-    assert tools.fit_page(few, "tasks") is few
+    assert fit_page(few, "tasks", limits.PAGE_BYTES) is few
 
 
 def test_one_row_stays_however_long_it_is() -> None:
     row = sample_replies.SERIES.model_copy(update={"notes": ["n" * 3_000]})
     whole = responses.DataSummary(series=[row, row], returned=2, has_more=False)
-    page = tools.fit_page(whole, "series")
+    page = fit_page(whole, "series", limits.PAGE_BYTES)
     assert (page.series, page.returned, page.has_more) == ([row], 1, True)
-    assert tools.fit_page(page, "series") is page
+    assert fit_page(page, "series", limits.PAGE_BYTES) is page

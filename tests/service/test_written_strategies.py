@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ktrdr_mcp.api.mcp.tools import fit_page
+from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.api.operations import (
     GET_AVAILABLE_INDICATORS,
     GET_AVAILABLE_STRATEGIES,
@@ -179,7 +179,7 @@ async def test_indicators_are_listed_by_group_and_name(bench: Bench) -> None:
         await listed(name="rsj")
     assert "rsi" in caught.value.message
     for offset in range(0, len(whole.indicators), 20):
-        page = fit_page(await listed(offset=offset), OPERATIONS["get_available_indicators"].rows)
+        page = fit_page(await listed(offset=offset), "indicators", limits.PAGE_BYTES)
         assert len(page.model_dump_json()) <= PAGE_BYTES
 
 

@@ -236,11 +236,11 @@ START_TRAINING: Final = Operation(
     tool=Tool(
         title="Start training",
         description=(
-            "Start training a neural network that predicts buy, hold or sell. Returns at once a "
+            "Train a neural network that predicts buy, hold or sell. Answers at once with a "
             "task_id and the settings that are not the defaults, or with wait_s the end and its "
-            "performance; else call get_training_status with wait_s=50, and do not send it again "
-            "meanwhile. Each start counts as a trial on "
-            "its bars, so change one thing at a time. Training settings go inside config."
+            "performance; else call get_training_status with wait_s=50, and do not start it again "
+            "meanwhile. Each start is a trial on its bars: change one thing at a time. Settings go "
+            "inside config."
         ),
         changes=True,
         idempotent=False,
@@ -508,6 +508,7 @@ SAVE_TRAINED_MODEL: Final = Operation(
         "created": True,
         "ktrdr_backtest_compatible": True,
         "ktrdr_incompatibilities": [],
+        "warnings": [],
     },
 )
 LOAD_TRAINED_MODEL: Final = Operation(
@@ -912,8 +913,16 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
 }
 
 
-def bound_pages(operation: Operation[Any, Any], most_rows: int) -> Operation[Any, Any]:
-    """The operation with pages of so many rows at most, and by default; unchanged without pages."""
+def bound_pages(
+    operation: Operation[Any, Any], most_rows: int, most_bytes: int | None = None
+) -> Operation[Any, Any]:
+    """The operation with pages of so many rows at most, and by default; unchanged without pages.
+
+    Args:
+        operation: a row of the table.
+        most_rows: of a page.
+        most_bytes: of a page, where reading a row counts; the service then reads no more.
+    """
     if operation.rows is None:
         return operation
 
@@ -929,5 +938,8 @@ def bound_pages(operation: Operation[Any, Any], most_rows: int) -> Operation[Any
     bounds = Field(ge=1, json_schema_extra={"maximum": most_rows})
     limit: Any = (Annotated[int, bounds, AfterValidator(fits)], most_rows)
     base = operation.request
-    request = create_model(base.__name__, __base__=base, __doc__=base.__doc__, limit=limit)
+    more: dict[str, Any] = {}
+    if "page_bytes" in base.model_fields:
+        more["page_bytes"] = (int | None, most_bytes)
+    request = create_model(base.__name__, __base__=base, __doc__=base.__doc__, limit=limit, **more)
     return replace(operation, request=request)

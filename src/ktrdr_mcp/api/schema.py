@@ -14,7 +14,9 @@ from pydantic import BaseModel
 Schema = dict[str, Any]
 
 NULL: Final = {"type": "null"}
+TYPE_OR_NULL: Final = 2  # so many types; of more, some validators warn
 DROPPED: Final = frozenset({"title", "$defs", "propertyNames"})
+OURS: Final = frozenset({"page_bytes"})  # arguments that this program sends by itself
 FORMS: Final = frozenset({"pattern", "minLength", "maxLength"})
 ERROR: Final = {"type": "object"}  # as `error` of a tool's result
 
@@ -32,7 +34,9 @@ def input_schema(model: type[BaseModel]) -> Schema:
     Args:
         model: the request's model.
     """
-    return map_schemas(inline_references(model), lambda node: argument(drop_forms(node)))
+    schema = map_schemas(inline_references(model), lambda node: argument(drop_forms(node)))
+    named = schema.get("properties", {})
+    return {**schema, "properties": {name: named[name] for name in named if name not in OURS}}
 
 
 def drop_forms(node: Schema) -> Schema:
@@ -64,7 +68,7 @@ def output_schema(model: type[BaseModel]) -> Schema:
         model: the reply's model.
     """
     properties = dict(inline_references(model, mode="serialization")["properties"])
-    properties["success"] = {"type": "boolean"}
+    del properties["success"]  # true, or false in an error
     if "error" in properties:
         properties["error"] = {"anyOf": [*properties["error"]["anyOf"], ERROR]}
     outlines = {name: outline(child) for name, child in properties.items()}
@@ -78,7 +82,12 @@ def outline(node: Schema) -> Schema:
     and the reply itself shows what is in it.
     """
     left_out = {"description", "default", "items", "properties", "additionalProperties", "required"}
-    return map_schemas({key: value for key, value in node.items() if key not in left_out}, outline)
+    bare = {key: value for key, value in node.items() if key not in left_out}
+    options = [outline(option) for option in bare.get("anyOf", [])]
+    kinds = [option["type"] for option in options if option.keys() == {"type"}]
+    if len(kinds) == len(options) == TYPE_OR_NULL and "null" in kinds:
+        return {"type": kinds}
+    return map_schemas(bare, outline)
 
 
 def inline_references(model: type[BaseModel], mode: Any = "validation") -> Schema:

@@ -136,11 +136,13 @@ class LoadedBars:
         bars: the checked series.
         source: for example "workspace file AAPL_1h.csv".
         notes: sentences that whoever uses the bars should know.
+        standing: what never changes of the series; only summaries of the data say it.
     """
 
     bars: Bars
     source: str
     notes: list[str]
+    standing: tuple[str, ...] = ()
 
 
 def fingerprint(bars: Bars) -> str:

@@ -152,20 +152,25 @@ class BarCatalog:
             owners |= dict.fromkeys(found, source)
         yield from sorted(owners.items(), key=lambda item: sorting_key(*item[0]))
 
-    def _not_found(self, symbol: str, timeframe: str) -> DataNotFound:
-        """The error for a series that is not there."""
+    def what_there_is(self, symbol: str) -> str:
+        """The symbol that was meant, if there is one like it, and which series there are."""
         stored = self.series()
         same = [series for series in stored if series[0] == symbol]
         suggestion = "" if same else did_you_mean(symbol, sorted({name for name, _ in stored}))
         listed = ", ".join(" ".join(series) for series in (same or stored)[:SERIES_NAMED])
         more = len(same or stored) - SERIES_NAMED
         there_is = f"{listed}{f' and {more} more' if more > 0 else ''}" if listed else "no data"
+        return f"{suggestion} There is {there_is}.".strip()
+
+    def _not_found(self, symbol: str, timeframe: str) -> DataNotFound:
+        """The error for a series that is not there."""
+        same = any(name == symbol for name, _ in self.series())
         not_read = [str(one) for one in self.not_read(symbol)[:NOT_READ_NAMED]]
         file = f"data/{paths.series_in_file_name(symbol, timeframe)}.csv"
         other = [f"Or put {file} into the workspace."]
         return DataNotFound(
-            f"There are no bars of {symbol} {timeframe}.{suggestion}",
-            hint=" ".join([*not_read, f"There is {there_is}.", *([] if not_read else other)]),
+            f"There are no bars of {symbol} {timeframe}.",
+            hint=" ".join([*not_read, self.what_there_is(symbol), *([] if not_read else other)]),
             field="timeframe" if same else "symbol",
         )
 
@@ -225,7 +230,7 @@ def load_from(
 
 def add_notes(loaded: LoadedBars, notes: list[str]) -> LoadedBars:
     """The same bars with more notes, in a list that the caller may add to."""
-    return LoadedBars(loaded.bars, loaded.source, [*loaded.notes, *notes])
+    return replace(loaded, notes=[*loaded.notes, *notes])
 
 
 def aggregate_with_note(loaded: LoadedBars, timeframe: str, rule: DayRule = "file") -> LoadedBars:
@@ -249,7 +254,7 @@ def aggregate_with_note(loaded: LoadedBars, timeframe: str, rule: DayRule = "fil
         f"Aggregated to {timeframe} from {stored.timeframe}, beginning with {begin}; a last bar"
         " that the stored ones do not fill to its nominal end is left out."
     )
-    return LoadedBars(bars, loaded.source, [*loaded.notes, note])
+    return replace(loaded, bars=bars, notes=[*loaded.notes, note])
 
 
 def summary(source: Source, symbol: str, timeframe: str) -> SeriesSummary:
@@ -258,7 +263,7 @@ def summary(source: Source, symbol: str, timeframe: str) -> SeriesSummary:
         loaded = source.load(symbol, timeframe)
     except KtrdrError as error:
         return SeriesSummary(symbol, timeframe, 0, None, None, source.name, [], error.message)
-    bars, notes = loaded.bars, list(loaded.notes)
+    bars, notes = loaded.bars, [*loaded.standing, *loaded.notes]
     first, last = int(bars.time[0]), int(bars.time[-1])
     return SeriesSummary(symbol, timeframe, len(bars), first, last, loaded.source, notes, None)
 

@@ -67,10 +67,9 @@ class Samples:
                 hint=f"There are {SYMBOL} {f' and {SYMBOL} '.join(FILES)}.",
                 field="symbol",
             )
-        hourly = [HOURLY_NOTE] if timeframe == "1h" else []
-        notes = [ORIGIN_NOTE, UNFINISHED_NOTE, *hourly]
+        hourly = (HOURLY_NOTE,) if timeframe == "1h" else ()
         bars, _ = self._read(timeframe).bars(symbol, timeframe, reach)
-        return LoadedBars(bars, self.name, notes)
+        return LoadedBars(bars, self.name, [], (ORIGIN_NOTE, UNFINISHED_NOTE, *hourly))
 
     def _read(self, timeframe: str) -> StoredSeries:
         """The sample's series, from the cache if its file has not changed."""

@@ -33,7 +33,7 @@ class EarlyStopping(Strict):
     """When training ends before its last epoch."""
 
     patience: int = Field(
-        10, ge=1, le=limits.MAX_PATIENCE_EPOCHS, description="epochs without improvement"
+        10, ge=1, le=limits.MAX_PATIENCE_EPOCHS, description="epochs without gain"
     )
     monitor: Literal["val_accuracy", "val_loss"] = Field(
         "val_accuracy", description="what must improve"

@@ -41,6 +41,9 @@ Symbol = Annotated[str, check_with(paths.symbol), form(pattern=ANY_CASE_SYMBOL_P
 Timeframe = Annotated[str, check_with(paths.timeframe), form(enum=list(paths.TIMEFRAME_MINUTES))]
 Rows = Annotated[int, Field(ge=1, le=limits.MAX_PAGE_ROWS)]
 Version = Annotated[int, Field(ge=1, le=1_000_000)]
+PageBytes = Annotated[
+    int | None, Field(ge=1, description="of the reply at most; what is beyond is not read")
+]
 Offset = Annotated[int, Field(ge=0, le=1_000_000)]
 BUILT_IN_STRATEGIES: Final = ("default", "mean_reversion", "trend_following", "volatility_breakout")
 Status = Literal["pending", "training", "completed", "failed", "cancelled"]
@@ -119,6 +122,7 @@ class ListModels(Strict):
     symbol: Symbol | None = None
     limit: Rows = limits.MCP_PAGE_ROWS
     offset: Offset = 0
+    page_bytes: PageBytes = None
 
 
 class ListTasks(Strict):

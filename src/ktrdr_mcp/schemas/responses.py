@@ -220,6 +220,7 @@ class DataSummary(Success):
     has_more: bool
     # Files that are meant to be series, and what to do with them.
     not_read: list[str] = Field(default_factory=list)
+    note: str | None = None  # which symbols there are, where there is none of that name
 
 
 class ImportedSeries(Reply):
@@ -261,6 +262,7 @@ class ModelSaved(Success):
     created: bool  # false: this task was saved under this name before
     ktrdr_backtest_compatible: bool  # as of the save
     ktrdr_incompatibilities: list[str]  # why not; empty if it is
+    warnings: list[str] = Field(default_factory=list)
 
 
 class LoadedModelInfo(Reply):

@@ -32,12 +32,16 @@ def data_summary(
     """
     chosen = [one for one in sources.series() if request.symbol in {None, one[0]}]
     stop = request.offset + request.limit
+    note = None
+    if request.symbol is not None and not chosen:
+        note = f"There are no bars of {request.symbol}. {sources.what_there_is(request.symbol)}"
     page = [series_summary(one) for one in sources.available(chosen[request.offset : stop])]
     return responses.DataSummary(
         series=page,
         returned=len(page),
         has_more=len(chosen) > stop,
         not_read=not_read(sources, request.symbol),
+        note=note,
     )
 
 

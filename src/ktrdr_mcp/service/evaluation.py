@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import anyio.to_thread
 
-from ktrdr_mcp.errors import DatabaseError, InvalidRequest
+from ktrdr_mcp.errors import DatabaseError, InvalidRequest, TaskNotCompleted
 from ktrdr_mcp.evaluation.compare import Difference, difference, differing_settings, meaning
 from ktrdr_mcp.evaluation.multiple_testing import Overfitting, overfitting
 from ktrdr_mcp.evaluation.verdict import leak_suspected, leak_tested, next_step, verdict
@@ -198,7 +198,9 @@ def require_comparable(rows: Sequence[TaskRow]) -> None:
     """
     for row in rows:
         if row.status != "completed":
-            raise replies.not_completed(row)
+            error = replies.not_completed(row)
+            remedy = f"Leave it out of task_ids: only completed tasks compare. {error.hint}"
+            raise TaskNotCompleted(error.message, hint=remedy, field="task_ids")
     if len({row.task_id for row in rows}) < len(rows):
         raise InvalidRequest(
             "task_ids names a task twice.", hint="Name each task once.", field="task_ids"

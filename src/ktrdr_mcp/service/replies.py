@@ -10,6 +10,7 @@ from typing import Any, Final
 from ktrdr_mcp import limits
 from ktrdr_mcp.context import Progress
 from ktrdr_mcp.errors import TaskNotCompleted
+from ktrdr_mcp.interop.ktrdr.documents import ZIGZAGS
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.schemas import responses
@@ -295,8 +296,14 @@ def accuracy(value: float | None) -> float:
     return round_figure(value or 0.0)
 
 
-def saving(row: ModelRow, created: bool) -> responses.ModelSaved:
-    """Where a model was published."""
+TRAINER_NEEDS: Final = (
+    "To train strategies/{name}.yaml in KTRDR, put zigzag_threshold and label_lookahead of your own"
+    " into training.labels: its trainer knows no {method} labels. Its backtester needs neither."
+)
+
+
+def saving(row: ModelRow, task: TaskRow, created: bool) -> responses.ModelSaved:
+    """Where a task's model was published."""
     reasons = models.ktrdr_incompatibilities(row)
     return responses.ModelSaved(
         model_id=row.model_id,
@@ -309,7 +316,15 @@ def saving(row: ModelRow, created: bool) -> responses.ModelSaved:
         created=created,
         ktrdr_backtest_compatible=not reasons,
         ktrdr_incompatibilities=reasons,
+        warnings=trainer_needs(row, task),
     )
+
+
+def trainer_needs(row: ModelRow, task: TaskRow) -> list[str]:
+    """What KTRDR would miss to train a saved strategy file, if it has one."""
+    method = task.config["labels"]["method"]
+    needs = TRAINER_NEEDS.format(name=row.model_name, method=method)
+    return [] if method in ZIGZAGS else [needs]
 
 
 def loading(row: ModelRow, manifest: BundleManifest | None) -> responses.ModelLoaded:

@@ -79,7 +79,7 @@ class Resources:
             if kind in {"model", "equity"}:
                 return (await self._models.newest(name)).model_id
             if kind == "strategy":
-                file = self._workspace.strategy_file(self._strategies.called(name))
+                file = self._workspace.strategy_file(self._strategies.find_name(name))
                 return await anyio.to_thread.run_sync(stamp, file)
         except KtrdrError:  # malformed, or there is none
             pass

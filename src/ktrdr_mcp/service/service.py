@@ -18,6 +18,7 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.report.comparison import comparison_page
 from ktrdr_mcp.report.model import model_page
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
+from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.schemas.service import CALLER, OnProgress
 from ktrdr_mcp.service import evaluation, importing, models, replies, reports, strategies, training
@@ -143,14 +144,14 @@ class Service:
         async with self._saving:
             known = await self._registry.find(request.model_name, task.task_id)
             if known is not None:
-                return replies.saving(known, created=False)
+                return replies.saving(known, task, created=False)
             await in_thread(training.require, self._workspace, task)
             await models.require_owner(self._registry, request.model_name, task)
             version = await self._registry.next_version(request.model_name)
             wanted = {"request": sent_fields(request), "task": asdict(task), "version": version}
             published = ModelRow(**await self._calls.call("publish", wanted))
             row, created = await self._registry.insert(published)
-        return replies.saving(row, created)
+        return replies.saving(row, task, created)
 
     async def load_trained_model(self, request: requests.LoadModel) -> responses.ModelLoaded:
         """Verifies the newest version of a model and keeps it in memory."""
@@ -168,8 +169,11 @@ class Service:
     async def list_trained_models(self, request: requests.ListModels) -> responses.ModelList:
         """A page of the registry."""
         rows, has_more = await self._library.page(request)
-        await self._trial_log.count_readings(*(row.task_id for row in rows))
-        return replies.model_list(rows, has_more)
+        page = replies.model_list(rows, has_more)
+        if request.page_bytes is not None:  # what nobody sees is no reading
+            page = fit_page(page, "models", request.page_bytes)
+        await self._trial_log.count_readings(*(row.task_id for row in rows[: page.returned]))
+        return page
 
     async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
         """A page of the tasks."""

@@ -49,6 +49,10 @@ class Series:
     end: Integers
     usable: Integers
 
+    def relabelled(self, config: Mapping[str, Any]) -> Series:
+        """The same series with other labels; the complete configuration of those."""
+        return labelled(self.bars, self.first, self.table, config)
+
     @property
     def range_bars(self) -> int:
         """How many bars the range has."""
@@ -193,7 +197,13 @@ def series_of(bars: Bars, first: int, strategy: Strategy, config: Mapping[str, A
     Raises:
         DataError: the series does not carry these indicators.
     """
-    table = build.compute_indicators(bars, strategy)
+    return labelled(bars, first, build.compute_indicators(bars, strategy), config)
+
+
+def labelled(
+    bars: Bars, first: int, table: build.IndicatorTable, config: Mapping[str, Any]
+) -> Series:
+    """A series whose indicators are known, with its labels; the arguments as `series_of`."""
     made = labels.make_labels(bars, config)
     index = np.arange(max(first, table.warm_up_bars), len(bars))
     usable = index[(made.label[index] >= 0) & (made.end[index] < len(bars))]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,14 @@ from ktrdr_mcp.evaluation.metrics import CLASSES, class_shares
 from ktrdr_mcp.evaluation.walk_forward import Split, chronological
 from ktrdr_mcp.features.registry import check, features_of
 from ktrdr_mcp.features.timeframes import warm_up_of
+from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.schemas.responses import DataUsed
 from ktrdr_mcp.strategy.form import FuzzyInput
 from ktrdr_mcp.training.dataset import Dataset, Integers, Series, View, series_of, view_of
 from ktrdr_mcp.training.spec import SeriesSpec, TrainingSpec
 
+COARSENESS: Final = ("threshold", "width")  # of labels: the smaller, the more moves count
+HALVINGS: Final = 12
 NAMED: Final = 5  # of the indicators with constant features
 HINT: Final = (
     "Move its sets into the range that its values have, or write auto; what is in price units is"
@@ -100,8 +103,8 @@ def prepare(spec: TrainingSpec, bar_sources: catalog.BarCatalog) -> Prepared:
     split = chronological(
         dataset.usable, dataset.timeline, config.validation_split, config.test_split
     )
-    require_rows(dataset, split)
-    require_classes(dataset.label[split.train])
+    require_rows(dataset, split, config)
+    require_classes(dataset, split, config)
     view = view_of(dataset, split.train)
     notes = [note for one in found for note in one.notes]
     return Prepared(
@@ -150,10 +153,11 @@ def select(bars: Bars, series: SeriesSpec) -> tuple[int, int, list[str]]:
     )
 
 
-def require_rows(dataset: Dataset, split: Split) -> None:
+def require_rows(dataset: Dataset, split: Split, config: EffectiveConfig) -> None:
     """Refuses too short a range, with the sum that shows why. Raises NotEnoughData."""
     if split.is_large_enough:
         return
+    finer = finer_labels(dataset, config)
     bars = sum(one.range_bars for one in dataset.series)
     warm_up_bars = sum(one.warm_up_bars for one in dataset.series)
     usable = len(dataset.usable)
@@ -164,21 +168,49 @@ def require_rows(dataset: Dataset, split: Split) -> None:
         f" {len(split.validation)} validation and {len(split.test)} test rows after"
         f" {split.purged_rows} are purged; {limits.MIN_TRAIN_ROWS}, {limits.MIN_VALIDATION_ROWS}"
         f" and {limits.MIN_TEST_ROWS} are needed.",
-        hint="Widen start_date and end_date, use a smaller timeframe, a shorter label horizon or"
+        hint=finer
+        or "Widen start_date and end_date, use a smaller timeframe, a shorter label horizon or"
         " shorter indicator periods; get_market_data_summary shows what there is.",
-        field="start_date",
+        field="config.labels" if finer else "start_date",
     )
 
 
-def require_classes(train_labels: Integers) -> None:
+def require_classes(dataset: Dataset, split: Split, config: EffectiveConfig) -> None:
     """Refuses training rows of one class only. Raises NotEnoughData."""
-    present = np.unique(train_labels)
+    present = np.unique(dataset.label[split.train])
     if len(present) < 2:
         raise NotEnoughData(
             f"Every training row has the label '{CLASSES[present[0]]}'; there is nothing to learn.",
-            hint="Change config.labels (another width or threshold) or the range.",
+            hint=finer_labels(dataset, config)
+            or "Change config.labels (another width or threshold) or the range.",
             field="config.labels",
         )
+
+
+def finer_labels(dataset: Dataset, config: EffectiveConfig) -> str | None:
+    """What to write where labels are too coarse for the range; None if no finer ones would do.
+
+    Args:
+        dataset: the series, with labels that do not carry the training.
+        config: how they were made.
+    """
+    for name in COARSENESS:
+        given = config.labels.get(name)
+        value = given if isinstance(given, float) else 0.0
+        for _ in range(HALVINGS if value else 0):
+            value = float(f"{value / 2:.1g}")
+            again = relabelled(dataset, {**config.labels, name: value})
+            split = chronological(
+                again.usable, again.timeline, config.validation_split, config.test_split
+            )
+            if split.is_large_enough and len(np.unique(again.label[split.train])) > 1:
+                return f"Lower labels.{name}: {value:g} works on these bars ({given:g} was used)."
+    return None
+
+
+def relabelled(dataset: Dataset, labels: Mapping[str, Any]) -> Dataset:
+    """The same series with other labels."""
+    return Dataset(dataset.strategy, tuple(one.relabelled(labels) for one in dataset.series))
 
 
 def data_used(dataset: Dataset, split: Split, source: str) -> DataUsed:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from mcp.server.caching import CacheHint
 from mcp.server.lowlevel import Server as LowLevelServer
@@ -38,6 +38,7 @@ from ktrdr_mcp.api.mcp.stdio import answer_stdio
 from ktrdr_mcp.api.operations import OPERATIONS, Operation, bound_pages
 from ktrdr_mcp.api.schema import input_schema, output_schema
 from ktrdr_mcp.errors import KtrdrError, NotFound, did_you_mean, quote
+from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.schemas.responses import Reply, TrainingStatus
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
@@ -62,8 +63,9 @@ class OperationTool(Tool):
         try:
             notifier = ProgressNotifier(context.report_progress)
             reply = await self.fn(arguments, notifier)
-            brief = self.operation.brief
-            return success_result(fit_page(brief(reply) if brief else reply, self.operation.rows))
+            brief, rows = self.operation.brief, self.operation.rows
+            shown = brief(reply) if brief else reply
+            return success_result(fit_page(shown, rows, limits.PAGE_BYTES) if rows else shown)
         except KtrdrError as error:
             return error_result(error)
         except MCPError:
@@ -236,25 +238,6 @@ def progress_message(status: TrainingStatus) -> str:
     return ", ".join(parts)
 
 
-Answer = TypeVar("Answer", bound=Reply)
-
-
-def fit_page(reply: Answer, field: str | None) -> Answer:
-    """A page without the last rows that would take it beyond its size; one row always stays.
-
-    Args:
-        reply: a reply of the service.
-        field: which of its fields has the rows, if it is a page.
-    """
-    if field is None:
-        return reply
-    rows = getattr(reply, field)
-    while len(rows) > 1 and len(reply.model_dump_json().encode()) > limits.PAGE_BYTES:
-        rows = rows[:-1]
-        reply = reply.model_copy(update={field: rows, "returned": len(rows), "has_more": True})
-    return reply
-
-
 INSTRUCTIONS: Final = (
     "ktrdr-mcp trains and judges small neural networks on market bars and says whether a result is "
     "more than luck. To train one, look at get_market_data_summary, call start_training, "
@@ -275,7 +258,7 @@ def build_server(service: ServiceProtocol) -> Server:
         service: answers every tool and resource.
     """
     tools: list[Tool] = [
-        operation_tool(service, bound_pages(each, limits.MCP_PAGE_ROWS))
+        operation_tool(service, bound_pages(each, limits.MCP_PAGE_ROWS, limits.PAGE_BYTES))
         for each in OPERATIONS.values()
         if each.tool is not None
     ]
