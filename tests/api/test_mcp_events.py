@@ -15,7 +15,7 @@ from ktrdr_mcp.api.mcp import events
 from ktrdr_mcp.api.mcp.tools import build_server
 from ktrdr_mcp.errors import LabUnavailable
 from ktrdr_mcp.schemas import requests, responses
-from tests.support.fake_service import FakeLab
+from tests.support.fake_service import FakeService
 
 pytestmark = pytest.mark.asyncio
 
@@ -23,7 +23,7 @@ TASK = "training://some_task"
 BOUND_S = 20
 
 
-class Changing(FakeLab):
+class Changing(FakeService):
     """Has resources in states that a test sets, and says when it was asked for them."""
 
     def reset(self) -> None:

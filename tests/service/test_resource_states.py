@@ -17,7 +17,7 @@ FOREVER = {**SHORT, "epochs": 100_000, "early_stopping": None, "walk_forward": N
 async def states(bench: Bench, *addresses: str, **more: object) -> responses.ResourceStates:
     """The reply for these addresses."""
     request = requests.ReadResourceStates.model_validate({"addresses": list(addresses), **more})
-    return await bench.lab.resource_states(request)
+    return await bench.service.resource_states(request)
 
 
 async def test_a_wait_ends_when_a_task_starts_gets_on_or_ends(bench) -> None:

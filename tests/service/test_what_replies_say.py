@@ -49,23 +49,23 @@ async def test_a_range_too_short_for_any_labels_wants_a_wider_one(bench) -> None
 
 async def test_a_summary_of_an_unknown_symbol_says_what_there_is(bench) -> None:
     request = parse(requests.SummarizeData, {"symbol": "APPL"})
-    reply = await bench.lab.get_market_data_summary(request)
+    reply = await bench.service.get_market_data_summary(request)
     assert reply.series == []
     assert "'AAPL'" in reply.note
     assert "AAPL 1h" in reply.note
-    known = await bench.lab.get_market_data_summary(parse(requests.SummarizeData, {}))
+    known = await bench.service.get_market_data_summary(parse(requests.SummarizeData, {}))
     assert known.note is None
 
 
 async def test_standing_notes_are_said_of_the_data_alone(bench) -> None:
-    known = await bench.lab.get_market_data_summary(parse(requests.SummarizeData, {}))
+    known = await bench.service.get_market_data_summary(parse(requests.SummarizeData, {}))
     standing = {note for series in known.series for note in series.notes}
     assert any("mintalib" in note for note in standing)
     started = await bench.start()
     await bench.finish(started.task_id)
     await bench.save(started.task_id, "m")
     predicted = await bench.predict("m")
-    traded = await bench.lab.backtest_model(parse(requests.BacktestModel, {"model_name": "m"}))
+    traded = await bench.service.backtest_model(parse(requests.BacktestModel, {"model_name": "m"}))
     for reply in (started, predicted, traded):
         assert not standing & set(reply.warnings)
 
@@ -76,7 +76,7 @@ async def test_a_cancelled_task_is_to_be_left_out_of_a_comparison(bench) -> None
     await bench.cancel(other)
     await bench.status(other, wait_s=50)
     with pytest.raises(TaskNotCompleted) as refused:
-        await bench.lab.compare_trainings(
+        await bench.service.compare_trainings(
             parse(requests.CompareTrainings, {"task_ids": [whole, other]})
         )
     assert "eave it out" in refused.value.hint
@@ -86,10 +86,10 @@ async def test_rows_that_a_page_has_no_room_for_are_no_readings(bench) -> None:
     tasks = [await bench.trained(config={**SHORT, "seed": seed}) for seed in (1, 2)]
     for number, task_id in enumerate(tasks):
         await bench.save(task_id, f"model_{number}")
-    whole = await bench.lab.list_trained_models(parse(requests.ListModels, {}))
+    whole = await bench.service.list_trained_models(parse(requests.ListModels, {}))
     room = len(whole.model_dump_json()) - 1
     shown = await readings_of(bench, tasks)
-    page = await bench.lab.list_trained_models(parse(requests.ListModels, {"page_bytes": room}))
+    page = await bench.service.list_trained_models(parse(requests.ListModels, {"page_bytes": room}))
     assert (page.returned, page.has_more) == (1, True)
     assert [row.model_name for row in page.models] == ["model_1"]
     after = await readings_of(bench, tasks)

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.api.operations import (
     GET_AVAILABLE_INDICATORS,
     GET_AVAILABLE_STRATEGIES,
-    OPERATIONS,
     SAVE_STRATEGY,
 )
 from ktrdr_mcp.errors import Conflict, InvalidRequest, InvalidStrategy, KtrdrError, NotFound
 from ktrdr_mcp.limits import PAGE_BYTES
+from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.strategy.parsing import parse_strategy
 from ktrdr_mcp.strategy.writing import file_text
 from tests.support.service_calls import SHORT, Bench
@@ -179,7 +178,7 @@ async def test_indicators_are_listed_by_group_and_name(bench: Bench) -> None:
         await listed(name="rsj")
     assert "rsi" in caught.value.message
     for offset in range(0, len(whole.indicators), 20):
-        page = fit_page(await listed(offset=offset), "indicators", limits.PAGE_BYTES)
+        page = fit_page(await listed(offset=offset), "indicators", PAGE_BYTES)
         assert len(page.model_dump_json()) <= PAGE_BYTES
 
 
