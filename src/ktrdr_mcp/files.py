@@ -279,28 +279,33 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
     sync_directory(path.parent)
 
 
-def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_new(
+    path: Path, data: bytes | memoryview, mode: int = 0o644, durable: bool = True
+) -> None:
     """Writes a file that does not exist yet and syncs it.
 
     Args:
         path: where; inside a staging folder, so that a torn file never has a final name.
         data: the whole content.
         mode: permission bits.
+        durable: whether the content must be on the medium before this returns.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
-        sync(file.fileno())
+        if durable:
+            sync(file.fileno())
 
 
-def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
+def replace(path: Path, data: bytes | memoryview, mode: int = 0o644, durable: bool = True) -> None:
     """Puts a file in place of what was there, in one step.
 
     Args:
         path: the final name.
         data: the whole content.
         mode: permission bits.
+        durable: whether it must outlive a power failure; what need not may then be torn.
     Raises:
         StorageError: it could not be written; what was there is unharmed.
     """
@@ -308,11 +313,12 @@ def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
         make_folder(path.parent)
         temporary = path.with_name(f"{STAGING_PREFIX}{path.name}-{secrets.token_hex(4)}")
         try:
-            write_new(temporary, data, mode)
+            write_new(temporary, data, mode, durable)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
 
 
 def place(staged: Path, path: Path) -> None:

@@ -33,7 +33,7 @@ from tests.support.fault_steps import Steps
 
 TASK = "swept"
 LIMIT_BYTES = 8 * 1024  # by which the largest file size grows from try to try
-WHILE_TRAINING = 90  # the step of a day that is killed before the next one is
+WHILE_TRAINING = 100  # the step of a day that is killed before the next one is
 PATIENCE_S = 3.0  # with a task whose end cannot be stored
 ENOUGH_LOSSES = 3
 DIED, FAULTY = -9, 70  # of a child: killed; ended by an exception that is none of ours

@@ -30,6 +30,10 @@ class FileState:
         """The state that a stat call saw."""
         return cls(path, status.st_mtime_ns, status.st_size)
 
+    def __str__(self) -> str:
+        """As one text."""
+        return f"{self.path}, {self.mtime_ns} ns, {self.size} bytes"
+
 
 class BarCache:
     """Series, or the reason why there is none, by state of their file. Any thread may use it."""

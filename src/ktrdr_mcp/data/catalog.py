@@ -48,6 +48,9 @@ class Source(Protocol):
             reach: what the request rests on; every bar must be sound if it is None.
         """
 
+    def state_of(self, symbol: str, timeframe: str) -> str | None:
+        """What changes when the bars of one of these series do; None if that is not known."""
+
 
 @dataclass(frozen=True)
 class SeriesSummary:
@@ -117,6 +120,22 @@ class BarCatalog:
                 passed_over = [one for one in self.not_read(symbol) if serves(one, timeframe)]
                 return add_notes(bars, [str(one) for one in passed_over[:NOT_READ_NAMED]])
         raise self._not_found(symbol, timeframe)
+
+    def state_of(self, symbol: str, timeframe: str) -> str | None:
+        """What changes when `load` would read something else; no file is opened.
+
+        Args:
+            symbol: of a series.
+            timeframe: of a series.
+        Returns:
+            None if there is no such series, or its source does not know.
+        """
+        for source in self._sources:
+            origin = origin_of(symbol, timeframe, source.series())
+            if origin is not None:
+                state = source.state_of(symbol, origin)
+                return None if state is None else f"{source.name}, {origin}, {state}"
+        return None
 
     def not_read(self, symbol: str | None = None) -> list[NotRead]:
         """The files that are meant to be series and are not read.

@@ -287,6 +287,14 @@ class WorkspaceFiles:
         notes += self._hidden(path, bars)
         return LoadedBars(bars, f"{self.name} {name}", notes)
 
+    def state_of(self, symbol: str, timeframe: str) -> str | None:
+        """The state of the file that `load` would read; None if there is none."""
+        for suffix in SUFFIXES:
+            if (path := self._resolve(symbol, timeframe, suffix)) is not None:
+                with storage_errors("listing data"):
+                    return str(FileState.of(path, path.stat()))
+        return None
+
     def _hidden(self, path: Path, bars: Bars) -> list[str]:
         """A note if a file of a finer timeframe would give more bars than this one has."""
         width = width_ns(bars.timeframe)

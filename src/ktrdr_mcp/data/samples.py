@@ -71,6 +71,10 @@ class Samples:
         bars, _ = self._read(timeframe).bars(symbol, timeframe, reach)
         return LoadedBars(bars, self.name, [], (ORIGIN_NOTE, UNFINISHED_NOTE, *hourly))
 
+    def state_of(self, symbol: str, timeframe: str) -> str | None:
+        """The hash that the sample's file must have."""
+        return FILES[timeframe][1] if (symbol, timeframe) in self.series() else None
+
     def _read(self, timeframe: str) -> StoredSeries:
         """The sample's series, from the cache if its file has not changed."""
         name, sha256 = FILES[timeframe]

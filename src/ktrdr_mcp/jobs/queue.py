@@ -210,12 +210,15 @@ class JobManager:
         self._drains.set()
         await finish(self._drain())
 
-    async def submit(self, new: NewTask, client: str = NOBODY) -> tuple[TaskRow, bool]:
+    async def submit(
+        self, new: NewTask, client: str = NOBODY, keep: Callable[[], None] | None = None
+    ) -> tuple[TaskRow, bool]:
         """Stores a task and queues it; see TaskStore.insert.
 
         Args:
             new: the task.
             client: who asks; clients take turns.
+            keep: called in a thread once it is stored, to leave something to its run.
         Raises:
             Draining: the server is shutting down.
             TaskConflict: its id, in whatever case, or its idempotency key belongs to another
@@ -231,6 +234,8 @@ class JobManager:
             row, created = await self._tasks.insert(new, self._max_pending)
             if created:
                 self._turns.add(row.task_id, client)
+                if keep is not None:
+                    await asyncio.to_thread(keep)
             return row, created
         finally:
             self._work.set()  # also if the caller was cancelled after the commit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -96,9 +97,10 @@ class Service:
             new = await in_thread(
                 admit, request, self._strategies, self._sources, self._speed(), promised
             )
-            if new.config["device"] == "cuda":
+            if new.task.config["device"] == "cuda":
                 await self._calls.call("require_device", {"name": "cuda"})
-            row, _ = await self._manager.submit(new, CALLER.get())
+            keep = partial(new.keep, self._workspace)
+            row, _ = await self._manager.submit(new.task, CALLER.get(), keep)
         similar = await self._tasks.similar(row.similarity_hash, row.task_id)
         reply = replies.starting(row, similar, max(1, self._manager.running))
         if request.wait_s <= 0:

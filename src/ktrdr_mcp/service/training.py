@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, combinations
 from typing import Any, Final
@@ -28,7 +28,7 @@ from ktrdr_mcp.service.replies import echo_config
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
-from ktrdr_mcp.training import bundle, estimate
+from ktrdr_mcp.training import bundle, estimate, handover
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.duration import Speed, Workload
 from ktrdr_mcp.training.judgement import tested_window
@@ -119,13 +119,29 @@ def same_training(task: TaskRow) -> dict[str, Any]:
     return {**given, "strategy": task.strategy, "config": config}
 
 
+@dataclass(frozen=True)
+class Submission:
+    """A checked request: the task that it becomes, and what its run need not prepare again."""
+
+    task: NewTask
+    spec: TrainingSpec
+    prepared: Prepared
+    state: list[str] | None  # of the stored bars, before they were read
+
+    def keep(self, workspace: Workspace) -> None:
+        """Leaves the prepared data to the run, where that is possible. Blocks."""
+        if self.state is not None:
+            directory = workspace.checkpoints_directory(self.spec.task_id)
+            handover.keep(directory, self.spec, self.state, self.prepared)
+
+
 def admit(
     request: StartTraining,
     strategies: StrategyCatalog,
     sources: BarCatalog,
     speed: Speed,
     promised_bytes: int = 0,
-) -> NewTask:
+) -> Submission:
     """Checks a request against strategies, data and machine, and makes a task of it.
 
     Args:
@@ -148,6 +164,7 @@ def admit(
         strategy=strategy,
         config=config,
     )
+    state = handover.data_state(spec, sources)
     prepared = prepare(spec, sources)
     bars = prepared.dataset.series[0].bars  # the only series there is
     if bars.offset is None:  # where days are UTC days, there is no rule to store
@@ -172,7 +189,7 @@ def admit(
     )
     duration_s = work.seconds(speed)
     test_start, test_end = tested_window(prepared.dataset, splits)
-    return NewTask(
+    task = NewTask(
         task_id=spec.task_id,
         symbol=request.symbol,
         timeframe=request.timeframe,
@@ -192,6 +209,7 @@ def admit(
         idempotency_key=request.idempotency_key,
         total_epochs=config.epochs,
     )
+    return Submission(task, spec, prepared, state)
 
 
 def count_surrogate_rows(prepared: Prepared, config: EffectiveConfig) -> list[int]:

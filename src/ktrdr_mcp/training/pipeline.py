@@ -39,10 +39,11 @@ from ktrdr_mcp.training.bundle import Bundle, BundleManifest, Parity, Periods
 from ktrdr_mcp.training.checkpointer import FOLDER, Checkpointer
 from ktrdr_mcp.training.dataset import Integers
 from ktrdr_mcp.training.estimate import weights_megabytes
+from ktrdr_mcp.training.handover import take_or_prepare
 from ktrdr_mcp.training.judgement import Judgement, equity_curve, judge, tested_window
 from ktrdr_mcp.training.learners import Learner, fit, make_learners, probabilities_of_rows
 from ktrdr_mcp.training.predictor import model_of, predict
-from ktrdr_mcp.training.prepare import Prepared, prepare
+from ktrdr_mcp.training.prepare import Prepared
 from ktrdr_mcp.training.publish import earlier_result
 from ktrdr_mcp.training.spec import TrainingSpec
 
@@ -113,7 +114,7 @@ def keep_unpublished(directory: Path, trained: Trained) -> None:
 
 def train(spec: TrainingSpec, directory: Path, context: Context, sources: BarCatalog) -> Trained:
     """Trains and measures one model; arguments as in `run`."""
-    prepared = prepare(spec, sources)
+    prepared = take_or_prepare(directory.with_name(FOLDER), spec, sources)
     shape = network_of(len(prepared.view.input_names), spec.config.model_dump())
     learners = make_learners(prepared, spec.config)
     checkpointer = Checkpointer(directory.with_name(FOLDER), spec, context)
