@@ -637,8 +637,9 @@ GET_MARKET_DATA_SUMMARY: Final = Operation(
     tool=Tool(
         title="Market data",
         description=(
-            "Which bars there are: symbols, timeframes, ranges, defects. For more, add returned to "
-            "offset."
+            "Which bars there are: symbols, timeframes, ranges, defects. With symbol and "
+            "timeframe, what the series looks like before its test windows. For more, add "
+            "returned to offset."
         ),
     ),
     command="data",

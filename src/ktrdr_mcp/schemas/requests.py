@@ -156,6 +156,7 @@ class SummarizeData(Strict):
     """See which bars there are."""
 
     symbol: Symbol | None = None
+    timeframe: Timeframe | None = Field(None, description="with symbol: describe this series")
     limit: Rows = limits.MCP_PAGE_ROWS
     offset: Offset = 0
 

@@ -212,6 +212,33 @@ class SeriesSummary(Reply):
     defects: str | None
 
 
+MeanAndError = list[float]  # a mean and its standard error
+
+
+class SeriesDescription(Reply):
+    """What a series looks like before every default test window: looking spends no test rows.
+
+    Moves are log returns from close to close, hours and days by the file's clock.
+    """
+
+    first_bar: str
+    last_bar: str
+    bars: int  # looked at
+    of_bars: int  # of the series
+    bars_per_day: float
+    gaps_within_days: int
+    volatility_bps: dict[str, float]  # by horizon in bars
+    up_share: float
+    autocorrelation: dict[str, float]  # of moves, by lag in bars
+    autocorrelation_of_size: dict[str, float]  # of absolute moves
+    autocorrelation_error: float
+    hour_bps: dict[str, MeanAndError]  # mean move and its error by the hour of opening
+    weekday_bps: dict[str, MeanAndError]
+    half_spread_bps: float | None  # Roll's estimate
+    default_cost_bps: float
+    detectable_accuracy: float  # directional, with 80 % power in the default folds
+
+
 class DataSummary(Success):
     """Which bars there are."""
 
@@ -221,6 +248,8 @@ class DataSummary(Success):
     # Files that are meant to be series, and what to do with them.
     not_read: list[str] = Field(default_factory=list)
     note: str | None = None  # which symbols there are, where there is none of that name
+    # of one series, where symbol and timeframe are given
+    description: SeriesDescription | None = Field(None, exclude_if=is_absent)
 
 
 class ImportedSeries(Reply):

@@ -9,13 +9,16 @@ from ktrdr_mcp import paths
 from ktrdr_mcp.data import catalog as data
 from ktrdr_mcp.data.files import SUFFIXES, read_file, series_name
 from ktrdr_mcp.data.timestamps import format_timestamp
-from ktrdr_mcp.errors import InvalidRequest, NotFound, quote
+from ktrdr_mcp.errors import InvalidRequest, NotEnoughData, NotFound, quote
+from ktrdr_mcp.evaluation.description import MIN_BARS, describe
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES
 from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.store.research import StoredLook
 from ktrdr_mcp.strategy.catalog import StrategyCatalog, decode
 from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.training.look import first_rows, look_at
 from ktrdr_mcp.training.strategies import check_strategy
 
 
@@ -30,7 +33,11 @@ def data_summary(
         sources: where bars come from.
         request: which symbol and which page.
     """
-    chosen = [one for one in sources.series() if request.symbol in {None, one[0]}]
+    chosen = [
+        one
+        for one in sources.series()
+        if request.symbol in {None, one[0]} and request.timeframe in {None, one[1]}
+    ]
     stop = request.offset + request.limit
     note = None
     if request.symbol is not None and not chosen:
@@ -43,6 +50,26 @@ def data_summary(
         not_read=not_read(sources, request.symbol),
         note=note,
     )
+
+
+def describe_series(
+    sources: data.BarCatalog, symbol: str, timeframe: str
+) -> tuple[responses.SeriesDescription, StoredLook]:
+    """What a series looks like before every default test window, and what was looked at.
+
+    Raises:
+        KtrdrError: there is no such series, or it is too short.
+    """
+    bars = sources.load(symbol, timeframe).bars
+    shown = bars.slice(0, first_rows(len(bars)))
+    if len(shown) < MIN_BARS:
+        raise NotEnoughData(
+            f"Only {len(shown)} of {len(bars)} bars come before the test windows; a description"
+            f" needs {MIN_BARS}.",
+            hint="Leave timeframe out to see the range, or use a longer series.",
+            field="symbol",
+        )
+    return describe(shown, len(bars)), look_at(shown)
 
 
 def not_read(sources: data.BarCatalog, symbol: str | None) -> list[str]:

@@ -23,7 +23,7 @@ from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.schemas.service import CALLER, OnProgress
 from ktrdr_mcp.service import evaluation, importing, models, replies, reports, strategies, training
-from ktrdr_mcp.service.data import completions, data_summary
+from ktrdr_mcp.service.data import completions, data_summary, describe_series
 from ktrdr_mcp.service.epochs import read_epochs
 from ktrdr_mcp.service.evaluation import Judge
 from ktrdr_mcp.service.model_work import ModelCalls
@@ -95,7 +95,13 @@ class Service:
         if row is None:
             promised = await self._manager.promised_bytes()
             new = await in_thread(
-                admit, request, self._strategies, self._sources, self._speed(), promised
+                admit,
+                request,
+                self._strategies,
+                self._sources,
+                self._speed(),
+                promised,
+                await self._looks.looks(),
             )
             if new.task.config["device"] == "cuda":
                 await self._calls.call("require_device", {"name": "cuda"})
@@ -203,8 +209,15 @@ class Service:
     async def get_market_data_summary(
         self, request: requests.SummarizeData
     ) -> responses.DataSummary:
-        """Which bars there are."""
-        return await in_thread(data_summary, self._sources, request)
+        """Which bars there are, and what one series looks like before its test windows."""
+        reply = await in_thread(data_summary, self._sources, request)
+        if request.symbol is None or request.timeframe is None:
+            return reply
+        description, look = await in_thread(
+            describe_series, self._sources, request.symbol, request.timeframe
+        )
+        await self._looks.add_look(look)
+        return reply.model_copy(update={"description": description})
 
     async def import_bars(self, request: requests.ImportBars) -> responses.BarsImported:
         """Recognises files of bars that other tools wrote, and stores them."""

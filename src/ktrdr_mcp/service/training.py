@@ -13,8 +13,10 @@ from itertools import chain, combinations
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ktrdr_mcp import files
+from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.notes import require_fresh
 from ktrdr_mcp.errors import ResultRemoved, StorageError
@@ -25,6 +27,7 @@ from ktrdr_mcp.schemas.config import EffectiveConfig, TrainingConfig
 from ktrdr_mcp.schemas.requests import StartTraining
 from ktrdr_mcp.schemas.results import SubmittedRequest, TaskResult
 from ktrdr_mcp.service.replies import echo_config
+from ktrdr_mcp.store.research import StoredLook
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
@@ -39,6 +42,7 @@ from ktrdr_mcp.training.learners import (
     splits_of,
     surrogates_fit,
 )
+from ktrdr_mcp.training.look import rows_looked_at
 from ktrdr_mcp.training.prepare import Prepared, prepare
 from ktrdr_mcp.training.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
 from ktrdr_mcp.training.strategies import read_strategy
@@ -141,6 +145,7 @@ def admit(
     sources: BarCatalog,
     speed: Speed,
     promised_bytes: int = 0,
+    looks: Sequence[StoredLook] = (),
 ) -> Submission:
     """Checks a request against strategies, data and machine, and makes a task of it.
 
@@ -150,6 +155,7 @@ def admit(
         sources: where bars come from.
         speed: how fast this machine trains.
         promised_bytes: of memory, that other tasks which run or wait may come to hold.
+        looks: what was looked at before.
     Raises:
         KtrdrError: it cannot be trained; nothing has been changed.
     """
@@ -171,7 +177,8 @@ def admit(
         spec = replace(spec, series=(replace(series, days=None),))
     folds = folds_of(prepared, config)
     splits = [prepared.split] * config.seeds + folds
-    require_fresh(bars, np.unique(np.concatenate([split.test for split in splits])))
+    tested = np.unique(np.concatenate([split.test for split in splits]))
+    require_fresh(bars, tested)
     widths = (len(prepared.view.input_names), *config.hidden_layers, len(CLASSES))
     networks = len(splits) + (SURROGATES if config.control else 0)
     columns = len(prepared.view.feature_names) if prepared.view.windows else None
@@ -197,7 +204,11 @@ def admit(
         config=config.model_dump(),
         spec={
             **spec.to_dict(),
-            "accepted": acknowledge(prepared, duration_s, too_short(prepared, config, len(folds))),
+            "accepted": acknowledge(
+                prepared,
+                duration_s,
+                [*too_short(prepared, config, len(folds)), *looked_at(bars, tested, looks)],
+            ),
             "memory_bytes": estimate.training_bytes(*needs),
             **({NOTE: request.note} if request.note else {}),
         },
@@ -229,6 +240,25 @@ def acknowledge(prepared: Prepared, duration_s: float, warnings: Sequence[str]) 
         ],
         "duration_s": duration_s,
     }
+
+
+def looked_at(bars: Bars, tested: npt.NDArray[np.int64], looks: Sequence[StoredLook]) -> list[str]:
+    """A warning if test rows were looked at before the training.
+
+    Args:
+        bars: the series.
+        tested: int64[n], its bars that are tested.
+        looks: everything that was looked at.
+    """
+    seen = rows_looked_at(looks, bars, tested)
+    if not seen:
+        return []
+    sentence = (
+        f"{seen:,} of {len(tested):,} test rows were looked at before, by get_market_data_summary"
+        " or a dry run of save_strategy: an idea that came from them is not tested by them. Without"
+        " start_date and end_date the test rows come after what is shown."
+    )
+    return [sentence]
 
 
 def too_short(prepared: Prepared, config: EffectiveConfig, folds: int) -> list[str]:

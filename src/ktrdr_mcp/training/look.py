@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,7 +53,7 @@ def content_of(bars: Bars) -> str:
     return digest.hexdigest()
 
 
-def rows_looked_at(looks: list[StoredLook], bars: Bars, rows: Integers) -> int:
+def rows_looked_at(looks: Sequence[StoredLook], bars: Bars, rows: Integers) -> int:
     """How many bars somebody looked at before, by content or by symbol and time.
 
     Args:
