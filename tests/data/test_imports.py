@@ -41,7 +41,7 @@ def test_a_file_is_recognised_and_read_whole(name: str, tmp_path: Path) -> None:
     assert one["bars"] == len(case.bars)
     assert (one["first_bar"], one["last_bar"]) == (iso(case.bars[0]), iso(case.bars[-1]))
     assert len(one["left_out"]) == case.left_out
-    with (tmp_path / "0.parquet").open("rb") as file:
+    with (tmp_path / "0/bars.parquet").open("rb") as file:
         table = read_bars(file, "0.parquet")
     assert [format_timestamp(time) for time in table.time] == [iso(bar) for bar in case.bars]
     for column in ("open", "high", "low", "close", "volume"):
@@ -238,3 +238,20 @@ def test_an_unknown_dialect_is_refused_with_the_nearest(tmp_path: Path) -> None:
         import_files(
             [written(tmp_path, HEADER + rows(*HOURLY))], Wanted(dialect="metatrader"), None
         )
+
+
+def test_importing_the_same_again_makes_no_version_and_more_bars_make_one(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path, _ = written(tmp_path, HEADER + rows(*HOURLY[:40]))
+    assert imported(workspace, path).series[0].dataset == "v1"
+    again = imported(workspace, path).series[0]
+    assert (again.dataset, again.is_new) == ("v1", False)
+    written(tmp_path, HEADER + rows(*HOURLY))
+    more = imported(workspace, path).series[0]
+    assert (more.dataset, more.is_new) == ("v2", True)
+    loaded = BarCatalog(workspace).load("ACME", "1h")
+    assert (len(loaded.bars), loaded.dataset) == (60, "1h v2")
+    first = BarCatalog(workspace).load("ACME", "1h", dataset="1h v1")
+    assert len(first.bars) == 40
+    assert first.bars.close.tolist() == [bar.close for bar in HOURLY[:40]]

@@ -689,6 +689,26 @@ IMPORT_BARS: Final = Operation(
     command="data import",
     request_example={"files": ["downloads/BTCUSDT-1h-2024-01.zip"], "dry_run": True},
 )
+LIST_DATA_VERSIONS: Final = Operation(
+    name="list_data_versions",
+    method="GET",
+    path="/data/versions",
+    request=requests.StoredSeries,
+    reply=responses.DatasetVersions,
+    summary="Where an imported or fetched series comes from, and its versions, newest first.",
+    refusals=(404,),
+    command="data versions",
+)
+REMOVE_DATA: Final = Operation(
+    name="remove_data",
+    method="POST",
+    path="/data/remove",
+    request=requests.StoredSeries,
+    reply=responses.SeriesRemoved,
+    summary="Remove an imported or fetched series with all its versions.",
+    refusals=(404,),
+    command="data remove",
+)
 HEALTH: Final = Operation(
     name="health",
     method="GET",
@@ -897,6 +917,8 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         RESEARCH_LOG,
         ADD_RESEARCH_NOTE,
         IMPORT_BARS,
+        LIST_DATA_VERSIONS,
+        REMOVE_DATA,
         HEALTH,
         TRAINING_HISTORY,
         MODEL_CARD,

@@ -126,7 +126,8 @@ def demo(workspace: Workspace, as_json: bool) -> None:
     anyio.run(run_demo, workspace, as_json, in_process())
 
 
-data.add_command(bars.import_files)
+for command in (bars.import_files, bars.list_versions, bars.remove):
+    data.add_command(command)
 for command in (
     train,
     tasks,

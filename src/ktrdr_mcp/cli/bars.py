@@ -1,9 +1,9 @@
-"""Commands that bring bars in: data import."""
+"""Commands that bring bars in and keep them: data import, versions, remove."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
@@ -66,6 +66,9 @@ def show_imported(to: Console, reply: responses.BarsImported) -> None:
                 "last": one.last_bar,
                 "left out": one.left_out,
                 "stored": one.stored,
+                "version": None
+                if one.dataset is None
+                else f"{one.dataset}{'' if one.is_new else ', as it was'}",
             },
         )
         output.warn(to, one.notes)
@@ -74,3 +77,59 @@ def show_imported(to: Console, reply: responses.BarsImported) -> None:
     elif reply.series:
         one = reply.series[0]
         to.print(f"Next: ktrdr-mcp train {one.symbol} {one.timeframe}", style="dim")
+
+
+VERSION_COLUMNS: Final = (
+    output.Column("version", style="bold"),
+    output.Column("made"),
+    output.Column("bars", "right"),
+    output.Column("first bar"),
+    output.Column("last bar"),
+    output.Column("why", optional=True),
+)
+
+
+@click.command("versions")
+@click.argument("symbol")
+@click.argument("timeframe")
+@json_option
+@click.pass_obj
+def list_versions(workspace: Workspace, symbol: str, timeframe: str, as_json: bool) -> None:
+    """Show where a series comes from, and its versions."""
+
+    def show(to: Console, reply: responses.DatasetVersions) -> None:
+        rows = {
+            name: getattr(reply, name)
+            for name in ("source", "client", "fetched_at", "adjustment", "timezone", "last_final")
+        }
+        output.heading(to, f"{reply.symbol} {reply.timeframe}")
+        output.facts(to, rows)
+        cells = [
+            (one.version, one.created_at, one.bars, one.first_bar, one.last_bar, one.why)
+            for one in reply.versions
+        ]
+        output.listing(to, VERSION_COLUMNS, cells)
+
+    raw = {"symbol": symbol, "timeframe": timeframe}
+    session.answer(workspace, "list_data_versions", raw, as_json, show)
+
+
+@click.command("remove")
+@click.argument("symbol")
+@click.argument("timeframe")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_obj
+def remove(workspace: Workspace, symbol: str, timeframe: str, yes: bool, as_json: bool) -> None:
+    """Remove an imported or fetched series with all its versions.
+
+    Trainings keep their figures; they cannot be reproduced without the bars.
+    """
+    if not (yes or as_json):
+        click.confirm(f"Remove {symbol} {timeframe} with all its versions?", abort=True)
+
+    def show(to: Console, reply: responses.SeriesRemoved) -> None:
+        to.print(f"Removed {reply.symbol} {reply.timeframe} ({reply.versions} versions).")
+
+    raw = {"symbol": symbol, "timeframe": timeframe}
+    session.answer(workspace, "remove_data", raw, as_json, show)

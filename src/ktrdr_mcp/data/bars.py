@@ -137,12 +137,14 @@ class LoadedBars:
         source: for example "workspace file AAPL_1h.csv".
         notes: sentences that whoever uses the bars should know.
         standing: what never changes of the series; only summaries of the data say it.
+        dataset: the stored timeframe and version that they are of, as "1h v3", if they are of one.
     """
 
     bars: Bars
     source: str
     notes: list[str]
     standing: tuple[str, ...] = ()
+    dataset: str | None = None
 
 
 def fingerprint(bars: Bars) -> str:

@@ -16,6 +16,7 @@ from ktrdr_mcp.data.files import NotRead, WorkspaceFiles
 from ktrdr_mcp.data.samples import Samples
 from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import DAY_NS, format_timestamp, nanoseconds
+from ktrdr_mcp.data.versions import load_version
 from ktrdr_mcp.errors import DataNotFound, InvalidRequest, KtrdrError, NotEnoughData, did_you_mean
 
 __all__ = ["BarCatalog", "LoadedBars", "SeriesSummary", "Source", "select_range"]
@@ -87,6 +88,7 @@ class BarCatalog:
             workspace: whose data folder is read.
             sources: in order of precedence; by default the workspace's files and the samples.
         """
+        self._workspace = workspace
         cache = BarCache()
         default = (WorkspaceFiles(workspace, cache), Samples(cache))
         self._sources: tuple[Source, ...] = default if sources is None else tuple(sources)
@@ -97,6 +99,7 @@ class BarCatalog:
         timeframe: str,
         rule: DayRule = "file",
         reach: Reach | None = None,
+        dataset: str | None = None,
     ) -> LoadedBars:
         """A series of the first source that has it: as stored, else from narrower bars.
 
@@ -107,12 +110,15 @@ class BarCatalog:
             timeframe: one of the known timeframes.
             rule: in which offset the days of wider bars begin.
             reach: what the request rests on; every bar must be sound if it is None.
+            dataset: the stored timeframe and version to read, such as "1h v3"; the newest if None.
         Raises:
             InvalidName: a name is not well formed.
             DataNotFound: there is no such series; says what there is.
             DataInvalid: its bars contradict themselves.
         """
         symbol, timeframe = paths.symbol(symbol), paths.timeframe(timeframe)
+        if dataset is not None:
+            return self._load_version(symbol, timeframe, rule, dataset)
         for source in self._sources:
             origin = origin_of(symbol, timeframe, source.series())
             if origin is not None:
@@ -136,6 +142,14 @@ class BarCatalog:
                 state = source.state_of(symbol, origin)
                 return None if state is None else f"{source.name}, {origin}, {state}"
         return None
+
+    def _load_version(self, symbol: str, timeframe: str, rule: DayRule, dataset: str) -> LoadedBars:
+        """One version of a series, aggregated where it is stored in another timeframe."""
+        stored, _, version = dataset.partition(" ")
+        bars = load_version(self._workspace, symbol, paths.timeframe(stored), version)
+        name = f"version {version} of {paths.series_in_file_name(symbol, stored)}"
+        loaded = LoadedBars(bars, name, [], dataset=dataset)
+        return loaded if stored == timeframe else aggregate_with_note(loaded, timeframe, rule)
 
     def not_read(self, symbol: str | None = None) -> list[NotRead]:
         """The files that are meant to be series and are not read.

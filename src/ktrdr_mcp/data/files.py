@@ -285,7 +285,15 @@ class WorkspaceFiles:
         if len(present) > 1:
             notes.append(f"{stem}{present[1][0]} is not read: {name} comes first.")
         notes += self._hidden(path, bars)
-        return LoadedBars(bars, f"{self.name} {name}", notes)
+        version = None if suffix != ".parquet" else self._version(symbol, timeframe)
+        return LoadedBars(bars, f"{self.name} {name}", notes, dataset=version)
+
+    def _version(self, symbol: str, timeframe: str) -> str | None:
+        """The version that a file is, with its timeframe, as "1h v3"."""
+        from ktrdr_mcp.data.versions import version_of_file
+
+        found = version_of_file(self._workspace, symbol, timeframe)
+        return None if found is None else f"{timeframe} {found}"
 
     def state_of(self, symbol: str, timeframe: str) -> str | None:
         """The state of the file that `load` would read; None if there is none."""

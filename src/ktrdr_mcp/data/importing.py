@@ -23,7 +23,7 @@ def understand(
     Args:
         sources: the files, links already followed, and what messages call them.
         wanted: symbol, timeframe, timezone and dialect, where they are said.
-        output: a folder that takes each series as `0.parquet`, `1.parquet`, ...; None to only look.
+        output: a folder in which each series is staged, as versions.Staged; None to only look.
     Raises:
         KtrdrError: a file cannot be imported as it stands, or is not read within the limits.
     """

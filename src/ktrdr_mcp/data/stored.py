@@ -6,14 +6,16 @@ seconds the clock by which the series names its days is ahead of UTC; left out w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
-from ktrdr_mcp.data.bars import COLUMNS, Bars
+from ktrdr_mcp.data.bars import COLUMNS, Bars, fingerprint
 from ktrdr_mcp.data.tables import BarTable, unusable
 from ktrdr_mcp.data.timestamps import SECOND_NS
+from ktrdr_mcp.files import sha256_of_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,3 +74,47 @@ def read_bars(file: BinaryIO, name: str) -> BarTable:
         raise unusable(name, "is damaged", "Import or fetch the series again.") from None
     named = np.ones(len(time), dtype=np.bool_)
     return BarTable(name, time, named, offset, columns, "row", 1)
+
+
+def stage(bars: Bars, folder: Path) -> dict[str, Any]:
+    """Writes a series as a whole and by months, for a version to be made of it.
+
+    Args:
+        bars: the series, not empty.
+        folder: where; made here.
+    Returns:
+        the fields of versions.Staged.
+    """
+    (folder / "parts").mkdir(parents=True)
+    write_bars(bars, folder / "bars.parquet")
+    months = bars.time.astype("datetime64[ns]").astype("datetime64[M]")
+    starts = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])
+    parts = {}
+    for start, stop in zip(starts, [*starts[1:], len(bars)], strict=True):
+        path = folder / "parts" / f"{months[start]}.parquet"
+        write_bars(bars.slice(int(start), int(stop)), path)
+        parts[str(months[start])] = sha256_of_file(path)
+    return {
+        "folder": str(folder),
+        "bars": len(bars),
+        "first_bar": bars.timestamp(0),
+        "last_bar": bars.timestamp(len(bars) - 1),
+        "fingerprint": fingerprint(bars),
+        "parts": parts,
+    }
+
+
+def read_parts(paths: Sequence[Path], symbol: str, timeframe: str) -> Bars:
+    """The series of some parts, oldest first. Raises DataInvalid."""
+    tables = []
+    for path in paths:
+        with path.open("rb") as file:
+            tables.append(read_bars(file, path.name))
+    offset = np.concatenate([one.offset for one in tables])
+    return Bars(
+        symbol,
+        timeframe,
+        np.concatenate([one.time for one in tables]),
+        *(np.concatenate([one.columns[name] for one in tables]) for name in COLUMNS),
+        offset=offset if offset.any() else None,
+    )

@@ -178,6 +178,13 @@ class ImportBars(Strict):
     dry_run: bool = Field(False, description="only say what is understood")
 
 
+class StoredSeries(Strict):
+    """One series that was imported or fetched."""
+
+    symbol: Symbol
+    timeframe: Timeframe
+
+
 class BacktestModel(Strict):
     """Trade a saved model's signals over any range, after costs."""
 

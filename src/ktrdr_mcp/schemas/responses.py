@@ -21,6 +21,11 @@ class Success(Reply):
     success: Literal[True] = True
 
 
+def is_absent(value: object) -> bool:
+    """Whether a field is left out of a reply."""
+    return value is None
+
+
 class DataUsed(Reply):
     """Which bars a training uses. Times are ISO 8601 UTC."""
 
@@ -34,11 +39,8 @@ class DataUsed(Reply):
     purged_rows: int  # dropped because their label reaches over a boundary
     class_shares: dict[str, float]  # of the training rows
     source: str
-
-
-def is_absent(value: object) -> bool:
-    """Whether a field is left out of a reply."""
-    return value is None
+    # The stored timeframe and version of the bars, "1h v3", where they have versions.
+    dataset: str | None = Field(None, exclude_if=is_absent)
 
 
 class TrainingStarted(Success):
@@ -269,6 +271,8 @@ class ImportedSeries(Reply):
     left_out: list[str]
     notes: list[str]
     stored: str | None
+    dataset: str | None = None  # the version that they are now
+    is_new: bool | None = None  # whether that version is new
 
 
 class BarsImported(Success):
@@ -276,6 +280,40 @@ class BarsImported(Success):
 
     dry_run: bool
     series: list[ImportedSeries]
+
+
+class DatasetVersion(Reply):
+    """One version of a stored series."""
+
+    version: str
+    created_at: str
+    why: str
+    bars: int
+    first_bar: str
+    last_bar: str
+    fingerprint: str
+
+
+class DatasetVersions(Success):
+    """What is known of a stored series, and its versions, newest first."""
+
+    symbol: str
+    timeframe: str
+    source: str
+    client: str
+    fetched_at: str
+    adjustment: str
+    timezone: str
+    last_final: str
+    versions: list[DatasetVersion]
+
+
+class SeriesRemoved(Success):
+    """What removing a series took away."""
+
+    symbol: str
+    timeframe: str
+    versions: int
 
 
 class ModelSaved(Success):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from ktrdr_mcp import __version__, files, limits, paths
-from ktrdr_mcp.data.files import ORIGIN_SUFFIX, SUFFIXES
+from ktrdr_mcp.data import versions
+from ktrdr_mcp.data.files import SUFFIXES
 from ktrdr_mcp.data.importing import understand
 from ktrdr_mcp.errors import Conflict, InvalidRequest, LimitExceeded, NotFound, quote
 from ktrdr_mcp.files import storage_errors
@@ -43,8 +43,7 @@ def import_bars(workspace: paths.Workspace, request: requests.ImportBars) -> res
         for one in understood:
             require_free(workspace, one, sources)
         with storage_errors("storing the imported bars"):
-            for number, one in enumerate(understood):
-                store(workspace, one, folder / f"{number}.parquet", sources)
+            understood = [store(workspace, one, sources) for one in understood]
     return reply(understood, workspace)
 
 
@@ -87,9 +86,11 @@ def printable_name(path: Path) -> str:
 
 def require_free(workspace: paths.Workspace, one: dict[str, Any], sources: list[Path]) -> None:
     """Refuses to put a series beside another of its name. Raises Conflict."""
+    known = versions.version_of_file(workspace, one["symbol"], one["timeframe"])
     for suffix in SUFFIXES:
         path = workspace.data_file(one["symbol"], one["timeframe"], suffix)
-        if not os.path.lexists(path) or path.resolve() in sources:
+        ours = suffix == ".parquet" and known is not None
+        if ours or not os.path.lexists(path) or path.resolve() in sources:
             continue
         raise Conflict(
             f"data/{path.name} is there already.",
@@ -98,26 +99,35 @@ def require_free(workspace: paths.Workspace, one: dict[str, Any], sources: list[
         )
 
 
-def store(
-    workspace: paths.Workspace, one: dict[str, Any], staged: Path, sources: list[Path]
-) -> None:
-    """Gives a staged series its name in data/, with its origin beside it."""
-    final = workspace.data_file(one["symbol"], one["timeframe"], ".parquet")
-    origin = {
-        "imported_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "program": f"ktrdr-mcp {__version__}",
-        "sources": [
+def store(workspace: paths.Workspace, one: dict[str, Any], sources: list[Path]) -> dict[str, Any]:
+    """Makes a staged series a version, and its file in data/; says which.
+
+    A file of data/ that was imported from under the series' own name is kept under another.
+    """
+    request = {
+        "files": [
             {"name": path.name, "bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
             for path in sources
         ],
-        **one,
+        **{name: one[name] for name in ("dialect", "written", "columns", "left_out")},
     }
+    facts = versions.Manifest(
+        symbol=one["symbol"],
+        timeframe=one["timeframe"],
+        source="import",
+        request=request,
+        client=f"ktrdr-mcp {__version__}",
+        fetched_at=versions.now(),
+        adjustment="unknown",
+        zone=one["timezone"],
+    )
+    why = f"imported: {', '.join(one['files'][:3])}"
+    manifest, is_new = versions.commit(workspace, versions.Staged(**one["staged"]), facts, why)
     stem = paths.series_in_file_name(one["symbol"], one["timeframe"])
-    files.replace(workspace.data / f"{stem}{ORIGIN_SUFFIX}", files.json_bytes(origin))
     for path in sources:
-        if path.parent == workspace.data.resolve() and path.stem == stem:
+        if path.parent == workspace.data.resolve() and path.name == f"{stem}.csv":
             path.rename(path.with_name(f"{path.name}{IMPORTED_SUFFIX}"))
-    files.place(staged, final)
+    return {**one, "dataset": manifest.newest.name, "is_new": is_new}
 
 
 def reply(
@@ -128,7 +138,7 @@ def reply(
         dry_run=workspace is None,
         series=[
             responses.ImportedSeries(
-                **one,
+                **{name: value for name, value in one.items() if name != "staged"},
                 stored=None
                 if workspace is None
                 else workspace.relative(
@@ -137,4 +147,40 @@ def reply(
             )
             for one in understood
         ],
+    )
+
+
+def list_versions(
+    workspace: paths.Workspace, request: requests.StoredSeries
+) -> responses.DatasetVersions:
+    """What is known of a stored series. Raises DataNotFound."""
+    manifest = versions.read_manifest(workspace, request.symbol, request.timeframe)
+    if manifest is None:
+        raise versions.no_versions(request.symbol, request.timeframe)
+    names = responses.DatasetVersion.model_fields.keys() - {"version"}
+    return responses.DatasetVersions(
+        symbol=manifest.symbol,
+        timeframe=manifest.timeframe,
+        source=manifest.source,
+        client=manifest.client,
+        fetched_at=manifest.fetched_at,
+        adjustment=manifest.adjustment,
+        timezone=manifest.zone,
+        last_final=manifest.last_final,
+        versions=[
+            responses.DatasetVersion(
+                version=one.name, **{name: getattr(one, name) for name in names}
+            )
+            for one in reversed(manifest.versions)
+        ],
+    )
+
+
+def remove_series(
+    workspace: paths.Workspace, request: requests.StoredSeries
+) -> responses.SeriesRemoved:
+    """Removes a stored series. Raises DataNotFound, StorageError."""
+    removed = versions.remove(workspace, request.symbol, request.timeframe)
+    return responses.SeriesRemoved(
+        symbol=request.symbol, timeframe=request.timeframe, versions=removed
     )

@@ -224,6 +224,15 @@ class Service:
         async with self._importing:
             return await in_thread(importing.import_bars, self._workspace, request)
 
+    async def list_data_versions(self, request: requests.StoredSeries) -> responses.DatasetVersions:
+        """Where a stored series comes from, and its versions."""
+        return await in_thread(importing.list_versions, self._workspace, request)
+
+    async def remove_data(self, request: requests.StoredSeries) -> responses.SeriesRemoved:
+        """Removes a stored series with all its versions."""
+        async with self._importing:
+            return await in_thread(importing.remove_series, self._workspace, request)
+
     async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
         """Trades a saved model's signals over any range, after costs."""
         answer = await self._trade("backtest", request)

@@ -119,7 +119,8 @@ def same_training(task: TaskRow) -> dict[str, Any]:
         for name, value in echo_config(task.config).items()
         if name == "seed" or value != rest[name]
     }
-    given = {name: value for name, value in series.items() if value is not None and name != "days"}
+    own = {"days", "dataset"}  # of the specification, not of a request
+    given = {name: value for name, value in series.items() if value is not None and name not in own}
     return {**given, "strategy": task.strategy, "config": config}
 
 
@@ -174,7 +175,8 @@ def admit(
     prepared = prepare(spec, sources)
     bars = prepared.dataset.series[0].bars  # the only series there is
     if bars.offset is None:  # where days are UTC days, there is no rule to store
-        spec = replace(spec, series=(replace(series, days=None),))
+        series = replace(series, days=None)
+    spec = replace(spec, series=(replace(series, dataset=prepared.used.dataset),))
     folds = folds_of(prepared, config)
     splits = [prepared.split] * config.seeds + folds
     tested = np.unique(np.concatenate([split.test for split in splits]))

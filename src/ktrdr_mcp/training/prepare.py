@@ -111,7 +111,7 @@ def prepare(spec: TrainingSpec, bar_sources: catalog.BarCatalog) -> Prepared:
         dataset=dataset,
         split=split,
         view=view,
-        used=data_used(dataset, split, found[0].source),
+        used=data_used(dataset, split, found[0]),
         warnings=[
             *(warning for one in found for warning in one.warnings),
             *constant_feature_notes(dataset, view, split.train),
@@ -126,6 +126,7 @@ class LoadedSeries:
 
     series: Series
     source: str
+    dataset: str | None  # the version that it is of
     warnings: list[str]  # of the range
     notes: list[str]  # of the bars
 
@@ -136,11 +137,11 @@ def load_series(
     """Loads one series of a training and computes what it needs. Raises KtrdrError."""
     needed = max((warm_up_of(each, one.timeframe) for each in check(spec.strategy)), default=0)
     reach = Reach(one.start_date, one.end_date, needed)
-    loaded = bar_sources.load(one.symbol, one.timeframe, one.day_rule, reach)
+    loaded = bar_sources.load(one.symbol, one.timeframe, one.day_rule, reach, one.dataset)
     first, stop, warnings = select(loaded.bars, one)
     bars = loaded.bars.slice(0, stop)  # what lies after the range must not matter
     series = series_of(bars, first, spec.strategy, spec.config.labels)
-    return LoadedSeries(series, loaded.source, warnings, loaded.notes)
+    return LoadedSeries(series, loaded.source, loaded.dataset, warnings, loaded.notes)
 
 
 def select(bars: Bars, series: SeriesSpec) -> tuple[int, int, list[str]]:
@@ -213,7 +214,7 @@ def relabelled(dataset: Dataset, labels: Mapping[str, Any]) -> Dataset:
     return Dataset(dataset.strategy, tuple(one.relabelled(labels) for one in dataset.series))
 
 
-def data_used(dataset: Dataset, split: Split, source: str) -> DataUsed:
+def data_used(dataset: Dataset, split: Split, loaded: LoadedSeries) -> DataUsed:
     """The account of the data that replies give."""
     shares = class_shares(dataset.label[split.train]).tolist()
     return DataUsed(
@@ -226,5 +227,6 @@ def data_used(dataset: Dataset, split: Split, source: str) -> DataUsed:
         test_rows=len(split.test),
         purged_rows=split.purged_rows,
         class_shares={name: round(share, 4) for name, share in zip(CLASSES, shares, strict=True)},
-        source=source,
+        source=loaded.source,
+        dataset=loaded.dataset,
     )

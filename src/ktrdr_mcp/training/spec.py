@@ -25,6 +25,7 @@ class SeriesSpec:
     start_date: str | None
     end_date: str | None
     days: DayRule | None = None  # in which offset a day begins; None is UTC, as it always was
+    dataset: str | None = None  # the stored timeframe and version, "1h v3"; None: what is in data/
 
     @property
     def day_rule(self) -> DayRule:
@@ -32,11 +33,11 @@ class SeriesSpec:
         return self.days or "utc"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON, without a rule where there is none, so that stored ones stay equal."""
+        """As JSON, without what is None, so that stored ones stay equal."""
         return {
             name: value
             for name, value in asdict(self).items()
-            if name != "days" or value is not None
+            if name not in {"days", "dataset"} or value is not None
         }
 
 

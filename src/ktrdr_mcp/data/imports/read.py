@@ -28,7 +28,7 @@ from ktrdr_mcp.data.imports.dialects import (
 )
 from ktrdr_mcp.data.imports.tables import Table, refused, tables
 from ktrdr_mcp.data.notes import find_unfinished, series_notes
-from ktrdr_mcp.data.stored import write_bars
+from ktrdr_mcp.data.stored import stage
 from ktrdr_mcp.data.tables import NO_TIME, BarTable
 from ktrdr_mcp.data.timestamps import DAY_NS
 from ktrdr_mcp.data.validation import check_bars
@@ -87,9 +87,9 @@ def import_files(
     Args:
         files: the files, links already followed, and what messages call them.
         wanted: what is said of them.
-        output: where each series is written, as `0.parquet`, `1.parquet`, ...; None to only look.
+        output: where each series is staged, in folders 0, 1, ...; None to only look.
     Returns:
-        for each series what was understood of it.
+        for each series what was understood of it, with `staged` if it was.
     Raises:
         KtrdrError: a file cannot be imported as it stands.
     """
@@ -107,7 +107,7 @@ def import_files(
         timeframe = timeframe_of_part(part, wanted)
         together.setdefault((symbol, timeframe), []).append(part)
     return [
-        finish(series, members, None if output is None else output / f"{number}.parquet")
+        finish(series, members, None if output is None else output / str(number))
         for number, (series, members) in enumerate(together.items())
     ]
 
@@ -498,13 +498,13 @@ def timeframe_of_part(part: Part, wanted: Wanted) -> str:
     )
 
 
-def finish(series: tuple[str, str], parts: list[Part], path: Path | None) -> dict[str, Any]:
+def finish(series: tuple[str, str], parts: list[Part], folder: Path | None) -> dict[str, Any]:
     """Joins the parts of a series, checks it, writes it, and says what was understood.
 
     Args:
         series: symbol and timeframe.
         parts: its tables.
-        path: where to write it; None to only look.
+        folder: where to stage it; None to only look.
     Raises:
         DataInvalid: its bars contradict themselves.
     """
@@ -519,8 +519,7 @@ def finish(series: tuple[str, str], parts: list[Part], path: Path | None) -> dic
     if len(bars) > 1 and find_unfinished(bars, known_at):
         bars = bars.slice(0, len(bars) - 1)
         left_out["unfinished last bar"] = 1
-    if path is not None:
-        write_bars(bars, path)
+    staged = None if folder is None else stage(bars, folder)
     first = parts[0]
     return {
         "symbol": series[0],
@@ -536,6 +535,7 @@ def finish(series: tuple[str, str], parts: list[Part], path: Path | None) -> dic
         "last_bar": bars.timestamp(len(bars) - 1),
         "left_out": [f"{count:,} {what}" for what, count in left_out.items()],
         "notes": [*notes, *series_notes(bars)],
+        "staged": staged,
     }
 
 
