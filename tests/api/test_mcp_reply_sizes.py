@@ -8,18 +8,20 @@ from mcp.types import CallToolResult, TextContent
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.api.operations import OPERATIONS
+from ktrdr_mcp.evaluation.alarms import result_alarms
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import DirectionalTest
+from ktrdr_mcp.evaluation.families import EarlierTrials, Stream
 from ktrdr_mcp.evaluation.multiple_testing import FamilyJudgement
 from ktrdr_mcp.evaluation.verdict import (
     Caveats,
     luck_line,
     prediction_verdict,
-    trading_verdict,
 )
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.schemas.results import FailedFolds
+from ktrdr_mcp.service.evaluation import fitted
 from tests.support import sample_replies
 from tests.support.fake_service import FakeService
 from tests.support.mcp_clients import Connect
@@ -52,21 +54,29 @@ def wordy() -> responses.ModelPerformance:
     nothing = np.zeros(2_000, dtype=np.int64)
     blocks = BlockSums(nothing, nothing, np.zeros(2_000))
     test = DirectionalTest(12.1, 0.0002, blocks, 2_000, 48, 96_000, False, 0.5123, 0.0123)
-    family = FamilyJudgement(12.1, 0.0002, 0.012, 1_000, 2.61, 3.04, 3.31)
-    caveats = Caveats(leak_suspected=True, folds=FailedFolds(planned=4, diverged=2))
+    family = FamilyJudgement(12.1, 0.0002, 0.0012, 1_000, 2.61, 3.04, 3.31, 0.0025)
+    alarms = tuple(result_alarms(12.1, 144, 8.5))
+    folds = FailedFolds(planned=4, diverged=2)
+    caveats = Caveats(leak_suspected=True, folds=folds, alarms=alarms)
     judged = prediction_verdict(test, family, 115_030, caveats)
-    traded = trading_verdict(1_000, 12.313, 0.012, 0.1, caveats)
     spread = responses.Spread(mean=0.4123, deviation=0.0123)
     usual = sample_replies.PERFORMANCE
-    reason = f"{judged.reason} Trading: {traded.reason}"
-    luck = luck_line(1_000, family, judged.prediction)
-    verdict = {"reason": reason, "needs": judged.needs, "luck": luck}
-    return usual.model_copy(
+    reason = f"{judged.reason} Trading: net +1231.3%, timing p 0.001, likewise."
+    luck = luck_line(family, EarlierTrials(missing=999, stream=Stream(place=37)))
+    verdict = {
+        "reason": reason,
+        "needs": judged.needs,
+        "luck": luck,
+        "holds_across": False,
+        "suspect": [alarm.name for alarm in alarms],
+    }
+    whole = usual.model_copy(
         update={
             "verdict": usual.verdict.model_copy(update=verdict),
             "seeds": responses.SeedFigures(count=10, val_accuracy=spread, test_accuracy=spread),
         }
     )
+    return fitted(whole)
 
 
 @pytest.mark.asyncio

@@ -7,10 +7,10 @@ import pytest
 
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import DirectionalTest, blocks_for_power, detectable_accuracy
+from ktrdr_mcp.evaluation.families import EarlierTrials, Stream
 from ktrdr_mcp.evaluation.multiple_testing import FamilyJudgement
 from ktrdr_mcp.evaluation.verdict import (
     Caveats,
-    Prediction,
     PredictionVerdict,
     describe_failures,
     leak_suspected,
@@ -19,8 +19,10 @@ from ktrdr_mcp.evaluation.verdict import (
     prediction_verdict,
     trading_verdict,
 )
-from ktrdr_mcp.schemas.results import FailedFolds
+from ktrdr_mcp.schemas.results import Alarm, EdgeScores, FailedFolds
 
+BOUNCE = Alarm(name="half_spread", text="a half-spread of 12 bps", of_data=True)
+TOO_GOOD = Alarm(name="sharpe", text="a Sharpe ratio of 9", of_data=False)
 ONE_DIVERGED = FailedFolds(planned=4, diverged=1)
 TWO_DIVERGED = FailedFolds(planned=4, diverged=2)
 
@@ -32,10 +34,12 @@ def verdict(
     statistic: float = 3.0,
     constant: bool = False,
     caveats: Caveats | None = None,
+    high: float = 0.55,
 ) -> PredictionVerdict:
     some = np.arange(blocks, dtype=np.int64)
     sums = BlockSums(some, some, np.ones(blocks))
-    test = DirectionalTest(statistic, p, sums, blocks, 48, 48 * blocks, constant, 0.51, 0.02)
+    edge = EdgeScores(accuracy=0.51, low=high - 0.08, high=high, base_rate=0.5, break_even=0.53)
+    test = DirectionalTest(statistic, p, sums, blocks, 48, 48 * blocks, constant, 0.51, 0.02, edge)
     adjusted = p if adjusted_p is None else adjusted_p
     family = FamilyJudgement(statistic, p, adjusted, 3, 0.8, 2.1, 2.4)
     return prediction_verdict(test, family, 2_000, caveats or Caveats())
@@ -49,19 +53,23 @@ def verdict(
         (verdict(blocks=7), "inconclusive"),
         (verdict(p=0.01, adjusted_p=0.021), "inconclusive"),
         (verdict(p=0.25), "inconclusive"),
-        (verdict(p=0.26), "no_skill"),
+        (verdict(p=0.26), "inconclusive"),
+        (verdict(p=0.26, high=0.529), "no_skill"),
+        (verdict(p=0.26, high=0.531), "inconclusive"),
+        (verdict(p=0.01, high=0.52), "skill"),
         (verdict(blocks=7, p=0.9), "inconclusive"),
         (verdict(constant=True), "no_skill"),
         (verdict(blocks=3, constant=True), "no_skill"),
         (verdict(caveats=Caveats(answer="hold")), "skill"),
         (verdict(p=0.1, caveats=Caveats(answer="hold")), "inconclusive"),
         (verdict(caveats=Caveats(model_constant=True)), "inconclusive"),
-        (verdict(p=0.5, caveats=Caveats(model_constant=True)), "no_skill"),
+        (verdict(caveats=Caveats(wandering=("sma",))), "inconclusive"),
+        (verdict(p=0.5, caveats=Caveats(model_constant=True)), "inconclusive"),
         (verdict(caveats=Caveats(folds=FailedFolds(planned=4, diverged=1))), "inconclusive"),
         (verdict(caveats=Caveats(folds=FailedFolds(planned=4, unusable=1))), "inconclusive"),
         (verdict(caveats=Caveats(folds=FailedFolds(planned=4))), "skill"),
         (verdict(caveats=Caveats(leak_suspected=True)), "inconclusive"),
-        (verdict(p=0.5, caveats=Caveats(leak_suspected=True)), "no_skill"),
+        (verdict(p=0.5, caveats=Caveats(leak_suspected=True), high=0.5), "no_skill"),
         (verdict(blocks=0, p=1.0, statistic=0.0), "inconclusive"),
     ],
 )
@@ -73,8 +81,7 @@ def test_each_rule_gives_its_verdict(found: PredictionVerdict, expected: str) ->
 
 def test_the_reason_is_the_sentence_that_decided() -> None:
     assert verdict().reason == (
-        "T = 3.0 on 40 blocks of 48 bars, adjusted p 0.001 for 3 trials: direction is foreseen"
-        " better than luck explains."
+        "T 3.0 on 40 blocks of 48 bars, adjusted p 0.001 (level 0.02): direction is foreseen."
     )
     assert "needs 8 blocks" in verdict(blocks=7).reason
     assert "a leak" in verdict(caveats=Caveats(leak_suspected=True)).reason
@@ -84,9 +91,7 @@ def test_the_reason_is_the_sentence_that_decided() -> None:
 def test_needs_are_bars_where_the_effect_is_worth_planning_by() -> None:
     bars = 2_000 * ((2.4 + 0.8416212) / 1.5) ** 2
     assert bars == pytest.approx(9_340, abs=10)
-    assert verdict(p=0.07, statistic=1.5).needs == (
-        "About 9,400 bars for 80 % power at the effect seen (2,000 used)."
-    )
+    assert verdict(p=0.07, statistic=1.5).needs == ("About 9,400 bars for 80 % power (2,000 used).")
 
 
 def test_needs_are_a_detectable_accuracy_where_it_is_not() -> None:
@@ -113,28 +118,53 @@ def test_no_effect_needs_no_plan_and_no_accuracy_is_above_one() -> None:
     assert detectable_accuracy(0.5, 2.0) == 1.0
 
 
+def timing(adjusted_p: float, p: float | None = None) -> FamilyJudgement:
+    return FamilyJudgement(1.0, adjusted_p if p is None else p, adjusted_p, 1, 0.0, 1.6, 2.1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((40, 0.1, 0.05, 0.001), "survives_costs"),
-        ((40, 0.1, 0.051, 0.001), "inconclusive"),
-        ((40, -0.1, 0.01, 0.001), "inconclusive"),
-        ((40, -0.3, 0.9, -1e-6), "loses"),
-        ((14, -0.3, 0.9, -1e-6), "inconclusive"),
-        ((14, 0.3, 0.001, 0.01), "inconclusive"),
-        ((40, 0.1, 0.001, 0.001, Caveats(leak_suspected=True)), "inconclusive"),
-        ((40, 0.1, 0.001, 0.001, Caveats(model_constant=True)), "inconclusive"),
+        ((40, 0.1, timing(0.02), 0.001, 2_000), "survives_costs"),
+        ((40, 0.1, timing(0.021), 0.001, 2_000), "inconclusive"),
+        ((40, -0.1, timing(0.01), 0.001, 2_000), "inconclusive"),
+        ((40, -0.3, timing(0.95), -1e-6, 2_000), "loses"),
+        ((40, 0.3, timing(0.95), 0.001, 2_000), "no_timing"),
+        ((40, 0.3, timing(0.89), 0.001, 2_000), "inconclusive"),
+        ((40, 0.3, timing(0.95, 0.3), 0.001, 2_000), "inconclusive"),
+        ((14, -0.3, timing(0.9), -1e-6, 2_000), "inconclusive"),
+        ((14, 0.3, timing(0.001), 0.01, 2_000), "inconclusive"),
+        ((40, 0.1, timing(0.001), 0.001, 2_000, Caveats(leak_suspected=True)), "inconclusive"),
+        ((40, 0.1, timing(0.001), 0.001, 2_000, Caveats(model_constant=True)), "inconclusive"),
+        ((40, 0.1, timing(0.001), 0.001, 2_000, Caveats(free=True)), "inconclusive"),
+        ((40, 0.1, timing(0.001), 0.001, 2_000, Caveats(alarms=(BOUNCE,))), "inconclusive"),
+        ((40, 0.1, timing(0.001), 0.001, 2_000, Caveats(alarms=(TOO_GOOD,))), "survives_costs"),
         (
-            (40, 0.1, 0.001, 0.001, Caveats(folds=FailedFolds(planned=4, diverged=1))),
+            (40, 0.1, timing(0.001), 0.001, 2_000, Caveats(folds=ONE_DIVERGED)),
             "inconclusive",
         ),
-        ((40, 0.1, 0.001, 0.001, Caveats(tells_past=True)), "survives_costs"),
+        ((40, 0.1, timing(0.001), 0.001, 2_000, Caveats(tells_past=True)), "survives_costs"),
     ],
 )
 def test_trading_is_judged_by_its_rules(arguments: tuple[float, ...], expected: str) -> None:
     found = trading_verdict(*arguments)  # type: ignore[arg-type]
     assert found.trading == expected
     assert found.reason.endswith(".")
+
+
+def test_trading_that_is_open_says_how_many_bars_would_settle_it() -> None:
+    found = trading_verdict(40, 0.1, timing(0.1), 0.001, 2_000)
+    longer = ((2.0537 + 0.8416) / 1.2816) ** 2
+    assert found.needs == f"Timing: about {-(-2_000 * longer // 1_000) * 1_000:,.0f} bars."
+    assert trading_verdict(40, 0.1, timing(0.6), 0.001, 2_000).needs is None
+
+
+def test_alarms_are_said_and_leave_the_direction_alone() -> None:
+    found = verdict(caveats=Caveats(alarms=(BOUNCE, TOO_GOOD)))
+    assert found.prediction == "skill"
+    assert BOUNCE.text in found.reason
+    assert "details" in found.reason
+    assert TOO_GOOD.text in verdict(caveats=Caveats(alarms=(TOO_GOOD,))).reason
 
 
 def test_three_twins_that_are_foreseen_make_a_leak() -> None:
@@ -155,23 +185,13 @@ def test_labels_that_tell_the_past_are_no_ground_for_skill() -> None:
     assert found.needs == "Labels that tell the future only, such as triple_barrier."
 
 
-def test_the_luck_line_reads_as_promised() -> None:
+def test_the_luck_line_has_what_the_level_asks_for_and_what_was_spent() -> None:
     family = FamilyJudgement(1.8, 0.04, 0.36, 40, 1.6, 2.6, 2.9)
-    assert luck_line(40, family, "inconclusive") == (
-        "trial 40 on this test window: T = 1.8, the best of 40 by luck averages 1.6 (95 %: 2.6),"
-        " adjusted p 0.36: no evidence"
-    )
-    found = FamilyJudgement(4.8, 1e-4, 1e-4, 1, -0.01, 1.7, 2.1)
-    assert luck_line(1, found, "skill") == (
-        "trial 1 on this test window: T = 4.8, luck averages 0.0 (95 %: 1.7),"
-        " adjusted p below 0.001: evidence"
-    )
-
-
-@pytest.mark.parametrize("prediction", ["no_skill", "inconclusive"])
-def test_a_small_p_is_no_evidence_unless_the_verdict_is_skill(prediction: Prediction) -> None:
-    found = FamilyJudgement(4.8, 1e-4, 1e-4, 1, -0.01, 1.7, 2.1)
-    assert luck_line(1, found, prediction).endswith("adjusted p below 0.001: no evidence")
+    line = luck_line(family, EarlierTrials(missing=39, stream=Stream(place=7)))
+    assert "1.6" in line
+    assert "2.9" in line
+    assert "stretch 7" in line
+    assert "stretch" not in luck_line(family, EarlierTrials(missing=39))
 
 
 def test_one_class_on_every_row_is_said_and_decides_nothing() -> None:
@@ -232,7 +252,12 @@ def test_the_longest_reason_stays_short() -> None:
     prediction = verdict(blocks=2_000, p=0.0201, statistic=-12.3, caveats=caveats)
     usual = verdict(caveats=Caveats("hold", folds=FailedFolds(planned=4, diverged=2)))
     trading = trading_verdict(
-        2_000, 1.234, 0.0201, 0.1, Caveats(folds=FailedFolds(planned=4, diverged=2))
+        2_000,
+        1.234,
+        timing(0.0201),
+        0.1,
+        115_000,
+        Caveats(folds=FailedFolds(planned=4, diverged=2)),
     )
     assert len(f"{usual.reason} Trading: {trading.reason}") <= 330
     assert len(f"{prediction.reason} Trading: {trading.reason}") <= 450

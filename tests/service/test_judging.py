@@ -30,9 +30,39 @@ async def test_every_training_on_the_window_is_a_trial_whatever_became_of_it(ben
     await bench.finish(cancelled.task_id)
     daily = await bench.trained(timeframe="1d", start_date="2015-01-01")
     verdict = (await bench.performance(first)).verdict
-    assert verdict.as_of_trial == 4
-    assert verdict.luck.startswith("trial 1 on this test window")
-    assert (await bench.performance(daily)).verdict.luck.startswith("trial 4 on")
+    assert (verdict.as_of_trial, verdict.trials_since) == (1, 3)
+    assert (await bench.performance(daily)).verdict.as_of_trial == 4
+
+
+async def test_a_verdict_does_not_change_when_others_are_tried_later(bench) -> None:
+    first = await bench.trained()
+    before = (await bench.performance(first)).verdict
+    later = await bench.trained(config={**SHORT, "seed": 2})
+    after = (await bench.performance(first)).verdict
+    assert after == before.model_copy(update={"trials_since": 1})
+    told = (await bench.performance(later)).verdict
+    assert (told.as_of_trial, told.trials_since) == (2, 0)
+    assert told.level < before.level
+
+
+async def test_a_reproduction_is_no_new_trial_and_has_the_same_verdict(bench) -> None:
+    first = await bench.trained()
+    asked = parse(requests.ReproduceTraining, {"task_id": first})
+    again = (await bench.service.reproduce_training(asked)).reproduction_task_id
+    verdicts = [(await bench.performance(task_id)).verdict for task_id in (first, again)]
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0].trials_since == 0
+
+
+async def test_other_bars_are_another_family_that_must_hold_beside_the_first(bench) -> None:
+    early = {"timeframe": "1d", "start_date": "1990-01-01", "end_date": "1999-12-31"}
+    late = {"timeframe": "1d", "start_date": "2010-01-01", "end_date": "2019-12-31"}
+    first, second = await bench.trained(**early), await bench.trained(**late)
+    assert (await bench.performance(first)).verdict.holds_across is None
+    verdict = (await bench.performance(second)).verdict
+    assert (verdict.as_of_trial, verdict.level) == (1, 0.02)
+    assert verdict.holds_across is not None
+    assert "stretch 2" in verdict.luck
 
 
 async def test_a_window_that_does_not_overlap_is_another_family(bench) -> None:
@@ -53,9 +83,12 @@ async def test_the_verdict_stands_beside_simple_rules_on_the_same_rows(bench) ->
     accuracies = performance.baselines
     shares = [accuracies.majority.accuracy, accuracies.prior.accuracy]
     assert all(0 < share < 1 for share in shares)
-    assert performance.beats_linear is (
-        performance.test_metrics.test_accuracy > accuracies.logistic.accuracy
-    )
+    assert performance.edge is not None
+    assert performance.edge.low < performance.edge.accuracy < performance.edge.high
+    assert performance.trading.cost_bps == 5.0
+    assert performance.trading.net_bps is not None
+    low, high = performance.trading.net_bps[1:]
+    assert low < performance.trading.net_bps[0] < high
     assert performance.verdict.prediction in {"no_skill", "inconclusive"}
     assert performance.leak_suspected is None
     assert performance.trading.trades > 0
@@ -207,7 +240,7 @@ async def test_labels_that_tell_the_past_never_give_skill_on_noise(bench, write_
     config = {**SHORT, "epochs": 10, "labels": labels}
     verdict = (await bench.performance(await bench.trained(symbol="TEST", config=config))).verdict
     assert verdict.prediction == "inconclusive"
-    assert "adjusted p below 0.001" in verdict.reason
+    assert "p below 0.001" in verdict.reason
     assert "tell the past" in verdict.reason
 
 

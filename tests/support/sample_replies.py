@@ -91,54 +91,60 @@ FAILED = status(epoch=3, state="failed").model_copy(
     }
 )
 
-FIGURES = responses.BaselineFigures(accuracy=0.3559, macro_f1=0.1749)
+FIGURES = responses.BaselineFigures(accuracy=0.356, macro_f1=0.175)
 
 PERFORMANCE = responses.ModelPerformance(
     task_id=UUID,
     training_metrics=responses.TrainingMetrics(
-        final_train_loss=1.012345,
-        final_val_loss=1.045678,
-        final_train_accuracy=0.456789,
-        final_val_accuracy=0.434567,
+        final_train_loss=1.0123,
+        final_val_loss=1.0457,
+        final_train_accuracy=0.4568,
+        final_val_accuracy=0.4346,
         epochs_completed=99_999,
         early_stopped=True,
         training_time_minutes=1234.567,
         best_epoch=99_989,
     ),
     test_metrics=responses.HeldOutMetrics(
-        test_loss=1.067891,
-        test_accuracy=0.412345,
-        precision=0.391234,
-        recall=0.387654,
-        f1_score=0.382345,
+        test_loss=1.0679,
+        test_accuracy=0.4123,
+        precision=0.3912,
+        recall=0.3877,
+        f1_score=0.3823,
     ),
     verdict=responses.Verdict(
         prediction="inconclusive",
         trading="inconclusive",
         reason=(
-            "T = 2.1 on 287 blocks of 24 bars, adjusted p 0.036 for 1000 trials: not enough to rule"
-            " out luck. Trading: net +231.3%, p 0.19 for its timing after costs: not enough to rule"
-            " out luck or drift."
+            "T 2.1 on 287 blocks of 48 bars, adjusted p 0.036 (level 0.0025): luck not"
+            " ruled out; edges above 53.1% are excluded (95 %). Trading: net +231.3%, timing p"
+            " 0.19: luck not ruled out."
         ),
-        needs="About 240,000 bars for 80 % power at the effect seen (115,030 used).",
+        needs="About 240,000 bars for 80 % power (115,030 used).",
         as_of_trial=1000,
-        luck=(
-            "trial 1000 on this test window: T = 2.1, the best of 1000 by luck averages 2.6"
-            " (95 %: 3.0), adjusted p 0.036: no evidence"
-        ),
+        luck="luck averages T 2.6; the level asks 3.3",
+        trials_since=12,
+        level=0.0025,
+        rows="4 folds, 2021-03-04 to 2026-08-10",
     ),
+    edge=responses.EdgeFigures(accuracy=0.512, low=0.493, high=0.531, base_rate=0.501),
     baselines=responses.Baselines(
         majority=FIGURES, prior=FIGURES, persistence=FIGURES, logistic=FIGURES
     ),
     beats_linear=True,
     trading=responses.TradingFigures(
-        net_total_return=-0.1234,
-        sharpe=-1.2345,
-        sharpe_error=0.1234,
-        max_drawdown=-0.8603,
+        net_total_return=-0.123,
+        sharpe=-1.234,
+        sharpe_error=0.123,
+        max_drawdown=-0.86,
         trades=12_345,
-        break_even_cost_bps=-30.2442,
-        buy_and_hold_return=1403.7451,
+        break_even_cost_bps=-30.244,
+        buy_and_hold_return=1403.745,
+        bars=115_030,
+        exposure=0.877,
+        cost_bps=5.0,
+        gross_bps=[12.3, -10.1, 34.5],
+        net_bps=[2.3, -20.1, 24.5],
     ),
     model_info=responses.ModelInfo(
         model_size_mb=12.345678, parameters_count=125_430, architecture="mlp_1024_512_256_128_64_32"
@@ -193,9 +199,9 @@ COMPARISON = responses.Comparison(
             task_id=f"{UUID[:-1]}{rank}",
             rank=rank,
             val_gain=0.012345,
-            val_accuracy=0.434567,
-            val_loss=1.045678,
-            test_accuracy=0.412345,
+            val_accuracy=0.4346,
+            val_loss=1.0457,
+            test_accuracy=0.4123,
             prediction="inconclusive",
             statistic=1.234567,
         )
@@ -245,7 +251,7 @@ LOADED = responses.ModelLoaded(
         timeframe="1h",
         architecture="mlp_64_32_16",
         training_accuracy=0.456789,
-        test_accuracy=0.412345,
+        test_accuracy=0.4123,
         strategy="default",
         version=12,
         trained_on=[TIMESTAMP, TIMESTAMP],
@@ -259,10 +265,10 @@ PREDICTION = responses.ModelPrediction(
     prediction=responses.Prediction(
         signal="buy",
         most_probable="buy",
-        confidence=0.412345,
+        confidence=0.4123,
         signal_strength=0.101234,
         fuzzy_outputs={"bearish": 0.0, "neutral": 0.9, "bullish": 0.1},
-        probabilities={"buy": 0.412345, "hold": 0.276544, "sell": 0.311111},
+        probabilities={"buy": 0.4123, "hold": 0.276544, "sell": 0.311111},
     ),
     input_features={"rsi_14": 64.2, "sma_20": 152.34},
     as_of=TIMESTAMP,
@@ -279,7 +285,7 @@ MODEL_ROW = responses.ModelRow(
     timeframe="15m",
     created_at=TIMESTAMP,
     training_accuracy=0.456789,
-    test_accuracy=0.412345,
+    test_accuracy=0.4123,
     description="Momentum with volume; test accuracy within chance of the majority class.",
     version=12,
 )
@@ -292,7 +298,7 @@ TASK_SUMMARY = responses.TaskSummary(
     timeframe="15m",
     strategy=LONG_NAME,
     created_at=TIMESTAMP,
-    val_accuracy=0.434567,
+    val_accuracy=0.4346,
     error_code=None,
     differs="epochs=500, learning_rate=0.0005, labels.horizon=12, early_stopping.patie...",
 )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ktrdr_mcp.evaluation.verdict import next_step
+from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import TaskResult
 from tests.support.sample_results import fold, merged, task_result
 
@@ -22,6 +23,9 @@ def measured(
     return task_result(training_metrics=training, **more)
 
 
+LUCK = Verdict(
+    prediction="inconclusive", trading="inconclusive", reason="", needs=None, as_of_trial=1, luck=""
+)
 LOST = {"folds": [fold(), fold("diverged")]}
 CASES = [
     (measured(walk_forward=LOST, validation_collapsed=True), 1, "Lower learning_rate"),
@@ -30,13 +34,13 @@ CASES = [
     (measured(validation=0.39), 1, "another idea"),
     (measured(best_epoch=20), 1, "Raise epochs"),
     (measured(), 1, "seeds to 5"),
-    (measured(), 5, "compare_trainings"),
+    (measured(), 5, "labels.horizon"),
 ]
 
 
 @pytest.mark.parametrize(("result", "seeds", "expected"), CASES)
 def test_each_finding_on_the_validation_rows_has_its_suggestion(result, seeds, expected) -> None:
-    assert expected in next_step(result, 20, seeds)
+    assert expected in next_step(result, 20, seeds, LUCK)
 
 
 @pytest.mark.parametrize(("result", "seeds", "expected"), CASES)
@@ -52,4 +56,20 @@ def test_nothing_about_the_test_rows_changes_the_suggestion(
         "trading": {"net_total_return": test_accuracy - 0.5},
     }
     other = TaskResult.from_json(merged(result.to_json(), changes))
-    assert next_step(other, 20, seeds) == next_step(result, 20, seeds)
+    assert next_step(other, 20, seeds, LUCK) == next_step(result, 20, seeds, LUCK)
+
+
+def advised(**changes: Any) -> str:
+    return next_step(measured(), 20, 1, LUCK.model_copy(update=changes))
+
+
+def test_later_trials_get_other_suggestions_and_in_the_end_to_stop() -> None:
+    found = [advised(as_of_trial=k) for k in range(1, 6)]
+    assert len(set(found[:3])) == 3
+    assert "Stop" in found[-1]
+
+
+def test_after_skill_come_another_seed_then_other_bars_and_suspect_bars_first() -> None:
+    assert "another seed" in advised(prediction="skill")
+    assert "other bars" in advised(prediction="skill", as_of_trial=2)
+    assert "suspect" in advised(prediction="skill", suspect=["half_spread"])

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from ktrdr_mcp.evaluation.direction import sign_flip_p, statistic
+from ktrdr_mcp.evaluation.families import EarlierTrials, Stream, level_of_trial
+from ktrdr_mcp.evaluation.multiple_testing import FINE_FLIPS, flips_for
 from ktrdr_mcp.evaluation.verdict import verdict
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import TaskResult, TrialScores
@@ -42,7 +44,12 @@ def scores(direction: np.ndarray, timing_p: float = 0.5, **more: Any) -> TrialSc
 
 
 def judged(own: TrialScores, others: list[TrialScores | None], **changes: Any) -> Verdict:
-    return verdict(own, others, 1, task_result(**changes), LABELS)
+    return verdict(own, beside(others), task_result(**changes), LABELS)
+
+
+def beside(others: list[TrialScores | None]) -> EarlierTrials:
+    scored = [each for each in others if each is not None]
+    return EarlierTrials(scored, len(others) - len(scored))
 
 
 STRONG = sums_of(1, 0.8)
@@ -51,15 +58,14 @@ STRONG = sums_of(1, 0.8)
 def test_a_clear_trial_alone_is_skill() -> None:
     found = judged(scores(STRONG), [])
     assert found.prediction == "skill"
-    assert found.luck.endswith(": evidence")
+    assert (found.as_of_trial, found.level, found.holds_across) == (1, 0.02, None)
 
 
 def test_twins_that_were_foreseen_forbid_skill_and_gains() -> None:
     found = judged(scores(STRONG, timing_p=0.001, twins=[0.001, 0.01, 0.02, 0.6]), [])
     assert (found.prediction, found.trading) == ("inconclusive", "inconclusive")
-    assert found.reason.count("a leak") == 2
+    assert "a leak" in found.reason
     assert "look ahead" in found.needs
-    assert found.luck.endswith("no evidence")
     clean = judged(scores(STRONG, timing_p=0.001, twins=[0.001, 0.01, 0.03, 0.6]), [])
     assert (clean.prediction, clean.trading) == ("skill", "survives_costs")
 
@@ -68,9 +74,9 @@ def test_twins_that_were_foreseen_forbid_skill_and_gains() -> None:
 def test_timing_is_adjusted_for_trials_without_a_result(missing: int) -> None:
     found = judged(scores(STRONG, timing_p=0.004), [None] * missing)
     adjusted = max(0.004, 1 - (1 - sign_flip_p(TIMING, 0)) * 0.996**missing)
-    assert (found.trading == "survives_costs") == (adjusted <= 0.05)
+    assert (found.trading == "survives_costs") == (adjusted <= level_of_trial(1 + missing))
     shown = f"{adjusted:.2f}" if adjusted >= 0.1 else f"{adjusted:.3f}"
-    assert f"p {shown} for its timing" in found.reason
+    assert f"timing p {shown}" in found.reason
 
 
 def luck_by_hand(trials: list[np.ndarray], flips: int = 4_000) -> float:
@@ -88,17 +94,19 @@ def test_trials_with_scores_get_their_signs_flipped_together() -> None:
     unrelated = judged(scores(weak), [None] * 30)
     assert found.as_of_trial == unrelated.as_of_trial == 31
     p = sign_flip_p(weak, 0)
-    assert f"adjusted p {p:.3f}: " in alone.luck
-    assert f"adjusted p {p:.3f}: " in found.luck, "thirty copies are one trial"
-    finer = sign_flip_p(weak, 0, 19_999)
-    assert f"adjusted p {1 - (1 - p) * (1 - finer) ** 30:.3f}: " in unrelated.luck
+    assert f"p {p:.3f} " in alone.reason
+    p = sign_flip_p(weak, 0, flips_for(level_of_trial(31)))
+    assert f"adjusted p {p:.3f} " in found.reason, "thirty copies are one trial"
+    finer = sign_flip_p(weak, 0, FINE_FLIPS)
+    adjusted = float(unrelated.reason.split("adjusted p ")[1].split(" ")[0])
+    assert adjusted == pytest.approx(1 - (1 - finer) ** 31, abs=0.02)
 
 
 def test_the_luck_of_a_family_is_what_joint_flips_by_hand_reach() -> None:
     trials = [sums_of(20, 0.2)]
     trials += [0.7 * trials[0] + sums_of(400 + k, 0.0) for k in range(9)]
     found = judged(scores(trials[0]), [scores(each) for each in trials[1:]])
-    told = float(found.luck.split("averages ")[1].split(" ")[0])
+    told = float(found.luck.split("averages T ")[1].split(";")[0])
     assert told == pytest.approx(luck_by_hand(trials), abs=0.1)
 
 
@@ -109,5 +117,24 @@ def test_the_class_that_every_final_row_gets_is_named_and_decides_nothing() -> N
     assert "the kept model answers hold on every row" in found.reason
     raw = task_result(collapsed=True).to_json()
     del raw["predicted_shares"]
-    older = verdict(scores(STRONG), [], 1, TaskResult.from_json(raw), LABELS)
+    older = verdict(scores(STRONG), EarlierTrials(), TaskResult.from_json(raw), LABELS)
     assert "answers one class on every row" in older.reason
+
+
+def test_a_family_that_came_late_needs_more_to_hold_beside_the_others() -> None:
+    trial = scores(sums_of(2, 0.45))
+    alone = verdict(trial, EarlierTrials(), task_result(), LABELS)
+    late = verdict(trial, EarlierTrials(stream=Stream(place=37)), task_result(), LABELS)
+    helped = verdict(trial, EarlierTrials(stream=Stream(place=2, claims=1)), task_result(), LABELS)
+    assert [each.prediction for each in (alone, late, helped)] == ["skill"] * 3
+    assert [each.holds_across for each in (alone, late, helped)] == [None, False, True]
+    assert "37 stretches" in late.reason
+
+
+def test_a_later_trial_has_a_smaller_level_for_both_verdicts() -> None:
+    trial = scores(STRONG, timing_p=0.015)
+    first = verdict(trial, EarlierTrials(), task_result(), LABELS)
+    same = verdict(trial, EarlierTrials([trial] * 9), task_result(), LABELS)
+    assert (first.trading, first.level) == ("survives_costs", 0.02)
+    assert same.level == pytest.approx(0.02 / (1 + np.log(10)), rel=0.03)
+    assert (same.trading, same.as_of_trial) == ("inconclusive", 10)

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.evaluation.blocks import (
     BlockSums,
     Floats,
@@ -18,6 +19,7 @@ from ktrdr_mcp.evaluation.blocks import (
     block_width,
     bootstrap_means,
 )
+from ktrdr_mcp.evaluation.edge import Interval, ratio_interval
 from ktrdr_mcp.evaluation.sharpe import sharpe_error, sharpe_ratio
 from ktrdr_mcp.labels.registry import HOLD
 from ktrdr_mcp.schemas.responses import BacktestFigures
@@ -193,6 +195,9 @@ class Backtest:
         time: int64[bars], when each position is entered or kept, UTC nanoseconds.
         position: float64[bars].
         equity: float64[bars], growth of one unit after each bar, after costs.
+        cost_bps: per unit of position change.
+        gross_per_trade: basis points, before costs; None with too few trades.
+        net_per_trade: the same after costs.
     """
 
     bars: int
@@ -210,6 +215,9 @@ class Backtest:
     time: Integers
     position: Floats
     equity: Floats
+    cost_bps: float
+    gross_per_trade: Interval | None
+    net_per_trade: Interval | None
 
     def figures(self) -> BacktestFigures:
         """The numbers of a reply; None where there is none."""
@@ -228,6 +236,11 @@ class Backtest:
             buy_and_hold_return=self.buy_and_hold.total_return,
             buy_and_hold_sharpe=self.buy_and_hold.sharpe,
             buy_and_hold_max_drawdown=self.buy_and_hold.max_drawdown,
+            cost_bps=self.cost_bps,
+            gross_bps=None if self.gross_per_trade is None else list(self.gross_per_trade),
+            net_bps=None if self.net_per_trade is None else list(self.net_per_trade),
+            first_bar=format_timestamp(int(self.time[0])) if self.bars else None,
+            last_bar=format_timestamp(int(self.time[-1])) if self.bars else None,
         )
 
 
@@ -264,6 +277,19 @@ class TradedLeg:
     timing: Floats
     held: Floats
 
+    @property
+    def gross(self) -> Floats:
+        """Returns before costs."""
+        gross: Floats = self.position * self.returns
+        return gross
+
+    @property
+    def entries(self) -> Floats:
+        """1 where a trade begins, else 0."""
+        begins = np.diff(self.position, prepend=0.0) != 0
+        entries: Floats = (begins & (self.position != 0)).astype(np.float64)
+        return entries
+
 
 def backtest(
     time: Integers,
@@ -299,9 +325,9 @@ def backtest_legs(
     """
     traded = [trade(leg, rule) for leg in legs]
     place = np.unique(np.concatenate([leg.at for leg in traded]))
-    net, timing, held, position = (
+    net, timing, held, position, gross, entries = (
         pooled([getattr(leg, name) for leg in traded], traded, place)
-        for name in ("net", "timing", "held", "position")
+        for name in ("net", "timing", "held", "position", "gross", "entries")
     )
     width = block_width(len(place), HORIZONS_PER_BLOCK * rule.horizon)
     timing_p, low, high = bootstrap_bounds(timing, net, width, seed)
@@ -324,7 +350,15 @@ def backtest_legs(
         time=timestamps[place + 1],
         position=position,
         equity=np.cumprod(1 + net, dtype=np.float64),
+        cost_bps=rule.cost_bps,
+        gross_per_trade=in_basis_points(ratio_interval(gross, entries, place, timestamps, width)),
+        net_per_trade=in_basis_points(ratio_interval(net, entries, place, timestamps, width)),
     )
+
+
+def in_basis_points(found: Interval | None) -> Interval | None:
+    """A fraction with its interval, in basis points."""
+    return None if found is None else Interval(*(end / BASIS_POINT for end in found))
 
 
 def trade(leg: Leg, rule: TradingRule) -> TradedLeg:

@@ -17,8 +17,9 @@ from ktrdr_mcp.evaluation.blocks import (
     block_width,
     sum_by_timestamp,
 )
+from ktrdr_mcp.evaluation.edge import LEAST_BREAK_EVEN, directional_edge
 from ktrdr_mcp.labels.registry import BUY, HOLD, SELL
-from ktrdr_mcp.schemas.results import DirectionScores
+from ktrdr_mcp.schemas.results import DirectionScores, EdgeScores
 
 Signs = NDArray[np.int8]
 
@@ -84,6 +85,23 @@ def flipped_statistics(sums: Floats, signs: Signs) -> Floats:
         part = slice(start, min(start + _FLIPS_AT_ONCE, flips))
         np.matmul(rows, signs[:, part].astype(np.float64), out=result[:, part])
     return result
+
+
+def flipped_best(sums: Floats, signs: Signs) -> tuple[Floats, Floats]:
+    """T of the first of k trials, and the largest T of them all, under each shared sign vector.
+
+    Args:
+        sums: float64[k, b], block sums.
+        signs: int8[b, m].
+    Returns:
+        float64[m] and float64[m].
+    """
+    own, best = np.empty(signs.shape[1]), np.empty(signs.shape[1])
+    for start in range(0, signs.shape[1], _FLIPS_AT_ONCE):
+        part = slice(start, start + _FLIPS_AT_ONCE)
+        flipped = flipped_statistics(sums, signs[:, part])
+        own[part], best[part] = flipped[0], flipped.max(axis=0)
+    return own, best
 
 
 def share_reaching(flipped: Floats, observed: float, exact: bool) -> float:
@@ -231,6 +249,7 @@ class DirectionalTest:
         accuracy: of the rows that were buy or sell, the share on whose side the score was
             (against its level); None if there are none.
         accuracy_error: its standard error, from the same blocks; None if there are none.
+        edge: its size with an interval; None where too little came.
     """
 
     statistic: float
@@ -242,6 +261,7 @@ class DirectionalTest:
     constant: bool
     accuracy: float | None
     accuracy_error: float | None
+    edge: EdgeScores | None = None
 
     def stored(self) -> DirectionScores:
         """As the trial log keeps it."""
@@ -254,6 +274,7 @@ class DirectionalTest:
             constant=self.constant,
             accuracy=self.accuracy,
             accuracy_error=self.accuracy_error,
+            edge=self.edge,
             blocks=self.blocks.stored(),
         )
 
@@ -270,6 +291,7 @@ class DirectionalTest:
             constant=stored.constant,
             accuracy=stored.accuracy,
             accuracy_error=stored.accuracy_error,
+            edge=stored.edge,
         )
 
 
@@ -338,7 +360,11 @@ def scored_rows(fold: PredictedFold, horizon: int) -> ScoredRows:
 
 
 def directional_test(
-    folds: Sequence[ScoredRows], time: Integers, horizon: int, seed: int = 0
+    folds: Sequence[ScoredRows],
+    time: Integers,
+    horizon: int,
+    seed: int = 0,
+    break_even: float = LEAST_BREAK_EVEN,
 ) -> DirectionalTest:
     """Tests the predictions of all folds together.
 
@@ -354,6 +380,7 @@ def directional_test(
         time: int64[t], every timestamp, UTC nanoseconds.
         horizon: how far labels look ahead, in bars (see `blocks.reach_bars`).
         seed: of the random signs.
+        break_even: the accuracy at which trading earns its costs.
     """
     place, values = contributions(folds)
     width = block_width(len(place), HORIZONS_PER_BLOCK * horizon)
@@ -370,6 +397,28 @@ def directional_test(
         constant=all(fold.constant for fold in folds),
         accuracy=accuracy,
         accuracy_error=error,
+        edge=edge_of(folds, time, width, break_even),
+    )
+
+
+def edge_of(
+    folds: Sequence[ScoredRows], time: Integers, width_bars: int, break_even: float
+) -> EdgeScores | None:
+    """The size of the edge on all folds; arguments as of `directional_test`."""
+    if not folds:
+        return None
+    found = directional_edge(
+        np.concatenate([fold.deviation() for fold in folds]),
+        np.concatenate([fold.direction for fold in folds]),
+        np.concatenate([fold.at for fold in folds]),
+        time,
+        width_bars,
+    )
+    if found is None:
+        return None
+    (value, low, high), base_rate = found
+    return EdgeScores(
+        accuracy=value, low=low, high=high, base_rate=base_rate, break_even=break_even
     )
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ktrdr_mcp.evaluation.blocks import BlockSums, Floats, Integers
 from ktrdr_mcp.evaluation.direction import (
-    flipped_statistics,
+    FLIPS,
+    flipped_best,
     is_exact,
     share_reaching,
     sign_flip_p,
@@ -24,13 +25,16 @@ from ktrdr_mcp.evaluation.direction import (
 from ktrdr_mcp.evaluation.sharpe import sharpe_ratio, variance_factor
 from ktrdr_mcp.schemas.results import TrialScores
 
-CRITICAL_P: Final = 0.02  # adjusted; the verdict's threshold for skill
+CRITICAL_P: Final = 0.02  # of a single trial
 FINE_FLIPS: Final = 19_999  # for a p that is to be raised to the power of missing trials
+MOST_FLIPS: Final = 200_000
+FLIPS_BEYOND_LEVEL: Final = 100  # so many must be expected to reach a level for p to tell
+NEAR_LEVEL: Final = 4  # times the level: further away, no more signs are needed
 
 
 @dataclass(frozen=True)
 class FamilyJudgement:
-    """One trial among all that were made on its test window.
+    """One trial among those that were made before it on its bars.
 
     Args:
         statistic: the trial's T.
@@ -39,7 +43,8 @@ class FamilyJudgement:
         trials: how many the family has, this one and those without scores included.
         luck_mean: what the best of them reaches by luck, on average.
         luck_upper: the 95 % quantile of the same.
-        critical: what T must reach for an adjusted p of 0.02.
+        critical: what T must reach for an adjusted p at its level.
+        level: what the adjusted p must not exceed.
     """
 
     statistic: float
@@ -49,6 +54,7 @@ class FamilyJudgement:
     luck_mean: float
     luck_upper: float
     critical: float
+    level: float = CRITICAL_P
 
 
 def judge_in_family(
@@ -57,13 +63,14 @@ def judge_in_family(
     missing: int = 0,
     own_p: float | None = None,
     seed: int = 0,
+    level: float = CRITICAL_P,
 ) -> FamilyJudgement:
     """Adjusts a trial's p for the other trials of its family.
 
     adjusted p = 1 - (1 - p_joint)(1 - p)^missing: p_joint is the share of joint sign flips whose
     largest T over the trials with scores reaches this T (P. Westfall, S. Young, Resampling-Based
     Multiple Testing, 1993); a trial without scores counts as independent (Z. Sidak, 1967). It is
-    never below p.
+    never below p. Where it comes near a small level, more signs are drawn.
 
     Args:
         trial: the one under judgement.
@@ -71,20 +78,25 @@ def judge_in_family(
         missing: how many other trials have none (failed, cancelled, still running).
         own_p: p of the trial alone where another test than the sign flips decides it.
         seed: of the random signs; the same as in the test of the trial alone.
+        level: what the adjusted p must not exceed.
     """
     trials = 1 + len(others) + missing
     p = sign_flip_p(trial.sums, seed) if own_p is None else own_p
     if not len(trial):
-        return FamilyJudgement(0.0, p, 1.0, trials, 0.0, 0.0, 0.0)
+        return FamilyJudgement(0.0, p, 1.0, trials, 0.0, 0.0, 0.0, level)
     sums = on_shared_cells(trial, others)
     exact = is_exact(sums.shape[1])
-    flipped = flipped_statistics(sums, sign_vectors(sums.shape[1], seed))
     observed = statistic(trial.sums)
-    best = flipped.max(axis=0)
+    own, best = flipped_best(sums, sign_vectors(sums.shape[1], seed))
     joint = share_reaching(best, observed, exact)
+    flips = flips_for(level)
+    if not exact and flips > len(best) and joint <= NEAR_LEVEL * level:
+        own, best = flipped_best(sums, sign_vectors(sums.shape[1], seed, flips))
+        joint = share_reaching(best, observed, exact)
+        p = share_reaching(own, observed, exact) if own_p is None else own_p
     alone = fine_p(trial, p, seed) if missing and own_p is None else p
     adjusted = 1 - (1 - joint) * (1 - alone) ** missing
-    luck = with_missing(best, flipped[0], missing, seed)
+    luck = with_missing(best, own, missing, seed)
     return FamilyJudgement(
         statistic=observed,
         p=p,
@@ -92,8 +104,14 @@ def judge_in_family(
         trials=trials,
         luck_mean=float(luck.mean()),
         luck_upper=float(np.quantile(luck, 0.95)),
-        critical=float(np.quantile(luck, 1 - CRITICAL_P)),
+        critical=float(np.quantile(luck, 1 - level)),
+        level=level,
     )
+
+
+def flips_for(level: float) -> int:
+    """How many random signs tell p from a level."""
+    return FLIPS if level >= CRITICAL_P else min(round(FLIPS_BEYOND_LEVEL / level), MOST_FLIPS)
 
 
 def fine_p(trial: BlockSums, p: float, seed: int) -> float:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Final, Literal, NamedTuple
 
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import (
     MOST_TIMES_LONGER,
+    POWER_QUANTILE,
     DirectionalTest,
     blocks_for_power,
     detectable_accuracy,
 )
+from ktrdr_mcp.evaluation.families import EarlierTrials
 from ktrdr_mcp.evaluation.multiple_testing import CRITICAL_P, FamilyJudgement, judge_in_family
 from ktrdr_mcp.labels.registry import tells_past
 from ktrdr_mcp.schemas.responses import Verdict
-from ktrdr_mcp.schemas.results import FailedFolds, TaskResult, TrialScores
+from ktrdr_mcp.schemas.results import Alarm, EdgeScores, FailedFolds, TaskResult, TrialScores
 
 OTHER_LABELS: Final = "Labels that tell the future only, such as triple_barrier."
 NO_LEAK: Final = "Features that do not look ahead."
 LIVING_MODEL: Final = "A lower learning_rate, or another seed: the output must depend on features."
 FINITE_FOLDS: Final = "A lower learning_rate, or gradient_clip, so that no fold diverges."
+RETURNING_INPUTS: Final = (
+    "Inputs that return to a level, such as close over its average, or more training rows."
+)
+OTHER_BARS: Final = "Bars as they can be traded, or a cost above the half-spread."
 USABLE_FOLDS: Final = "Indicators that vary in every fold, fewer folds or a longer range."
 
 
@@ -57,6 +64,10 @@ class Caveats:
             is known. Then twins are foreseen without a leak.
         folds: walk-forward folds that are missing from T. Which ones diverge is not chance.
         untested: surrogates that are missing, if those left cannot show a leak.
+        wandering: features with a unit root on the training rows. Scores that wander as prices do
+            are called skill on noise in 4 to 6 % instead of 2.
+        alarms: what makes the result too good to be true.
+        free: whether trading was taken to cost nothing.
     """
 
     answer: str | None = None
@@ -65,15 +76,30 @@ class Caveats:
     tells_past: bool = False
     folds: FailedFolds = NONE_FAILED
     untested: FailedFolds = NONE_FAILED
+    wandering: tuple[str, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    free: bool = False
 
     def objection(self) -> Objection | None:
         """The gravest ground against `skill`, if there is one."""
         if self.tells_past:
             return Objection("but labels that tell the past can be right on noise", OTHER_LABELS)
-        return self.trading_objection()
+        if self.wandering:
+            names = ", ".join(self.wandering[:WANDERING_NAMED])
+            clause = f"but {names} wander (unit root): noise gains by that"
+            return Objection(clause, RETURNING_INPUTS)
+        return self.model_objection()
 
     def trading_objection(self) -> Objection | None:
         """The gravest ground against `survives_costs`: gains need no labels, so these may tell."""
+        if any(alarm.of_data for alarm in self.alarms):
+            return Objection("but the bars are suspect", OTHER_BARS)
+        if self.free:
+            return Objection("but at no cost", "A cost_bps above 0.")
+        return self.model_objection()
+
+    def model_objection(self) -> Objection | None:
+        """The gravest ground that lies in the networks."""
         if self.leak_suspected:
             return Objection("but noise is foreseen, too: a leak", NO_LEAK)
         if self.folds.lost:
@@ -87,14 +113,18 @@ class Caveats:
         """What a reason says besides, each clause after a semicolon."""
         answer = self.answer and f"the kept model answers {self.answer} on every row"
         folds = describe_failures(self.folds, "folds")
-        clauses = (answer, folds, describe_failures(self.untested, "twins"))
-        return "".join(f"; {clause}" for clause in clauses if clause)
+        alarms = (alarm.text for alarm in self.alarms)
+        possible = (answer, folds, describe_failures(self.untested, "twins"), *alarms)
+        clauses = [clause for clause in possible if clause]
+        more = ["see details"] if len(clauses) > NOTES else []
+        return "".join(f"; {clause}" for clause in [*clauses[:NOTES], *more])
 
 
 MIN_BLOCKS: Final = 15  # of two horizons, for trading
 MIN_TESTED_BLOCKS: Final = 8  # of six horizons, for the direction
-NO_SKILL_P: Final = 0.25  # of the trial alone
-SURVIVES_P: Final = 0.05  # adjusted
+NO_TIMING_P: Final = 0.9  # of the trial alone
+WANDERING_NAMED: Final = 2
+NOTES: Final = 1  # clauses after a reason
 # Of four. Measured with the default strategy on AAPL: in 350 groups of twins (250 of 1h, 100 of
 # 1d), two or more had p <= 0.02 in 4, three in none. A feature that peeks one bar ahead, also under
 # twice its own size of noise, and a centred average gave three or more in 199 of 200 groups.
@@ -106,7 +136,7 @@ CONSTANT: Final = "Its output is constant: every tested row gets the same answer
 NO_CAVEATS: Final = Caveats()
 
 Prediction = Literal["no_skill", "inconclusive", "skill"]
-Trading = Literal["loses", "inconclusive", "survives_costs"]
+Trading = Literal["loses", "no_timing", "inconclusive", "survives_costs"]
 
 
 @dataclass(frozen=True)
@@ -126,10 +156,11 @@ class PredictionVerdict:
 
 @dataclass(frozen=True)
 class TradingVerdict:
-    """The verdict on trading and the sentence that decided."""
+    """The verdict on trading, the sentence that decided, and the bars that would settle it."""
 
     trading: Trading
     reason: str
+    needs: str | None = None
 
 
 def prediction_verdict(
@@ -139,7 +170,7 @@ def prediction_verdict(
 
     Args:
         test: on the pooled walk-forward predictions.
-        family: the same, among all trials on this test window.
+        family: the same, among the trials on these bars before it.
         bars: how many bars the training used in all; `needs` speaks of these.
         caveats: what else is known.
     """
@@ -159,20 +190,30 @@ def decided_prediction(
 ) -> tuple[Prediction, str]:
     """The verdict and the beginning of its sentence."""
     blocks = test.tested_blocks
-    evidence = f"T = {test.statistic:z.1f} on {blocks} blocks of {test.width_bars} bars"
+    evidence = f"T {test.statistic:z.1f} on {blocks} blocks of {test.width_bars} bars"
     if test.constant:
         return "no_skill", CONSTANT
     if blocks < MIN_TESTED_BLOCKS:
         return "inconclusive", f"{evidence}: a verdict needs {MIN_TESTED_BLOCKS} blocks"
-    if test.p > NO_SKILL_P:
-        return "no_skill", f"{evidence}, p {p_text(test.p)}: direction is not foreseen"
-    adjusted = f"adjusted p {p_text(family.adjusted_p)} for {trials_text(family.trials)}"
-    evidence = f"{evidence}, {adjusted}"
-    if family.adjusted_p > CRITICAL_P:
-        return "inconclusive", f"{evidence}: not enough to rule out luck"
-    if objection := caveats.objection():
-        return "inconclusive", f"{evidence}, {objection.clause}"
-    return "skill", f"{evidence}: direction is foreseen better than luck explains"
+    adjusted = "p" if family.trials == 1 else "adjusted p"
+    level = level_text(family.level)
+    evidence = f"{evidence}, {adjusted} {p_text(family.adjusted_p)} (level {level})"
+    if family.adjusted_p <= family.level:
+        if objection := caveats.objection():
+            return "inconclusive", f"{evidence}, {objection.clause}"
+        return "skill", f"{evidence}: direction is foreseen"
+    if test.edge is None:
+        return "inconclusive", f"{evidence}: luck not ruled out"
+    bound = largest_edge(test.edge)
+    excluded = f"edges above {bound:.1%} are excluded (95 %)"
+    if bound < test.edge.break_even:
+        return "no_skill", f"{evidence}: {excluded}, and trading needs {test.edge.break_even:.1%}"
+    return "inconclusive", f"{evidence}: luck not ruled out; {excluded}"
+
+
+def largest_edge(edge: EdgeScores) -> float:
+    """The upper 95 % bound of the accuracy, as if up and down came equally often."""
+    return edge.high - edge.base_rate + 0.5
 
 
 def needed(test: DirectionalTest, family: FamilyJudgement, bars: int) -> str:
@@ -189,10 +230,7 @@ def needed(test: DirectionalTest, family: FamilyJudgement, bars: int) -> str:
     wanted = blocks_for_power(blocks, test.statistic, family.critical)
     longer = max(wanted, MIN_TESTED_BLOCKS) / blocks if wanted else math.inf
     if longer <= MOST_TIMES_LONGER:
-        return (
-            f"About {rounded(bars * max(longer, 1))} bars for 80 % power at the effect seen "
-            f"({bars:,} used)."
-        )
+        return f"About {rounded(bars * max(longer, 1))} bars for 80 % power ({bars:,} used)."
     if test.accuracy is None or test.accuracy_error is None:
         return "Rows whose label is buy or sell; there are none in the tested part."
     found = detectable_accuracy(test.accuracy_error, family.critical)
@@ -205,8 +243,9 @@ def needed(test: DirectionalTest, family: FamilyJudgement, bars: int) -> str:
 def trading_verdict(
     blocks: int,
     net_total_return: float,
-    adjusted_p: float,
+    timing: FamilyJudgement,
     upper_mean_net_return: float,
+    bars: int,
     caveats: Caveats = NO_CAVEATS,
 ) -> TradingVerdict:
     """Judges the result of trading after costs.
@@ -214,8 +253,9 @@ def trading_verdict(
     Args:
         blocks: how many blocks of two horizons there are.
         net_total_return: a fraction, after costs.
-        adjusted_p: that timing earns no more than its costs, adjusted for the family.
+        timing: of what timing earns after its costs, among the trials before it.
         upper_mean_net_return: upper 95 % bound of the mean net return per bar.
+        bars: how many bars the training used in all.
         caveats: what else is known.
     """
     net = f"net {net_total_return:+.1%}"
@@ -224,16 +264,29 @@ def trading_verdict(
             "inconclusive", f"{net} on {blocks} blocks: a verdict needs {MIN_BLOCKS}."
         )
     if upper_mean_net_return < 0:
-        return TradingVerdict(
-            "loses",
-            f"{net}: even the upper 95 % bound of the mean net return is below zero.",
-        )
-    timing = f"{net}, p {p_text(adjusted_p)} for its timing after costs"
-    if adjusted_p <= SURVIVES_P and net_total_return > 0:
+        return TradingVerdict("loses", f"{net}: the upper 95 % bound of its mean is below zero.")
+    found = f"{net}, timing p {p_text(timing.adjusted_p)}"
+    if timing.p >= NO_TIMING_P:
+        gained = ": what it gained is drift" if net_total_return > 0 else ""
+        return TradingVerdict("no_timing", f"{found}{gained}.")
+    if timing.adjusted_p <= timing.level and net_total_return > 0:
         if objection := caveats.trading_objection():
-            return TradingVerdict("inconclusive", f"{timing}, {objection.clause}.")
-        return TradingVerdict("survives_costs", f"{timing}.")
-    return TradingVerdict("inconclusive", f"{timing}: not enough to rule out luck or drift.")
+            return TradingVerdict("inconclusive", f"{found}, {objection.clause}.", objection.needs)
+        return TradingVerdict("survives_costs", f"{found}.")
+    return TradingVerdict(
+        "inconclusive", f"{found}: luck not ruled out.", bars_for_timing(timing, bars)
+    )
+
+
+def bars_for_timing(timing: FamilyJudgement, bars: int) -> str | None:
+    """How many bars would give 80 % power for the timing, if its effect is worth planning by."""
+    observed, wanted = (
+        NormalDist().inv_cdf(1 - min(max(p, 1e-9), 1 - 1e-9)) for p in (timing.p, timing.level)
+    )
+    longer = ((wanted + POWER_QUANTILE) / observed) ** 2 if observed > 0 else math.inf
+    if longer > MOST_TIMES_LONGER:
+        return None
+    return f"Timing: about {rounded(bars * max(longer, 1))} bars."
 
 
 def leak_suspected(twin_p: list[float]) -> bool:
@@ -246,21 +299,17 @@ def leak_tested(twin_p: list[float]) -> bool:
     return len(twin_p) >= TWINS_FOR_SUSPICION
 
 
-def luck_line(trial: int, family: FamilyJudgement, prediction: Prediction) -> str:
-    """One line for a reply: this T beside what luck reaches in as many trials.
+def luck_line(family: FamilyJudgement, earlier: EarlierTrials) -> str:
+    """One line for a reply: what luck reaches in as many trials, and what has been spent.
 
     Args:
-        trial: the number of this trial on its test window, from 1.
-        family: its judgement.
-        prediction: its verdict; a small p with a ground against it is no evidence either.
+        family: the trial's judgement.
+        earlier: what it is judged beside.
     """
-    convinces = "evidence" if prediction == "skill" else "no evidence"
-    luck = "luck" if family.trials == 1 else f"the best of {family.trials} by luck"
-    return (
-        f"trial {trial} on this test window: T = {family.statistic:z.1f}, {luck} averages "
-        f"{family.luck_mean:z.1f} (95 %: {family.luck_upper:.1f}), "
-        f"adjusted p {p_text(family.adjusted_p)}: {convinces}"
-    )
+    line = f"luck averages T {family.luck_mean:z.1f}; the level asks {family.critical:.1f}"
+    if earlier.stream.place > 1:
+        line += f"; stretch {earlier.stream.place} of bars"
+    return line
 
 
 def p_text(p: float) -> str:
@@ -270,9 +319,9 @@ def p_text(p: float) -> str:
     return f"{p:.2f}" if p >= 0.1 else f"{p:.3f}"
 
 
-def trials_text(trials: int) -> str:
-    """ "1 trial" or "40 trials"."""
-    return f"{trials} trial" if trials == 1 else f"{trials} trials"
+def level_text(level: float) -> str:
+    """A level as people read it: two digits."""
+    return f"{level:.2g}"
 
 
 def rounded(bars: float) -> str:
@@ -283,41 +332,70 @@ def rounded(bars: float) -> str:
 
 def verdict(
     own: TrialScores,
-    others: Sequence[TrialScores | None],
-    trial: int,
+    earlier: EarlierTrials,
     result: TaskResult,
     labels: Mapping[str, Any],
 ) -> Verdict:
-    """Judges one trial among all others of its family.
+    """Judges one trial among those of its family that came before it.
 
     Args:
         own: the trial's scores.
-        others: those of the family's other trials; None for one without a result.
-        trial: the number of this trial, from 1, in the order of their starts.
+        earlier: what had been tried when it completed.
         result: what its training measured.
         labels: its complete labels configuration.
     """
     test = DirectionalTest.of(own.direction)
-    scored = [each for each in others if each is not None]
-    missing = len(others) - len(scored)
-    family = judge_in_family(test.blocks, [blocks_of(each) for each in scored], missing)
+    family = judge_in_family(
+        test.blocks,
+        [blocks_of(each) for each in earlier.scored],
+        earlier.missing,
+        level=earlier.level,
+    )
     caveats = caveats_of(own, result, labels)
     prediction = prediction_verdict(test, family, result.data.bars, caveats)
     trading = trading_verdict(
         blocks=len(own.trading.timing_blocks.sums),
         net_total_return=own.trading.net_total_return,
-        adjusted_p=timing_family(own, scored, missing).adjusted_p,
+        timing=timing_family(own, earlier),
         upper_mean_net_return=own.trading.mean_net_high,
+        bars=result.data.bars,
         caveats=caveats,
     )
+    skill = prediction.prediction == "skill"
+    holds = None if earlier.stream.place == 1 else family.adjusted_p <= earlier.level_across
+    traded = trading.reason
+    if (ground := caveats.trading_objection()) and f", {ground.clause}" in prediction.reason:
+        traded = traded.replace(f", {ground.clause}", ", likewise")
+    reason = f"{prediction.reason} Trading: {traded}"
+    if skill and trading.trading in {"loses", "no_timing"}:
+        reason += " Foreseen, but not worth the costs."
+    if skill and holds is False:
+        reason += (
+            f" Skill as the only thing tried; {earlier.stream.place} stretches of bars were:"
+            f" level {level_text(earlier.level_across)}."
+        )
+    needs = dict.fromkeys(each for each in (prediction.needs, trading.needs) if each)
     return Verdict(
         prediction=prediction.prediction,
         trading=trading.trading,
-        reason=f"{prediction.reason} Trading: {trading.reason}",
-        needs=prediction.needs,
+        reason=reason,
+        needs=" ".join(needs) or None,
         as_of_trial=family.trials,
-        luck=luck_line(trial, family, prediction.prediction),
+        luck=luck_line(family, earlier),
+        trials_since=earlier.since,
+        level=float(f"{family.level:.2g}"),
+        holds_across=holds,
+        suspect=[alarm.name for alarm in own.alarms],
+        rows=rows_of_verdict(result),
     )
+
+
+def rows_of_verdict(result: TaskResult) -> str:
+    """Which rows verdict, edge and trading speak of."""
+    walked = result.walk_forward
+    first, last = (moment[:10] for moment in walked.tested)
+    what = f"{walked.used} folds" if walked.used else "last part"
+    return f"{what}, {first} to {last}"
 
 
 def caveats_of(own: TrialScores, result: TaskResult, labels: Mapping[str, Any]) -> Caveats:
@@ -335,6 +413,9 @@ def caveats_of(own: TrialScores, result: TaskResult, labels: Mapping[str, Any]) 
         tells_past=tells_past(labels),
         folds=own.lost.folds,
         untested=NONE_FAILED if leak_tested(own.twins) else own.lost.twins,
+        wandering=tuple(own.wandering),
+        alarms=tuple(own.alarms),
+        free=own.trading.cost_bps == 0,
     )
 
 
@@ -351,35 +432,63 @@ def blocks_of(scores: TrialScores) -> BlockSums:
     return BlockSums.of(scores.direction.blocks)
 
 
-def timing_family(own: TrialScores, others: Sequence[TrialScores], missing: int) -> FamilyJudgement:
-    """The trial's timing after costs among that of all others."""
-    blocks = [BlockSums.of(scores.trading.timing_blocks) for scores in (own, *others)]
-    return judge_in_family(blocks[0], blocks[1:], missing, own_p=own.trading.timing_p)
+def timing_family(own: TrialScores, earlier: EarlierTrials) -> FamilyJudgement:
+    """The trial's timing after costs among that of the trials before it."""
+    blocks = [BlockSums.of(scores.trading.timing_blocks) for scores in (own, *earlier.scored)]
+    return judge_in_family(
+        blocks[0],
+        blocks[1:],
+        earlier.missing,
+        own_p=own.trading.timing_p,
+        level=earlier.level,
+    )
 
 
 GAP: Final = 0.15  # training accuracy above validation accuracy
 
 
-def next_step(result: TaskResult, epochs: int, seeds: int) -> str:
-    """What to try next, from figures of training and validation rows only.
+def next_step(result: TaskResult, epochs: int, seeds: int, judged: Verdict) -> str:
+    """What to do next; after many trials, something else than before.
 
     Args:
         result: what a completed training measured.
         epochs: the most that it could have.
         seeds: how many networks it trained that differ in seed alone.
+        judged: its verdict.
     """
+    if judged.prediction == "skill":
+        return after_skill(judged)
     training = result.training_metrics
     gap = training.final_train_accuracy - training.final_val_accuracy
     if any(fold.lost == "diverged" for fold in result.walk_forward.folds):
         return "Lower learning_rate, or set gradient_clip (1.0): not every fold kept its numbers."
+    advice = []
     if result.validation_collapsed:
-        return "Set class_weights to 'balanced', or a smaller labels.width: one class took all."
+        advice.append(
+            "Set class_weights to 'balanced', or a smaller labels.width: one class took all."
+        )
     if gap > GAP:
-        return f"Raise dropout_rate or weight_decay: training is {gap:.2f} above validation."
+        advice.append(
+            f"Raise dropout_rate or weight_decay: training is {gap:.2f} above validation."
+        )
     if training.final_val_accuracy <= result.validation_majority:
-        return "Try a strategy of another idea: nothing was found on the validation rows."
+        advice.append("Try a strategy of another idea: nothing was found on the validation rows.")
     if training.best_epoch == epochs:
-        return "Raise epochs: validation was still improving at the last one."
+        advice.append("Raise epochs: validation was still improving at the last one.")
     if seeds == 1:
-        return "Set seeds to 5: the spread shows how much of this is the seed's luck."
-    return "Compare with another strategy by compare_trainings, on validation only."
+        advice.append("Set seeds to 5: the spread shows how much of this is the seed's luck.")
+    advice.append("Try another labels.horizon: what is not foreseen in 8 bars may be in 24.")
+    advice.append(
+        "Stop here, or use a longer range or other bars: each further trial on these"
+        " must show more."
+    )
+    return advice[min(judged.as_of_trial - 1, len(advice) - 1)]
+
+
+def after_skill(judged: Verdict) -> str:
+    """What to do with a direction that is foreseen."""
+    if judged.suspect:
+        return "Look at the bars first (suspect); then train on another source of the same bars."
+    if judged.as_of_trial == 1:
+        return "Train once more with another seed; if it holds, on other bars, then save it."
+    return "Try it unchanged on other bars; if it holds there, save it and wait for fresh bars."

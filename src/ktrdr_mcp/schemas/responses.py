@@ -403,15 +403,48 @@ class ModelList(Success):
     has_more: bool
 
 
+def is_empty(value: object) -> bool:
+    """Whether a field has nothing to say."""
+    return not value
+
+
+def is_none(value: object) -> bool:
+    """Whether a field has no answer."""
+    return value is None
+
+
 class Verdict(Reply):
-    """What the model is worth, by everything tried on its test window until now."""
+    """What the model is worth, by what had been tried on its bars when it completed."""
 
     prediction: Literal["no_skill", "inconclusive", "skill"]
-    trading: Literal["loses", "inconclusive", "survives_costs"]
+    trading: Literal["loses", "no_timing", "inconclusive", "survives_costs"]
     reason: str  # the sentences that decided
-    needs: str | None  # what would settle it; null with skill
-    as_of_trial: int  # trainings on this test window so far
-    luck: str  # this trial beside the best of as many by luck
+    needs: str | None  # what would settle it; null where nothing is open
+    as_of_trial: int  # the place of this trial in its family, from 1
+    luck: str  # what luck reaches in as many trials
+    level: float | None = None  # what the adjusted p must not exceed, here and for trading
+    # The rest is left out where it has nothing to say, or would make a reply too long.
+    rows: str | None = Field(
+        None, exclude_if=is_none, description="what verdict, edge and trading speak of"
+    )
+    trials_since: int = Field(
+        0, exclude_if=is_empty, description="related trials that started later; change nothing"
+    )
+    holds_across: bool | None = Field(
+        None, exclude_if=is_none, description="beside all other bars that were tried"
+    )
+    suspect: list[str] = Field(
+        default_factory=list, exclude_if=is_empty, description="alarms, which reason explains"
+    )
+
+
+class EdgeFigures(Reply):
+    """How often the side of the score was right, where a buy or sell came."""
+
+    accuracy: float
+    low: float  # of the 95 % interval
+    high: float
+    base_rate: float  # of the same sides at other times
 
 
 class BaselineFigures(Reply):
@@ -440,6 +473,20 @@ class TradingFigures(Reply):
     trades: int
     break_even_cost_bps: float | None
     buy_and_hold_return: float
+    # A reply that would be too long leaves the rest to its resource.
+    bars: int | None = Field(None, exclude_if=is_none)
+    exposure: float | None = Field(
+        None, exclude_if=is_none, description="share of bars with a position"
+    )
+    cost_bps: float | None = Field(
+        None, exclude_if=is_none, description="per unit of position change"
+    )
+    gross_bps: list[float] | None = Field(
+        None, exclude_if=is_none, description="per trade: mean and the ends of its 95 % interval"
+    )
+    net_bps: list[float] | None = Field(
+        None, exclude_if=is_none, description="the same after costs"
+    )
 
 
 class Spread(Reply):
@@ -466,7 +513,8 @@ class ModelPerformance(Success):
     training_metrics: TrainingMetrics
     test_metrics: HeldOutMetrics
     baselines: Baselines
-    beats_linear: bool  # test accuracy above logistic regression's
+    beats_linear: bool  # accuracy above logistic regression's, on the verdict's rows
+    edge: EdgeFigures | None = None
     trading: TradingFigures
     model_info: ModelInfo
     collapsed: bool  # one class is predicted for every test row
@@ -501,6 +549,11 @@ class BacktestFigures(Reply):
     buy_and_hold_return: float
     buy_and_hold_sharpe: float | None
     buy_and_hold_max_drawdown: float
+    cost_bps: float | None = None  # per unit of position change
+    gross_bps: list[float] | None = None  # per trade: mean, and the ends of its 95 % interval
+    net_bps: list[float] | None = None  # the same after costs
+    first_bar: str | None = None  # at whose opening the first position is possible
+    last_bar: str | None = None
 
 
 class ModelBacktest(Success):

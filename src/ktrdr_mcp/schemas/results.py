@@ -149,7 +149,7 @@ class TaskResult(Stored):
     training_metrics: TrainingMetrics
     test_metrics: HeldOutMetrics
     baselines: Baselines
-    beats_linear: bool  # test accuracy above logistic regression's
+    beats_linear: bool  # accuracy above logistic regression's on the verdict's rows
     trading: BacktestFigures
     trading_rule: TradingRule
     model_info: ModelInfo
@@ -183,6 +183,30 @@ class Blocks(Stored):
     sums: list[float]
 
 
+class EdgeScores(Stored):
+    """The size of the directional edge; see `evaluation.edge.Edge`."""
+
+    accuracy: float
+    low: float
+    high: float
+    base_rate: float
+    break_even: float
+
+
+class Alarm(Stored):
+    """What makes a result too good to be true.
+
+    Args:
+        name: of the check.
+        text: what it saw.
+        of_data: whether the bars are in doubt, which withholds `survives_costs`.
+    """
+
+    name: str
+    text: str
+    of_data: bool
+
+
 class DirectionScores(Stored):
     """The directional test; see `evaluation.direction.DirectionalTest`."""
 
@@ -195,6 +219,7 @@ class DirectionScores(Stored):
     accuracy_error: float | None
     blocks: Blocks
     tested_blocks: int | None = None  # the newest of them; all of a trial that does not say
+    edge: EdgeScores | None = None
 
     def count_tested(self) -> int:
         """How many blocks have tested rows."""
@@ -209,6 +234,7 @@ class TradingScores(Stored):
     net_sums: list[float]  # of the same blocks
     mean_net_high: float
     net_total_return: float
+    cost_bps: float | None = None
 
 
 class FailedFolds(Stored):
@@ -245,6 +271,8 @@ class TrialScores(Stored):
     twins: list[float]  # p of the directional test on each sign-flip surrogate
     model_constant: bool = False  # the kept model's score is the same on all rows it is tested on
     lost: FailedNetworks = FailedNetworks()
+    alarms: list[Alarm] = Field(default_factory=list)
+    wandering: list[str] = Field(default_factory=list)  # features with a unit root in training
 
 
 class RunResult(Stored):

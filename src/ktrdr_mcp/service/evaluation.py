@@ -9,8 +9,10 @@ from typing import Final, TypeVar
 
 import anyio.to_thread
 
+from ktrdr_mcp import limits
 from ktrdr_mcp.errors import DatabaseError, InvalidRequest, TaskNotCompleted
 from ktrdr_mcp.evaluation.compare import Difference, difference, differing_settings, meaning
+from ktrdr_mcp.evaluation.families import EarlierTrials, Stream
 from ktrdr_mcp.evaluation.multiple_testing import Overfitting, overfitting
 from ktrdr_mcp.evaluation.verdict import leak_suspected, leak_tested, next_step, verdict
 from ktrdr_mcp.schemas import responses
@@ -20,11 +22,18 @@ from ktrdr_mcp.service.training import digest
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.store.trials import Trial, TrialLog
 
-REMEMBERED: Final = 256  # verdicts; a family that has grown is judged anew
+REMEMBERED: Final = 256  # verdicts, which are fixed when their tasks complete
 MEASURED_DIGITS: Final = 6  # of what others recompute
 SHOWN_DIGITS: Final = 4  # of what only a reader compares
+EDGE_DIGITS: Final = 3
+BPS_DIGITS: Final = 1
+LEFT_TO_RESOURCE: Final = (
+    *(("trading", name) for name in ("gross_bps", "bars", "exposure", "cost_bps")),
+    ("verdict", "rows"),
+    ("verdict", "trials_since"),
+    ("trading", "net_bps"),
+)
 
-FamilyState = tuple[str, int, int]
 Figures = TypeVar("Figures", bound=responses.Reply)
 
 
@@ -57,7 +66,7 @@ class Judge:
 
     def __init__(self, trial_log: TrialLog) -> None:
         self._trial_log = trial_log
-        self._verdicts: OrderedDict[FamilyState, responses.Verdict] = OrderedDict()
+        self._verdicts: OrderedDict[str, responses.Verdict] = OrderedDict()
 
     async def performance(self, row: TaskRow) -> responses.ModelPerformance:
         """A task's figures; counts as a reading of its test results.
@@ -106,31 +115,53 @@ class Judge:
         return await self._trial_log.family(row.symbol, row.test_start, row.test_end)
 
     async def _judge_task(self, row: TaskRow, family: list[Trial]) -> Judged:
-        """The verdict, from memory if the family has not changed. Raises TaskNotCompleted."""
+        """The verdict, from memory if it has been read before. Raises TaskNotCompleted."""
         if row.status != "completed" or row.result is None:
             raise replies.not_completed(row)
-        scored = sum(trial.stored_scores is not None for trial in family)
-        state = (row.task_id, len(family), scored)
-        number, own = next(
-            (index, trial) for index, trial in enumerate(family) if trial.task_id == row.task_id
-        )
+        own = await self._trial_log.trial(row.task_id)
         scores = await anyio.to_thread.run_sync(scores_of, own)
-        if state not in self._verdicts:
-            others = [*family[:number], *family[number + 1 :]]
-            self._verdicts[state] = await anyio.to_thread.run_sync(
-                judge, row, row.result, scores, others, number + 1
+        names = [trial.task_id for trial in family]
+        origin = row.group_id or row.task_id  # a reproduction is the same trial
+        number = names.index(origin) if origin in names else len(names)
+        if row.task_id not in self._verdicts:
+            place = await self._trial_log.place_of_family((names[:number] or [origin])[0])
+            self._verdicts[row.task_id] = await anyio.to_thread.run_sync(
+                judge, row, scores, family[: number + 1], Stream(place)
             )
             while len(self._verdicts) > REMEMBERED:
                 self._verdicts.popitem(last=False)
-        return Judged(row, row.result, self._verdicts[state], scores, number + 1)
+        since = max(len(family) - number - 1, 0)
+        told = self._verdicts[row.task_id].model_copy(update={"trials_since": since})
+        return Judged(row, row.result, told, scores, number + 1)
 
 
 def judge(
-    row: TaskRow, result: TaskResult, own: TrialScores, others: list[Trial], number: int
+    row: TaskRow, own: TrialScores, family: Sequence[Trial], stream: Stream
 ) -> responses.Verdict:
-    """One task's verdict among the other trials of its family. Raises DatabaseError."""
-    scores = [trial.scores() for trial in others]
-    return verdict(own, scores, number, result, row.config["labels"])
+    """One completed task's verdict.
+
+    Args:
+        row: the task.
+        own: its scores.
+        family: the trials on its bars up to itself, oldest first; without itself if it is a
+            reproduction of a task that is gone.
+        stream: when its family began.
+    Raises:
+        DatabaseError: stored scores are not what was written.
+    """
+    if row.result is None:
+        raise replies.not_completed(row)
+    origin = row.group_id or row.task_id
+    before = [trial for trial in family if trial.task_id != origin]
+    known_at = next((each.completed_at for each in family if each.task_id == origin), None)
+    known_at = known_at or row.completed_at or ""
+    scored = [
+        found
+        for trial in before
+        if (trial.completed_at or "~") <= known_at and (found := trial.scores()) is not None
+    ]
+    earlier = EarlierTrials(scored, len(before) - len(scored), stream=stream)
+    return verdict(own, earlier, row.result, row.config["labels"])
 
 
 def overfitting_of(task_id: str, own: TrialScores, family: list[Trial]) -> Overfitting:
@@ -138,12 +169,13 @@ def overfitting_of(task_id: str, own: TrialScores, family: list[Trial]) -> Overf
     return overfitting(own, [trial.scores() for trial in family if trial.task_id != task_id])
 
 
-def scores_of(trial: Trial) -> TrialScores:
+def scores_of(trial: Trial | None) -> TrialScores:
     """What the trial log keeps of a completed task. Raises DatabaseError."""
-    scores = trial.scores()
+    scores = None if trial is None else trial.scores()
     if scores is None:
+        name = "a task" if trial is None else f"task {trial.task_id}"
         raise DatabaseError(
-            f"The scores of task {trial.task_id} are missing in the database.",
+            f"The scores of {name} are missing in the database.",
             hint="'ktrdr-mcp doctor --verify' says what else is missing.",
         )
     return scores
@@ -153,22 +185,56 @@ def performance_reply(judged: Judged, readings: int) -> responses.ModelPerforman
     """What an agent decides by; the rest is in the resource."""
     row, result, surrogate_p = judged.row, judged.result, judged.scores.twins
     trading = responses.TradingFigures.model_validate(result.trading.model_dump())
-    return responses.ModelPerformance(
-        task_id=row.task_id,
-        verdict=judged.verdict,
-        training_metrics=round_figure(result.training_metrics, MEASURED_DIGITS),
-        test_metrics=round_figure(result.test_metrics, MEASURED_DIGITS),
-        baselines=round_figure(result.baselines, SHOWN_DIGITS),
-        beats_linear=result.beats_linear,
-        trading=round_figure(trading, SHOWN_DIGITS),
-        model_info=result.model_info,
-        collapsed=result.collapsed,
-        leak_suspected=leak_suspected(surrogate_p) if leak_tested(surrogate_p) else None,
-        seeds=result.seeds and round_figure(result.seeds, SHOWN_DIGITS),
-        test_readings=readings,
-        next=next_step(result, row.config["epochs"], row.config["seeds"]),
-        details=result.details,
-        report=f"/training/{row.task_id}/report",
+    return fitted(
+        responses.ModelPerformance(
+            task_id=row.task_id,
+            verdict=judged.verdict,
+            training_metrics=round_figure(result.training_metrics, SHOWN_DIGITS),
+            test_metrics=round_figure(result.test_metrics, SHOWN_DIGITS),
+            baselines=round_figure(result.baselines, EDGE_DIGITS),
+            beats_linear=result.beats_linear,
+            edge=edge_figures(judged.scores),
+            trading=round_figure(trading, EDGE_DIGITS).model_copy(
+                update={
+                    name: None if ends is None else [round(end, BPS_DIGITS) for end in ends]
+                    for name, ends in (
+                        ("gross_bps", trading.gross_bps),
+                        ("net_bps", trading.net_bps),
+                    )
+                }
+            ),
+            model_info=result.model_info,
+            collapsed=result.collapsed,
+            leak_suspected=leak_suspected(surrogate_p) if leak_tested(surrogate_p) else None,
+            seeds=result.seeds and round_figure(result.seeds, SHOWN_DIGITS),
+            test_readings=readings,
+            next=next_step(result, row.config["epochs"], row.config["seeds"], judged.verdict),
+            details=result.details,
+            report=f"/training/{row.task_id}/report",
+        )
+    )
+
+
+def fitted(reply: responses.ModelPerformance) -> responses.ModelPerformance:
+    """A reply of bearable length: what does not fit is in the resource that it names."""
+    for part, name in LEFT_TO_RESOURCE:
+        if len(reply.model_dump_json().encode()) <= limits.PERFORMANCE_BYTES:
+            break
+        shorter = getattr(reply, part).model_copy(update={name: None})
+        reply = reply.model_copy(update={part: shorter})
+    return reply
+
+
+def edge_figures(scores: TrialScores) -> responses.EdgeFigures | None:
+    """How large the directional edge is; None for a trial from before it was measured."""
+    edge = scores.direction.edge
+    if edge is None:
+        return None
+    return responses.EdgeFigures(
+        accuracy=round(edge.accuracy, EDGE_DIGITS),
+        low=round(edge.low, EDGE_DIGITS),
+        high=round(edge.high, EDGE_DIGITS),
+        base_rate=round(edge.base_rate, EDGE_DIGITS),
     )
 
 
@@ -183,6 +249,8 @@ def round_all(value: object, digits: int) -> object:
         return round(value, digits)
     if isinstance(value, dict):
         return {name: round_all(each, digits) for name, each in value.items()}
+    if isinstance(value, list):
+        return [round_all(each, digits) for each in value]
     return value
 
 

@@ -13,10 +13,19 @@ from ktrdr_mcp.schemas.results import TrialScores
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
 from ktrdr_mcp.store.task_row import parse_column, read_stored
 
-# Times are text of one form, so their order is the order of text.
+# Times are text of one form, so their order is the order of text. A reproduction is no new trial.
 FAMILY: Final = """
-SELECT task_id, status, scores FROM training_tasks
-WHERE symbol = ? AND test_start <= ? AND test_end >= ? ORDER BY seq"""
+SELECT task_id, status, scores, completed_at FROM training_tasks
+WHERE symbol = ? AND test_start <= ? AND test_end >= ? AND group_id IS NULL ORDER BY seq"""
+TRIAL: Final = "SELECT task_id, status, scores, completed_at FROM training_tasks WHERE task_id = ?"
+FAMILIES_BEFORE: Final = """
+SELECT count(*) FROM training_tasks AS first
+WHERE first.seq < (SELECT seq FROM training_tasks WHERE task_id = ?)
+AND first.group_id IS NULL AND first.test_start IS NOT NULL
+AND NOT EXISTS (
+    SELECT 1 FROM training_tasks AS earlier
+    WHERE earlier.symbol = first.symbol AND earlier.seq < first.seq AND earlier.group_id IS NULL
+    AND earlier.test_start <= first.test_end AND earlier.test_end >= first.test_start)"""
 ADD_READINGS: Final = """
 INSERT INTO test_readings (task_id, readings)
 SELECT task_id, :readings FROM training_tasks WHERE task_id = :task_id
@@ -33,6 +42,7 @@ class Trial:
     task_id: str
     status: str
     stored_scores: str | None  # JSON; None for a task that has not completed
+    completed_at: str | None = None  # ISO 8601 UTC
 
     def scores(self) -> TrialScores | None:
         """What the trial came to; takes a while, so it is not for the event loop.
@@ -60,7 +70,8 @@ class TrialLog:
     async def family(self, symbol: str, test_start: str, test_end: str) -> list[Trial]:
         """Every training on the symbol whose test window overlaps, oldest first.
 
-        Failed, cancelled and waiting ones count too, whatever their timeframe or configuration.
+        Failed, cancelled and waiting ones count too, whatever their timeframe or configuration;
+        reproductions do not.
 
         Args:
             symbol: what was traded.
@@ -69,6 +80,20 @@ class TrialLog:
         """
         rows = await self._database.read(FAMILY, (symbol, test_end, test_start))
         return [Trial(*row) for row in rows]
+
+    async def trial(self, task_id: str) -> Trial | None:
+        """One training, whatever family it is of; None if there is none of this id."""
+        rows = await self._database.read(TRIAL, (task_id,))
+        return Trial(*rows[0]) if rows else None
+
+    async def place_of_family(self, first: str) -> int:
+        """The place of a family among all, from 1, in the order of their first trials.
+
+        Args:
+            first: the task that began it.
+        """
+        rows = await self._database.read(FAMILIES_BEFORE, (first,))
+        return 1 + int(rows[0][0])
 
     async def count_readings(self, *task_ids: str) -> None:
         """Counts that the test results of these tasks are read now.

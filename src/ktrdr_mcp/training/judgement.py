@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ktrdr_mcp.data.bars import timestamps_per_year
+from ktrdr_mcp.data.notes import repeats
 from ktrdr_mcp.data.timestamps import format_timestamp
+from ktrdr_mcp.evaluation.alarms import data_alarms, result_alarms
 from ktrdr_mcp.evaluation.backtest import (
     Backtest,
     Leg,
@@ -18,6 +20,7 @@ from ktrdr_mcp.evaluation.backtest import (
     confident_signals,
     trading_rule,
 )
+from ktrdr_mcp.evaluation.baselines import logistic_probabilities
 from ktrdr_mcp.evaluation.blocks import reach_bars
 from ktrdr_mcp.evaluation.calibration import calibrate
 from ktrdr_mcp.evaluation.direction import (
@@ -29,13 +32,16 @@ from ktrdr_mcp.evaluation.direction import (
     scored_rows,
     scores_of,
 )
+from ktrdr_mcp.evaluation.edge import break_even_accuracy
 from ktrdr_mcp.evaluation.metrics import evaluate
+from ktrdr_mcp.evaluation.stationarity import has_unit_root
 from ktrdr_mcp.evaluation.walk_forward import Split
 from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.nn.network import Network
 from ktrdr_mcp.nn.settings import TrainedNetwork
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.schemas.results import (
+    Alarm,
     CalibrationBin,
     EquityPoint,
     FailedFold,
@@ -154,6 +160,9 @@ class Judgement:
     walk_forward: WalkForwardResult
     calibration: list[CalibrationBin]
     failed: FailedNetworks
+    alarms: list[Alarm]
+    wandering: list[str]  # features with a unit root on the training rows
+    beats_linear: bool  # accuracy above logistic regression's on the tested rows
 
     def scores(self) -> TrialScores:
         """What the trial log keeps."""
@@ -165,10 +174,13 @@ class Judgement:
                 net_sums=self.trading.net_blocks.sums.tolist(),
                 mean_net_high=self.trading.mean_net_high,
                 net_total_return=self.trading.net.total_return,
+                cost_bps=self.trading.cost_bps,
             ),
             twins=self.surrogate_p,
             model_constant=self.model_constant,
             lost=self.failed,
+            alarms=self.alarms,
+            wandering=self.wandering,
         )
 
 
@@ -201,12 +213,18 @@ def judge(
     rows = np.concatenate([fold.learner.split.test for fold in folds])
     pooled = np.concatenate([fold.test for fold in folds])
     signal = confident_signals(pooled, rule.confidence_threshold)
-    direction = directional_test([score(fold, horizon) for fold in folds], own.timestamps, horizon)
+    direction = directional_test(
+        [score(fold, horizon) for fold in folds],
+        own.timestamps,
+        horizon,
+        break_even=break_even_accuracy(moves_ahead(own, rows, horizon), rule.cost_bps),
+    )
+    trading = backtest_legs(
+        legs_of(own, rows, signal), own.timestamps, rule, timestamps_per_year(own.timestamps)
+    )
     return Judgement(
         direction=direction,
-        trading=backtest_legs(
-            legs_of(own, rows, signal), own.timestamps, rule, timestamps_per_year(own.timestamps)
-        ),
+        trading=trading,
         rule=rule,
         surrogate_p=[
             p_on_surrogate(each, horizon) for each in finite if each.learner.role == "twin"
@@ -222,7 +240,77 @@ def judge(
             pooled, own.label[rows], own.at(rows), own.timestamps, direction.width_bars
         ),
         failed=failed,
+        alarms=[
+            *alarms_of_data(own, rows, rule.cost_bps),
+            *result_alarms(direction.statistic, direction.tested_blocks, trading.net.sharpe),
+        ],
+        wandering=wandering_features(learners[0]),
+        beats_linear=pooled_accuracy(folds) > linear_accuracy(folds),
     )
+
+
+def moves_ahead(dataset: Dataset, rows: Integers, horizon: int) -> Floats:
+    """float64[m], moves from the opening after each row to that a horizon later, as fractions."""
+    moves = []
+    for number, (one, own) in enumerate(dataset.split_by_series(rows)):
+        entry = dataset.bars_of(number, rows[own]) + 1
+        entry = entry[entry + horizon < len(one.bars)]
+        moves.append(one.bars.open[entry + horizon] / one.bars.open[entry] - 1)
+    return np.concatenate(moves)
+
+
+def alarms_of_data(dataset: Dataset, rows: Integers, cost_bps: float) -> Iterator[Alarm]:
+    """What is wrong with the bars of each series, once by name."""
+    seen: set[str] = set()
+    for number, (one, own) in enumerate(dataset.split_by_series(rows)):
+        bars = one.bars
+        used = slice(one.first, None)
+        repeated = np.intersect1d(repeats(bars)[0], dataset.bars_of(number, rows[own]))
+        found = data_alarms(
+            bars.open[used], bars.close[used], bars.volume[used], cost_bps, len(repeated)
+        )
+        for alarm in found:
+            if alarm.name not in seen:
+                seen.add(alarm.name)
+                yield alarm
+
+
+def wandering_features(model: Learner) -> list[str]:
+    """The names of features that have a unit root on the model's training rows."""
+    values = model.view.features[model.split.train]
+    return [
+        name
+        for name, column in zip(model.view.feature_names, values.T, strict=True)
+        if has_unit_root(column)
+    ]
+
+
+def pooled_accuracy(folds: Sequence[Predicted]) -> float:
+    """Of all folds' test rows, the share whose class was right."""
+    right = [fold.test.argmax(axis=1) == actual(fold) for fold in folds]
+    return float(np.concatenate(right).mean())
+
+
+def linear_accuracy(folds: Sequence[Predicted]) -> float:
+    """The same of logistic regressions that learn from each fold's training rows."""
+    right = []
+    for fold in folds:
+        features, label, split = (
+            fold.learner.view.features,
+            fold.learner.dataset.label,
+            (fold.learner.split),
+        )
+        linear = logistic_probabilities(
+            features[split.train], label[split.train], features[split.test]
+        )
+        right.append(linear.argmax(axis=1) == actual(fold))
+    return float(np.concatenate(right).mean())
+
+
+def actual(fold: Predicted) -> Integers:
+    """int64[t], the classes of a fold's test rows."""
+    classes: Integers = fold.learner.dataset.label[fold.learner.split.test]
+    return classes
 
 
 def predict_rows(shape: Network, learner: Learner, network: TrainedNetwork) -> Predicted:

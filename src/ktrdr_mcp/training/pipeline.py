@@ -246,7 +246,7 @@ def task_result(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> Tas
             f1_score=test.f1_score,
         ),
         baselines=simple,
-        beats_linear=test.accuracy > simple.logistic.accuracy,
+        beats_linear=judgement.beats_linear,
         trading=judgement.trading.figures(),
         trading_rule=judgement.rule,
         model_info=ModelInfo(

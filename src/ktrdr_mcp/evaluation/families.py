@@ -9,8 +9,11 @@ share of false claims among all claims is bounded instead.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from ktrdr_mcp.schemas.results import TrialScores
 
 FAMILY_LEVEL: Final = 0.02  # of a family's first trial
 STREAM_LEVEL: Final = 0.05  # false claims among claims, over all families
@@ -56,3 +59,35 @@ def level_across(stream: Stream, number: int) -> float:
     share = 6 / (math.pi * stream.place) ** 2
     first = min(STREAM_LEVEL * (stream.claims + 1) * share, STREAM_LEVEL)
     return first * level_of_trial(number) / FAMILY_LEVEL
+
+
+@dataclass(frozen=True)
+class EarlierTrials:
+    """What a trial is judged beside: fixed when it completed, so its verdict is, too.
+
+    Args:
+        scored: scores of the related trials that started before it and had completed by then.
+        missing: how many others started before it: failed, cancelled, or not yet completed.
+        since: how many related trials have started after it; they change nothing.
+        stream: what had been tried on other bars when its family began.
+    """
+
+    scored: Sequence[TrialScores] = ()
+    missing: int = 0
+    since: int = 0
+    stream: Stream = Stream()
+
+    @property
+    def number(self) -> int:
+        """The place of the trial in its family, from 1."""
+        return 1 + len(self.scored) + self.missing
+
+    @property
+    def level(self) -> float:
+        """What its adjusted p must not exceed."""
+        return level_of_trial(self.number)
+
+    @property
+    def level_across(self) -> float:
+        """What it must not exceed to hold beside all that was tried on other bars."""
+        return level_across(self.stream, self.number)

@@ -1,0 +1,170 @@
+"""What makes a result too good to be true: prices that nobody could trade, and leaks in the file.
+
+Each alarm says what it saw. None changes the statistic; those about the data withhold
+`survives_costs`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from ktrdr_mcp.evaluation.blocks import Floats
+from ktrdr_mcp.schemas.results import Alarm
+
+BASIS_POINT: Final = 1e-4
+BLOCK_BARS: Final = 50  # of the bootstrap of half-spreads
+DRAWS: Final = 999
+BOUND: Final = 0.025  # lower end of the two-sided 95 % interval
+FORETELLS: Final = 0.1  # least correlation with the next move
+FORETELLING_DEVIATIONS: Final = 4.0
+SMOOTHED: Final = 0.3  # correlation of the close with the move after the next opening
+BEST_SHARPE: Final = 8.0
+NEAR_MAXIMUM: Final = 0.6  # of the root of the blocks, which T cannot exceed
+LEAST_SUSPICIOUS_T: Final = 4.0
+FEWEST_BARS: Final = 100
+
+
+def half_spread_bound(opening: Floats, seed: int = 0) -> float:
+    """The lower 95 % bound of Roll's half-spread, in basis points; 0 where there is none.
+
+    Prints that jump between bid and ask make moves from print to print alternate:
+    half-spread^2 = -cov(move, next move), of openings, since positions are entered there.
+
+    Args:
+        opening: float64[n], opening prices.
+        seed: of the block bootstrap.
+    Source:
+        R. Roll, A Simple Implicit Measure of the Effective Bid-Ask Spread, 1984.
+    """
+    moves = np.diff(np.log(opening))
+    if len(moves) < FEWEST_BARS:
+        return 0.0
+    centred = moves - moves.mean()
+    product = centred[1:] * centred[:-1]
+    count = len(product) // BLOCK_BARS
+    blocks = product[: count * BLOCK_BARS].reshape(count, BLOCK_BARS).mean(axis=1)
+    drawn = np.random.default_rng(seed).integers(0, count, (DRAWS, count))
+    covariance = float(np.quantile(blocks[drawn].mean(axis=1), 1 - BOUND))
+    return math.sqrt(-covariance) / BASIS_POINT if covariance < 0 else 0.0
+
+
+def correlation(one: Floats, other: Floats) -> float:
+    """Of two columns; 0 where one does not vary."""
+    if len(one) < FEWEST_BARS or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def ranks(values: Floats) -> Floats:
+    """float64[n], the order of each value, so that a few large ones do not decide."""
+    order: Floats = np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(np.float64)
+    return order
+
+
+def foretelling(column: Floats, opening: Floats) -> float | None:
+    """The correlation of a column with the next move, where it is that of no honest column.
+
+    Args:
+        column: float64[n], known at each bar's close.
+        opening: float64[n].
+    Returns:
+        None where it is small, or no larger than with the move that has just ended.
+    """
+    moves = np.diff(np.log(opening))  # moves[t]: from the opening of t to that of t + 1
+    if len(moves) < FEWEST_BARS + 2:
+        return None
+    column = ranks(column)
+    found = None
+    for known in (column, np.r_[0.0, np.diff(column)]):
+        ahead = correlation(known[:-2], ranks(moves[1:]))
+        behind = correlation(known[1:-1], ranks(moves[1:]))
+        least = max(FORETELLS, FORETELLING_DEVIATIONS / math.sqrt(len(moves)))
+        if abs(ahead) > max(least, abs(behind)) and (found is None or abs(ahead) > abs(found)):
+            found = ahead
+    return found
+
+
+def smoothed(opening: Floats, close: Floats) -> float | None:
+    """How closes foretell, where they hold what comes after the next opening.
+
+    A close that is shifted or averaged over later bars lies on the side of the next opening to
+    which the price then moves. Honest closes are, if anything, on the other.
+
+    Args:
+        opening: float64[n].
+        close: float64[n].
+    """
+    beyond = np.log(close[:-2]) - np.log(opening[1:-1])
+    moves = np.log(opening[2:]) - np.log(opening[1:-1])
+    found = correlation(beyond, moves)
+    if found > SMOOTHED:
+        return found
+    steps = np.diff(np.log(close))
+    likeness = correlation(steps[1:], steps[:-1])
+    return likeness if likeness > SMOOTHED else None
+
+
+def data_alarms(
+    opening: Floats, close: Floats, volume: Floats, cost_bps: float, repeated: int
+) -> Iterator[Alarm]:
+    """What is wrong with the bars that were used.
+
+    Args:
+        opening: float64[n], opening prices.
+        close: float64[n].
+        volume: float64[n].
+        cost_bps: what a trade is taken to cost.
+        repeated: how many tested bars move exactly as earlier ones did.
+    """
+    spread = half_spread_bound(opening)
+    if spread > cost_bps:
+        yield Alarm(
+            name="half_spread",
+            text=f"openings bounce: half-spread above {spread:.1f} bps, cost {cost_bps:g}",
+            of_data=True,
+        )
+    if (found := foretelling(volume, opening)) is not None:
+        yield Alarm(
+            name="foretelling_column",
+            text=f"volume foretells the next move ({found:.2f})",
+            of_data=True,
+        )
+    if (found := smoothed(opening, close)) is not None:
+        yield Alarm(
+            name="foretelling_close",
+            text=f"closes foretell ({found:.2f}): smoothed or shifted?",
+            of_data=True,
+        )
+    if repeated:
+        yield Alarm(
+            name="repeated_history",
+            text=f"{repeated:,} tested bars repeat earlier ones",
+            of_data=True,
+        )
+
+
+def result_alarms(statistic: float, blocks: int, sharpe: float | None) -> Iterator[Alarm]:
+    """What is too good: a reason to look for a leak, and no more.
+
+    Args:
+        statistic: T.
+        blocks: how many blocks were tested.
+        sharpe: annualised, after costs.
+    """
+    most = math.sqrt(max(blocks, 1))
+    if statistic > max(NEAR_MAXIMUM * most, LEAST_SUSPICIOUS_T):
+        yield Alarm(
+            name="near_maximum",
+            text=f"T is near its maximum, {most:.1f}: a leak?",
+            of_data=False,
+        )
+    if sharpe is not None and sharpe > BEST_SHARPE:
+        yield Alarm(
+            name="sharpe",
+            text=f"Sharpe ratio {sharpe:.1f}: a leak?",
+            of_data=False,
+        )
