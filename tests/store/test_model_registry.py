@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from ktrdr_mcp.errors import Conflict, ModelNameTaken, ModelNotFound
+from ktrdr_mcp.store import inspection, repair
+from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.models import ModelRegistry, ModelRow
 
 pytestmark = pytest.mark.asyncio
@@ -97,3 +99,15 @@ async def test_pages_and_names_are_newest_first(registry: ModelRegistry, model_r
     assert await page(limit=5, symbol="AAPL", name="trend") == (["trend-2", "trend-1"], False)
     assert await registry.names("", 5) == ["msft", "trend", "range"]
     assert await registry.names("tr", 5) == ["trend"]
+
+
+async def test_versions_are_read_where_nothing_can_be_written_beside_the_database(
+    path, model_row, monkeypatch
+) -> None:
+    async with await Database.open(path) as database:
+        await ModelRegistry(database).insert(model_row("kept", 1))
+    monkeypatch.setattr(inspection.os, "access", lambda *_: False)
+    before = sorted(each.name for each in path.parent.iterdir())
+    assert [row.model_name for row in repair.read_models(path)] == ["kept"]
+    repair.check(path)
+    assert sorted(each.name for each in path.parent.iterdir()) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -107,6 +108,12 @@ def inspect(path: Path, marker: Marker | None, newest_version: int) -> None:
         raise _log_is_gone(path)
 
 
+def reading_uri(path: Path) -> str:
+    """The database as one that is only read, also where nothing can be written beside it."""
+    sealed = not os.access(path.parent, os.W_OK) and not _has_log(path)
+    return f"{path.absolute().as_uri()}?{'immutable=1' if sealed else 'mode=ro'}"
+
+
 def _has_content(path: Path) -> bool:
     """Whether there is a file with at least one byte."""
     return path.is_file() and path.stat().st_size > 0
@@ -152,7 +159,7 @@ def _check_content(path: Path, marker: Marker | None, newest_version: int) -> No
     """Raises DatabaseError if the pages contradict each other or belong to another workspace."""
     with (
         sqlite_errors("opening the database"),
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection,
+        closing(sqlite3.connect(reading_uri(path), uri=True)) as connection,
     ):
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > newest_version:

@@ -166,7 +166,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that changes nothing."""
     with (
         sqlite_errors("reading the database"),
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection,
+        closing(sqlite3.connect(inspection.reading_uri(path), uri=True)) as connection,
     ):
         connection.row_factory = sqlite3.Row
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
