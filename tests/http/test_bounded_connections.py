@@ -154,3 +154,56 @@ async def test_a_training_completes_while_a_stranger_holds_all_the_connections_i
         process.terminate()
         await process.wait()
     assert b"Too many open files" not in (tmp_path / "errors").read_bytes()
+
+
+REFUSED = HEAD + b"Content-Length: 4000000\r\n\r\n"
+
+
+async def test_a_refusal_reaches_a_client_that_goes_on_sending() -> None:
+    async with served() as place:
+        reader, writer = await asyncio.open_connection(*place)
+        writer.write(REFUSED)
+        assert await status_of(reader) == 413
+        writer.write(b" " * 4_000_000)
+        await asyncio.wait_for(writer.drain(), 20)
+        rest = await asyncio.wait_for(reader.read(), 20)
+        assert json.loads(rest.partition(b"\r\n\r\n")[2])["error"]["code"] == "body_too_large"
+        writer.close()
+        await writer.wait_closed()
+
+
+async def send_for_ever(writer: asyncio.StreamWriter) -> None:
+    """Sends until the connection breaks."""
+    while True:
+        writer.write(b" " * 65_536)
+        await writer.drain()
+
+
+async def test_a_refused_client_that_never_stops_sending_is_cut_off(monkeypatch) -> None:
+    monkeypatch.setattr(server, "LINGER_BYTES", 100_000)
+    async with served() as place:
+        reader, writer = await asyncio.open_connection(*place)
+        writer.write(REFUSED)
+        assert await status_of(reader) == 413
+        async with asyncio.timeout(20):
+            with pytest.raises(ConnectionError):
+                await send_for_ever(writer)
+        writer.close()
+
+
+async def test_a_refused_client_that_keeps_its_connection_is_cut_off(monkeypatch) -> None:
+    monkeypatch.setattr(server, "LINGER_TIMEOUT_S", 0.1)
+    gone: asyncio.Event = asyncio.Event()
+    real = server.Protocol.connection_lost
+
+    def lost(self: server.Protocol, error: Exception | None) -> None:
+        real(self, error)
+        gone.set()
+
+    monkeypatch.setattr(server.Protocol, "connection_lost", lost)
+    async with served() as place:
+        reader, writer = await asyncio.open_connection(*place)
+        writer.write(REFUSED)
+        assert await status_of(reader) == 413
+        await asyncio.wait_for(gone.wait(), 20)
+        writer.close()

@@ -7,8 +7,6 @@ import hmac
 import json
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -27,7 +25,7 @@ from ktrdr_mcp.daemon import connection as reaching
 from ktrdr_mcp.daemon import connection as stopping
 from ktrdr_mcp.errors import LabUnavailable, Unauthorized, WorkspaceLocked
 from ktrdr_mcp.ownership import address
-from ktrdr_mcp.ownership.address import DaemonAddress
+from ktrdr_mcp.ownership.address import MAX_PID, DaemonAddress
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests, responses, service
 from ktrdr_mcp.schemas.parsing import parse
@@ -73,11 +71,9 @@ async def mute(answer: bytes = b"") -> AsyncIterator[tuple[str, list[str]]]:
 
 
 @pytest.fixture
-def ended_process() -> int:
-    """The number of a process that there is no more."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
+def absent_process() -> int:
+    """A number that no process can have, so that none can take it meanwhile."""
+    return MAX_PID
 
 
 @pytest.fixture(autouse=True)
@@ -119,10 +115,10 @@ async def test_only_clients_that_mean_another_server_are_sent_away() -> None:
 
 
 async def test_a_stuck_server_is_named_and_one_that_died_is_not_called_alive(
-    ended_process,
+    absent_process,
 ) -> None:
     async with mute() as (url, _):
-        for pid, words in ((os.getpid(), "alive but does not answer"), (ended_process, "Timeout")):
+        for pid, words in ((os.getpid(), "alive but does not answer"), (absent_process, "Timeout")):
             place = DaemonAddress(url, None, pid=pid)
             async with ServiceClient(lambda place=place: place) as service:
                 with pytest.raises(LabUnavailable, match=words) as told:

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import h11
 import uvicorn
@@ -32,6 +32,8 @@ ACCEPTED_AT_ONCE: Final = 64  # of them, before any is looked at
 KEEP_ALIVE_S: Final = 75
 HEAD_TIMEOUT_S: Final = 10.0  # from a connection's, or a head's, first byte to the head's end
 BODY_TIMEOUT_S: Final = 30.0  # from the end of the head to the end of the body
+LINGER_TIMEOUT_S: Final = 2.0  # for what is still sent to a connection whose refusal is written
+LINGER_BYTES: Final = 8 * 1024**2  # of that, which are read and dropped
 LAST_REPLIES_S: Final = 1  # for replies under way when the server stops
 MAX_CONNECTIONS: Final = 512
 MIN_CONNECTIONS: Final = 16
@@ -83,6 +85,64 @@ class BoundedConnection(h11.Connection):
         return event
 
 
+class Lingering:
+    """A transport that lets a client finish sending before it closes.
+
+    To close a connection with bytes that nobody has read resets it, and a reset may overtake the
+    reply that was written before. So while a request is not whole, closing only ends what is
+    written; what still comes is dropped, up to a bound in bytes and time.
+
+    Args:
+        transport: the real one.
+        conn: what is known of the request.
+        loop: the event loop.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, conn: h11.Connection, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._transport = transport
+        self._conn = conn
+        self._loop = loop
+        self._left_bytes = LINGER_BYTES
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything but closing is the real one's."""
+        return getattr(self._transport, name)
+
+    @property
+    def lingers(self) -> bool:
+        """Whether what comes is to be dropped."""
+        return self._timer is not None
+
+    def is_closing(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self.lingers or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Closes: at once if the whole request was read, or if called again."""
+        whole = self._conn.their_state not in {h11.SEND_BODY, h11.ERROR}
+        if whole or self.is_closing() or not self._transport.can_write_eof():
+            self.end()
+            return
+        self._timer = self._loop.call_later(LINGER_TIMEOUT_S, self.end)
+        self._transport.write_eof()
+        self._transport.resume_reading()
+
+    def drop(self, size_bytes: int) -> None:
+        """Counts bytes that are not looked at."""
+        self._left_bytes -= size_bytes
+        if self._left_bytes < 0:
+            self.end()
+
+    def end(self) -> None:
+        """Closes now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._transport.close()
+
+
 class Protocol(H11Protocol):
     """HTTP/1.1 with bounds on connections and waiting, whose refusals have our shape too."""
 
@@ -91,14 +151,14 @@ class Protocol(H11Protocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.conn = BoundedConnection(h11.SERVER)
-
-    _timer: asyncio.TimerHandle | None = None
-    _awaits_head = True
-    _began = False  # the head that is awaited
+        self._timer: asyncio.TimerHandle | None = None
+        self._awaits_head = True
+        self._began = False  # the head that is awaited
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes a connection; where there are too many, the oldest without a request ends."""
-        super().connection_made(transport)
+        self._lingering = Lingering(transport, self.conn, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._lingering))
         self._limit(HEAD_TIMEOUT_S)
         if len(self.connections) > self.most_connections:
             others = [each for each in self.connections if isinstance(each, Protocol)]
@@ -110,10 +170,14 @@ class Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the connection."""
         self._limit(None)
+        self._lingering.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes, and limits how long the rest of a head or body may take."""
+        if self._lingering.lingers:
+            self._lingering.drop(len(data))
+            return
         super().data_received(data)
         state = self.conn.their_state
         awaits_head = state is h11.IDLE
@@ -144,6 +208,7 @@ class Protocol(H11Protocol):
                 f" {BODY_TIMEOUT_S:.0f} s.",
             )
         )
+        self._lingering.end()
 
     def send_400_response(self, msg: str) -> None:
         """Answers what is not HTTP and closes the connection."""
