@@ -17,7 +17,7 @@ def threads(pid: int | str = "self") -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
-def children() -> list[str]:
-    """The processes that this one has started and not yet buried, by whichever thread."""
-    lists = Path("/proc/self/task").glob("*/children")
+def children(pid: int | str = "self") -> list[str]:
+    """The processes that one has started and not yet buried, by whichever thread."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
     return sorted(pid for each in lists for pid in each.read_text(encoding="utf-8").split())
