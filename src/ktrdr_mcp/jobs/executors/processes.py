@@ -317,7 +317,8 @@ class Worker(asyncio.Protocol):
         for future in self._calls.values():
             set_unless_done(future, None, death(reason))
         if (run := self.run) is not None:
-            log.warning("the worker of task %s died (%s)", run.envelope.task_id, reason)
+            if not run.killed:
+                log.warning("the worker of task %s died (%s)", run.envelope.task_id, reason)
             self.run, run.worker = None, None
             run.deliver(Ended(stopped=True) if run.killed else Ended(died=reason))
         self._on_end(self)
