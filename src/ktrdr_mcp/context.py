@@ -53,6 +53,7 @@ class Progress:
     train_accuracy: float
     val_accuracy: float
     alarm: str | None = None  # what the epochs so far warn of, with what to try
+    sweep: str | None = None  # how far a search has come, in words
 
     @property
     def figures(self) -> EpochFigures:

@@ -12,6 +12,10 @@ MAX_SPLIT_SHARE: Final = 0.9  # exclusive, for each split and for their sum
 MAX_SEED: Final = 2**53 - 1  # the largest integer that every JSON client keeps exact
 MAX_SEEDS: Final = 64
 MAX_FOLDS: Final = 20
+MAX_SWEEP_TRIALS: Final = 512  # sets of settings that one sweep tries
+MAX_CANDIDATES: Final = 1_024  # sets of settings times seeds
+MAX_SPACE_SETTINGS: Final = 16  # that vary in one sweep
+MAX_SPACE_VALUES: Final = 64  # listed for one of them
 
 MAX_DESCRIPTION_CHARACTERS: Final = 500
 MAX_NOTE_CHARACTERS: Final = 500
@@ -37,6 +41,7 @@ MAX_SHOWN_EPOCHS: Final = 200  # of a task that trains, or ended without a resul
 
 STATUS_BYTES: Final = 600
 PERFORMANCE_BYTES: Final = 2_000
+SWEEP_BYTES: Final = 1_000  # of what a performance says of a search, beside the rest
 PAGE_BYTES: Final = 2_400
 TOOL_LIST_BYTES: Final = 22_500
 

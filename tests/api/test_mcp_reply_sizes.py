@@ -21,7 +21,7 @@ from ktrdr_mcp.evaluation.verdict import (
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.schemas.results import FailedFolds
-from ktrdr_mcp.service.evaluation import fitted
+from ktrdr_mcp.service.evaluation import fitted, shorten_sweep
 from tests.support import sample_replies
 from tests.support.fake_service import FakeService
 from tests.support.mcp_clients import Connect
@@ -88,6 +88,47 @@ async def test_a_performance_is_small(
     async with connect() as client:
         result = await client.call_tool("get_model_performance", TASK)
     assert size_bytes(result) <= limits.PERFORMANCE_BYTES
+
+
+def searched() -> responses.SweepFigures:
+    """What is said of a search over many settings with long values."""
+    settings = {
+        "early_stopping.patience": 20,
+        "hidden_layers": [128, 64, 32],
+        "labels.horizon": 16,
+        "learning_rate": 0.000123456,
+        "strategy": "volatility_breakout",
+    }
+    best = responses.BestSettings(candidate=512, settings=settings, score=-10.25, noise=10.25)
+    figures = responses.SweepFigures(
+        trials=512,
+        diverged=100,
+        collapsed=100,
+        groups=48,
+        sampler="random",
+        chosen_by_fold=[512] * 4,
+        kept=512,
+        by_default=4,
+        best=[best] * 5,
+        not_distinguishable_from_best=500,
+        matters=dict.fromkeys(settings, 0.25),
+        all="sweep://0f8fad5b-d9cb-469f-a165-70867728950e",
+    )
+    return shorten_sweep(figures)
+
+
+@pytest.mark.asyncio
+async def test_what_a_performance_says_of_a_search_is_small(
+    connect: Connect, service: FakeService
+) -> None:
+    reply = sample_replies.PERFORMANCE
+    sizes = []
+    for each in (reply, reply.model_copy(update={"sweep": searched()})):
+        service.replies["get_model_performance"] = each
+        async with connect() as client:
+            sizes.append(size_bytes(await client.call_tool("get_model_performance", TASK)))
+    beside = len('"sweep":,')
+    assert sizes[1] - sizes[0] <= limits.SWEEP_BYTES + beside
 
 
 @pytest.mark.asyncio

@@ -114,7 +114,7 @@ async def test_a_client_that_validates_may_switch_off_what_null_switches_off(
         if checker.is_valid({**series, "config": {name: None}})
     }  # fmt: skip
     assert taking == {
-        *("early_stopping", "walk_forward"),
+        *("early_stopping", "walk_forward", "sweep"),
         *("gradient_clip", "lr_scheduler", "class_weights"),
     }
     assert all(TrainingConfig.model_validate({name: None}) for name in taking)
@@ -163,8 +163,8 @@ async def test_every_setting_says_what_it_is_and_its_default(service: FakeServic
     defaults = TrainingConfig().model_dump(mode="json")
     for name, setting in config.items():
         assert setting["description"]
-        if not isinstance(defaults[name], dict):
-            assert setting["default"] == defaults[name]
+        if not isinstance(defaults.get(name), dict):
+            assert setting["default"] == defaults.get(name)
     assert schema["properties"]["timeframe"]["enum"] == list(paths.TIMEFRAME_MINUTES)
     assert set(config["labels"]["properties"]["method"]["enum"]) == set(LABELERS)
 

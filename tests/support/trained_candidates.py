@@ -9,10 +9,9 @@ from typing import Any
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.nn.loop import TrainedNetwork
-from ktrdr_mcp.nn.perceptron import Mlp
-from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.judgement import Judgement, judge
-from ktrdr_mcp.training.learners import Learner, fit, make_learners
+from ktrdr_mcp.training.learners import Learner
+from ktrdr_mcp.training.search import Searched, search
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,7 @@ class TrainedCandidates:
     members: Sequence[Learner]
     networks: Sequence[TrainedNetwork]
     judgement: Judgement
+    searched: Searched
 
     def of_role(self, role: str) -> list[tuple[Learner, TrainedNetwork]]:
         """The members of one role with their networks."""
@@ -32,11 +32,7 @@ class TrainedCandidates:
 def trained_candidates(trial: Any, bars: Bars, config: dict[str, Any]) -> TrainedCandidates:
     """Trains the candidates of a configuration on some bars."""
     spec, prepared = trial.spec(config), trial.prepare(bars, config)
-    shape = Mlp(
-        len(prepared.view.feature_names), tuple(spec.config.hidden_layers), spec.config.activation
-    )
-    members = make_learners(prepared, spec.config)
-    networks = fit(
-        shape, spec.config, members, Checkpointer(trial.root / "kept", spec, NullContext())
-    )
-    return TrainedCandidates(members, networks, judge(shape, members, networks, spec.config))
+    searched = search(spec, prepared, trial.root / "bundle", NullContext())
+    members, networks = zip(*searched.pairs.values(), *searched.surrogates, strict=True)
+    judgement = judge(searched.chosen(), searched.splits, searched.horizon)
+    return TrainedCandidates(members, networks, judgement, searched)

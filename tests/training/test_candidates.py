@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.training.learners import Learner, make_learners
+from tests.support.series import changed_from
 
 
 def members(trial, bars: Bars, role: str, **config) -> list[Learner]:
     spec = trial.spec(config)
-    return [
-        one for one in make_learners(trial.prepare(bars, config), spec.config) if one.role == role
-    ]
-
-
-def changed_from(bars: Bars, row: int) -> Bars:
-    """The same bars before a row, and other prices from it on."""
-    steps = np.random.default_rng(8).normal(0, 0.05, len(bars))
-    factor = np.exp(np.cumsum(np.where(np.arange(len(bars)) < row, 0.0, steps)))
-    prices = {name: getattr(bars, name) * factor for name in ("open", "high", "low", "close")}
-    return replace(bars, **prices)
+    return [one for one in make_learners(trial.prepare(bars, config), spec) if one.role == role]
 
 
 @pytest.mark.parametrize("number", range(4))

@@ -16,8 +16,9 @@ from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import judgement
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.dataset import Dataset, series_of, view_of
-from ktrdr_mcp.training.learners import flipped, make_learners, stacked
+from ktrdr_mcp.training.learners import Splits, flipped, make_learners, stacked
 from ktrdr_mcp.training.prepare import Prepared, data_used
+from ktrdr_mcp.training.spec import TrainingSpec
 
 LABELS = {"method": "triple_barrier", "horizon": 8, "width": 0.85}
 HOUR_NS = 3_600 * 10**9
@@ -111,7 +112,7 @@ def test_one_series_alone_is_the_dataset_that_it_was(pair, strategy) -> None:
 
 def test_a_window_is_that_of_the_series_that_is_tested_longest(dataset) -> None:
     prepared = prepared_of(dataset)
-    begins, ends = judgement.tested_window(dataset, [prepared.split])
+    begins, ends = judgement.tested_window(dataset, Splits(prepared.split, [], dataset.timeline))
     test = prepared.split.test
     assert begins == dataset.time(int(test[0]))
     last = dataset.timestamps[dataset.timeline.until[test].max()]
@@ -132,8 +133,8 @@ def test_surrogates_flip_all_series_at_one_time_alike(dataset, pair) -> None:
 def test_candidates_train_on_the_rows_of_all_series(dataset) -> None:
     prepared = prepared_of(dataset)
     config = effective(TrainingConfig(control=True), dataset.strategy)
-    learners = make_learners(prepared, config)
-    assert [one.role for one in learners] == ["seed", *["fold"] * 4, *["twin"] * 4]
+    learners = make_learners(prepared, TrainingSpec("one", (), dataset.strategy, config))
+    assert [one.role for one in learners] == ["main", *["fold"] * 4, *["twin"] * 4]
     rows = stacked(learners, config)
     assert len(rows.features) == len(rows.labels) == 9 * len(dataset.label)
     for candidate, train in zip(learners, rows.train_rows, strict=True):
@@ -146,7 +147,10 @@ def test_each_series_is_traded_for_itself_with_half_of_the_capital(dataset, pair
     signal = np.random.default_rng(3).integers(-1, 2, len(rows))
     rule = TradingRule(horizon=8)
     found = backtest_legs(
-        judgement.legs_of(dataset, rows, signal), dataset.timestamps, rule, 1_000.0
+        judgement.legs_of(dataset, rows, signal, np.full(len(rows), 8)),
+        dataset.timestamps,
+        rule,
+        1_000.0,
     )
     starts, earned, trades, held, traded = (0, len(pair[0])), {}, 0, 0, 0
     for start, bars in zip(starts, pair, strict=True):

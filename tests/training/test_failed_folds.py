@@ -10,10 +10,9 @@ from benchmarks.honesty.series import garch_series, planted_series
 from ktrdr_mcp.errors import DataInvalid
 from ktrdr_mcp.evaluation.families import EarlierTrials
 from ktrdr_mcp.evaluation.verdict import verdict
-from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import FailedFolds, RunResult
-from ktrdr_mcp.training import learners, pipeline
+from ktrdr_mcp.training import learners, search
 from ktrdr_mcp.training.judgement import judge
 from tests.support.sample_results import merged
 from tests.support.trained_candidates import trained_candidates
@@ -61,7 +60,7 @@ def planted():
 
 def diverged_after(monkeypatch, numbers: set[int]) -> None:
     """Makes some networks of the next training come back as diverged."""
-    real = pipeline.fit
+    real = search.fit
 
     def fit(*arguments):
         networks = real(*arguments)
@@ -70,7 +69,7 @@ def diverged_after(monkeypatch, numbers: set[int]) -> None:
             for n, network in enumerate(networks)
         ]
 
-    monkeypatch.setattr(pipeline, "fit", fit)
+    monkeypatch.setattr(search, "fit", fit)
 
 
 def test_without_a_loss_the_planted_signal_is_skill(trial, planted) -> None:
@@ -141,11 +140,10 @@ def test_a_kept_model_that_is_constant_beside_living_folds_is_not_skill(trial, p
 def test_a_constant_kept_model_is_recognised_by_its_scores(trial, noise) -> None:
     trained = trained_candidates(trial, noise, {**SOUND, "epochs": 1})
     assert not trained.judgement.model_constant
-    config = trial.spec({**SOUND, "epochs": 1}).config
     dead = {name: tensor * 0 for name, tensor in trained.networks[0].weights.items()}
     networks = [replace(trained.networks[0], weights=dead), *trained.networks[1:]]
-    shape = Mlp(trained.members[0].view.features.shape[1], (8,), config.activation)
-    found = judge(shape, trained.members, networks, config)
+    pairs = list(zip(trained.members, networks, strict=True))
+    found = judge(pairs, trained.searched.splits, trained.searched.horizon)
     assert found.model_constant
     assert not found.direction.constant
     assert found.direction.statistic == trained.judgement.direction.statistic

@@ -148,7 +148,8 @@ def waiting(status: TrainingStatus | None) -> str:
 
 def epochs(status: TrainingStatus) -> str:
     """How far it is."""
-    return f"epoch {status.current_epoch:,} of {status.total_epochs:,}"
+    epoch = f"epoch {status.current_epoch:,} of {status.total_epochs:,}"
+    return epoch if status.sweep is None else f"{epoch}, {status.sweep}"
 
 
 def remaining(status: TrainingStatus) -> str:

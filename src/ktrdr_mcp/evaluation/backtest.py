@@ -51,7 +51,7 @@ def separated(
     rows: Integers,
     time: Integers,
     least_ns: int,
-    most_bars: int,
+    most_bars: int | Integers,
     long_only: bool = False,
 ) -> Integers:
     """Signals without those that would change the position too soon after the last that did.
@@ -71,21 +71,24 @@ def separated(
         KTRDR's decision engine, `decisions.filters.min_signal_separation`.
     """
     kept = signal.copy()
-    held, renewed, changed = 0, -1, None
+    lasting = np.broadcast_to(most_bars, len(signal))
+    held, renewed, least, changed = 0, -1, 0, None
     for place in np.flatnonzero(signal).tolist():
         row, now_ns, wanted = int(rows[place]), int(time[place]), int(signal[place])
-        now = held if row - renewed < most_bars else 0
+        now = held if row - renewed < least else 0
         wanted = max(wanted, 0) if long_only else wanted
         if wanted != now:
             if changed is not None and now_ns - changed < least_ns:
                 kept[place] = 0
                 continue
             changed = now_ns
-        held, renewed = wanted, row
+        held, renewed, least = wanted, row, int(lasting[place])
     return kept
 
 
-def positions(signal: Integers, rows: Integers, most_bars: int, long_only: bool = False) -> Floats:
+def positions(
+    signal: Integers, rows: Integers, most_bars: int | Integers, long_only: bool = False
+) -> Floats:
     """The position that each row's signal leads to, from the next bar's opening on.
 
     Buy is +1 and sell is -1; hold keeps the position, at most `most_bars` bars after the last buy
@@ -94,14 +97,16 @@ def positions(signal: Integers, rows: Integers, most_bars: int, long_only: bool 
     Args:
         signal: int64[n], +1, 0, -1.
         rows: int64[n], ascending bar indices of the signals.
-        most_bars: how long a position outlives its signal, the horizon of the labels.
+        most_bars: how long a position outlives its signal, the horizon of the labels; int64[n]
+            where signals differ in it.
         long_only: whether sell means no position.
     Returns:
         float64[n]; element i is held from the opening of bar rows[i] + 1 to that of the next.
     """
     place = np.arange(len(signal))
     latest = np.maximum.accumulate(np.where(signal != 0, place, -1))
-    fresh = (latest >= 0) & (rows - rows[latest] < most_bars)
+    lasting = np.broadcast_to(most_bars, len(signal))
+    fresh = (latest >= 0) & (rows - rows[latest] < lasting[latest])
     held: Floats = np.where(fresh, signal[latest], 0).astype(np.float64)
     return np.maximum(held, 0.0) if long_only else held
 
@@ -255,6 +260,8 @@ class Leg:
             not traded.
         signal: int64[n], +1 buy, 0 hold, -1 sell; the confidence threshold is already in it.
         at: int64[m], the place of each bar in the timestamps of all series.
+        holding_bars: int64[n], the most bars that a position outlives its signal, where signals
+            differ in it; None takes the rule's.
     """
 
     time: Integers
@@ -262,6 +269,7 @@ class Leg:
     rows: Integers
     signal: Integers
     at: Integers
+    holding_bars: Integers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,7 +374,8 @@ def trade(leg: Leg, rule: TradingRule) -> TradedLeg:
     tradable = leg.rows + 2 < len(leg.opening)
     rows, signal = leg.rows[tradable], leg.signal[tradable]
     returns = leg.opening[rows + 2] / leg.opening[rows + 1] - 1
-    position = positions_by(rule, signal, rows, leg.time)
+    lasting = rule.holding_bars if leg.holding_bars is None else leg.holding_bars[tradable]
+    position = positions_by(rule, signal, rows, leg.time, lasting)
     change = position_changes(position)
     cost = rule.cost_bps * BASIS_POINT
     return TradedLeg(
@@ -391,9 +400,17 @@ def pooled(values: Sequence[Floats], legs: Sequence[TradedLeg], place: Integers)
     return total / len(legs)
 
 
-def positions_by(rule: TradingRule, signal: Integers, rows: Integers, time: Integers) -> Floats:
-    """float64[n], the position that each signal leads to; arguments as in `backtest`."""
-    bars, long_only = rule.holding_bars, rule.long_only
+def positions_by(
+    rule: TradingRule, signal: Integers, rows: Integers, time: Integers, bars: int | Integers
+) -> Floats:
+    """float64[n], the position that each signal leads to.
+
+    Args:
+        rule: the rest of how signals are traded.
+        signal, rows, time: as in `backtest`.
+        bars: as in `positions`, its most_bars.
+    """
+    long_only = rule.long_only
     if rule.min_separation_hours > 0:
         least_ns = round(rule.min_separation_hours * HOUR_NS)
         signal = separated(signal, rows, time[rows], least_ns, bars, long_only)

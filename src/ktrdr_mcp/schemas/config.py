@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import InvalidRequest
-from ktrdr_mcp.schemas.parsing import ReadAs
+from ktrdr_mcp.schemas.parsing import REFUSED, ReadAs, is_none
+from ktrdr_mcp.schemas.space import Setting, SpaceProblems, checked_settings, checked_space
 
 Label = Annotated[str, StringConstraints(max_length=64)]
 Share = Annotated[float, Field(gt=0, lt=limits.MAX_SPLIT_SHARE)]
@@ -82,6 +91,46 @@ class LabelSettings(Strict):
     threshold: float | None = Field(None, gt=0, description="the others: smallest move, a fraction")
 
 
+def check_vary(vary: dict[Setting, Any]) -> dict[Setting, Any]:
+    """A search's space in its one form; all that is wrong with it is one complaint."""
+    try:
+        return checked_space(vary, TrainingConfig)
+    except SpaceProblems as problems:
+        raise PydanticCustomError(REFUSED, "refused", {"refusal": problems.error()}) from None
+
+
+def check_include(include: list[dict[Setting, Any]]) -> list[dict[Setting, Any]]:
+    """What a search tries in any case, under dotted names."""
+    try:
+        return checked_settings(include, TrainingConfig)
+    except SpaceProblems as problems:
+        raise PydanticCustomError(REFUSED, "refused", {"refusal": problems.error()}) from None
+
+
+Sampler = Literal["qmc", "tpe", "random"]
+
+
+class Sweep(Strict):
+    """Try many settings as one procedure; validation rows before each fold's test choose."""
+
+    trials: int = Field(
+        64,
+        ge=2,
+        le=limits.MAX_SWEEP_TRIALS,
+        description="settings tried, your own and include among them",
+    )
+    vary: Annotated[dict[Setting, Any], AfterValidator(check_vary)] = Field(
+        min_length=1,
+        max_length=limits.MAX_SPACE_SETTINGS,
+        description="setting: [values] or {low, high, log}; also labels.horizon, strategy",
+    )
+    include: Annotated[list[dict[Setting, Any]], AfterValidator(check_include)] = Field(
+        default=[], max_length=limits.MAX_SPACE_VALUES, description="settings to try in any case"
+    )
+    sampler: Sampler = Field("qmc", description="who proposes; tpe learns from fold 1's validation")
+    seed: int = Field(0, ge=0, le=limits.MAX_SEED, description="of the proposals")
+
+
 def complete_scheduler(given: Mapping[str, Any]) -> dict[str, Any]:
     """A scheduler's settings with the defaults of its type.
 
@@ -138,12 +187,17 @@ class TrainingConfig(Strict):
     class_weights: Literal["balanced"] | None = Field(None, description="weigh rare classes up")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train")
     seeds: int = Field(
-        1, ge=1, le=limits.MAX_SEEDS, description="networks that differ in seed; the best is kept"
+        1, ge=1, le=limits.MAX_SEEDS, description="candidates that differ in seed; one trial"
     )
     walk_forward: WalkForward | None = Field(
         WalkForward(), description="purged folds that carry the verdict"
     )
     control: bool = Field(False, description="train noise twins to find leaks")
+    sweep: Sweep | None = Field(
+        None,
+        description="search over settings, judged as one trial",
+        exclude_if=is_none,  # so that stored specifications stay equal
+    )
 
 
 class EffectiveConfig(TrainingConfig):
@@ -158,6 +212,19 @@ class EffectiveConfig(TrainingConfig):
                 f"together reach {limits.MAX_SPLIT_SHARE:g} of the rows.",
                 hint=f"Keep their sum below {limits.MAX_SPLIT_SHARE:g}.",
                 field="config.validation_split",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def candidates_are_not_too_many(self) -> Self:
+        """Refuses more candidates than a training may have."""
+        trials = self.sweep.trials if self.sweep else 1
+        if trials * self.seeds > limits.MAX_CANDIDATES:
+            raise InvalidRequest(
+                f"{trials} trials with {self.seeds} seeds are {trials * self.seeds:,} candidates;"
+                f" {limits.MAX_CANDIDATES:,} are the most.",
+                hint="Use fewer trials or seeds.",
+                field="config.sweep.trials",
             )
         return self
 

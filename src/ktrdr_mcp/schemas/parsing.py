@@ -136,6 +136,11 @@ class ReadAs:
         return self.model.model_json_schema()
 
 
+def is_none(value: object) -> bool:
+    """Whether a field is left out where it is written, because it says nothing there."""
+    return value is None
+
+
 def kinds_of(annotation: object) -> tuple[object, ...]:
     """The types that a value may have: those of a union, without what is noted beside them."""
     origin = get_origin(annotation)

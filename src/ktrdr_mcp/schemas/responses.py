@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ktrdr_mcp.schemas.parsing import is_none
 from ktrdr_mcp.schemas.requests import Status
 
 
@@ -91,6 +92,7 @@ class TrainingStatus(Success):
     queue_position: int | None = None  # tasks ahead, while pending
     alarm: str | None = None  # what the epochs so far warn of, while training
     attempt: int = 0  # how often it began to run
+    sweep: str | None = Field(None, exclude_if=is_none)  # how far a search has come, while training
     resumed_from: str | None = None  # "epoch 40" of an earlier attempt; ": ..." says why or how
 
     @property
@@ -497,11 +499,44 @@ class Spread(Reply):
 
 
 class SeedFigures(Reply):
-    """Networks that differ in seed alone; the best on validation is the model."""
+    """Candidates that differ in seed alone; which of them is meant by a figure is not said."""
 
     count: int
     val_accuracy: Spread
     test_accuracy: Spread
+    # of the directional tests of each seed's own walk-forward
+    t_median: float | None = Field(None, exclude_if=is_none)
+    t_min: float | None = Field(None, exclude_if=is_none)
+    t_max: float | None = Field(None, exclude_if=is_none)
+    # those T lie on both sides of what skill needs
+    depends_on_seed: bool | None = Field(None, exclude_if=is_none)
+
+
+class BestSettings(Reply):
+    """One of the sets of settings that validation prefers."""
+
+    candidate: int  # its number; of its first seed
+    settings: dict[str, Any]  # what differs from the task's own
+    score: float  # mean T on validation rows
+    noise: float | None  # its deviation over seeds; null with one seed
+
+
+class SweepFigures(Reply):
+    """What a search tried and chose; figures of validation rows alone."""
+
+    trials: int  # sets of settings
+    diverged: int
+    collapsed: int
+    groups: int  # batches of networks
+    sampler: str
+    chosen_by_fold: list[int | None]  # numbers of candidates, in the order of the folds
+    kept: int  # the candidate whose network is the model
+    by_default: int  # choices with too few blocks of validation, which took the task's own settings
+    best: list[BestSettings]  # at most five, by validation
+    not_distinguishable_from_best: int
+    matters: dict[str, float]  # settings by their share of the scores' variance
+    counts_as: int = 1  # trials on these bars
+    all: str  # the resource with every candidate
 
 
 class ModelPerformance(Success):
@@ -520,6 +555,7 @@ class ModelPerformance(Success):
     collapsed: bool  # one class is predicted for every test row
     leak_suspected: bool | None  # noise twins were foreseen; null without control
     seeds: SeedFigures | None
+    sweep: SweepFigures | None = Field(None, exclude_if=is_none)
     test_readings: int  # how often these test results have been read
     next: str  # one suggestion, from training and validation figures only
     details: str  # resource with everything else

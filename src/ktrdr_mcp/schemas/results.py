@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ktrdr_mcp.schemas.parsing import is_none
 from ktrdr_mcp.schemas.responses import (
     BacktestFigures,
     Baselines,
@@ -14,6 +15,7 @@ from ktrdr_mcp.schemas.responses import (
     HeldOutMetrics,
     ModelInfo,
     SeedFigures,
+    SweepFigures,
     TrainingMetrics,
 )
 
@@ -155,6 +157,7 @@ class TaskResult(Stored):
     model_info: ModelInfo
     collapsed: bool  # one class is predicted for every test row
     seeds: SeedFigures | None
+    sweep: SweepFigures | None = Field(None, exclude_if=is_none)
     data: DataUsed
     test_period: Period
     predicted_shares: dict[str, float] = Field(default_factory=dict)  # by class, of the test rows
@@ -275,6 +278,47 @@ class TrialScores(Stored):
     wandering: list[str] = Field(default_factory=list)  # features with a unit root in training
 
 
+class CandidateTest(Stored):
+    """A candidate's own walk-forward; shown when it is asked for, which adds trials.
+
+    Args:
+        statistic: T of its directional test.
+        p: one-sided, of this candidate alone.
+        accuracy: of the rows that were buy or sell, the share on whose side the score was.
+        accuracy_error: its standard error.
+        rows: how many were tested.
+    """
+
+    statistic: float
+    p: float
+    accuracy: float | None
+    accuracy_error: float | None
+    rows: int
+
+
+class CandidateResult(Stored):
+    """One candidate of a search.
+
+    Args:
+        number: from 1; the first has the task's own settings and seed.
+        settings: what differs from the task's own, by dotted name.
+        seed: of its networks.
+        state: what became of them.
+        validation: T on the validation rows of each fold, and last of the main split; None where
+            it has no predictions.
+        score: the mean by which the kept network was chosen.
+        test: of its own folds together; None where a fold is missing.
+    """
+
+    number: int
+    settings: Json
+    seed: int
+    state: Literal["trained", "diverged", "collapsed", "unusable"]
+    validation: list[float | None]
+    score: float | None
+    test: CandidateTest | None
+
+
 class RunResult(Stored):
     """What a run hands back: the task's row keeps each part.
 
@@ -285,12 +329,14 @@ class RunResult(Stored):
         tested_window: from the opening of the first tested bar to the close of the last that a
             label depends on, ISO 8601 UTC, of the bars as they were when it trained; None in
             bundles from before it was kept.
+        candidates: of a search, all that were tried.
     """
 
     metrics: TaskResult
     scores: TrialScores
     data_fingerprint: str
     tested_window: tuple[str, str] | None = None
+    candidates: list[CandidateResult] = Field(default_factory=list)
 
 
 class SubmittedRequest(Stored):

@@ -207,6 +207,7 @@ def performance_reply(judged: Judged, readings: int) -> responses.ModelPerforman
             collapsed=result.collapsed,
             leak_suspected=leak_suspected(surrogate_p) if leak_tested(surrogate_p) else None,
             seeds=result.seeds and round_figure(result.seeds, SHOWN_DIGITS),
+            sweep=result.sweep and shorten_sweep(result.sweep),
             test_readings=readings,
             next=next_step(result, row.config["epochs"], row.config["seeds"], judged.verdict),
             details=result.details,
@@ -218,7 +219,8 @@ def performance_reply(judged: Judged, readings: int) -> responses.ModelPerforman
 def fitted(reply: responses.ModelPerformance) -> responses.ModelPerformance:
     """A reply of bearable length: what does not fit is in the resource that it names."""
     for part, name in LEFT_TO_RESOURCE:
-        if len(reply.model_dump_json().encode()) <= limits.PERFORMANCE_BYTES:
+        rest = reply.model_copy(update={"sweep": None})
+        if len(rest.model_dump_json().encode()) <= limits.PERFORMANCE_BYTES:
             break
         shorter = getattr(reply, part).model_copy(update={name: None})
         reply = reply.model_copy(update={part: shorter})
@@ -252,6 +254,13 @@ def round_all(value: object, digits: int) -> object:
     if isinstance(value, list):
         return [round_all(each, digits) for each in value]
     return value
+
+
+def shorten_sweep(sweep: responses.SweepFigures) -> responses.SweepFigures:
+    """What a search came to, with as many of its best settings as a reply has room for."""
+    while len(sweep.best) > 1 and len(sweep.model_dump_json()) > limits.SWEEP_BYTES:
+        sweep = sweep.model_copy(update={"best": sweep.best[:-1]})
+    return sweep
 
 
 HASH_CHARACTERS: Final = 12  # enough to tell a few contents apart

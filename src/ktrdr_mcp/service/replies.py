@@ -121,6 +121,7 @@ def status(row: TaskRow, live: Live | None, queue_position: int | None) -> respo
         error_code=row.error_code,
         queue_position=queue_position,
         alarm=progress.alarm if progress else None,
+        sweep=progress.sweep if progress else None,
         attempt=row.attempt,
         resumed_from=resumed_from(row, running),
     )

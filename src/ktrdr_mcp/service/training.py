@@ -27,23 +27,26 @@ from ktrdr_mcp.schemas.config import EffectiveConfig, TrainingConfig
 from ktrdr_mcp.schemas.requests import StartTraining
 from ktrdr_mcp.schemas.results import SubmittedRequest, TaskResult
 from ktrdr_mcp.service.replies import echo_config
+from ktrdr_mcp.service.sweeps import search_warnings, with_search
 from ktrdr_mcp.store.research import StoredLook
 from ktrdr_mcp.store.task_row import NewTask, TaskRow
 from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import bundle, estimate, handover
+from ktrdr_mcp.training.candidates import candidates_count
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.duration import Speed, Workload
 from ktrdr_mcp.training.judgement import tested_window
 from ktrdr_mcp.training.learners import (
     SURROGATE_SPLIT,
     SURROGATES,
-    folds_of,
-    splits_of,
+    Splits,
+    cut,
+    splits_of_task,
     surrogates_fit,
 )
 from ktrdr_mcp.training.look import rows_looked_at
-from ktrdr_mcp.training.prepare import Prepared, prepare
+from ktrdr_mcp.training.prepare import Prepared, prepare, require_rows
 from ktrdr_mcp.training.spec import SPEC_VERSION, SeriesSpec, TrainingSpec
 from ktrdr_mcp.training.strategies import read_strategy
 from ktrdr_mcp.training.strategies import warnings as strategy_warnings
@@ -117,7 +120,7 @@ def same_training(task: TaskRow) -> dict[str, Any]:
     config = {
         name: value
         for name, value in echo_config(task.config).items()
-        if name == "seed" or value != rest[name]
+        if name == "seed" or value != rest.get(name)
     }
     own = {"days", "dataset"}  # of the specification, not of a request
     given = {name: value for name, value in series.items() if value is not None and name not in own}
@@ -171,33 +174,37 @@ def admit(
         strategy=strategy,
         config=config,
     )
+    spec = with_search(spec, request.config, strategies)
     state = handover.data_state(spec, sources)
     prepared = prepare(spec, sources)
     bars = prepared.dataset.series[0].bars  # the only series there is
     if bars.offset is None:  # where days are UTC days, there is no rule to store
         series = replace(series, days=None)
     spec = replace(spec, series=(replace(series, dataset=prepared.used.dataset),))
-    folds = folds_of(prepared, config)
-    splits = [prepared.split] * config.seeds + folds
-    tested = np.unique(np.concatenate([split.test for split in splits]))
+    splits = splits_of_task(prepared, spec)
+    require_rows(prepared.dataset, splits.main, config)
+    tested = np.unique(np.concatenate([split.test for split in splits.all]))
     require_fresh(bars, tested)
-    widths = (len(prepared.view.input_names), *config.hidden_layers, len(CLASSES))
-    networks = len(splits) + (SURROGATES if config.control else 0)
-    columns = len(prepared.view.feature_names) if prepared.view.windows else None
-    needs = (widths, config.batch_size, len(prepared.dataset.label), networks, columns)
+    needs = memory_needs(spec, prepared, splits)
     estimate.check(*needs, promised=promised_bytes)
-    rows = [len(split.train) for split in splits]
+    candidates = candidates_count(spec)
+    rows = [len(split.train) for split in splits.all] * candidates
     work = Workload(
-        widths,
+        needs[0],
         config.batch_size,
         config.epochs,
         rows + count_surrogate_rows(prepared, config),
         len(prepared.dataset.label),
-        views=networks - config.seeds + 1,
+        views=len(splits.all) + (SURROGATES if config.control else 0),
         dropout=config.dropout_rate > 0,
     )
     duration_s = work.seconds(speed)
     test_start, test_end = tested_window(prepared.dataset, splits)
+    warnings = [
+        *too_short(prepared, config, len(splits.folds)),
+        *search_warnings(spec, splits),
+        *looked_at(bars, tested, looks),
+    ]
     task = NewTask(
         task_id=spec.task_id,
         symbol=request.symbol,
@@ -206,11 +213,7 @@ def admit(
         config=config.model_dump(),
         spec={
             **spec.to_dict(),
-            "accepted": acknowledge(
-                prepared,
-                duration_s,
-                [*too_short(prepared, config, len(folds)), *looked_at(bars, tested, looks)],
-            ),
+            "accepted": acknowledge(prepared, duration_s, warnings),
             "memory_bytes": estimate.training_bytes(*needs),
             **({NOTE: request.note} if request.note else {}),
         },
@@ -227,8 +230,32 @@ def admit(
 
 def count_surrogate_rows(prepared: Prepared, config: EffectiveConfig) -> list[int]:
     """The training rows of each sign-flip surrogate, whose bars are about as many."""
-    surrogates = splits_of(prepared.dataset, config, SURROGATE_SPLIT) if config.control else []
+    own = prepared.dataset
+    surrogates = cut(own.usable, own.timeline, config, SURROGATE_SPLIT) if config.control else []
     return [len(surrogates[0].train)] * SURROGATES if surrogates else []
+
+
+def memory_needs(
+    spec: TrainingSpec, prepared: Prepared, splits: Splits
+) -> tuple[tuple[int, ...], int, int, int, int | None, int]:
+    """What the memory of a task's largest group depends on, as `estimate.check` takes it."""
+    config, view = spec.config, prepared.view
+    over = config.sweep.vary.get("hidden_layers") if config.sweep else None
+    shapes = over or [config.hidden_layers]
+    largest = max(
+        ((len(view.input_names), *hidden, len(CLASSES)) for hidden in shapes),
+        key=estimate.parameters_count,
+    )
+    candidates = -(-candidates_count(spec) // len(shapes))
+    surrogates = SURROGATES if config.control else 0
+    return (
+        largest,
+        config.batch_size,
+        len(prepared.dataset.label),
+        candidates * len(splits.all) + surrogates,
+        len(view.feature_names) if view.windows else None,
+        len(splits.all) + surrogates,
+    )
 
 
 def acknowledge(prepared: Prepared, duration_s: float, warnings: Sequence[str]) -> dict[str, Any]:

@@ -22,7 +22,16 @@ from safetensors import SafetensorError
 from ktrdr_mcp import files, limits
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.nn import network as networks
-from ktrdr_mcp.schemas.results import Json, Period, RunResult, Stored, TaskResult, TrialScores
+from ktrdr_mcp.schemas.parsing import is_none
+from ktrdr_mcp.schemas.results import (
+    CandidateResult,
+    Json,
+    Period,
+    RunResult,
+    Stored,
+    TaskResult,
+    TrialScores,
+)
 
 if TYPE_CHECKING:  # the server reads documents, and imports no torch
     import torch
@@ -92,9 +101,18 @@ class BundleManifest(Stored):
     scores: TrialScores | None = None
     tested_window: tuple[str, str] | None = None
     parity: Parity | None = None
+    # of a search: what was tried, and the model's configuration where it is not the task's
+    candidates: list[CandidateResult] | None = Field(None, exclude_if=is_none)
+    own_config: Json | None = Field(None, exclude_if=is_none)
     format: str = FORMAT
     sha256: dict[str, str] = Field(default_factory=dict)  # of the other files, by name
     request: RequestReference | None = Field(default=None, exclude=True)
+
+    @property
+    def config(self) -> Json:
+        """The configuration that the model was trained with."""
+        config: Json = self.spec["config"] if self.own_config is None else self.own_config
+        return config
 
     def result(self) -> RunResult:
         """What its task's row keeps. Raises ModelCorrupted if it does not say."""
@@ -105,6 +123,7 @@ class BundleManifest(Stored):
             scores=self.scores,
             data_fingerprint=self.data_fingerprint,
             tested_window=self.tested_window,
+            candidates=self.candidates or [],
         )
 
 

@@ -47,6 +47,7 @@ class Checkpointer:
         spec: what is trained.
         context: the way to the world.
         monotonic: the clock, in seconds.
+        keep_end: whether the state at the end is saved, too, so that a further run reads it.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Checkpointer:
         spec: TrainingSpec,
         context: Context,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        keep_end: bool = False,
     ) -> None:
         self._directory = directory
         self._spec = spec
@@ -66,6 +69,8 @@ class Checkpointer:
         self._earlier_s = 0.0  # of training, in other attempts
         self._began_s = self._saved_s = self._epoch_began_s = monotonic()
         self._drain_seen_s: float | None = None
+        self._keep_end = keep_end
+        self._take_state: TakeState | None = None  # of the newest epoch of this run
 
     @property
     def training_s(self) -> float:
@@ -105,7 +110,7 @@ class Checkpointer:
         state: TrainerState | None,
     ) -> list[TrainedNetwork]:
         """One call of the trainer."""
-        return trainer.train(
+        trained = trainer.train(
             shape,
             settings,
             networks,
@@ -114,6 +119,9 @@ class Checkpointer:
             resume_from=state,
             at_epoch_end=self._at_epoch_end,
         )
+        if self._keep_end and self._take_state is not None:
+            self._save(self._checkpoint(self._take_state))
+        return trained
 
     def _begin(self, settings: TrainerSettings, rows: TrainingRows) -> Checkpoint | None:
         """Looks for a checkpoint and says what came of it."""
@@ -133,6 +141,7 @@ class Checkpointer:
 
     def _at_epoch_end(self, take_state: TakeState) -> None:
         """Saves when it is time, or when the server ends."""
+        self._take_state = take_state
         now_s = self._monotonic()
         draining = self._context.draining
         if draining or now_s - self._saved_s >= limits.CHECKPOINT_INTERVAL_S:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ktrdr_mcp.errors import InvalidStrategy, KtrdrError
+from ktrdr_mcp.errors import InvalidRequest, InvalidStrategy, KtrdrError
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.schemas.config import EffectiveConfig, TrainingConfig, complete_scheduler
 from ktrdr_mcp.schemas.parsing import parse
@@ -22,7 +22,11 @@ def effective(request: TrainingConfig, strategy: Strategy) -> EffectiveConfig:
         InvalidRequest: the merged settings contradict each other.
         InvalidStrategy: the strategy's own settings are not valid.
     """
-    merged = merge(check_settings(strategy), request.model_dump(exclude_unset=True))
+    return complete(merge(check_settings(strategy), request.model_dump(exclude_unset=True)))
+
+
+def complete(merged: dict[str, Any]) -> EffectiveConfig:
+    """A configuration of merged settings, with what they leave open. Raises InvalidRequest."""
     merged["labels"] = labels.complete(merged.get("labels", {}))
     if merged.get("lr_scheduler"):
         merged["lr_scheduler"] = complete_scheduler(merged["lr_scheduler"])
@@ -33,6 +37,12 @@ def check_settings(strategy: Strategy) -> dict[str, Any]:
     """The strategy's own training settings. Raises InvalidStrategy."""
     try:
         own = parse(TrainingConfig, strategy.training).model_dump(exclude_unset=True)
+        if "sweep" in own:
+            raise InvalidRequest(
+                "training.sweep is not a setting of a strategy.",
+                hint="Send config.sweep with start_training.",
+                field="strategy",
+            )
         if "labels" in own:
             own["labels"] = labels.complete(own["labels"])
     except KtrdrError as error:

@@ -134,9 +134,14 @@ class Dataset:
         bars: Integers = rows - self.starts[number]
         return bars
 
-    def closes_ns(self, rows: Integers) -> int:
-        """When the last bar closes that a label of these rows depends on, UTC nanoseconds."""
-        last = self.timestamps[self.timeline.until[rows].max()]
+    def closes_ns(self, rows: Integers, timeline: Timeline | None = None) -> int:
+        """When the last bar closes that a label of these rows depends on, UTC nanoseconds.
+
+        Args:
+            rows: int64[n].
+            timeline: with the longest labels of all that are compared; else this dataset's own.
+        """
+        last = self.timestamps[(timeline or self.timeline).until[rows].max()]
         return int(last) + width_ns(self.series[0].bars.timeframe)
 
 

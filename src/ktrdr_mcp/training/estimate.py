@@ -45,6 +45,7 @@ def training_bytes(
     rows: int,
     networks: int = 1,
     columns: int | None = None,
+    views: int | None = None,
 ) -> int:
     """An upper estimate of a training's memory in bytes.
 
@@ -52,19 +53,20 @@ def training_bytes(
         widths: units of each layer, from inputs to outputs.
         batch_rows: rows of one step.
         rows: rows of the whole data set, which evaluation passes through at once.
-        networks: how many are trained at once, each with features of its own.
+        networks: how many are trained at once.
         columns: features that are stored of a row, where inputs are windows of them, which are
             gathered for some rows at once.
+        views: how many sets of features they have; None where each has its own.
     """
     if columns is not None:
         passed = min(rows, WINDOWED_ROWS)
-        stored = networks * rows * columns * COPIES_OF_FEATURES
+        stored = (views or networks) * rows * columns * COPIES_OF_FEATURES
         evaluated = max(networks * batch_rows, passed) * sum(widths) * COPIES_OF_ACTIVATIONS
         parameters = networks * parameters_count(widths) * COPIES_OF_PARAMETERS
         return (parameters + evaluated + stored) * FLOAT_BYTES
     parameters = networks * parameters_count(widths) * COPIES_OF_PARAMETERS
     evaluated = max(networks * batch_rows, rows) * sum(widths) * COPIES_OF_ACTIVATIONS
-    features = networks * rows * widths[0] * COPIES_OF_FEATURES
+    features = (views or networks) * rows * widths[0] * COPIES_OF_FEATURES
     return (parameters + evaluated + features) * FLOAT_BYTES
 
 
@@ -93,6 +95,7 @@ def check(
     rows: int,
     networks: int = 1,
     columns: int | None = None,
+    views: int | None = None,
     promised: int = 0,
 ) -> None:
     """Refuses a training that this machine cannot hold.
@@ -103,14 +106,13 @@ def check(
         rows: rows of the whole data set.
         networks: how many are trained at once.
         columns: as of `training_bytes`.
+        views: likewise.
         promised: bytes that other tasks, which run or wait, may hold by their own estimates.
     Raises:
         LimitExceeded: with what it would need and what there is.
     """
-    needed, allowed = (
-        training_bytes(widths, batch_rows, rows, networks, columns),
-        limit_bytes(promised),
-    )
+    needed = training_bytes(widths, batch_rows, rows, networks, columns, views)
+    allowed = limit_bytes(promised)
     if needed > allowed:
         others = f", beside {promised / GIGABYTE:,.1f} GB for other tasks" if promised else ""
         wait = " Or wait until other tasks have ended." if promised else ""
@@ -118,6 +120,7 @@ def check(
             f"{networks} networks of {parameters_count(widths):,} parameters would need about "
             f"{needed / GIGABYTE:,.1f} GB of memory; one training may use {allowed / GIGABYTE:,.1f}"
             f" GB{others}.",
-            hint="Use smaller or fewer hidden_layers, a smaller batch_size or fewer seeds." + wait,
+            hint="Use smaller or fewer hidden_layers, a smaller batch_size, or fewer seeds or"
+            f" trials.{wait}",
             field="config.hidden_layers",
         )

@@ -21,7 +21,6 @@ from ktrdr_mcp.evaluation.backtest import (
     trading_rule,
 )
 from ktrdr_mcp.evaluation.baselines import logistic_probabilities
-from ktrdr_mcp.evaluation.blocks import reach_bars
 from ktrdr_mcp.evaluation.calibration import calibrate
 from ktrdr_mcp.evaluation.direction import (
     DirectionalTest,
@@ -36,10 +35,7 @@ from ktrdr_mcp.evaluation.edge import break_even_accuracy
 from ktrdr_mcp.evaluation.metrics import evaluate
 from ktrdr_mcp.evaluation.stationarity import has_unit_root
 from ktrdr_mcp.evaluation.walk_forward import Split
-from ktrdr_mcp.labels.registry import horizon_bars
-from ktrdr_mcp.nn.network import Network
 from ktrdr_mcp.nn.settings import TrainedNetwork
-from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.schemas.results import (
     Alarm,
     CalibrationBin,
@@ -55,23 +51,30 @@ from ktrdr_mcp.schemas.results import (
     WalkForwardResult,
 )
 from ktrdr_mcp.training.dataset import Dataset, Integers
-from ktrdr_mcp.training.learners import SURROGATES, Learner, fold_splits, probabilities_of_rows
+from ktrdr_mcp.training.learners import (
+    SURROGATES,
+    Learner,
+    Splits,
+    horizon_of,
+    probabilities_of_rows,
+)
+from ktrdr_mcp.training.search import Pair
 
 
-def tested_window(dataset: Dataset, splits: Sequence[Split]) -> tuple[str, str]:
+def tested_window(dataset: Dataset, splits: Splits) -> tuple[str, str]:
     """From the opening of the first tested bar to the close of the last that a label depends on.
 
     Labels reach beyond the last tested bar, and a wide bar beyond its own opening: another series
     of the same symbol that is tested there shares what happened.
 
     Args:
-        dataset: the bars and labels.
-        splits: every network's, all on this dataset.
+        dataset: the bars.
+        splits: what is tested of them.
     Returns:
         two timestamps, ISO 8601 UTC.
     """
-    first = min(int(dataset.at(split.test)[0]) for split in splits)
-    closes = max(dataset.closes_ns(split.test) for split in splits)
+    first = min(int(splits.timeline.at[split.test[0]]) for split in splits.all)
+    closes = max(dataset.closes_ns(split.test, splits.timeline) for split in splits.all)
     return format_timestamp(int(dataset.timestamps[first])), format_timestamp(closes)
 
 
@@ -83,26 +86,19 @@ class MissingFold:
     cause: Literal["diverged", "no usable data"]
 
 
-def missing_folds(
-    learners: Sequence[Learner], networks: Sequence[TrainedNetwork], config: EffectiveConfig
-) -> list[MissingFold]:
+def missing_folds(pairs: Sequence[Pair], folds: Sequence[Split]) -> list[MissingFold]:
     """The folds that have rows enough and no predictions, in the order of time.
 
     Too few rows for a fold are known, and said, before anything is trained.
 
     Args:
-        learners: the first is the model's own.
-        networks: their results, in the same order.
-        config: the effective configuration.
+        pairs: the networks that are judged.
+        folds: those that have rows enough.
     """
-    trained = {
-        int(learner.split.test[0]): network
-        for learner, network in zip(learners, networks, strict=True)
-        if learner.role == "fold"
-    }
+    trained = {learner.fold: network for learner, network in pairs if learner.role == "fold"}
     missing = []
-    for split in fold_splits(learners[0].dataset, config):
-        network = trained.get(int(split.test[0]))
+    for number, split in enumerate(folds):
+        network = trained.get(number)
         if network is None:
             missing.append(MissingFold(split, "no usable data"))
         elif network.diverged is not None:
@@ -123,16 +119,15 @@ def count_failed_folds(missing: Sequence[MissingFold], used: int) -> FailedFolds
     )
 
 
-def count_failed_surrogates(
-    learners: Sequence[Learner], networks: Sequence[TrainedNetwork], config: EffectiveConfig
-) -> FailedFolds:
-    """The sign-flip surrogates that say nothing; arguments as of `missing_folds`."""
-    planned = SURROGATES if config.control else 0
-    diverged = [
-        network.diverged is not None
-        for learner, network in zip(learners, networks, strict=True)
-        if learner.role == "twin"
-    ]
+def count_failed_surrogates(pairs: Sequence[Pair], planned: int) -> FailedFolds:
+    """The sign-flip surrogates that say nothing.
+
+    Args:
+        pairs: the networks that are judged.
+        planned: how many surrogates there should be.
+    """
+    twins = [network for learner, network in pairs if learner.role == "twin"]
+    diverged = [network.diverged is not None for network in twins]
     return FailedFolds(planned=planned, diverged=sum(diverged), unusable=planned - len(diverged))
 
 
@@ -184,35 +179,28 @@ class Judgement:
         )
 
 
-def judge(
-    shape: Network,
-    learners: Sequence[Learner],
-    networks: Sequence[TrainedNetwork],
-    config: EffectiveConfig,
-) -> Judgement:
+def judge(pairs: Sequence[Pair], splits: Splits, horizon: int) -> Judgement:
     """Tests the pooled predictions of the folds, or the model's own where there are no folds.
 
     Args:
-        shape: of every network.
-        learners: the first is the model's own, with the best of its seeds.
-        networks: their results, in the same order.
-        config: the effective configuration.
+        pairs: the model's own learner with its network, the one that each fold has chosen, and
+            those of surrogates.
+        splits: the rows that all candidates share.
+        horizon: the longest look ahead of any candidate, in bars; blocks are cut by it.
     """
-    own, pairs = learners[0].dataset, list(zip(learners, networks, strict=True))
-    trained, timeline = learners[0].split.train, own.timeline
-    ahead = timeline.until[trained] - timeline.at[trained]
-    horizon = reach_bars(horizon_bars(config.labels), ahead)
-    finite = [predict_rows(shape, *pair) for pair in pairs if pair[1].diverged is None]
+    model = pairs[0][0]
+    own, config, trained = model.dataset, model.candidate.config, splits.main.train
+    finite = [predict_rows(*pair) for pair in pairs if pair[1].diverged is None]
     walked = [each for each in finite if each.learner.role == "fold"]
-    folds, missing = walked or finite[:1], missing_folds(learners, networks, config)
+    folds, missing = walked or finite[:1], missing_folds(pairs, splits.folds)
     failed = FailedNetworks(
         folds=count_failed_folds(missing, len(walked)),
-        twins=count_failed_surrogates(learners, networks, config),
+        twins=count_failed_surrogates(pairs, SURROGATES if config.control else 0),
     )
-    rule = trading_rule(own.strategy, horizon)
+    rule = trading_rule(own.strategy, horizon_of(model, trained))
     rows = np.concatenate([fold.learner.split.test for fold in folds])
     pooled = np.concatenate([fold.test for fold in folds])
-    signal = confident_signals(pooled, rule.confidence_threshold)
+    came = np.concatenate([actual(fold) for fold in folds])
     direction = directional_test(
         [score(fold, horizon) for fold in folds],
         own.timestamps,
@@ -220,7 +208,10 @@ def judge(
         break_even=break_even_accuracy(moves_ahead(own, rows, horizon), rule.cost_bps),
     )
     trading = backtest_legs(
-        legs_of(own, rows, signal), own.timestamps, rule, timestamps_per_year(own.timestamps)
+        legs_of(own, rows, *signals_by_fold(folds, trained)),
+        own.timestamps,
+        rule.model_copy(update={"horizon": horizon}),
+        timestamps_per_year(own.timestamps),
     )
     return Judgement(
         direction=direction,
@@ -236,15 +227,13 @@ def judge(
             used=failed.folds.planned - failed.folds.lost,
             folds=all_folds(folds, missing),
         ),
-        calibration=calibrate(
-            pooled, own.label[rows], own.at(rows), own.timestamps, direction.width_bars
-        ),
+        calibration=calibrate(pooled, came, own.at(rows), own.timestamps, direction.width_bars),
         failed=failed,
         alarms=[
             *alarms_of_data(own, rows, rule.cost_bps),
             *result_alarms(direction.statistic, direction.tested_blocks, trading.net.sharpe),
         ],
-        wandering=wandering_features(learners[0]),
+        wandering=wandering_features(model),
         beats_linear=pooled_accuracy(folds) > linear_accuracy(folds),
     )
 
@@ -313,9 +302,27 @@ def actual(fold: Predicted) -> Integers:
     return classes
 
 
-def predict_rows(shape: Network, learner: Learner, network: TrainedNetwork) -> Predicted:
+def signals_by_fold(folds: Sequence[Predicted], trained: Integers) -> tuple[Integers, Integers]:
+    """Each test row's signal and how long its position lasts, by its own fold's rule.
+
+    Args:
+        folds: their predictions.
+        trained: int64[n], the training rows of the main split.
+    Returns:
+        int64[rows] of +1, 0 and -1, and int64[rows] of bars.
+    """
+    signals, holding = [], []
+    for fold in folds:
+        learner = fold.learner
+        rule = trading_rule(learner.dataset.strategy, horizon_of(learner, trained))
+        signals.append(confident_signals(fold.test, rule.confidence_threshold))
+        holding.append(np.full(len(fold.test), rule.holding_bars))
+    return np.concatenate(signals), np.concatenate(holding)
+
+
+def predict_rows(learner: Learner, network: TrainedNetwork) -> Predicted:
     """What a network says of the rows that it was not fitted on."""
-    view, split = learner.view, learner.split
+    shape, view, split = learner.shape, learner.view, learner.split
     return Predicted(
         learner,
         probabilities_of_rows(shape, network.weights, view, split.validation),
@@ -338,20 +345,24 @@ def score(each: Predicted, horizon: int) -> ScoredRows:
     return scored_rows(fold, horizon)
 
 
-def legs_of(dataset: Dataset, rows: Integers, signal: Integers) -> list[Leg]:
+def legs_of(
+    dataset: Dataset, rows: Integers, signal: Integers, holding_bars: Integers
+) -> list[Leg]:
     """The signals on each series that has any.
 
     Args:
         dataset: the series.
         rows: int64[n], in the order of time.
         signal: int64[n], +1, 0, -1.
+        holding_bars: int64[n], the most bars that a position outlives its signal.
     """
     legs = []
     for number, (one, own) in enumerate(dataset.split_by_series(rows)):
         at = dataset.at(np.arange(dataset.starts[number], dataset.starts[number + 1]))
         bars = dataset.bars_of(number, rows[own])
         if len(bars):
-            legs.append(Leg(one.bars.time, one.bars.open, bars, signal[own], at))
+            leg = Leg(one.bars.time, one.bars.open, bars, signal[own], at, holding_bars[own])
+            legs.append(leg)
     return legs
 
 

@@ -1,28 +1,35 @@
-"""The networks that a task trains: of seeds, walk-forward folds and surrogates."""
+"""The networks that a task trains: each a candidate on the rows of one split."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ktrdr_mcp.errors import DataError
+from ktrdr_mcp.evaluation.blocks import reach_bars
 from ktrdr_mcp.evaluation.metrics import balanced_weights
 from ktrdr_mcp.evaluation.walk_forward import (
     Split,
+    Timeline,
     WalkForward,
+    chronological,
     flip_signs,
     sign_flip_surrogate,
     walk_forward,
 )
+from ktrdr_mcp.features import build
+from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.nn.network import (
     Estimator,
     Network,
     Weights,
+    network_of,
     probabilities,
     windowed_probabilities,
 )
@@ -33,8 +40,10 @@ from ktrdr_mcp.nn.settings import (
     TrainingRows,
 )
 from ktrdr_mcp.schemas.config import EffectiveConfig
-from ktrdr_mcp.training.dataset import Dataset, View, series_of, view_of
+from ktrdr_mcp.training.candidates import Candidate, labels_vary, longest_horizon, own_candidates
+from ktrdr_mcp.training.dataset import Dataset, Integers, View, labelled, series_of, view_of
 from ktrdr_mcp.training.prepare import Prepared
+from ktrdr_mcp.training.spec import TrainingSpec
 
 if TYPE_CHECKING:  # the server plans learners, and imports no torch
     from ktrdr_mcp.training.checkpointer import Checkpointer
@@ -42,86 +51,270 @@ if TYPE_CHECKING:  # the server plans learners, and imports no torch
 SURROGATES: Final = 4
 # a surrogate predicts the last 60 % of its rows, after training on those before
 SURROGATE_SPLIT: Final = WalkForward(folds=1, span=0.6, window="expanding")
+MAIN: Final = -1  # the number of the main split; folds are numbered from 0
 
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """One network: what it learns from and what it is tested on."""
+    """One network: what it learns from and what it is tested on.
 
-    role: Literal["seed", "fold", "twin"]
-    seed: int
+    Args:
+        role: whether it may be kept, is one of a fold, or of a sign-flip surrogate.
+        candidate: whose network it is.
+        fold: the number of its fold, from 0; MAIN for the others.
+        dataset: of its labels and indicators.
+        view: fitted on its own training rows.
+        split: its rows.
+    """
+
+    role: Literal["main", "fold", "twin"]
+    candidate: Candidate
+    fold: int
     dataset: Dataset
-    view: View  # fitted on the learner's own training rows
+    view: View
     split: Split
 
+    @property
+    def seed(self) -> int:
+        """Decides initial weights, order of rows and dropout."""
+        return self.candidate.seed
 
-def make_learners(prepared: Prepared, config: EffectiveConfig) -> list[Learner]:
-    """All networks that a task trains at once; the seeds of the model come first.
+    @cached_property
+    def shape(self) -> Network:
+        """Of its network."""
+        return network_of(len(self.view.input_names), self.candidate.config.model_dump())
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The rows that all candidates of a task share.
+
+    Args:
+        main: the specification's split.
+        folds: of the walk-forward, in the order of time.
+        timeline: when the rows are, with the longest labels of all.
+    """
+
+    main: Split
+    folds: list[Split]
+    timeline: Timeline
+
+    @property
+    def all(self) -> list[Split]:
+        """The main split, then the folds."""
+        return [self.main, *self.folds]
+
+
+def splits_of_task(prepared: Prepared, spec: TrainingSpec) -> Splits:
+    """The splits of a task: of rows that every strategy and every label of it can use.
+
+    Raises:
+        DataError: a strategy cannot be computed on these bars.
+    """
+    dataset, config = prepared.dataset, spec.config
+    usable, timeline = dataset.usable, dataset.timeline
+    main = prepared.split
+    if spec.alternatives or labels_vary(spec):
+        usable, timeline = shared_rows(dataset, spec)
+        main = chronological(usable, timeline, config.validation_split, config.test_split)
+    how = config.walk_forward
+    folds = (
+        []
+        if how is None
+        else cut(usable, timeline, config, WalkForward(how.folds, how.span, how.window))
+    )
+    return Splits(main, folds, timeline)
+
+
+def shared_rows(dataset: Dataset, spec: TrainingSpec) -> tuple[Integers, Timeline]:
+    """The rows that have features and labels under every candidate of a task, and their timeline.
+
+    Args:
+        dataset: of the task's own settings.
+        spec: the task.
+    """
+    usable, timeline = dataset.usable, dataset.timeline
+    for other in spec.alternatives.values():
+        tables = [build.compute_indicators(one.bars, other.strategy) for one in dataset.series]
+        first = [
+            max(one.first, table.warm_up_bars)
+            for one, table in zip(dataset.series, tables, strict=True)
+        ]
+        usable = usable[bars_from(dataset, usable, first)]
+    if labels_vary(spec):
+        usable, timeline = with_longest_labels(dataset, usable, longest_horizon(spec))
+    return usable, timeline
+
+
+def bars_from(dataset: Dataset, rows: Integers, first: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """bool[n], which rows are not before the first bar of their series."""
+    starts = np.repeat(
+        dataset.starts[:-1] + np.array(first), [len(one.bars) for one in dataset.series]
+    )
+    chosen: npt.NDArray[np.bool_] = rows >= starts[rows]
+    return chosen
+
+
+def with_longest_labels(
+    dataset: Dataset, usable: Integers, horizon: int
+) -> tuple[Integers, Timeline]:
+    """Usable rows, and a timeline, under labels that all look as far ahead as the longest.
+
+    Args:
+        dataset: the series.
+        usable: int64[n].
+        horizon: bars ahead.
+    """
+    place = [dataset.at(np.arange(*dataset.starts[n : n + 2])) for n in range(len(dataset.series))]
+    until = np.concatenate(
+        [np.r_[each[horizon:], np.full(min(horizon, len(each)), -1)] for each in place]
+    )
+    return usable[until[usable] >= 0], Timeline(dataset.timeline.at, until)
+
+
+class CandidateData:
+    """The datasets and views of a task's candidates; each is computed once.
+
+    Args:
+        prepared: of the task's own settings.
+        spec: the task.
+    """
+
+    def __init__(self, prepared: Prepared, spec: TrainingSpec) -> None:
+        self.own = prepared.dataset
+        self._spec = spec
+        self._tables = {spec.strategy.name: [one.table for one in self.own.series]}
+        self._datasets = {(spec.strategy.name, label_key(spec.config)): self.own}
+        self._views: dict[tuple[str, int], View | None] = {
+            (spec.strategy.name, id(prepared.split)): prepared.view
+        }
+        self._splits = [prepared.split]  # keeps their ids
+
+    def dataset(self, candidate: Candidate) -> Dataset:
+        """A candidate's indicators and labels. Raises DataError."""
+        strategy, config = candidate.strategy, candidate.config
+        key = (strategy.name, label_key(config))
+        if key not in self._datasets:
+            series = self.own.series
+            if strategy.name not in self._tables:
+                self._tables[strategy.name] = [
+                    build.compute_indicators(one.bars, strategy) for one in series
+                ]
+            tables = self._tables[strategy.name]
+            self._datasets[key] = Dataset(
+                strategy,
+                tuple(
+                    labelled(one.bars, one.first, table, config.labels)
+                    for one, table in zip(series, tables, strict=True)
+                ),
+            )
+        return self._datasets[key]
+
+    def learner(
+        self, role: Literal["main", "fold"], candidate: Candidate, fold: int, split: Split
+    ) -> Learner | None:
+        """A candidate's network on a split; None where a part of its data does not vary.
+
+        Raises:
+            DataError: of the main split of a task's own settings.
+        """
+        key = (candidate.strategy.name, id(split))
+        with contextlib.suppress(DataError):
+            dataset = self.dataset(candidate)
+            if key not in self._views:
+                self._splits.append(split)
+                self._views[key] = view_or_none(dataset, split)
+            view = self._views[key]
+            rows = np.concatenate([split.train, split.validation, split.test])
+            if view is not None and (dataset.label[rows] >= 0).all():
+                return Learner(role, candidate, fold, dataset, view, split)
+        return None
+
+
+def view_or_none(dataset: Dataset, split: Split) -> View | None:
+    """Features as the split's training rows fit them; None where these do not carry them."""
+    with contextlib.suppress(DataError):
+        return view_of(dataset, split.train)
+    return None
+
+
+def label_key(config: EffectiveConfig) -> str:
+    """The same for equal labels."""
+    return repr(sorted(config.labels.items()))
+
+
+def learners_of(
+    candidates: Sequence[Candidate], splits: Splits, data: CandidateData
+) -> list[Learner]:
+    """The networks of candidates on every split: those that may be kept, then fold by fold."""
+    kept = [data.learner("main", each, MAIN, splits.main) for each in candidates]
+    folds = [
+        data.learner("fold", each, number, split)
+        for number, split in enumerate(splits.folds)
+        for each in candidates
+    ]
+    return [each for each in (*kept, *folds) if each is not None]
+
+
+def make_learners(prepared: Prepared, spec: TrainingSpec) -> list[Learner]:
+    """All networks of a task without a search, in one batch; those that may be kept come first.
 
     Args:
         prepared: the data and the specification's split.
-        config: how many seeds, which folds, whether surrogates.
+        spec: how many seeds, which folds, whether surrogates.
     """
-    seeds = [
-        Learner("seed", config.seed + number, prepared.dataset, prepared.view, prepared.split)
-        for number in range(config.seeds)
-    ]
-    folds = [
-        fold
-        for split in folds_of(prepared, config)
-        if (fold := make_learner("fold", config.seed, prepared.dataset, split)) is not None
-    ]
-    surrogates = [
-        surrogate
-        for number in range(SURROGATES if config.control else 0)
-        if (surrogate := surrogate_of(prepared, config, number)) is not None
-    ]
-    return seeds + folds + surrogates
+    candidates = own_candidates(spec)
+    splits, data = splits_of_task(prepared, spec), CandidateData(prepared, spec)
+    found = learners_of(candidates, splits, data)
+    if spec.choice is None:  # seeds vary the kept network alone
+        found = [each for each in found if each.role == "main" or each.candidate.number == 1]
+    return found + make_surrogates(prepared.dataset, candidates[0])
 
 
-def folds_of(prepared: Prepared, config: EffectiveConfig) -> list[Split]:
-    """The walk-forward splits; none if they are switched off or the rows are too few."""
-    return fold_splits(prepared.dataset, config)
+def make_surrogates(dataset: Dataset, candidate: Candidate) -> list[Learner]:
+    """A candidate's networks on sign-flip surrogates of its bars, where it asks for them."""
+    numbers = range(SURROGATES if candidate.config.control else 0)
+    found = (surrogate_of(dataset, candidate, number) for number in numbers)
+    return [each for each in found if each is not None]
 
 
-def fold_splits(dataset: Dataset, config: EffectiveConfig) -> list[Split]:
-    """The same, of a series without the specification's split."""
-    chosen = config.walk_forward
-    if chosen is None:
-        return []
-    return splits_of(dataset, config, WalkForward(chosen.folds, chosen.span, chosen.window))
-
-
-def splits_of(dataset: Dataset, config: EffectiveConfig, how: WalkForward) -> list[Split]:
+def cut(
+    usable: Integers, timeline: Timeline, config: EffectiveConfig, how: WalkForward
+) -> list[Split]:
     """Folds with the same share of validation rows as the main split's training part has."""
     share = config.validation_split / (1 - config.test_split)
-    return walk_forward(dataset.usable, dataset.timeline, share, how)
-
-
-def make_learner(
-    role: Literal["fold", "twin"], seed: int, dataset: Dataset, split: Split
-) -> Learner | None:
-    """A network of its own data, or nothing where a part of them does not vary."""
-    with contextlib.suppress(DataError):
-        return Learner(role, seed, dataset, view_of(dataset, split.train), split)
-    return None
+    return walk_forward(usable, timeline, share, how)
 
 
 def surrogates_fit(prepared: Prepared, config: EffectiveConfig) -> bool:
     """Whether the rows are enough for a surrogate, which has about as many as the bars."""
-    return bool(splits_of(prepared.dataset, config, SURROGATE_SPLIT))
-
-
-def surrogate_of(prepared: Prepared, config: EffectiveConfig, number: int) -> Learner | None:
-    """A network that is trained on a sign-flip surrogate of the bars, if that can be."""
     own = prepared.dataset
+    return bool(cut(own.usable, own.timeline, config, SURROGATE_SPLIT))
+
+
+def surrogate_of(own: Dataset, candidate: Candidate, number: int) -> Learner | None:
+    """A network that is trained on a sign-flip surrogate of the bars, if that can be."""
+    config = candidate.config
     with contextlib.suppress(DataError):
         signs = flip_signs(len(own.timestamps), config.seed, number)
         dataset = flipped(own, signs, config)
-        splits = splits_of(dataset, config, SURROGATE_SPLIT)
+        splits = cut(dataset.usable, dataset.timeline, config, SURROGATE_SPLIT)
         if splits:
-            return make_learner("twin", config.seed, dataset, splits[0])
+            view = view_of(dataset, splits[0].train)
+            return Learner("twin", candidate, MAIN, dataset, view, splits[0])
     return None
+
+
+def horizon_of(learner: Learner, trained: Integers) -> int:
+    """How far a candidate's labels look ahead, in bars, for the width of blocks.
+
+    Args:
+        learner: one of its networks.
+        trained: int64[n], the training rows of the main split.
+    """
+    timeline = learner.dataset.timeline
+    ahead = timeline.until[trained] - timeline.at[trained]
+    return reach_bars(labels.horizon_bars(learner.candidate.config.labels), ahead)
 
 
 def flipped(own: Dataset, signs: npt.NDArray[np.float64], config: EffectiveConfig) -> Dataset:
@@ -142,18 +335,11 @@ def flipped(own: Dataset, signs: npt.NDArray[np.float64], config: EffectiveConfi
     return Dataset(own.strategy, tuple(series))
 
 
-def fit(
-    shape: Network,
-    config: EffectiveConfig,
-    learners: Sequence[Learner],
-    checkpointer: Checkpointer,
-) -> list[TrainedNetwork]:
-    """Trains every learner on its training rows, watched on its validation rows.
+def fit(learners: Sequence[Learner], checkpointer: Checkpointer) -> list[TrainedNetwork]:
+    """Trains learners of one group, each on its training rows, watched on its validation rows.
 
     Args:
-        shape: of every network.
-        config: what all share.
-        learners: the networks; those of the model come first.
+        learners: the networks; those that may be kept come first.
         checkpointer: trains, and keeps the training's state.
     Returns:
         one result for each learner.
@@ -161,14 +347,16 @@ def fit(
     networks = [
         NetworkSettings(
             seed=learner.seed,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            dropout_rate=config.dropout_rate,
+            learning_rate=learner.candidate.config.learning_rate,
+            weight_decay=learner.candidate.config.weight_decay,
+            dropout_rate=learner.candidate.config.dropout_rate,
         )
         for learner in learners
     ]
-    settings = trainer_settings(config)
-    return checkpointer.train(shape, settings, networks, stacked(learners, config))
+    config = learners[0].candidate.config
+    reported = sum(learner.role == "main" for learner in learners)
+    settings = trainer_settings(config, reported or None)
+    return checkpointer.train(learners[0].shape, settings, networks, stacked(learners, config))
 
 
 def stacked(learners: Sequence[Learner], config: EffectiveConfig) -> TrainingRows:
@@ -218,8 +406,13 @@ def class_weights_of_rows(learner: Learner) -> npt.NDArray[np.float64]:
     return np.where(label >= 0, weights[label], 0.0)
 
 
-def trainer_settings(config: EffectiveConfig) -> TrainerSettings:
-    """What all networks of a task share."""
+def trainer_settings(config: EffectiveConfig, reported: int | None) -> TrainerSettings:
+    """What all networks of a group share.
+
+    Args:
+        config: of one of its candidates.
+        reported: progress is the mean of the first so many; of all if None.
+    """
     stopping = config.early_stopping
     scheduler = config.lr_scheduler
     return TrainerSettings(
@@ -232,5 +425,5 @@ def trainer_settings(config: EffectiveConfig) -> TrainerSettings:
         patience=stopping.patience if stopping else None,
         monitor=stopping.monitor if stopping else "val_loss",
         device=config.device,
-        reported_networks=config.seeds,
+        reported_networks=reported,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -18,33 +18,35 @@ from ktrdr_mcp import files, limits
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.data import bars as bars_of
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.errors import Diverged, StorageError
+from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.evaluation.backtest import monthly_returns
 from ktrdr_mcp.evaluation.baselines import baselines
 from ktrdr_mcp.evaluation.metrics import CLASSES, Evaluation, class_shares, evaluate
-from ktrdr_mcp.nn import loop
-from ktrdr_mcp.nn.loop import TrainedNetwork
-from ktrdr_mcp.nn.network import Network, network_of, to_dict
-from ktrdr_mcp.schemas.config import EffectiveConfig
+from ktrdr_mcp.nn.network import to_dict
+from ktrdr_mcp.nn.settings import TrainedNetwork
 from ktrdr_mcp.schemas.responses import (
+    DataUsed,
     HeldOutMetrics,
     ModelInfo,
     SeedFigures,
     Spread,
+    SweepFigures,
     TrainingMetrics,
 )
-from ktrdr_mcp.schemas.results import Json, Period, RunResult, TaskResult
+from ktrdr_mcp.schemas.results import CandidateResult, Json, Period, RunResult, TaskResult
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest, Parity, Periods
-from ktrdr_mcp.training.checkpointer import FOLDER, Checkpointer
-from ktrdr_mcp.training.dataset import Integers
+from ktrdr_mcp.training.checkpointer import FOLDER
+from ktrdr_mcp.training.dataset import Dataset, Integers
 from ktrdr_mcp.training.estimate import weights_megabytes
 from ktrdr_mcp.training.handover import take_or_prepare
 from ktrdr_mcp.training.judgement import Judgement, equity_curve, judge, tested_window
-from ktrdr_mcp.training.learners import Learner, fit, make_learners, probabilities_of_rows
+from ktrdr_mcp.training.learners import MAIN, Learner, probabilities_of_rows
 from ktrdr_mcp.training.predictor import model_of, predict
-from ktrdr_mcp.training.prepare import Prepared
+from ktrdr_mcp.training.prepare import Prepared, data_used
 from ktrdr_mcp.training.publish import earlier_result
+from ktrdr_mcp.training.search import Searched, search
+from ktrdr_mcp.training.search_result import candidate_results, seed_spread, sweep_figures
 from ktrdr_mcp.training.spec import TrainingSpec
 
 LIBRARIES: Final = ("ktrdr-mcp", "torch", "numpy", "pandas", "ta-lib", "safetensors")
@@ -57,10 +59,14 @@ log = logging.getLogger(__name__)
 class Outcome:
     """What a training produced, measured."""
 
-    shape: Network
-    trained: TrainedNetwork  # the model: the best seed, with the weights of its best epoch
+    learner: Learner  # whose network is kept
+    trained: TrainedNetwork  # with the weights of its best epoch
     parts: Mapping[str, Evaluation]  # of the "train", "validation" and "test" rows
-    seeds: Sequence[Mapping[str, Evaluation]]  # the same of every seed
+    seeds: Sequence[Mapping[str, Evaluation]]  # the same of every seed with the kept settings
+    seed_spread: Mapping[str, float | bool] | None  # of T over these seeds
+    sweep: SweepFigures | None  # of a search
+    candidates: Sequence[CandidateResult]  # likewise
+    used: DataUsed
     judgement: Judgement
     minutes: float
 
@@ -115,15 +121,10 @@ def keep_unpublished(directory: Path, trained: Trained) -> None:
 def train(spec: TrainingSpec, directory: Path, context: Context, sources: BarCatalog) -> Trained:
     """Trains and measures one model; arguments as in `run`."""
     prepared = take_or_prepare(directory.with_name(FOLDER), spec, sources)
-    shape = network_of(len(prepared.view.input_names), spec.config.model_dump())
-    learners = make_learners(prepared, spec.config)
-    checkpointer = Checkpointer(directory.with_name(FOLDER), spec, context)
-    networks = fit(shape, spec.config, learners, checkpointer)
+    searched = search(spec, prepared, directory, context)
     context.end_turn()
-    minutes = checkpointer.training_s / 60
-    outcome = measure(shape, spec.config, prepared, learners, networks, minutes)
-    window = window_of(prepared, learners)
-    return Trained(spec, prepared, outcome, window)
+    outcome = measure(prepared, searched)
+    return Trained(spec, prepared, outcome, window_of(prepared, searched))
 
 
 def adopt(directory: Path, spec: TrainingSpec) -> RunResult | None:
@@ -146,69 +147,54 @@ def adopt(directory: Path, spec: TrainingSpec) -> RunResult | None:
     return earlier
 
 
-def window_of(prepared: Prepared, learners: Sequence[Learner]) -> tuple[str, str]:
-    """The time that the model and its folds were tested on; surrogates have bars of their own."""
-    splits = [one.split for one in learners if one.dataset is prepared.dataset]
-    return tested_window(prepared.dataset, splits)
+def window_of(prepared: Prepared, searched: Searched) -> tuple[str, str]:
+    """The time that the model and those of its folds that have data were tested on."""
+    splits, known = searched.splits, {fold for _, fold in searched.pairs}
+    folds = [split for number, split in enumerate(splits.folds) if number in known]
+    return tested_window(prepared.dataset, replace(splits, folds=folds))
 
 
-def measure(
-    shape: Network,
-    config: EffectiveConfig,
-    prepared: Prepared,
-    learners: Sequence[Learner],
-    networks: Sequence[loop.TrainedNetwork],
-    minutes: float,
-) -> Outcome:
-    """Evaluates every seed, chooses the model and judges it. Raises Diverged."""
-    seeds = networks[: config.seeds]
-    best = best_of(seeds, config)
-    measured = {
-        number: evaluations(shape, network, prepared)
-        for number, network in enumerate(seeds)
-        if network.diverged is None
-    }
-    judged = [best, *range(config.seeds, len(learners))]
+def measure(prepared: Prepared, searched: Searched) -> Outcome:
+    """Evaluates every candidate's model, chooses one and judges it. Raises Diverged."""
+    learner, network = searched.kept
+    alike = [
+        pair
+        for each in searched.candidates
+        if each.settings == learner.candidate.settings
+        and (pair := searched.pair(each, MAIN)) is not None
+    ]
+    results = candidate_results(searched) if searched.spec.config.sweep else []
+    task_id = searched.spec.task_id
     return Outcome(
-        shape=shape,
-        trained=seeds[best],
-        parts=measured[best],
-        seeds=list(measured.values()),
-        judgement=judge(
-            shape, [learners[n] for n in judged], [networks[n] for n in judged], config
-        ),
-        minutes=minutes,
+        learner=learner,
+        trained=network,
+        parts=evaluations(learner, network),
+        seeds=[evaluations(*pair) for pair in alike],
+        seed_spread=seed_spread(searched),
+        sweep=sweep_figures(searched, results, task_id) if results else None,
+        candidates=results,
+        used=used_by(prepared, searched),
+        judgement=judge(searched.chosen(), searched.splits, searched.horizon),
+        minutes=searched.seconds / 60,
     )
 
 
-def best_of(seeds: Sequence[loop.TrainedNetwork], config: EffectiveConfig) -> int:
-    """The number of the seed that is best on its validation rows. Raises Diverged."""
-    finite = [number for number, network in enumerate(seeds) if network.diverged is None]
-    if not finite:
-        raise Diverged(
-            seeds[0].diverged or "The loss stopped being a finite number.",
-            hint="Start again with a lower learning_rate, or set gradient_clip (1.0).",
-            field="config.learning_rate",
-        )
-    by_loss = config.early_stopping is None or config.early_stopping.monitor == "val_loss"
-
-    def rank(number: int) -> tuple[float, float]:
-        best = seeds[number].history[seeds[number].best_epoch - 1]
-        return (0.0 if by_loss else -best.val_accuracy, best.val_loss)
-
-    return min(finite, key=rank)
+def used_by(prepared: Prepared, searched: Searched) -> DataUsed:
+    """The account of the data that the kept network used."""
+    learner = searched.kept[0]
+    if learner.split is prepared.split:
+        return prepared.used
+    return data_used(learner.dataset, learner.split, prepared.used.source)
 
 
-def evaluations(
-    shape: Network, trained: loop.TrainedNetwork, prepared: Prepared
-) -> dict[str, Evaluation]:
-    """Evaluates the restored network on each part, without dropout."""
-    split = prepared.split
+def evaluations(learner: Learner, trained: TrainedNetwork) -> dict[str, Evaluation]:
+    """Evaluates a restored network on each part of its split, without dropout."""
+    split = learner.split
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     return {
         name: evaluate(
-            probabilities_of_rows(shape, trained.weights, prepared.view, rows),
-            prepared.dataset.label[rows],
+            probabilities_of_rows(learner.shape, trained.weights, learner.view, rows),
+            learner.dataset.label[rows],
         )
         for name, rows in parts.items()
     }
@@ -222,10 +208,11 @@ def task_result(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> Tas
         prepared: its data.
         outcome: what came of it.
     """
-    dataset, split, judgement = prepared.dataset, prepared.split, outcome.judgement
+    learner, judgement = outcome.learner, outcome.judgement
+    dataset, split, shape = learner.dataset, learner.split, learner.shape
     train, validation, test = (outcome.parts[name] for name in ("train", "validation", "test"))
     simple = baselines(
-        prepared.view.features, dataset.label, dataset.newest_label, split.train, split.test
+        learner.view.features, dataset.label, dataset.newest_label, split.train, split.test
     )
     return TaskResult(
         training_metrics=TrainingMetrics(
@@ -250,14 +237,15 @@ def task_result(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> Tas
         trading=judgement.trading.figures(),
         trading_rule=judgement.rule,
         model_info=ModelInfo(
-            model_size_mb=weights_megabytes(outcome.shape.parameters_count),
-            parameters_count=outcome.shape.parameters_count,
-            architecture=outcome.shape.architecture,
+            model_size_mb=weights_megabytes(shape.parameters_count),
+            parameters_count=shape.parameters_count,
+            architecture=shape.architecture,
         ),
         collapsed=test.collapsed,
-        seeds=seed_figures(outcome.seeds) if len(outcome.seeds) > 1 else None,
-        data=prepared.used,
-        test_period=period_of(prepared, split.test),
+        seeds=seed_figures(outcome) if len(outcome.seeds) > 1 else None,
+        sweep=outcome.sweep,
+        data=outcome.used,
+        test_period=period_of(dataset, split.test),
         predicted_shares=dict(zip(CLASSES, test.predicted_shares, strict=True)),
         validation_collapsed=validation.collapsed,
         validation_majority=float(class_shares(dataset.label[split.validation]).max()),
@@ -270,15 +258,18 @@ def task_result(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> Tas
     )
 
 
-def seed_figures(seeds: Sequence[Mapping[str, Evaluation]]) -> SeedFigures:
-    """Mean and standard deviation over the seeds that did not diverge."""
+def seed_figures(outcome: Outcome) -> SeedFigures:
+    """Figures over the seeds that did not diverge."""
 
     def spread(part: str) -> Spread:
-        values = [seed[part].accuracy for seed in seeds]
+        values = [seed[part].accuracy for seed in outcome.seeds]
         return Spread(mean=fmean(values), deviation=pstdev(values))
 
     return SeedFigures(
-        count=len(seeds), val_accuracy=spread("validation"), test_accuracy=spread("test")
+        count=len(outcome.seeds),
+        val_accuracy=spread("validation"),
+        test_accuracy=spread("test"),
+        **dict(outcome.seed_spread or {}),
     )
 
 
@@ -298,9 +289,9 @@ def publish(
         outcome: what came of it.
         window: the time that was tested.
     """
-    rows = prepared.split.test[-PARITY_ROWS:]
-    shape, trained = outcome.shape, outcome.trained
-    measured = probabilities_of_rows(shape, trained.weights, prepared.view, rows)
+    learner, trained = outcome.learner, outcome.trained
+    rows = learner.split.test[-PARITY_ROWS:]
+    measured = probabilities_of_rows(learner.shape, trained.weights, learner.view, rows)
     base = manifest_of(spec, prepared, outcome, window)
 
     bars = prepared.dataset.series[0].bars
@@ -322,34 +313,37 @@ def manifest_of(
     spec: TrainingSpec, prepared: Prepared, outcome: Outcome, window: tuple[str, str]
 ) -> BundleManifest:
     """All that a bundle says but for its hashes and the parity proof; arguments as in `publish`."""
-    split, shape, fitted = prepared.split, outcome.shape, prepared.view.fits[0]
+    learner = outcome.learner
+    split, shape, fitted = learner.split, learner.shape, learner.view.fits[0]
     libraries = {library: version(library) for library in LIBRARIES}
     return BundleManifest(
         task_id=spec.task_id,
         spec=spec.to_dict(),
+        own_config=learner.candidate.config.model_dump() if learner.candidate.settings else None,
         strategy=fitted.strategy.to_dict(),
-        feature_names=list(prepared.view.input_names),
+        feature_names=list(learner.view.input_names),
         scaler=fitted.scaler.to_dict(),
         network=to_dict(shape),
         classes=list(CLASSES),
-        seeds=[spec.config.seed],
+        seeds=[spec.config.seed if spec.choice is None else learner.seed],
         best_epoch=outcome.trained.best_epoch,
         data_fingerprint=bars_of.fingerprint(prepared.dataset.series[0].bars),
         periods=Periods(
-            train=period_of(prepared, split.train),
-            validation=period_of(prepared, split.validation),
-            test=period_of(prepared, split.test),
+            train=period_of(learner.dataset, split.train),
+            validation=period_of(learner.dataset, split.validation),
+            test=period_of(learner.dataset, split.test),
         ),
         versions={"python": platform.python_version()} | libraries,
         metrics=task_result(spec, prepared, outcome),
         scores=outcome.judgement.scores(),
         tested_window=window,
+        candidates=list(outcome.candidates) or None,
     )
 
 
-def period_of(prepared: Prepared, rows: Integers) -> Period:
+def period_of(dataset: Dataset, rows: Integers) -> Period:
     """The opening of the first and of the last bar of some rows."""
-    return [prepared.dataset.time(int(rows[index])) for index in (0, -1)]
+    return [dataset.time(int(rows[index])) for index in (0, -1)]
 
 
 def history(trained: TrainedNetwork) -> bundle.History:

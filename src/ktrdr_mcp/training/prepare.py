@@ -135,7 +135,8 @@ def load_series(
     one: SeriesSpec, spec: TrainingSpec, bar_sources: catalog.BarCatalog
 ) -> LoadedSeries:
     """Loads one series of a training and computes what it needs. Raises KtrdrError."""
-    needed = max((warm_up_of(each, one.timeframe) for each in check(spec.strategy)), default=0)
+    indicators = [each for strategy in spec.strategies for each in check(strategy)]
+    needed = max((warm_up_of(each, one.timeframe) for each in indicators), default=0)
     reach = Reach(one.start_date, one.end_date, needed)
     loaded = bar_sources.load(one.symbol, one.timeframe, one.day_rule, reach, one.dataset)
     first, stop, warnings = select(loaded.bars, one)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -42,23 +42,67 @@ class SeriesSpec:
 
 
 @dataclass(frozen=True)
-class TrainingSpec:
-    """What to train, complete: nothing is looked up later but the bars."""
+class Alternative:
+    """Another strategy that a search may choose, and the configuration that belongs to it."""
 
-    task_id: str
-    series: tuple[SeriesSpec, ...]  # one today
     strategy: Strategy
     config: EffectiveConfig
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {
+        return {"strategy": self.strategy.to_dict(), "config": self.config.model_dump()}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Alternative:
+        """From what `to_dict` made. Raises ValueError, KeyError or TypeError."""
+        return cls(
+            Strategy.from_dict(raw["strategy"]), EffectiveConfig.model_validate(raw["config"])
+        )
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """What to train, complete: nothing is looked up later but the bars.
+
+    Args:
+        task_id: whose it is.
+        series: one today.
+        strategy: of the task's own settings.
+        config: likewise.
+        choice: "nested" where each walk-forward fold chooses among candidates by rows before its
+            test; None where there is one candidate, and in tasks from before there were several,
+            whose seeds vary the kept network alone.
+        alternatives: the other strategies of a search, by name.
+    """
+
+    task_id: str
+    series: tuple[SeriesSpec, ...]
+    strategy: Strategy
+    config: EffectiveConfig
+    choice: Literal["nested"] | None = None
+    alternatives: Mapping[str, Alternative] = field(default_factory=dict)
+
+    @property
+    def strategies(self) -> list[Strategy]:
+        """The task's own strategy, then the others."""
+        return [self.strategy, *(each.strategy for each in self.alternatives.values())]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, without what only a search has where there is none: stored ones stay equal."""
+        document: dict[str, Any] = {
             "spec_version": SPEC_VERSION,
             "task_id": self.task_id,
             "series": [one.to_dict() for one in self.series],
             "strategy": self.strategy.to_dict(),
             "config": self.config.model_dump(),
         }
+        if self.choice is not None:
+            document["choice"] = self.choice
+        if self.alternatives:
+            document["alternatives"] = {
+                name: each.to_dict() for name, each in self.alternatives.items()
+            }
+        return document
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> TrainingSpec:
@@ -69,6 +113,11 @@ class TrainingSpec:
                 series=tuple(SeriesSpec(**one) for one in raw["series"]),
                 strategy=Strategy.from_dict(raw["strategy"]),
                 config=EffectiveConfig.model_validate(raw["config"]),
+                choice=raw.get("choice"),
+                alternatives={
+                    name: Alternative.from_dict(each)
+                    for name, each in sorted(raw.get("alternatives", {}).items())
+                },
             )
         except (ValueError, KeyError, TypeError) as error:
             raise TrainingFailed(

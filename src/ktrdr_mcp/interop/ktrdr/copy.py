@@ -71,7 +71,7 @@ def render(verified: Bundle, history: Sequence[Mapping[str, float]], identity: I
     model, manifest = model_of(verified), verified.manifest
     if not isinstance(model.shape, Mlp):
         return Copy({}, None, [f"KTRDR loads no {model.shape.architecture}, only an mlp."])
-    strategy, training = model.strategy, manifest.spec["config"]
+    strategy, training = model.strategy, manifest.config
     reasons = incompatibilities(strategy)
     names = documents.feature_names(strategy, manifest.feature_names, alike=not reasons)
     figures = documents.metrics(manifest.metrics.to_json(), history)

@@ -1,0 +1,204 @@
+"""What a start makes of a search: its strategies, what is wrong with it, and warnings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ktrdr_mcp.errors import InvalidRequest, KtrdrError
+from ktrdr_mcp.evaluation.backtest import trading_rule
+from ktrdr_mcp.evaluation.direction import HORIZONS_PER_BLOCK
+from ktrdr_mcp.labels import registry as labels
+from ktrdr_mcp.schemas.config import Sweep, TrainingConfig
+from ktrdr_mcp.schemas.space import STRATEGY
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.training.candidates import (
+    Settings,
+    candidates_count,
+    labels_vary,
+    longest_horizon,
+    with_settings,
+)
+from ktrdr_mcp.training.choice import MIN_BLOCKS
+from ktrdr_mcp.training.config import effective
+from ktrdr_mcp.training.learners import Splits
+from ktrdr_mcp.training.proposals import dimensions_of, key_of, require_sampler, space_size
+from ktrdr_mcp.training.spec import Alternative, TrainingSpec
+from ktrdr_mcp.training.strategies import read_strategy
+
+# settings that may contradict each other, by the beginning of their names
+TOGETHER: Final = (("optimizer", "momentum"), ("labels.", STRATEGY), ("lr_scheduler",))
+MOST_COMBINATIONS: Final = 256  # of each such family that are looked at
+MOST_SENTENCES: Final = 8
+
+
+def with_search(
+    spec: TrainingSpec, request: TrainingConfig, strategies: StrategyCatalog
+) -> TrainingSpec:
+    """A task's specification with all that its candidates need.
+
+    Args:
+        spec: of its own settings.
+        request: the configuration that was sent, which goes before that of any strategy.
+        strategies: where strategies come from.
+    Raises:
+        InvalidRequest: with everything that is wrong with the search.
+    """
+    if candidates_count(spec) == 1:
+        return spec
+    sweep = spec.config.sweep
+    if sweep is None:
+        return with_choice(spec, {})
+    problems: list[str] = []
+    try:
+        require_sampler(sweep.sampler)
+    except InvalidRequest as error:
+        problems.append(f"{error.message} {error.hint}")
+    alternatives = read_alternatives(spec, request, strategies, problems)
+    spec = with_choice(spec, alternatives)
+    problems += contradictions(spec, sweep)
+    problems += incomparable(spec)
+    if problems:
+        told = list(dict.fromkeys(problems))
+        left = len(told) - MOST_SENTENCES
+        more = [f"There are {left} more problems."] if left > 0 else []
+        raise InvalidRequest(
+            " ".join([*told[:MOST_SENTENCES], *more]),
+            hint="Change config.sweep; nothing was started.",
+            field="config.sweep",
+        )
+    return spec
+
+
+def with_choice(spec: TrainingSpec, alternatives: Mapping[str, Alternative]) -> TrainingSpec:
+    """The specification of a task whose folds choose among candidates."""
+    return TrainingSpec(
+        spec.task_id, spec.series, spec.strategy, spec.config, "nested", dict(alternatives)
+    )
+
+
+def read_alternatives(
+    spec: TrainingSpec, request: TrainingConfig, strategies: StrategyCatalog, problems: list[str]
+) -> dict[str, Alternative]:
+    """The other strategies of a search; adds what is wrong with them to the problems."""
+    found: dict[str, Alternative] = {}
+    for name in strategy_names(spec.config.sweep):
+        if name == spec.strategy.name:
+            continue
+        try:
+            strategy = read_strategy(strategies, name)
+            if strategy.name != name:
+                problems.append(f"Strategy '{name}' is called '{strategy.name}'.")
+                continue
+            found[name] = Alternative(strategy, effective(request, strategy))
+        except KtrdrError as error:
+            problems.append(f"config.sweep, strategy '{name}': {error.message} {error.hint}")
+    return dict(sorted(found.items()))
+
+
+def strategy_names(sweep: Sweep | None) -> list[str]:
+    """The strategies that a search names."""
+    if sweep is None:
+        return []
+    over = sweep.vary.get(STRATEGY, [])
+    names = [*over, *(each[STRATEGY] for each in sweep.include if STRATEGY in each)]
+    return list(dict.fromkeys(names))
+
+
+def contradictions(spec: TrainingSpec, sweep: Sweep) -> Iterator[str]:
+    """What settings of a search cannot be, alone or with those that they touch."""
+    known = {spec.strategy.name, *spec.alternatives}
+    for settings in corners(sweep):
+        if settings.get(STRATEGY, spec.strategy.name) not in known:
+            continue
+        try:
+            with_settings(spec, settings)
+        except KtrdrError as error:
+            shown = ", ".join(f"{name} {value}" for name, value in settings.items())
+            yield f"config.sweep with {shown}: {error.message}"
+
+
+def corners(sweep: Sweep) -> list[Settings]:
+    """Settings at the ends of a space, each by itself and those that touch each other together."""
+    ends: dict[str, list[Any]] = {
+        each.name: list(each.values) or [each.low, each.high] for each in dimensions_of(sweep)
+    }
+    found: list[Settings] = [{name: value} for name, values in ends.items() for value in values]
+    for family in TOGETHER:
+        names = [name for name in ends if name.startswith(family)]
+        combined = itertools.product(*(ends[name] for name in names))
+        if len(names) > 1:
+            found += [
+                dict(zip(names, values, strict=True))
+                for values in itertools.islice(combined, MOST_COMBINATIONS)
+            ]
+    return list({key_of(each): each for each in [*found, *sweep.include]}.values())
+
+
+def incomparable(spec: TrainingSpec) -> Iterator[str]:
+    """Why candidates of a search cannot be set beside one another."""
+    methods = {each.labels["method"] for each in configurations(spec)}
+    if spec.config.sweep is not None:
+        methods |= set(spec.config.sweep.vary.get("labels.method", []))
+    endless = [
+        name
+        for name in sorted(methods & set(labels.LABELERS))
+        if "horizon" not in labels.complete({"method": name})
+    ]
+    if endless and labels_vary(spec):
+        yield (
+            f"Labels of {' and '.join(endless)} look ahead without a fixed horizon and tell the"
+            " past, so they cannot compete with others: vary other settings than labels."
+        )
+    own = rule_of(spec.strategy)
+    for name, other in spec.alternatives.items():
+        if rule_of(other.strategy) != own:
+            yield (
+                f"Strategies '{spec.strategy.name}' and '{name}' trade by other costs, sides or"
+                " filters (decisions), so their results cannot be pooled."
+            )
+
+
+def configurations(spec: TrainingSpec) -> list[Any]:
+    """The configuration of every strategy of a search."""
+    return [spec.config, *(each.config for each in spec.alternatives.values())]
+
+
+def rule_of(strategy: Strategy) -> tuple[float, bool, float]:
+    """What of a strategy's trading rule all folds must share."""
+    rule = trading_rule(strategy, 1)
+    return rule.cost_bps, rule.long_only, rule.min_separation_hours
+
+
+def search_warnings(spec: TrainingSpec, splits: Splits) -> list[str]:
+    """What a caller should know before a search begins.
+
+    Args:
+        spec: the task.
+        splits: the rows that all candidates share.
+    """
+    found = []
+    sweep = spec.config.sweep
+    if sweep is not None:
+        size = space_size(dimensions_of(sweep))
+        if size is not None and size < sweep.trials:
+            found.append(
+                f"The space has {size} different settings; they and your own are tried, not"
+                f" {sweep.trials}."
+            )
+    if candidates_count(spec) > 1 and (unable := folds_without_choice(spec, splits)):
+        found.append(
+            f"The first {unable} of {len(splits.folds)} folds take your own settings: they have"
+            f" fewer than {MIN_BLOCKS} blocks of validation. A longer range or a shorter horizon"
+            " gives more."
+        )
+    return found
+
+
+def folds_without_choice(spec: TrainingSpec, splits: Splits) -> int:
+    """How many of the first folds have too few blocks of validation to choose by."""
+    width = HORIZONS_PER_BLOCK * longest_horizon(spec)
+    blocks = [len(fold.validation) / width for fold in splits.folds]
+    return sum(total < MIN_BLOCKS for total in itertools.accumulate(blocks))

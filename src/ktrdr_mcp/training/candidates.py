@@ -1,0 +1,145 @@
+"""The candidates of a training: sets of settings times seeds, of which validation rows choose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from ktrdr_mcp.labels import registry as labels
+from ktrdr_mcp.schemas.config import EffectiveConfig
+from ktrdr_mcp.schemas.space import SHARED, STRATEGY
+from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.training.config import complete, merge
+from ktrdr_mcp.training.spec import TrainingSpec
+
+Settings = Mapping[str, Any]  # by dotted name; empty for the task's own
+
+PER_NETWORK: Final = ("learning_rate", "weight_decay", "dropout_rate", "seed")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One set of settings with one seed.
+
+    Args:
+        number: from 1, in the order in which they were proposed; the first has the task's own
+            settings and seed.
+        settings: those that differ from the task's own.
+        strategy: its strategy.
+        config: its own configuration, complete, with its seed.
+    """
+
+    number: int
+    settings: Settings
+    strategy: Strategy
+    config: EffectiveConfig
+
+    @property
+    def seed(self) -> int:
+        """Decides initial weights, order of rows and dropout."""
+        return self.config.seed
+
+    @cached_property
+    def group(self) -> str:
+        """The same for candidates that can train as one batch of networks."""
+        rest = {
+            name: value
+            for name, value in self.config.model_dump().items()
+            if name not in PER_NETWORK and name != "sweep"
+        }
+        return json.dumps([self.strategy.name, rest], sort_keys=True)
+
+    @cached_property
+    def labels_key(self) -> str:
+        """The same for candidates with the same labels."""
+        return json.dumps(self.config.labels, sort_keys=True)
+
+
+def own_candidates(spec: TrainingSpec) -> list[Candidate]:
+    """The task's own settings, with each of its seeds."""
+    return candidates_of(spec, [{}])
+
+
+def candidates_of(
+    spec: TrainingSpec, proposed: Sequence[Settings], earlier: int = 0
+) -> list[Candidate]:
+    """Sets of settings times the task's seeds.
+
+    Args:
+        spec: what to train.
+        proposed: the sets, in order.
+        earlier: how many candidates there are before these.
+    Raises:
+        InvalidRequest: settings contradict each other.
+    """
+    found: list[Candidate] = []
+    for settings in proposed:
+        strategy, config = with_settings(spec, settings)
+        for seed in range(spec.config.seeds):
+            own = config.model_copy(update={"seed": spec.config.seed + seed})
+            found.append(Candidate(earlier + len(found) + 1, settings, strategy, own))
+    return found
+
+
+def with_settings(spec: TrainingSpec, settings: Settings) -> tuple[Strategy, EffectiveConfig]:
+    """A task's strategy and configuration, changed by some settings.
+
+    Args:
+        spec: the task; where another of its strategies is chosen, that one's configuration.
+        settings: by dotted name.
+    Raises:
+        InvalidRequest: they contradict each other.
+    """
+    strategy, base = spec.strategy, spec.config
+    if (name := settings.get(STRATEGY, strategy.name)) != strategy.name:
+        other = spec.alternatives[name]
+        strategy, base = other.strategy, other.config
+    if settings.keys() <= {STRATEGY} and base is spec.config:
+        return strategy, base
+    shared = {name: value for name, value in spec.config.model_dump().items() if name in SHARED}
+    return strategy, complete({**merge(base.model_dump(), nested(settings)), **shared})
+
+
+def nested(settings: Settings) -> dict[str, Any]:
+    """Settings by dotted name as objects within objects; the strategy is none of them."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        top, _, inner = name.partition(".")
+        if name == STRATEGY:
+            continue
+        if inner:
+            found.setdefault(top, {})[inner] = value
+        else:
+            found[top] = value
+    return found
+
+
+def candidates_count(spec: TrainingSpec) -> int:
+    """How many candidates a task tries at most."""
+    trials = spec.config.sweep.trials if spec.config.sweep else 1
+    return trials * spec.config.seeds
+
+
+def longest_horizon(spec: TrainingSpec) -> int:
+    """How many bars ahead any label of a task may look, by its settings."""
+    own = [spec.config, *(each.config for each in spec.alternatives.values())]
+    horizons = [labels.horizon_bars(each.labels) for each in own]
+    sweep = spec.config.sweep
+    if sweep is not None:
+        over = sweep.vary.get("labels.horizon", [])
+        horizons += [over["high"]] if isinstance(over, Mapping) else over
+        horizons += [each["labels.horizon"] for each in sweep.include if "labels.horizon" in each]
+    return max(horizons)
+
+
+def labels_vary(spec: TrainingSpec) -> bool:
+    """Whether a task's candidates may have different labels."""
+    sweep = spec.config.sweep
+    if sweep is None:
+        return False
+    named = [*sweep.vary, *(name for each in sweep.include for name in each)]
+    others = (each.config.labels != spec.config.labels for each in spec.alternatives.values())
+    return any(name.startswith("labels.") for name in named) or any(others)
