@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from ktrdr_mcp.errors import InvalidRequest, KtrdrError
 from ktrdr_mcp.evaluation.backtest import trading_rule
-from ktrdr_mcp.evaluation.direction import HORIZONS_PER_BLOCK
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.schemas.config import Sweep, TrainingConfig
 from ktrdr_mcp.schemas.space import STRATEGY
@@ -21,7 +20,7 @@ from ktrdr_mcp.training.candidates import (
     longest_horizon,
     with_settings,
 )
-from ktrdr_mcp.training.choice import MIN_BLOCKS
+from ktrdr_mcp.training.choice import HORIZONS_PER_BLOCK, MIN_BLOCKS
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.learners import Splits
 from ktrdr_mcp.training.proposals import dimensions_of, key_of, require_sampler, space_size

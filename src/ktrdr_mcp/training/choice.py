@@ -26,6 +26,7 @@ from ktrdr_mcp.evaluation.direction import (
     studentised,
 )
 
+HORIZONS_PER_BLOCK: Final = 3  # a preference needs less independence than a test
 MIN_BLOCKS: Final = 15  # of validation, in sum; with fewer, the task's own settings are taken
 SAME_T: Final = 1.6448536269514722  # differences below are luck's, one-sided at 5 %
 

@@ -15,7 +15,6 @@ from statistics import fmean
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import Diverged
 from ktrdr_mcp.evaluation.blocks import block_width
-from ktrdr_mcp.evaluation.direction import HORIZONS_PER_BLOCK
 from ktrdr_mcp.nn.settings import TrainedNetwork
 from ktrdr_mcp.schemas.space import STRATEGY
 from ktrdr_mcp.training.candidates import (
@@ -27,7 +26,14 @@ from ktrdr_mcp.training.candidates import (
     own_candidates,
 )
 from ktrdr_mcp.training.checkpointer import FOLDER, Checkpointer
-from ktrdr_mcp.training.choice import Choice, Scores, ValidationScore, choose, validation_score
+from ktrdr_mcp.training.choice import (
+    HORIZONS_PER_BLOCK,
+    Choice,
+    Scores,
+    ValidationScore,
+    choose,
+    validation_score,
+)
 from ktrdr_mcp.training.learners import (
     MAIN,
     CandidateData,
