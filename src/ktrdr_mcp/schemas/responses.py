@@ -410,11 +410,6 @@ def is_empty(value: object) -> bool:
     return not value
 
 
-def is_none(value: object) -> bool:
-    """Whether a field has no answer."""
-    return value is None
-
-
 class Verdict(Reply):
     """What the model is worth, by what had been tried on its bars when it completed."""
 

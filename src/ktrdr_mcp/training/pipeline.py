@@ -43,7 +43,7 @@ from ktrdr_mcp.training.handover import take_or_prepare
 from ktrdr_mcp.training.judgement import Judgement, equity_curve, judge, tested_window
 from ktrdr_mcp.training.learners import MAIN, Learner, probabilities_of_rows
 from ktrdr_mcp.training.predictor import model_of, predict
-from ktrdr_mcp.training.prepare import Prepared, data_used
+from ktrdr_mcp.training.prepare import Prepared
 from ktrdr_mcp.training.publish import earlier_result
 from ktrdr_mcp.training.search import Searched, search
 from ktrdr_mcp.training.search_result import candidate_results, seed_spread, sweep_figures
@@ -184,7 +184,17 @@ def used_by(prepared: Prepared, searched: Searched) -> DataUsed:
     learner = searched.kept[0]
     if learner.split is prepared.split:
         return prepared.used
-    return data_used(learner.dataset, learner.split, prepared.used.source)
+    split, used = learner.split, prepared.used
+    shares = class_shares(learner.dataset.label[split.train]).tolist()
+    counts = {
+        "usable_rows": len(learner.dataset.usable),
+        "train_rows": len(split.train),
+        "validation_rows": len(split.validation),
+        "test_rows": len(split.test),
+        "purged_rows": split.purged_rows,
+        "class_shares": {n: round(share, 4) for n, share in zip(CLASSES, shares, strict=True)},
+    }
+    return used.model_copy(update=counts)
 
 
 def evaluations(learner: Learner, trained: TrainedNetwork) -> dict[str, Evaluation]:
