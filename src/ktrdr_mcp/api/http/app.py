@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ktrdr_mcp import limits
 from ktrdr_mcp.api.http import docs_page, openapi
 from ktrdr_mcp.api.http.arguments import raw_arguments
-from ktrdr_mcp.api.http.events import END, event_stream
+from ktrdr_mcp.api.http.events import END, as_it_is, event_stream
 from ktrdr_mcp.api.http.guard import Guard, Rules
+from ktrdr_mcp.api.http.older_clients import as_older, is_older
 from ktrdr_mcp.api.http.replies import NOT_STORED, error_response, page_response, reply_response
 from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.operations import (
@@ -100,7 +101,7 @@ def operation_route(service: ServiceProtocol, operation: Operation[Any, Any]) ->
         reply = await operation.answer(service, raw)
         if operation.page is not None and not wants_json(request):
             return page_response(getattr(reply, operation.page))
-        return reply_response(reply)
+        return reply_response(as_older(reply) if is_older(request) else reply)
 
     return route(operation.path, operation.method, operation.name, answer)
 
@@ -120,7 +121,7 @@ def events_route(service: ServiceProtocol) -> Route:
         seen_its_end = request.headers.get("last-event-id") == END
         if seen_its_end and first.status in TERMINAL:
             return Response(status_code=204)  # tells an EventSource not to come again
-        stream = event_stream(service, first)
+        stream = event_stream(service, first, as_older if is_older(request) else as_it_is)
         return StreamingResponse(stream, headers=NOT_STORED, media_type="text/event-stream")
 
     return route(openapi.EVENTS_PATH, "GET", "training_events", answer)

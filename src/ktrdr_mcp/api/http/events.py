@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from ktrdr_mcp.api.operations import TERMINAL
@@ -70,7 +70,16 @@ async def watch(service: ServiceProtocol, task_id: str, newest: Newest) -> None:
             return
 
 
-async def event_stream(service: ServiceProtocol, first: TrainingStatus) -> AsyncIterator[bytes]:
+def as_it_is(status: TrainingStatus) -> TrainingStatus:
+    """The status itself."""
+    return status
+
+
+async def event_stream(
+    service: ServiceProtocol,
+    first: TrainingStatus,
+    form: Callable[[TrainingStatus], TrainingStatus] = as_it_is,
+) -> AsyncIterator[bytes]:
     """The events of a task, beginning with where it stands.
 
     It ends with `end`; without that, the service has shut down or cannot read the task.
@@ -78,8 +87,9 @@ async def event_stream(service: ServiceProtocol, first: TrainingStatus) -> Async
     Args:
         service: where the task runs.
         first: the task as it is now.
+        form: as whom statuses are told.
     """
-    yield RECONNECT + event(first)
+    yield RECONNECT + event(form(first))
     if first.status in TERMINAL:
         return
     newest, told = Newest(), first
@@ -90,7 +100,7 @@ async def event_stream(service: ServiceProtocol, first: TrainingStatus) -> Async
             status = await newest.take()
             if status is not None and status != told:
                 told = status
-                yield event(status)
+                yield event(form(status))
             elif not watching.done():
                 yield KEEP_ALIVE
     finally:
