@@ -16,8 +16,17 @@ from ktrdr_mcp.errors import InvalidStrategy
 from ktrdr_mcp.features.build import compute_indicators, feature_names
 from ktrdr_mcp.features.registry import resolve
 from ktrdr_mcp.interop.ktrdr import documents
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.service import diagnosis
+from ktrdr_mcp.service.data import check_strategy_file
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
-from ktrdr_mcp.training.strategies import check_strategy, warnings
+from ktrdr_mcp.training.strategies import (
+    check_strategy,
+    list_strategies,
+    read_strategy,
+    warnings,
+)
 from tests.support.saved_models import hourly_bars
 
 FILES = Path(__file__).parent / "strategies"
@@ -350,3 +359,41 @@ def test_a_saved_zigzag_has_ktrdrs_words_and_reads_back_as_it_was(labels, lookah
 def test_labels_that_ktrdr_does_not_have_are_written_as_they_are() -> None:
     labels = {"method": "triple_barrier", "horizon": 8, "width": 0.85}
     assert documents.labels(labels) == labels
+
+
+def test_list_check_doctor_and_training_say_the_same_of_each_file(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.strategies.mkdir()
+    for file in FILES.iterdir():
+        (workspace.strategies / file.name).write_bytes(file.read_bytes())
+    lines = (FILES / "range.squeeze.v2.yaml").read_text(encoding="utf-8").splitlines()
+    variant = [line for line in lines if "market_heat" not in line and "  heat:" not in line]
+    (workspace.strategies / "range.variant.yaml").write_text("\n".join(variant), encoding="utf-8")
+    catalog = StrategyCatalog(workspace)
+    listed = {each.name: each for each in list_strategies(catalog)}
+    findings = [each for each in diagnosis.strategies(workspace) if each.state != "ok"]
+    files = {path.stem for path in workspace.strategies.iterdir()}
+    assert "range.variant" in files
+    assert len(findings) == len(files)
+    for name in files - {"range.squeeze.v2"}:
+        said = warnings(read_strategy(catalog, name))  # as every start does
+        path = workspace.strategies / f"{name}.yaml"
+        assert said
+        assert listed[name].defects is None
+        assert listed[name].warnings == said == warnings(check_strategy_file(path))
+        assert any(each.text == f"{name}: {' '.join(said)}" for each in findings)
+    with pytest.raises(InvalidStrategy) as refused:
+        read_strategy(catalog, "range.squeeze.v2")
+    with pytest.raises(InvalidStrategy) as checked:
+        check_strategy_file(workspace.strategies / "range.squeeze.v2.yaml")
+    told = (refused.value.message, refused.value.hint)
+    assert listed["range.squeeze.v2"].defects == " ".join(told)
+    assert (checked.value.message, checked.value.hint) == told
+    assert any((each.text, each.remedy) == told for each in findings)
+
+
+def test_a_number_in_the_place_of_a_set_says_what_a_set_looks_like() -> None:
+    with pytest.raises(InvalidStrategy) as caught:
+        check_strategy(changed(V1, fuzzy_sets__rsi__low=5), "s")
+    assert places(caught.value) == ["fuzzy_sets.rsi.low"]
+    assert "[0, 20, 40]" in caught.value.message + caught.value.hint

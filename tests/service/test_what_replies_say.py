@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from ktrdr_mcp.schemas.parsing import parse
 from tests.support.service_calls import SHORT, Bench
 
 pytestmark = pytest.mark.asyncio
+
+KTRDR_FILES = Path(__file__).parents[1] / "interop" / "strategies"
 
 
 @pytest.mark.parametrize(
@@ -120,3 +123,19 @@ async def test_names_in_other_cases_are_taken_or_suggested(bench) -> None:
         with pytest.raises(KtrdrError) as refused:
             await bench.start(config=config)
         assert f"'{meant}'" in refused.value.message
+
+
+async def test_a_file_of_ktrdrs_trains_without_the_indicator_that_nobody_has(bench) -> None:
+    text = (KTRDR_FILES / "range.squeeze.v2.yaml").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if "market_heat" not in line]
+    bench.workspace.strategies.mkdir()
+    file = bench.workspace.strategies / "range.variant.yaml"
+    file.write_text("\n".join(line for line in lines if "  heat:" not in line), encoding="utf-8")
+    started = await bench.start(strategy="Range.Variant", config={"epochs": 1})
+    assert started.strategy == "range.variant"
+    assert any("stoch_slowk" in warning for warning in started.warnings)
+    assert (await bench.finish(started.task_id)).status == "completed"
+    saved = await bench.save(started.task_id, "squeeze")
+    assert not saved.ktrdr_backtest_compatible
+    assert saved.warnings == []  # there is no file that KTRDR could train
+    assert any("atr" in reason for reason in saved.ktrdr_incompatibilities)

@@ -160,6 +160,14 @@ def curve_arguments(address: Mapping[str, str]) -> dict[str, Any]:
     return given
 
 
+def drop_warnings(reply: responses.StrategyList) -> responses.StrategyList:
+    """The list without the warnings, which are said of one that is asked for, and by a start."""
+    if len(reply.strategies) == 1:
+        return reply
+    bare = [each.model_copy(update={"warnings": []}) for each in reply.strategies]
+    return reply.model_copy(update={"strategies": bare})
+
+
 def drop_defaults(reply: responses.TrainingStarted) -> responses.TrainingStarted:
     """The acknowledgement with those settings alone that are not the defaults."""
     defaults = {**TrainingConfig().model_dump(mode="json"), "labels": DEFAULT_LABELS}
@@ -785,6 +793,7 @@ GET_AVAILABLE_STRATEGIES: Final = Operation(
         description="The strategies that there are; with name or task_id, the text of one.",
     ),
     rows="strategies",
+    brief=drop_warnings,
 )
 SAVE_STRATEGY: Final = Operation(
     name="save_strategy",

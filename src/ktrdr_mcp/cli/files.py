@@ -152,6 +152,8 @@ def show_list(to: Console, reply: Mapping[str, Any]) -> None:
     rows = reply["strategies"]
     cells = [(one["name"], one["indicators"], one["defects"] or one["description"]) for one in rows]
     output.listing(to, STRATEGY_COLUMNS, cells)
+    for one in rows:
+        output.warn(to, [f"{one['name']}: {said}" for said in one["warnings"]])
 
 
 @strategies.command("check")
@@ -169,9 +171,10 @@ def check_strategy(
     workspace: Workspace, file: Path, series: tuple[str, str] | None, as_json: bool
 ) -> None:
     """Check a strategy file as a training would, wherever it lies."""
-    from ktrdr_mcp.features.build import find_ineffective, remarks
+    from ktrdr_mcp.features.build import find_ineffective
     from ktrdr_mcp.features.registry import check
     from ktrdr_mcp.service.data import check_strategy_file
+    from ktrdr_mcp.training.strategies import warnings
 
     strategy = check_strategy_file(file)
     reply = {
@@ -183,7 +186,7 @@ def check_strategy(
         "decisions": dict(strategy.decisions),
         "warm_up_bars": max(each.warm_up_bars for each in check(strategy)),
         "ignored": find_ineffective(strategy),
-        "warnings": remarks(strategy),
+        "warnings": warnings(strategy),
         "constant": None if series is None else constant_features(strategy, workspace, *series),
     }
 
@@ -197,8 +200,7 @@ def check_strategy(
         if reply["constant"] == []:
             output.facts(to, {"constant": "no feature is the same on every bar"})
         constant = [f"{name} is the same on every bar." for name in reply["constant"] or []]
-        ignored = [f"{place} has no effect here." for place in reply["ignored"]]
-        output.warn(to, [*ignored, *reply["warnings"], *constant])
+        output.warn(to, [*reply["warnings"], *constant])
 
     output.answer(reply, as_json, show)
 

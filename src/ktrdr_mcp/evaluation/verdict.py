@@ -465,7 +465,7 @@ def next_step(result: TaskResult, epochs: int, seeds: int, judged: Verdict) -> s
     advice = []
     if result.validation_collapsed:
         advice.append(
-            "Set class_weights to 'balanced', or a smaller labels.width: one class took all."
+            "Set class_weights to 'balanced', or finer labels (width, threshold): one takes all."
         )
     if gap > GAP:
         advice.append(

@@ -718,6 +718,7 @@ class ListedStrategy(Reply):
     description: str
     indicators: list[str] = Field(description="names")
     defects: str | None = Field(description="why it cannot be trained, and what helps")
+    warnings: list[str] = Field(default_factory=list, description="what a training of it says")
 
 
 class StrategyList(Success):

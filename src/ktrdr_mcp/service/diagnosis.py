@@ -24,7 +24,7 @@ from ktrdr_mcp.service import published
 from ktrdr_mcp.store import repair, sqlite_errors
 from ktrdr_mcp.strategy.catalog import StrategyCatalog, is_strategy
 from ktrdr_mcp.training.formats import model_formats
-from ktrdr_mcp.training.strategies import read_strategy
+from ktrdr_mcp.training.strategies import read_strategy, warnings
 
 State = Literal["ok", "note", "wrong"]
 FREE_BYTES_WANTED: Final = 500 * 10**6
@@ -236,10 +236,14 @@ def strategies(workspace: Workspace) -> Iterator[Finding]:
     library, sound = StrategyCatalog(workspace), 0
     for name in library.names():
         try:
-            read_strategy(library, name)
-            sound += 1
+            said = warnings(read_strategy(library, name))
         except KtrdrError as error:
             yield Finding("strategies", "wrong", error.message, error.hint)
+        else:
+            sound += 1
+            if said:
+                remedy = "It can be trained as it is; these are its differences from what it says."
+                yield Finding("strategies", "note", f"{name}: {' '.join(said)}", remedy)
     yield Finding("strategies", "ok", f"{sound} strategies can be used")
     if workspace.strategies.is_dir():
         files = [each for each in workspace.strategies.iterdir() if each.is_file()]

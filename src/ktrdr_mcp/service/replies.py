@@ -317,12 +317,12 @@ def saving(row: ModelRow, task: TaskRow, created: bool) -> responses.ModelSaved:
         created=created,
         ktrdr_backtest_compatible=not reasons,
         ktrdr_incompatibilities=reasons,
-        warnings=trainer_needs(row, task),
+        warnings=[] if reasons else trainer_needs(row, task),  # without a file for KTRDR, none
     )
 
 
 def trainer_needs(row: ModelRow, task: TaskRow) -> list[str]:
-    """What KTRDR would miss to train a saved strategy file, if it has one."""
+    """What KTRDR would miss to train the strategy file of a saved model."""
     method = task.config["labels"]["method"]
     needs = TRAINER_NEEDS.format(name=row.model_name, method=method)
     return [] if method in ZIGZAGS else [needs]

@@ -554,6 +554,13 @@ def fuzzy_set(name: str, value: object, section: Section) -> FuzzySetSpec:
                 place, f"has {len(value)} numbers", "Write 3 for a triangle, 4 for a trapezoid."
             )
         numbers = value
+    elif not isinstance(value, Mapping):
+        raise wrong(
+            place,
+            f"is {quote(value)}, not a set",
+            "Write three ascending numbers, such as [0, 20, 40], or a mapping with type and"
+            " parameters; auto and crisp stand in the place of all sets.",
+        )
     else:
         form = Section(value, place, section.report)
         kind = cast(FuzzyKind, form.choice("type", FUZZY_KINDS, "triangular"))

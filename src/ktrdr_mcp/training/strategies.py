@@ -67,6 +67,7 @@ class Listed:
     description: str
     indicators: list[str]
     defects: str | None  # everything that is wrong with it, and the remedies
+    warnings: list[str]  # as a training says them
 
 
 def list_strategies(strategies: StrategyCatalog) -> Iterator[Listed]:
@@ -75,9 +76,11 @@ def list_strategies(strategies: StrategyCatalog) -> Iterator[Listed]:
         try:
             found = read_strategy(strategies, name)
         except KtrdrError as error:
-            yield Listed(name, "", [], f"{error.message} {error.hint}")
+            yield Listed(name, "", [], f"{error.message} {error.hint}", [])
         else:
             indicators = [printable(each.name) for each in found.indicators]
-            yield Listed(name, printable(found.description, keep="\n"), indicators, None)
+            description = printable(found.description, keep="\n")
+            said = [printable(each) for each in warnings(found)]
+            yield Listed(name, description, indicators, None, said)
     for file, remedy in strategies.misnamed():
-        yield Listed(printable(file), "", [], remedy)
+        yield Listed(printable(file), "", [], remedy, [])
