@@ -22,17 +22,18 @@ PARTS = (
     "duration",
     "cuda",
 )
+BY_NAME = ("scaling",)  # starts dozens of processes, so only where it is asked for
 
 
 def main() -> None:
     """Measures the parts one after another and prints their tables, then the targets."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS + BY_NAME))
     parser.add_argument("--short", action="store_true", help="see that it runs, not how fast")
     parser.add_argument("--output", type=Path, help="write the tables to a file, too")
     chosen = parser.parse_args()
-    if unknown := set(chosen.parts) - set(PARTS):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+    if unknown := set(chosen.parts) - set(PARTS + BY_NAME):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(PARTS + BY_NAME)}")
     one_thread()
     text = measured(chosen.parts or list(PARTS), chosen.short)
     if chosen.output is not None:

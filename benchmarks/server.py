@@ -81,9 +81,9 @@ class Server:
             raise RuntimeError(f"{name} refused: {content}")
         return content
 
-    def get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str, prefix: str = PREFIX) -> dict[str, Any]:
         """The answer to GET, over one connection that stays open. Raises RuntimeError."""
-        self._connection.request("GET", PREFIX + path, headers=self._headers)
+        self._connection.request("GET", prefix + path, headers=self._headers)
         response = self._connection.getresponse()
         body = response.read()
         if response.status != http.client.OK:

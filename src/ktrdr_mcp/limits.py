@@ -23,7 +23,7 @@ MAX_ERROR_CHARACTERS: Final = 220  # so that a failed status stays within STATUS
 MAX_BODY_BYTES: Final = 1024 * 1024
 
 MAX_WAIT_S: Final = 50.0
-MAX_PENDING_TASKS: Final = 1_000
+MAX_PENDING_TASKS: Final = 20_000
 CONCURRENT_TRAININGS: Final = 2
 TURN_S: Final = 0.045  # one turn under the lease; the contract promises 50 ms
 DRAIN_S: Final = 8.0

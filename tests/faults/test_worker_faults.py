@@ -17,6 +17,7 @@ import pytest
 
 from ktrdr_mcp.daemon import executors
 from ktrdr_mcp.daemon.server import OpenWorkspace, open_workspace
+from ktrdr_mcp.jobs.executors import processes
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
@@ -37,7 +38,7 @@ SOME_STEPS = (20,)  # of them, for the short form
 OUTLIVES_S = 2.0  # the most that a worker may outlive its server
 TASK = "interrupted"
 LONGER = {**CONFIG, "epochs": 300}  # so that it is met while it trains
-LARGE = {"epochs": 3, "hidden_layers": [1024, 1024], "batch_size": 65_536}
+LARGE = {"epochs": 1_000, "hidden_layers": [1024, 1024], "batch_size": 65_536}
 
 NewFault = Callable[..., Fault]
 Plan = Callable[..., None]
@@ -143,6 +144,34 @@ async def test_a_worker_without_memory_fails_its_task_alone(
     failed = {row["error_code"] for row in rows.values() if row["status"] == "failed"}
     assert failed == {"out_of_memory"}
     assert_nothing_lost(folder, set(rows))
+
+
+@long_only
+@pytest.mark.asyncio
+async def test_a_cancel_in_a_long_step_ends_the_worker_and_the_task_is_cancelled(
+    tmp_path: Path, whole: tuple[str, str]
+) -> None:
+    folder = tmp_path / "workspace"
+    async with open_workspace(Workspace(folder), "processes") as opened:
+        raw = {"task_id": "slow", "symbol": "AAPL", "timeframe": "1h", "config": LARGE}
+        await opened.service.start_training(parse(requests.StartTraining, raw))
+
+        def is_inside_its_first_steps() -> bool:
+            live = opened.manager.live("slow")
+            return live is not None and live.resumed_from is not None
+
+        await asyncio.to_thread(wait_until, is_inside_its_first_steps)
+        (pid,) = [worker.pid for worker in opened.workers() if worker.task == "slow"]
+        began = time.monotonic()
+        await opened.manager.cancel("slow")
+        row = await opened.manager.wait("slow", 300.0)
+        cancelled_s = time.monotonic() - began
+        assert (row.status, row.crashes) == ("cancelled", 0)
+        assert not is_alive(str(pid))
+        assert await train(opened, TASK) == "completed"
+    assert cancelled_s < 10 * processes.STOP_S  # the step itself takes longer
+    assert bits_of(folder, TASK) == whole
+    assert not Workspace(folder).checkpoints_directory("slow").exists()
 
 
 @long_only

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ktrdr_mcp.errors import QueueFull, TaskConflict, TaskNotFound
+from ktrdr_mcp.errors import DatabaseError, QueueFull, TaskConflict, TaskNotFound
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import standing
 from ktrdr_mcp.store.db import Database, rows_of
@@ -384,3 +384,13 @@ async def test_similar_tasks_and_completions_are_the_newest_first(
     assert await tasks.ids_with_prefix("a", 5) == ["a%2", "a_1"]
     assert await tasks.ids_with_prefix("a%", 5) == ["a%2"]
     assert await tasks.ids_with_prefix("", 2) == ["A_3", "b_1"]
+
+
+async def test_a_table_that_lacks_a_column_is_a_damaged_database(
+    database: Database, tasks: TaskStore, new_task: Make
+) -> None:
+    await tasks.insert(new_task("t1"), 10)
+    async with database.transaction() as connection:  # as a flipped bit in the schema does
+        await rows_of(connection, "ALTER TABLE training_tasks RENAME COLUMN crashes TO crashfs")
+    with pytest.raises(DatabaseError, match="damaged"):
+        await tasks.get("t1")

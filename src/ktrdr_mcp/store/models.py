@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from ktrdr_mcp.errors import Conflict, ModelNameTaken, ModelNotFound, did_you_mean, quote
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.task_row import json_text, parse_column
+from ktrdr_mcp.store.task_row import columns_of, json_text, parse_column
 
 NAMES_SHOWN: Final = 10
 
@@ -70,7 +70,7 @@ class ModelRow:
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> Self:
         """The value of one row of models."""
-        values = {each.name: row[each.name] for each in fields(cls)}
+        values = columns_of(row, [each.name for each in fields(cls)])
         return cls(**{**values, "details": parse_column(values["details"])})
 
     def parameters(self) -> dict[str, str | int | float | None]:

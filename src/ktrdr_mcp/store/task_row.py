@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Final, Self, TypeVar
@@ -35,6 +36,14 @@ def read_stored(kind: type[Value], raw: object) -> Value:
         return kind.from_json(raw)
     except ValueError:
         raise damaged("a row's content is unreadable") from None
+
+
+def columns_of(row: sqlite3.Row, names: Iterable[str]) -> dict[str, Any]:
+    """The values of a row. Raises DatabaseError where a damaged schema lacks a column."""
+    try:
+        return {name: row[name] for name in names}
+    except IndexError:
+        raise damaged("a table lacks a column") from None
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,8 @@ class TaskRow:
     def from_row(cls, row: sqlite3.Row) -> Self:
         """The value of one row of training_tasks."""
         names = {each.name for each in fields(cls)} - {"stored_result"}
-        values = {name: row[name] for name in names} | {"stored_result": row["result"]}
+        values = columns_of(row, {*names, "result"})
+        values["stored_result"] = values.pop("result")
         for name in ("config", "spec", "stored_result"):
             values[name] = None if values[name] is None else parse_column(values[name])
         values["cancel_requested"] = bool(values["cancel_requested"])
