@@ -7,7 +7,7 @@ TOOLS := build/tools
 
 CODE := src tests benchmarks examples tools packaging
 
-.PHONY: setup demo test test-faults test-api conformance clients dist mcpb container lint types layers unit coverage bench \
+.PHONY: setup demo test test-faults test-api conformance clients browser dist mcpb container lint types layers unit coverage bench \
 	format clean
 
 setup: $(READY)
@@ -46,6 +46,11 @@ test-api: $(READY)
 # The official MCP suite and Inspector, from npm; skipped with a word where npm or Node is missing.
 conformance: $(READY)
 	$(BIN)/python -m tests.clients.conformance
+
+# The pages in the system's Chromium, with axe-core from npm; skipped with a word without them.
+browser: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	KTRDR_BROWSER=1 $(BIN)/pytest --timeout 300 tests/browser
 
 # Every official client over stdio and HTTP; those from npm are skipped as above.
 clients: $(READY)

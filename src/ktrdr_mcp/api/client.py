@@ -26,7 +26,7 @@ from ktrdr_mcp.errors import NotFound
 from ktrdr_mcp.ownership.address import DaemonAddress
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.config import Strict
-from ktrdr_mcp.schemas.service import OnProgress
+from ktrdr_mcp.schemas.service import CODE_PATH, OnProgress
 
 Answer = TypeVar("Answer", bound=responses.Reply)
 
@@ -81,6 +81,12 @@ class ServiceClient:
     async def stop(self) -> None:
         """Asks a detached daemon to end. Raises KtrdrError."""
         await self._post("/lab/stop", None, responses.Stopping, SIGN_TIMEOUT_S)
+
+    async def page_address(self) -> str:
+        """Where a browser gets in, within half a minute and once. Raises KtrdrError."""
+        reply = await self._post(CODE_PATH, {}, responses.BrowserCode, SIGN_TIMEOUT_S)
+        address = self._connection.address
+        return f"{address.url if address else ''}/#code={reply.code}"
 
     async def workers(self) -> list[responses.ShownWorker]:
         """The processes that compute for the daemon; none where it is too old to say."""

@@ -81,7 +81,8 @@ class Operation(Generic[Request, Answer]):
         rows: the reply's field that is a page of a longer list.
         slow: whether it may take longer than looking something up, although it changes nothing.
         reports_progress: whether the method also takes a callback for statuses.
-        page: the reply's field that browsers get alone, as HTML.
+        page: the reply's field that browsers get alone.
+        page_type: its media type.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Operation(Generic[Request, Answer]):
     slow: bool = False
     reports_progress: bool = False
     page: str | None = None
+    page_type: str = "text/html"
     request_example: Example | None = field(default=None, repr=False)
     reply_example: Example | None = field(default=None, repr=False)
 
@@ -894,6 +896,27 @@ MODEL_REPORT: Final = Operation(
     command="report",
     page="html",
 )
+TRAINING_CURVE: Final = Operation(
+    name="training_curve",
+    method="GET",
+    path="/training/{task_id}/curve",
+    request=requests.TaskOnly,
+    reply=responses.Drawing,
+    summary="The loss of a task's training and validation rows so far, drawn as SVG.",
+    refusals=(404,),
+    page="svg",
+    page_type="image/svg+xml",
+)
+LIVE_PAGE: Final = Operation(
+    name="live_page",
+    method="GET",
+    path="/",
+    request=requests.Empty,
+    reply=responses.Report,
+    summary="The live page; it holds no data and asks for what it shows, with a token.",
+    command="open",
+    page="html",
+)
 COMPARISON_REPORT: Final = Operation(
     name="comparison_report",
     method="POST",
@@ -941,6 +964,8 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         TRAINING_REPORT,
         MODEL_REPORT,
         COMPARISON_REPORT,
+        TRAINING_CURVE,
+        LIVE_PAGE,
     )
 }
 

@@ -19,7 +19,7 @@ from ktrdr_mcp.cli.files import data, strategies
 from ktrdr_mcp.cli.init import init
 from ktrdr_mcp.cli.maintenance import clean, doctor, lab
 from ktrdr_mcp.cli.models import backtest, compare, models, predict, reproduce
-from ktrdr_mcp.cli.reports import report
+from ktrdr_mcp.cli.reports import open_page, report
 from ktrdr_mcp.cli.serve import serve
 from ktrdr_mcp.cli.session import in_process, in_process_option, json_option
 from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
@@ -147,6 +147,7 @@ for command in (
     doctor,
     clean,
     serve,
+    open_page,
     lab,
 ):
     cli.add_command(command)

@@ -13,6 +13,7 @@ from ktrdr_mcp import files
 from ktrdr_mcp.cli import output
 from ktrdr_mcp.cli.session import json_option, with_service
 from ktrdr_mcp.cli.task_ids import complete_ids
+from ktrdr_mcp.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from ktrdr_mcp.paths import Workspace
@@ -72,6 +73,30 @@ def report(
         output.print_json({"success": True, "path": str(path)})
     else:
         output.facts(output.console(), {"written": str(path)})
+
+
+@click.command("open")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@click.pass_obj
+def open_page(workspace: Workspace, no_browser: bool) -> None:
+    """Open the live page: what runs, queue, verdicts, models and series.
+
+    The address lets one browser in, once, within 30 seconds; the page keeps its token for its tab.
+    """
+
+    async def work(service: ServiceProtocol) -> str:
+        if not hasattr(service, "page_address"):
+            raise InvalidRequest(
+                "There is no server that a browser could reach.",
+                hint="Leave --in-process out, or run 'ktrdr-mcp serve'.",
+            )
+        found: str = await service.page_address()
+        return found
+
+    address = with_service(workspace, work)
+    output.console().print(address, soft_wrap=True)
+    if not no_browser:
+        webbrowser.open(address)
 
 
 def check_usage(names: tuple[str, ...], *, is_model: bool, as_text: bool, dated: bool) -> None:

@@ -387,7 +387,26 @@ def epochs_section(epochs: Epochs, best: int | None) -> str:
 
 
 def epochs_figure(epochs: Epochs, best: int | None, what: str) -> str:
-    """Training and validation values of one quantity over the epochs.
+    """Training and validation values of one quantity over the epochs, in words too."""
+    ends = [epochs[-1][f"{part}_{what}"] for part in ("train", "val")]
+    kept = f" The weights of epoch {best} are kept." if best is not None else ""
+    return figure(
+        epochs_chart(epochs, best, what),
+        f"{what.capitalize()} after each epoch, {ends[0]:.3f} in training and {ends[1]:.3f} in "
+        f"validation at the last one.{kept}",
+        [("own", "validation"), ("other", "training")],
+    )
+
+
+def loss_curve(epochs: Epochs, best: int | None) -> str:
+    """The losses so far as SVG; an empty drawing before there are two epochs."""
+    if len(epochs) < 2:
+        return '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 1"></svg>'
+    return epochs_chart(epochs, best, "loss")
+
+
+def epochs_chart(epochs: Epochs, best: int | None, what: str) -> str:
+    """Training and validation values of one quantity over the epochs, drawn.
 
     Args:
         epochs: at least two.
@@ -396,24 +415,19 @@ def epochs_figure(epochs: Epochs, best: int | None, what: str) -> str:
     """
     number = [float(each.get("epoch", place)) for place, each in enumerate(epochs, start=1)]
     lines = {part: [each[f"{part}_{what}"] for each in epochs] for part in ("train", "val")}
-    unit = "loss, nats" if what == "loss" else "share of rows"
     chart = Chart(
-        f"{what.capitalize()} per epoch",
+        f"{what.capitalize()} per epoch, training and validation rows",
         Axis("epoch", tuple(np.linspace(number[0], number[-1], 5).tolist()), lambda v: f"{v:.0f}"),
-        linear_axis([*lines["train"], *lines["val"]], unit),
+        linear_axis(
+            [*lines["train"], *lines["val"]], "loss, nats" if what == "loss" else "share of rows"
+        ),
         height=220,
     )
     if best is not None:
         chart.upright(best, "faint", f"best: {best}")
     chart.line(list(zip(number, lines["train"], strict=True)), "other")
     chart.line(list(zip(number, lines["val"], strict=True)), "own")
-    kept = f" The weights of epoch {best} are kept." if best is not None else ""
-    ends = f"{lines['train'][-1]:.3f} in training and {lines['val'][-1]:.3f} in validation"
-    return figure(
-        chart.svg(),
-        f"{what.capitalize()} after each epoch, {ends} at the last one.{kept}",
-        [("own", "validation"), ("other", "training")],
-    )
+    return chart.svg()
 
 
 def classes_section(performance: ModelPerformance, result: TaskResult) -> str:

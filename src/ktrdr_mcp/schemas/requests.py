@@ -210,6 +210,12 @@ class CompareTrainings(Strict):
     )
 
 
+class ExchangeCode(Strict):
+    """Exchange a code that works once for a browser's token."""
+
+    code: Text
+
+
 class ReproduceTraining(Strict):
     """Train a completed task again from what is stored, and compare."""
 

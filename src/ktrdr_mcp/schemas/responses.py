@@ -561,6 +561,25 @@ class Report(Success):
     """A drawn report: one HTML file that needs no script and no other file."""
 
     html: str
+    policy: str | None = None  # of its security where it is not that of a page without script
+
+
+class Drawing(Success):
+    """A drawing as SVG, without script."""
+
+    svg: str
+
+
+class BrowserCode(Success):
+    """A code that a browser exchanges for a token, once and within half a minute."""
+
+    code: str
+
+
+class BrowserToken(Success):
+    """What a browser sends as its bearer token."""
+
+    token: str
 
 
 class BacktestFigures(Reply):

@@ -10,6 +10,8 @@ from ktrdr_mcp.schemas.requests import GetTrainingStatus
 from ktrdr_mcp.schemas.responses import TrainingStatus
 
 PROOF_PATH: Final = "/lab/proof"  # where the owner of a workspace proves that it is
+CODE_PATH: Final = "/page/code"  # gives a program with the token a code for a browser
+EXCHANGE_PATH: Final = "/page/token"  # gives a browser a token for such a code
 INSTANCE: Final = "X-KTRDR-Instance"  # which daemon a request is meant for
 
 CLIENT: Final = "X-KTRDR-Client"  # who asks, in a word of its own; clients take turns

@@ -17,7 +17,9 @@ from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.report.comparison import comparison_page
+from ktrdr_mcp.report.live import live_page
 from ktrdr_mcp.report.model import model_page
+from ktrdr_mcp.report.training import loss_curve
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.schemas.results import Json
@@ -339,6 +341,18 @@ class Service:
         rows = [await self._tasks.get(task_id) for task_id in request.task_ids]
         epochs = {row.task_id: await in_thread(self._epochs, row) for row in rows}
         return responses.Report(html=await in_thread(comparison_page, reply, epochs))
+
+    async def training_curve(self, request: requests.TaskOnly) -> responses.Drawing:
+        """The losses of a task so far, drawn; no reading, as they are not of test rows."""
+        row = await self._tasks.get(request.task_id)
+        epochs = await self._epochs_of(row)
+        best = row.result.training_metrics.best_epoch if row.result else None
+        return responses.Drawing(svg=await in_thread(loss_curve, epochs, best))
+
+    async def live_page(self, request: requests.Empty) -> responses.Report:
+        """The page that shows everything in a browser; it holds no data itself."""
+        html, policy = live_page()
+        return responses.Report(html=html, policy=policy)
 
     async def model_card(self, request: requests.LoadModel) -> responses.ModelCard:
         """What the newest version of a model is, was trained on and measured."""

@@ -17,10 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ktrdr_mcp import limits
 from ktrdr_mcp.api.http import docs_page, openapi
 from ktrdr_mcp.api.http.arguments import raw_arguments
-from ktrdr_mcp.api.http.events import END, as_it_is, event_stream
+from ktrdr_mcp.api.http.events import END, all_events, as_it_is, event_stream
 from ktrdr_mcp.api.http.guard import Guard, Rules
 from ktrdr_mcp.api.http.older_clients import as_older, is_older
 from ktrdr_mcp.api.http.replies import NOT_STORED, error_response, page_response, reply_response
+from ktrdr_mcp.api.http.sign_in import BrowserKeys, sign_in_routes
 from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.operations import (
     GET_TRAINING_STATUS,
@@ -62,10 +63,13 @@ def build_api(service: ServiceProtocol, rules: Rules, more: Sequence[BaseRoute] 
         rules: who may come in.
         more: another protocol's routes, behind the same guard.
     """
+    keys = BrowserKeys()
     operations = [bound_pages(each, limits.MAX_PAGE_ROWS) for each in OPERATIONS.values()]
     routes = [
         *(operation_route(service, each) for each in operations),
         events_route(service),
+        all_events_route(service),
+        *sign_in_routes(keys),
         *document_routes(openapi.document(operations)),
         *more,
     ]
@@ -74,7 +78,7 @@ def build_api(service: ServiceProtocol, rules: Rules, more: Sequence[BaseRoute] 
         exception_handlers={HTTPException: refuse_route, Exception: refuse_internal_error},
     )
     app.router.redirect_slashes = False
-    return HttpApi(Guard(SamePaths(app), rules), app.routes)
+    return HttpApi(Guard(SamePaths(app), rules, keys), app.routes)
 
 
 class SamePaths:
@@ -100,7 +104,8 @@ def operation_route(service: ServiceProtocol, operation: Operation[Any, Any]) ->
         raw = await raw_arguments(request)
         reply = await operation.answer(service, raw)
         if operation.page is not None and not wants_json(request):
-            return page_response(getattr(reply, operation.page))
+            content, policy = getattr(reply, operation.page), getattr(reply, "policy", None)
+            return page_response(content, operation.page_type, policy)
         return reply_response(as_older(reply) if is_older(request) else reply)
 
     return route(operation.path, operation.method, operation.name, answer)
@@ -125,6 +130,16 @@ def events_route(service: ServiceProtocol) -> Route:
         return StreamingResponse(stream, headers=NOT_STORED, media_type="text/event-stream")
 
     return route(openapi.EVENTS_PATH, "GET", "training_events", answer)
+
+
+def all_events_route(service: ServiceProtocol) -> Route:
+    """The stream of the progress of all tasks that run."""
+
+    async def answer(request: Request) -> Response:
+        stream = all_events(service)
+        return StreamingResponse(stream, headers=NOT_STORED, media_type="text/event-stream")
+
+    return route("/events", "GET", "all_events", answer)
 
 
 def document_routes(document: dict[str, Any]) -> list[Route]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
-from ktrdr_mcp.api.operations import TERMINAL
+from ktrdr_mcp.api.operations import LIST_TRAINING_TASKS, TERMINAL
 from ktrdr_mcp.errors import KtrdrError
-from ktrdr_mcp.schemas.requests import GetTrainingStatus
+from ktrdr_mcp.schemas.requests import GetTrainingStatus, ListTasks
 from ktrdr_mcp.schemas.responses import TrainingStatus
-from ktrdr_mcp.schemas.service import ServiceProtocol
+from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 
 KEEP_ALIVE_S: Final = 10.0
 RECONNECT: Final = b"retry: 2000\n\n"
@@ -51,20 +51,20 @@ class Newest:
         return status
 
 
-async def watch(service: ServiceProtocol, task_id: str, newest: Newest) -> None:
+async def watch(service: ServiceProtocol, task_id: str, put: OnProgress) -> None:
     """Follows a task to its end, or to the service's.
 
     Args:
         service: where the task runs.
         task_id: which task.
-        newest: gets every status.
+        put: gets every status.
     """
     clock = asyncio.get_running_loop().time
     request = GetTrainingStatus(task_id=task_id, wait_s=KEEP_ALIVE_S)
     while True:
         began = clock()
-        status = await service.get_training_status(request, newest.put)
-        await newest.put(status)
+        status = await service.get_training_status(request, put)
+        await put(status)
         # Only a service that shuts down answers early without an end.
         if status.status in TERMINAL or clock() - began < KEEP_ALIVE_S / 2:
             return
@@ -93,7 +93,7 @@ async def event_stream(
     if first.status in TERMINAL:
         return
     newest, told = Newest(), first
-    watching = asyncio.create_task(watch(service, first.task_id, newest))
+    watching = asyncio.create_task(watch(service, first.task_id, newest.put))
     watching.add_done_callback(lambda _: newest.changed.set())
     try:
         while not watching.done() or newest.status is not None:
@@ -107,3 +107,86 @@ async def event_stream(
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError, KtrdrError):
             await watching
+
+
+LOOK_INTERVAL_S: Final = 0.5  # for tasks that began, or that nobody follows yet
+MOST_FOLLOWED: Final = 64
+CHANGED: Final = b"event: tasks\ndata: {}\n\n"  # the list of tasks is another than before
+
+
+class Followed:
+    """The newest status of each task that runs; a slow reader skips, and nothing piles up.
+
+    Args:
+        service: where the tasks run.
+    """
+
+    def __init__(self, service: ServiceProtocol) -> None:
+        self._service = service
+        self._newest: dict[str, TrainingStatus] = {}
+        self._known: Mapping[str, str] = {}
+        self._watching: dict[str, asyncio.Task[None]] = {}
+        self.has_changed = False
+        self.news = asyncio.Event()
+
+    async def look(self) -> None:
+        """Follows what runs, for ever; notices tasks that came or ended. Raises KtrdrError."""
+        while True:
+            page = await LIST_TRAINING_TASKS(self._service, ListTasks(limit=MOST_FOLLOWED))
+            known = {task.task_id: task.status for task in page.tasks}
+            if known != self._known:
+                self._known, self.has_changed = known, True
+                self.news.set()
+            self._watching = {
+                name: task for name, task in self._watching.items() if not task.done()
+            }
+            for name, status in known.items():
+                if status == "training" and name not in self._watching:
+                    self._watching[name] = asyncio.create_task(self._follow(name))
+            await asyncio.sleep(LOOK_INTERVAL_S)
+
+    async def _follow(self, name: str) -> None:
+        """Takes every status of a task to its end."""
+        with contextlib.suppress(KtrdrError):
+            await watch(self._service, name, self.put)
+
+    async def put(self, status: TrainingStatus) -> None:
+        """Replaces what has not been taken of this task."""
+        self._newest[status.task_id] = status
+        self.news.set()
+
+    def take(self) -> list[TrainingStatus]:
+        """The newest statuses since the last call."""
+        found, self._newest = list(self._newest.values()), {}
+        return found
+
+    async def close(self) -> None:
+        """Follows nothing any more."""
+        watching = list(self._watching.values())
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+
+async def all_events(service: ServiceProtocol) -> AsyncIterator[bytes]:
+    """The events of every task that runs, and `tasks` where the list of them has changed."""
+    followed = Followed(service)
+    looking = asyncio.create_task(followed.look())
+    looking.add_done_callback(lambda _: followed.news.set())
+    try:
+        yield RECONNECT
+        while not looking.done():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEEP_ALIVE_S):
+                    await followed.news.wait()
+            followed.news.clear()
+            events = [event(status) for status in followed.take()]
+            if followed.has_changed:
+                followed.has_changed = False
+                events.append(CHANGED)
+            yield b"".join(events) or KEEP_ALIVE
+    finally:
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError, KtrdrError):
+            await looking
+        await followed.close()

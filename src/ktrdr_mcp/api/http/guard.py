@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.api.http.replies import error_response
+from ktrdr_mcp.api.http.sign_in import OPEN, BrowserKeys
 from ktrdr_mcp.errors import (
     BodyTooLarge,
     Draining,
@@ -87,10 +88,12 @@ class Guard:
     Args:
         app: what it guards.
         rules: who may come in.
+        keys: of browsers, beside the token.
     """
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+    def __init__(self, app: ASGIApp, rules: Rules, keys: BrowserKeys | None = None) -> None:
         self.app = app
+        self._keys = keys or BrowserKeys()
         self.rules = rules
         self.closed = False  # nobody comes in any more
 
@@ -119,7 +122,8 @@ class Guard:
         reads = scope["method"] in SAFE_METHODS
         check_origin(header_values(scope, b"origin"), host, self.rules.origins, reads=reads)
         check_framing(scope)
-        check_token(header_values(scope, b"authorization"), self.rules.token)
+        if (scope["method"], scope["path"]) not in OPEN:
+            check_token(header_values(scope, b"authorization"), self.rules.token, self._keys)
         check_instance(header_values(scope, INSTANCE), self.rules.instance)
         if self.closed:
             raise Draining(
@@ -214,12 +218,20 @@ def check_origin(values: list[str], host: str, allowed: frozenset[str], *, reads
     )
 
 
-def check_token(values: list[str], token: str | None) -> None:
-    """Compares the bearer token in constant time. Raises Unauthorized."""
+def check_token(values: list[str], token: str | None, keys: BrowserKeys) -> None:
+    """Compares the bearer token in constant time. Raises Unauthorized.
+
+    Args:
+        values: the Authorization headers.
+        token: the server's; None where it asks for none.
+        keys: of browsers, which have tokens of their own.
+    """
     if token is None:
         return
     scheme, _, given = (values[0] if len(values) == 1 else "").partition(" ")
-    known = hmac.compare_digest(given.strip().encode("latin-1"), token.encode("utf-8"))
+    given = given.strip()
+    known = hmac.compare_digest(given.encode("latin-1"), token.encode("utf-8"))
+    known = known or keys.allow(given)
     if scheme.lower() != "bearer" or not known:
         raise Unauthorized(
             "The bearer token is missing or wrong.",

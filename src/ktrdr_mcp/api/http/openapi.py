@@ -14,7 +14,6 @@ from ktrdr_mcp.api.schema import Schema, drop_null, inline_references
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.responses import ErrorReply
 
-HTML: Final = "text/html"
 EVENTS_PATH: Final = "/training/{task_id}/events"
 DESCRIPTION: Final = (
     "Train, judge, save and use neural networks on market data. Every route exists with and "
@@ -71,7 +70,7 @@ def entry(operation: Operation[Any, Any]) -> dict[str, Any]:
         reply["example"] = operation.reply_example
     content: dict[str, Any] = {JSON: reply}
     if operation.page is not None:
-        content[HTML] = {"schema": {"type": "string"}}
+        content[operation.page_type] = {"schema": {"type": "string"}}
     success = {"description": operation.reply.__doc__, "content": content}
     described: dict[str, Any] = {
         "summary": operation.summary,

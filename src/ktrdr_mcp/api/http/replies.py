@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.schemas.responses import Reply
 
 NOT_STORED: Final = {"Cache-Control": "no-store"}
-PAGE_POLICY: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none';"
-    " form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+POLICY: Final = "Content-Security-Policy"
+NO_SCRIPT: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+PAGE_HEADERS: Final = {"Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 RETRY_AFTER_S: Final = {429: "5", 503: "2"}
 
 
@@ -26,9 +26,10 @@ def reply_response(reply: Reply) -> Response:
     )
 
 
-def page_response(html: str) -> Response:
-    """A page that runs no script and asks for no other file, whatever a browser makes of it."""
-    return HTMLResponse(html, headers=NOT_STORED | PAGE_POLICY)
+def page_response(content: str, media_type: str, policy: str | None) -> Response:
+    """A page, which runs no script and asks for no other file unless its policy says so."""
+    headers = NOT_STORED | PAGE_HEADERS | {POLICY: policy or NO_SCRIPT}
+    return Response(content, headers=headers, media_type=media_type)
 
 
 def error_response(error: KtrdrError) -> Response:

@@ -1,0 +1,54 @@
+"""The live page: one HTML file whose only script is allowed by its hash."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from ktrdr_mcp.report.page import STYLE, source_hash
+
+MORE_STYLE: Final = """
+body{max-width:64rem}
+header{display:flex;flex-wrap:wrap;gap:.25rem 1rem;align-items:baseline}
+article{border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem;margin:.75rem 0}
+h3{font-size:1rem;margin:0}
+progress{width:100%;accent-color:var(--own)}
+button,input{font:inherit;color:inherit;background:transparent;border:1px solid var(--soft);
+border-radius:.375rem;padding:.125rem .625rem}
+button{cursor:pointer}button:hover{background:var(--shade)}
+:focus-visible{outline:2px solid var(--own);outline-offset:2px}
+th,td{text-align:left}
+tbody tr{content-visibility:auto;contain-intrinsic-size:auto 2rem}
+#tasks .wide{max-height:28rem;overflow:auto}
+dialog{background:var(--paper);color:var(--ink);border:1px solid var(--line);border-radius:.5rem}
+dialog::backdrop{background:#0008}
+article div{max-width:34rem}
+""".strip()
+
+
+def policy(script: str, style: str) -> str:
+    """What a browser allows the page; reports are opened from it and come with their own style."""
+    return (
+        f"default-src 'none'; script-src {source_hash(script)}; "
+        f"style-src {source_hash(style)} {source_hash(STYLE)}; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+@cache
+def live_page() -> tuple[str, str]:
+    """The page, which holds no data, and the policy that it is to be served with."""
+    here = files("ktrdr_mcp.report")
+    script = here.joinpath("live.js").read_text(encoding="utf-8")
+    style = f"{STYLE}\n{MORE_STYLE}"
+    html = "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width">',
+            f"<title>ktrdr-mcp</title>\n<style>{style}</style>\n</head>\n<body>",
+            here.joinpath("live.html").read_text(encoding="utf-8"),
+            f"<script>{script}</script>\n</body>\n</html>\n",
+        ]
+    )
+    return html, policy(script, style)
