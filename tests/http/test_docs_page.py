@@ -90,7 +90,7 @@ async def test_the_commands_on_the_page_send_the_examples(page) -> None:
     sent = {}
     for command in commands_on(page):
         _, url, *rest = shlex.split(command)
-        assert re.fullmatch(r"http://localhost:8000(/[A-Z_a-z]+)+(\?[a-z_]+=[a-z_]+)*", url)
+        assert re.fullmatch(r"http://localhost:8000(/|(/[A-Z_a-z]+)+)(\?[a-z_]+=[a-z_]+)*", url)
         if rest:
             header, body = rest[1], rest[3]
             assert header == "Content-Type: application/json"
@@ -102,7 +102,7 @@ async def test_the_commands_on_the_page_send_the_examples(page) -> None:
 async def test_a_reading_command_with_nothing_to_put_in_is_answered(page, api) -> None:
     urls = [shlex.split(command)[1] for command in commands_on(page) if " -d " not in command]
     paths = [url.removeprefix("http://localhost:8000") for url in urls]
-    whole = [path for path in paths if path.islower()]
+    whole = [path for path in paths if path.islower() and path != "/events"]  # that has no end
     assert {"/strategies", "/complete?kind=task_id"} <= set(whole)
     for path in whole:
         assert (await ask(api.guard, "GET", path, [LOCAL])).status == 200

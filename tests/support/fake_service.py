@@ -31,6 +31,11 @@ CANNED: dict[str, Any] = {
     "get_available_indicators": responses.IndicatorList(
         indicators=[], groups={"calendar": 4}, returned=0, has_more=False
     ),
+    "training_report": responses.Report(html="<!doctype html>"),
+    "model_report": responses.Report(html="<!doctype html>"),
+    "comparison_report": responses.Report(html="<!doctype html>"),
+    "training_curve": responses.Drawing(svg="<svg/>"),
+    "live_page": responses.Report(html="<!doctype html>", policy="default-src 'none'"),
     "equity_curve": responses.EquityCurve(
         model_name="alpha",
         equity={"out_of_sample": [{"time": sample_replies.TIMESTAMP, "equity": 1.01}]},

@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 LAST_DIGIT = 6e-5  # of figures that MCP gives with four
+THIRD_DIGIT = 6e-4  # of those with three
+SHORTENED = {
+    "prediction": LAST_DIGIT,
+    "training_metrics": LAST_DIGIT,
+    "test_metrics": LAST_DIGIT,
+    "baselines": THIRD_DIGIT,
+    "model_info": THIRD_DIGIT,
+}
 
 
 def in_mcp_form(reply: dict[str, Any], over_mcp: dict[str, Any]) -> dict[str, Any]:
@@ -17,15 +25,16 @@ def in_mcp_form(reply: dict[str, Any], over_mcp: dict[str, Any]) -> dict[str, An
     found = dict(reply)
     if {"config", "estimated_duration_minutes"} <= reply.keys():
         found["config"] = {n: v for n, v in reply["config"].items() if n in over_mcp["config"]}
-    if "prediction" in reply:
-        found["prediction"] = rounded_like(reply["prediction"], over_mcp["prediction"])
+    for name, digit in SHORTENED.items():
+        if name in reply and name in over_mcp:
+            found[name] = rounded_like(reply[name], over_mcp[name], digit)
     return found
 
 
-def rounded_like(value: Any, other: Any) -> Any:
-    """The value with the other's figures wherever both agree to four digits."""
+def rounded_like(value: Any, other: Any, digit: float) -> Any:
+    """The value with the other's figures wherever both agree to some digit."""
     if isinstance(value, dict) and isinstance(other, dict):
-        return {name: rounded_like(each, other.get(name)) for name, each in value.items()}
-    if isinstance(value, float) and isinstance(other, float) and abs(value - other) < LAST_DIGIT:
+        return {name: rounded_like(each, other.get(name), digit) for name, each in value.items()}
+    if isinstance(value, float) and isinstance(other, float) and abs(value - other) < digit:
         return other
     return value

@@ -77,8 +77,9 @@ def report(
 
 @click.command("open")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
+@json_option
 @click.pass_obj
-def open_page(workspace: Workspace, no_browser: bool) -> None:
+def open_page(workspace: Workspace, no_browser: bool, as_json: bool) -> None:
     """Open the live page: what runs, queue, verdicts, models and series.
 
     The address lets one browser in, once, within 30 seconds; the page keeps its token for its tab.
@@ -93,8 +94,11 @@ def open_page(workspace: Workspace, no_browser: bool) -> None:
         found: str = await service.page_address()
         return found
 
-    address = with_service(workspace, work)
-    output.console().print(address, soft_wrap=True)
+    address = with_service(workspace, work, quiet=as_json)
+    if as_json:
+        output.print_json({"success": True, "address": address})
+    else:
+        output.console().print(address, soft_wrap=True)
     if not no_browser:
         webbrowser.open(address)
 

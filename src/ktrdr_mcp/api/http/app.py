@@ -139,7 +139,7 @@ def all_events_route(service: ServiceProtocol) -> Route:
         stream = all_events(service)
         return StreamingResponse(stream, headers=NOT_STORED, media_type="text/event-stream")
 
-    return route("/events", "GET", "all_events", answer)
+    return route(openapi.ALL_EVENTS_PATH, "GET", "all_events", answer)
 
 
 def document_routes(document: dict[str, Any]) -> list[Route]:

@@ -15,6 +15,7 @@ from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.responses import ErrorReply
 
 EVENTS_PATH: Final = "/training/{task_id}/events"
+ALL_EVENTS_PATH: Final = "/events"
 DESCRIPTION: Final = (
     "Train, judge, save and use neural networks on market data. Every route exists with and "
     "without the prefix /api/v1, with and without a trailing slash. MCP Streamable HTTP is at "
@@ -42,7 +43,7 @@ def document(operations: Iterable[Operation[Any, Any]]) -> dict[str, Any]:
         operations: whose routes there are.
     """
     described = list(operations)
-    entries = [*((one.path, one.method.lower(), entry(one)) for one in described), EVENTS]
+    entries = [*((one.path, one.method.lower(), entry(one)) for one in described), *EVENTS]
     found: dict[str, Any] = {}
     for path, method, one in entries:
         found.setdefault(path, {})[method] = one
@@ -144,19 +145,38 @@ def in_path(name: str, path: str) -> bool:
 
 
 EVENTS: Final = (
-    EVENTS_PATH,
-    "get",
-    {
-        "summary": "A task's progress as server-sent events, until its end.",
-        "operationId": "training_events",
-        "parameters": parameters(requests.TaskOnly, EVENTS_PATH, "GET"),
-        "responses": {
-            "200": {
-                "description": "`progress` events with a status as data, and one `end`.",
-                "content": {"text/event-stream": {}},
+    (
+        ALL_EVENTS_PATH,
+        "get",
+        {
+            "summary": "The progress of every task that runs, as server-sent events, without end.",
+            "operationId": "all_events",
+            "parameters": [],
+            "responses": {
+                "200": {
+                    "description": "`progress` and `end` events with a status as data;"
+                    " `tasks` where the list of tasks has changed.",
+                    "content": {"text/event-stream": {}},
+                },
+                **refusals({422}),
             },
-            "204": {"description": "Last-Event-ID says that the end was seen."},
-            **refusals({404, 422}),
         },
-    },
+    ),
+    (
+        EVENTS_PATH,
+        "get",
+        {
+            "summary": "A task's progress as server-sent events, until its end.",
+            "operationId": "training_events",
+            "parameters": parameters(requests.TaskOnly, EVENTS_PATH, "GET"),
+            "responses": {
+                "200": {
+                    "description": "`progress` events with a status as data, and one `end`.",
+                    "content": {"text/event-stream": {}},
+                },
+                "204": {"description": "Last-Event-ID says that the end was seen."},
+                **refusals({404, 422}),
+            },
+        },
+    ),
 )
