@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mcp.client.client import Client
 
-from tests.support.mcp_form import rounded_like
+from tests.support.mcp_form import THIRD_DIGIT, rounded_like
 
 from .before import (
     ARCHIVE,
@@ -81,7 +81,7 @@ def in_form_of_today(before: Any, now: Any) -> Any:
         found["current_metrics"] = None
     if "most_probable" in now:
         found = {name: found.get(name, now[name]) for name in now}
-        found = rounded_like(found, now)
+        found = rounded_like(found, now, THIRD_DIGIT)
     return found
 
 
