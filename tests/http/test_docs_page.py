@@ -28,6 +28,7 @@ EXAMPLES = {
     "save_strategy": "/strategies",
     "add_research_note": "/research",
     "comparison_report": "/training/compare/report",
+    "import_bars": "/data/import",
 }
 VOID = {"meta"}
 OPTIONAL_END = {"p", "html"}
@@ -90,7 +91,7 @@ async def test_the_commands_on_the_page_send_the_examples(page) -> None:
     sent = {}
     for command in commands_on(page):
         _, url, *rest = shlex.split(command)
-        assert re.fullmatch(r"http://localhost:8000(/|(/[A-Z_a-z]+)+)(\?[a-z_]+=[a-z_]+)*", url)
+        assert re.fullmatch(r"http://localhost:8000(/|(/[A-Z_a-z]+)+)(\?[a-z_]+=\w+(&[a-z_]+=\w+)*)?", url)
         if rest:
             header, body = rest[1], rest[3]
             assert header == "Content-Type: application/json"
