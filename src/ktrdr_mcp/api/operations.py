@@ -718,6 +718,7 @@ REMOVE_DATA: Final = Operation(
     summary="Remove an imported or fetched series with all its versions.",
     refusals=(404,),
     command="data remove",
+    request_example=SERIES,
 )
 HEALTH: Final = Operation(
     name="health",
