@@ -35,7 +35,7 @@ class Server:
     Args:
         checkout: its folder, with `.venv`.
         folder: for its workspace and its user's folder; empty.
-        executor: where it trains, "threads" or "processes".
+        executor: where it trains, "threads" or "processes"; "" for its default.
     """
 
     def __init__(self, checkout: Path, folder: Path, executor: str) -> None:
@@ -133,14 +133,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("other", type=Path, help="another checkout, with .venv")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--executor", default="", help="of both; by default each one's default")
+    parser.add_argument("--executor", default="", help="of this one")
     options = parser.parse_args()
     checkouts = {"this": Path(__file__).parents[1], "other": options.other.resolve()}
     with ExitStack() as stack:
         servers = {}
         for name, checkout in checkouts.items():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            servers[name] = Server(checkout, folder, options.executor)
+            executor = options.executor if name == "this" else ""
+            servers[name] = Server(checkout, folder, executor)
             stack.callback(servers[name].end)
         seconds = measure(servers, options.rounds)
     print(f"{'':16} {'this':>10} {'other':>10} {'ratio':>7}")

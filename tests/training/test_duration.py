@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.training.duration import TYPICAL, Speed, Workload, bounded, measure
 
-WORK = Workload((9, 64, 32, 16, 3), 32, 100, [2_000, 800, 1_200], 3_400, 3, dropout=True)
+WORK = Workload(Mlp(9, (64, 32, 16), "relu"), 32, 100, [2_000, 800, 1_200], 3_400, 3, dropout=True)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ WORK = Workload((9, 64, 32, 16, 3), 32, 100, [2_000, 800, 1_200], 3_400, 3, drop
         {"training_rows": [4_000, 1_600, 2_400]},
         {"training_rows": [2_000] * 8},
         {"batch_rows": 8},
-        {"widths": (9, 512, 256, 3)},
+        {"shape": Mlp(9, (512, 256), "relu")},
         {"bars": 100_000},
     ],
 )

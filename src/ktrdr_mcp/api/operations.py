@@ -136,6 +136,22 @@ MODEL_NAME: Final = "aapl_momentum_v1"
 SAVED_AT: Final = "2025-06-10T13:46:07Z"
 MODEL_DESCRIPTION: Final = "AAPL momentum strategy trained on 2024 data"
 SERIES: Final = {"symbol": "AAPL", "timeframe": "1h"}
+FIRST_TRAINING: Final[dict[str, Any]] = {
+    **SERIES,
+    "config": {
+        "model_type": "mlp",
+        "hidden_layers": [64, 32, 16],
+        "epochs": 100,
+        "learning_rate": 0.001,
+        "batch_size": 32,
+        "validation_split": 0.2,
+        "early_stopping": {"patience": 10, "monitor": "val_accuracy"},
+        "optimizer": "adam",
+        "dropout_rate": 0.2,
+    },
+    "start_date": "2024-01-01",
+    "end_date": "2024-12-31",
+}
 DATA_USED: Final = {
     "first_bar": "2024-08-06T13:30:00Z",
     "last_bar": "2024-12-31T20:30:00Z",
@@ -257,23 +273,7 @@ START_TRAINING: Final = Operation(
     ),
     command="train",
     brief=drop_defaults,
-    request_example={
-        **SERIES,
-        "config": {
-            "model_type": "mlp",
-            "hidden_layers": [64, 32, 16],
-            "epochs": 100,
-            "learning_rate": 0.001,
-            "batch_size": 32,
-            "validation_split": 0.2,
-            "early_stopping": {"patience": 10, "monitor": "val_accuracy"},
-            "optimizer": "adam",
-            "dropout_rate": 0.2,
-        },
-        "start_date": "2024-01-01",
-        "end_date": "2024-12-31",
-        "task_id": "optional-task-id",
-    },
+    request_example={**FIRST_TRAINING, "task_id": "optional-task-id"},
     reply_example={
         "success": True,
         "task_id": TASK_ID,

@@ -12,31 +12,13 @@ from mcp.client.stdio import StdioServerParameters
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ktrdr_mcp.api.operations import FIRST_TRAINING, MODEL_NAME
 from ktrdr_mcp.cli import output
 from ktrdr_mcp.daemon.process import IDLE_VARIABLE
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.files import TRUST_VARIABLE
 from ktrdr_mcp.paths import USER_FOLDER_VARIABLE, Workspace
 
-# The specification's example request, without its placeholder for a task id.
-REQUEST: Final[Mapping[str, Any]] = {
-    "symbol": "AAPL",
-    "timeframe": "1h",
-    "config": {
-        "model_type": "mlp",
-        "hidden_layers": [64, 32, 16],
-        "epochs": 100,
-        "learning_rate": 0.001,
-        "batch_size": 32,
-        "validation_split": 0.2,
-        "early_stopping": {"patience": 10, "monitor": "val_accuracy"},
-        "optimizer": "adam",
-        "dropout_rate": 0.2,
-    },
-    "start_date": "2024-01-01",
-    "end_date": "2024-12-31",
-}
-MODEL: Final = "aapl_momentum_v1"
 TERMINAL: Final = {"completed", "failed", "cancelled"}
 IDLE_S: Final = 2.0  # for how long a daemon that the demo started goes on
 
@@ -98,7 +80,7 @@ class Demo:
     async def start(self) -> str:
         """Starts the training and returns its id."""
         self.heading("start_training", "the specification's example request")
-        started = await self.call("start_training", REQUEST)
+        started = await self.call("start_training", FIRST_TRAINING)
         data = started["data"]
         self.table(
             {
@@ -119,7 +101,7 @@ class Demo:
         self.heading("get_training_status", "wait_s=50, until it has ended")
         columns = (TextColumn(" "), BarColumn(40), TextColumn("{task.description}"))
         with Progress(*columns, TimeElapsedColumn(), console=self._console) as bar:
-            shown = bar.add_task("queued", total=REQUEST["config"]["epochs"])
+            shown = bar.add_task("queued", total=FIRST_TRAINING["config"]["epochs"])
 
             async def follow(progress: float, total: float | None, message: str | None) -> None:
                 bar.update(shown, completed=progress, total=total, description=message or "")
@@ -159,16 +141,16 @@ class Demo:
 
     async def keep(self, task_id: str) -> None:
         """Saves, loads and predicts."""
-        self.heading("save_trained_model", MODEL)
+        self.heading("save_trained_model", MODEL_NAME)
         description = "AAPL momentum strategy trained on 2024 data"
-        saving = {"task_id": task_id, "model_name": MODEL, "description": description}
+        saving = {"task_id": task_id, "model_name": MODEL_NAME, "description": description}
         saved = await self.call("save_trained_model", saving)
         self.table({name: saved[name] for name in ("model_id", "model_path", "version")})
         self.heading("load_trained_model", "every file verified")
-        loaded = await self.call("load_trained_model", {"model_name": MODEL})
+        loaded = await self.call("load_trained_model", {"model_name": MODEL_NAME})
         self.table(loaded["model_info"])
         self.heading("test_model_prediction", "2025-06-09")
-        given = {"model_name": MODEL, "symbol": "AAPL", "timeframe": "1h"}
+        given = {"model_name": MODEL_NAME, "symbol": "AAPL", "timeframe": "1h"}
         predicted = await self.call("test_model_prediction", given | {"test_date": "2025-06-09"})
         self.table(
             {name: predicted[name] for name in ("as_of", "in_sample")}

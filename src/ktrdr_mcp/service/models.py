@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -167,23 +168,44 @@ def publish(workspace: Workspace, request: SaveModel, task: TaskRow, version: in
     )
     identity = Identity(name, published.version, task.symbol, task.timeframe, card["created_at"])
     reasons = publishing.link_copies(workspace, published.directory, identity, published.copies)
-    metrics = published.manifest.metrics
+    return model_row(workspace, published.directory, published.manifest, identity, card, reasons)
+
+
+def model_row(
+    workspace: Workspace,
+    directory: Path,
+    manifest: bundle.BundleManifest,
+    identity: Identity,
+    card: Mapping[str, Any],
+    reasons: Mapping[str, list[str]],
+) -> ModelRow:
+    """The row of a published version.
+
+    Args:
+        workspace: where it lies.
+        directory: its folder.
+        manifest: of its bundle.
+        identity: what it is called.
+        card: what is said of it beside its bundle.
+        reasons: by format, why another program cannot use its copy in full.
+    """
+    metrics = manifest.metrics
     return ModelRow(
         model_id=card["model_id"],
-        model_name=name,
-        version=published.version,
-        task_id=task.task_id,
-        symbol=task.symbol,
-        timeframe=task.timeframe,
-        strategy=task.strategy,
-        created_at=card["created_at"],
-        description=request.description,
-        path=workspace.relative(published.directory),
+        model_name=identity.model_name,
+        version=identity.version,
+        task_id=card["task_id"],
+        symbol=identity.symbol,
+        timeframe=identity.timeframe,
+        strategy=manifest.strategy["name"],
+        created_at=identity.created_at,
+        description=card["description"],
+        path=workspace.relative(directory),
         training_accuracy=metrics.training_metrics.final_train_accuracy,
         test_accuracy=metrics.test_metrics.test_accuracy,
         model_size_mb=round(metrics.model_info.model_size_mb, 6),
         architecture=metrics.model_info.architecture,
-        bundle_sha256=published.sha256,
+        bundle_sha256=files.sha256_of_file(directory / bundle.DOCUMENT),
         details={name: {"incompatibilities": found} for name, found in reasons.items()},
     )
 
@@ -272,22 +294,4 @@ def describe(
     )
     copies = publishing.render_copies(verified, bundle.read_history(directory, manifest), identity)
     reasons = publishing.link_copies(workspace, directory, identity, copies)
-    metrics = manifest.metrics
-    return ModelRow(
-        model_id=card["model_id"],
-        model_name=identity.model_name,
-        version=identity.version,
-        task_id=card["task_id"],
-        symbol=identity.symbol,
-        timeframe=identity.timeframe,
-        strategy=manifest.strategy["name"],
-        created_at=identity.created_at,
-        description=card["description"],
-        path=workspace.relative(directory),
-        training_accuracy=metrics.training_metrics.final_train_accuracy,
-        test_accuracy=metrics.test_metrics.test_accuracy,
-        model_size_mb=round(metrics.model_info.model_size_mb, 6),
-        architecture=metrics.model_info.architecture,
-        bundle_sha256=files.sha256_of_file(directory / bundle.DOCUMENT),
-        details={name: {"incompatibilities": found} for name, found in reasons.items()},
-    )
+    return model_row(workspace, directory, manifest, identity, card, reasons)

@@ -20,7 +20,7 @@ from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.notes import require_fresh
 from ktrdr_mcp.errors import ResultRemoved, StorageError
-from ktrdr_mcp.evaluation.metrics import CLASSES
+from ktrdr_mcp.nn.network import Network, network_of
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.config import EffectiveConfig, TrainingConfig
@@ -237,14 +237,17 @@ def count_surrogate_rows(prepared: Prepared, config: EffectiveConfig) -> list[in
 
 def memory_needs(
     spec: TrainingSpec, prepared: Prepared, splits: Splits
-) -> tuple[tuple[int, ...], int, int, int, int | None, int]:
+) -> tuple[Network, int, int, int, int | None, int]:
     """What the memory of a task's largest group depends on, as `estimate.check` takes it."""
     config, view = spec.config, prepared.view
     over = config.sweep.vary.get("hidden_layers") if config.sweep else None
     shapes = over or [config.hidden_layers]
     largest = max(
-        ((len(view.input_names), *hidden, len(CLASSES)) for hidden in shapes),
-        key=estimate.parameters_count,
+        (
+            network_of(len(view.input_names), config.model_dump() | {"hidden_layers": hidden})
+            for hidden in shapes
+        ),
+        key=lambda shape: shape.parameters_count,
     )
     candidates = -(-candidates_count(spec) // len(shapes))
     surrogates = SURROGATES if config.control else 0

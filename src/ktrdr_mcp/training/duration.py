@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from ktrdr_mcp.context import NullContext
-from ktrdr_mcp.training.estimate import parameters_count
+from ktrdr_mcp.nn.network import Network
 
 # Seconds of one core, fitted to the spread of jobs of `python -m benchmarks duration`.
 STEP_S: Final = 2e-5  # a step's fixed part, for all networks of it
@@ -58,7 +58,7 @@ class Workload:
     """What a training has to do.
 
     Args:
-        widths: units of each layer, from inputs to outputs.
+        shape: of each network.
         batch_rows: rows of one step.
         epochs: how many.
         training_rows: of each network.
@@ -67,7 +67,7 @@ class Workload:
         dropout: whether hidden units are dropped.
     """
 
-    widths: Sequence[int]
+    shape: Network
     batch_rows: int
     epochs: int
     training_rows: Sequence[int]
@@ -81,14 +81,14 @@ class Workload:
 
     def epoch_s(self, speed: Speed) -> float:
         """The time of one epoch; networks with fewer rows are padded to the longest."""
-        networks, parameters = len(self.training_rows), parameters_count(self.widths)
+        networks, parameters = len(self.training_rows), self.shape.parameters_count
         steps = max(-(-rows // self.batch_rows) for rows in self.training_rows)
         rows = steps * networks * self.batch_rows
         unit_s = ROW_AND_UNIT_S + (ROW_AND_DROPPED_UNIT_S if self.dropout else 0.0)
         overhead = (
             EPOCH_S
             + steps * (STEP_S + networks * STEP_OF_NETWORK_S)
-            + rows * (ROW_S + sum(self.widths[1:-1]) * unit_s)
+            + rows * (ROW_S + sum(self.shape.widths[1:-1]) * unit_s)
         )
         arithmetic = parameters * networks * steps * PARAMETER_S
         arithmetic += parameters * rows * ROW_AND_PARAMETER_S
@@ -96,7 +96,7 @@ class Workload:
 
     def rest_s(self, speed: Speed) -> float:
         """The time of bars, features, predictions and judgement."""
-        of_bars = self.bars * (BAR_S + self.views * self.widths[0] * BAR_AND_FEATURE_S)
+        of_bars = self.bars * (BAR_S + self.views * self.shape.widths[0] * BAR_AND_FEATURE_S)
         return speed.overhead * (len(self.training_rows) * NETWORK_S + of_bars)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from ktrdr_mcp import memory
 from ktrdr_mcp.errors import LimitExceeded
+from ktrdr_mcp.nn.network import Network
 
 FLOAT_BYTES: Final = 4
 # weights, gradients, two moments, best weights and the working space of the update; for a
@@ -21,15 +21,6 @@ WINDOWED_ROWS: Final = 8_192  # whose windows are gathered at once in a pass
 GIGABYTE: Final = 10**9
 
 
-def parameters_count(widths: Sequence[int]) -> int:
-    """Weights and biases of a fully connected network.
-
-    Args:
-        widths: units of each layer, from inputs to outputs.
-    """
-    return sum((before + 1) * after for before, after in itertools.pairwise(widths))
-
-
 def weights_megabytes(parameters: int) -> float:
     """The size of a network's weights and biases, in units of 10^6 bytes.
 
@@ -40,7 +31,7 @@ def weights_megabytes(parameters: int) -> float:
 
 
 def training_bytes(
-    widths: Sequence[int],
+    shape: Network,
     batch_rows: int,
     rows: int,
     networks: int = 1,
@@ -50,7 +41,7 @@ def training_bytes(
     """An upper estimate of a training's memory in bytes.
 
     Args:
-        widths: units of each layer, from inputs to outputs.
+        shape: of each network.
         batch_rows: rows of one step.
         rows: rows of the whole data set, which evaluation passes through at once.
         networks: how many are trained at once.
@@ -61,12 +52,12 @@ def training_bytes(
     if columns is not None:
         passed = min(rows, WINDOWED_ROWS)
         stored = (views or networks) * rows * columns * COPIES_OF_FEATURES
-        evaluated = max(networks * batch_rows, passed) * sum(widths) * COPIES_OF_ACTIVATIONS
-        parameters = networks * parameters_count(widths) * COPIES_OF_PARAMETERS
+        evaluated = max(networks * batch_rows, passed) * sum(shape.widths) * COPIES_OF_ACTIVATIONS
+        parameters = networks * shape.parameters_count * COPIES_OF_PARAMETERS
         return (parameters + evaluated + stored) * FLOAT_BYTES
-    parameters = networks * parameters_count(widths) * COPIES_OF_PARAMETERS
-    evaluated = max(networks * batch_rows, rows) * sum(widths) * COPIES_OF_ACTIVATIONS
-    features = (views or networks) * rows * widths[0] * COPIES_OF_FEATURES
+    parameters = networks * shape.parameters_count * COPIES_OF_PARAMETERS
+    evaluated = max(networks * batch_rows, rows) * sum(shape.widths) * COPIES_OF_ACTIVATIONS
+    features = (views or networks) * rows * shape.widths[0] * COPIES_OF_FEATURES
     return (parameters + evaluated + features) * FLOAT_BYTES
 
 
@@ -90,7 +81,7 @@ def limit_bytes(promised: int = 0, environment: Mapping[str, str] = os.environ) 
 
 
 def check(
-    widths: Sequence[int],
+    shape: Network,
     batch_rows: int,
     rows: int,
     networks: int = 1,
@@ -101,7 +92,7 @@ def check(
     """Refuses a training that this machine cannot hold.
 
     Args:
-        widths: units of each layer, from inputs to outputs.
+        shape: of each network.
         batch_rows: rows of one step.
         rows: rows of the whole data set.
         networks: how many are trained at once.
@@ -111,13 +102,13 @@ def check(
     Raises:
         LimitExceeded: with what it would need and what there is.
     """
-    needed = training_bytes(widths, batch_rows, rows, networks, columns, views)
+    needed = training_bytes(shape, batch_rows, rows, networks, columns, views)
     allowed = limit_bytes(promised)
     if needed > allowed:
         others = f", beside {promised / GIGABYTE:,.1f} GB for other tasks" if promised else ""
         wait = " Or wait until other tasks have ended." if promised else ""
         raise LimitExceeded(
-            f"{networks} networks of {parameters_count(widths):,} parameters would need about "
+            f"{networks} networks of {shape.parameters_count:,} parameters would need about "
             f"{needed / GIGABYTE:,.1f} GB of memory; one training may use {allowed / GIGABYTE:,.1f}"
             f" GB{others}.",
             hint="Use smaller or fewer hidden_layers, a smaller batch_size, or fewer seeds or"

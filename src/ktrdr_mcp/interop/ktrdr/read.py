@@ -14,7 +14,6 @@ import numpy as np
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import InvalidStrategy, ModelNotReproducible, quote
-from ktrdr_mcp.evaluation.metrics import CLASSES
 from ktrdr_mcp.features.build import feature_names
 from ktrdr_mcp.features.scaling import Scaler
 from ktrdr_mcp.interop.ktrdr.documents import CONFIG, FEATURES, LARGEST_PERIODS, METADATA, METRICS
@@ -31,7 +30,7 @@ from ktrdr_mcp.strategy.form import (
     Strategy,
 )
 from ktrdr_mcp.training.bundle import Weights, corrupted, regular_file
-from ktrdr_mcp.training.estimate import parameters_count, weights_megabytes
+from ktrdr_mcp.training.estimate import weights_megabytes
 
 CLASS_NAMES: Final = {
     "rsiindicator": "rsi",
@@ -234,7 +233,8 @@ def size_megabytes(inputs: Any, hidden: Any) -> float:
     """The size of a network's weights; 0 if its shape is not one."""
     if type(inputs) is not int or inputs < 1 or not is_layers(hidden):
         return 0.0
-    return weights_megabytes(parameters_count((inputs, *hidden, len(CLASSES))))
+    shape = Mlp(inputs, tuple(hidden), "relu")
+    return weights_megabytes(shape.parameters_count)
 
 
 def read(directory: Path, name: str) -> KtrdrModel:
