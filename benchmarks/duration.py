@@ -127,7 +127,7 @@ def compare(
             "config": job.config,
         }
     )
-    task = admit(request, StrategyCatalog(workspace), sources, speed)
+    task = admit(request, StrategyCatalog(workspace), sources, speed).task
     began = time.process_time()
     pipeline.run(task.spec, workspace.bundle_directory(task.task_id), NullContext(), sources)
     return task.spec["accepted"]["duration_s"], time.process_time() - began

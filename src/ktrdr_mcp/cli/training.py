@@ -121,18 +121,22 @@ def train(
     config = nest_settings((*settings, *short))
     request = parse(requests.StartTraining, {**given, "config": config})
 
-    async def work(service: ServiceProtocol) -> responses.ModelPerformance:
+    async def work(service: ServiceProtocol) -> tuple[list[str], responses.ModelPerformance]:
         return await train_and_judge(service, request, as_json)
 
-    reply = with_service(workspace, work, quiet=as_json)
+    warnings, reply = with_service(workspace, work, quiet=as_json)
     if as_json:
-        output.print_json(reply)
+        output.print_json({**reply.model_dump(mode="json"), "warnings": warnings})
 
 
 async def train_and_judge(
     service: ServiceProtocol, request: Any, as_json: bool
-) -> responses.ModelPerformance:
-    """Starts, follows and judges a training, and shows it unless JSON is wanted."""
+) -> tuple[list[str], responses.ModelPerformance]:
+    """Starts, follows and judges a training, and shows it unless JSON is wanted.
+
+    Returns:
+        the warnings of the start, and what was measured.
+    """
     from ktrdr_mcp.api import operations
     from ktrdr_mcp.cli import following
     from ktrdr_mcp.schemas import requests
@@ -152,7 +156,7 @@ async def train_and_judge(
             draw_curves(to, (await operations.TRAINING_HISTORY(service, task)).history)
         screens.performance(to, judged)
         screens.next_steps(to, reply.task_id)
-    return judged
+    return reply.warnings, judged
 
 
 @click.command()
