@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ktrdr_mcp.daemon import executors
 from tests.support import programs
 from tests.support.fault_table import Fault
 from tests.support.long_form import LONG
@@ -40,15 +41,17 @@ EVERY_STEP = [
 PLANS = EVERY_STEP if LONG else SHORT
 ENOUGH_STEPS = 150  # a day with fewer was not watched
 
-Swept = Callable[[str], list[dict[str, Any]]]
+Swept = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
 def swept(new_fault: Callable[..., Fault]) -> Swept:
     """Sweeps by some plans, with a line of the table for each mode; gives every try."""
 
-    def sweep(plans: str) -> list[dict[str, Any]]:
-        faults = {plan.partition(":")[0]: new_fault(name_of(plan)) for plan in plans.split()}
+    def sweep(plans: str, where: str = "") -> list[dict[str, Any]]:
+        faults = {
+            plan.partition(":")[0]: new_fault(name_of(plan) + where) for plan in plans.split()
+        }
         command = [*programs.command("fault_sweep"), *plans.split()]
         child = subprocess.run(
             command, cwd=programs.ROOT, capture_output=True, text=True, check=False
@@ -109,6 +112,18 @@ def ended_as_they_may(tries: list[dict[str, Any]], mode: str) -> None:
         assert {each["status"] for each in tries} == {"completed"}
         resumed = [each["resumed"] for each in tries]
         assert all(resumed) if mode == "again" else any(resumed)
+
+
+@pytest.mark.skipif(not LONG, reason="a worker for each try: make test-faults")
+@pytest.mark.parametrize("first", range(1, 5))
+def test_a_server_killed_at_any_step_while_workers_train_loses_nothing(
+    swept: Swept, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(executors.VARIABLE, "processes")
+    tries = swept(f"kill:1:{first}:4", ", processes")
+    assert not tries[-1]["reached"]
+    assert {each["status"] for each in tries} == {"completed"}
+    results_agree(tries)
 
 
 def test_a_task_that_kills_its_process_three_times_is_given_up(swept: Swept) -> None:

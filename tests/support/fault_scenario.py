@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ktrdr_mcp import limits
+from ktrdr_mcp.daemon import executors
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import KtrdrError, StorageError
 from ktrdr_mcp.jobs.queue import JobManager
@@ -20,11 +21,12 @@ from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import ServiceProtocol
 from ktrdr_mcp.training import duration
-from tests.support import nothing_lost
+from tests.support import eager_work, nothing_lost, programs
 from tests.support.fault_steps import Steps
 
 CONFIG = {"epochs": 4, "hidden_layers": [8], "early_stopping": None}
 MODEL = "kept"
+EXECUTOR = executors.executor_name("threads")
 STORAGE_CODES = {"storage_error", "storage_full", "database_error"}
 
 
@@ -39,6 +41,8 @@ def prepare_process() -> None:
     load_torch()
     baselines.load()
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
+    executors.TRAINING = eager_work.ENTRY  # type: ignore[misc]
+    os.environ["PYTHONPATH"] = str(programs.ROOT)  # for workers, if there are any
     duration.measure = duration.Speed
     defaults = JobManager.__init__.__kwdefaults__
     defaults |= {"retry_s": 0.01, "drain_s": 2.0}
@@ -112,7 +116,7 @@ async def save(service: ServiceProtocol, task_id: str) -> None:
 
 async def whole_day(workspace: Path, notes: Notes, task_id: str, wait_s: float = 50.0) -> None:
     """Start, train, save; ends with a named error where the storage refuses."""
-    async with open_workspace(Workspace(workspace)) as opened:
+    async with open_workspace(Workspace(workspace), EXECUTOR) as opened:
         await start(opened.service, notes, task_id)
         if await end_of(opened.service, notes, task_id, wait_s) == "completed":
             remember_finished(workspace, notes)
@@ -121,7 +125,7 @@ async def whole_day(workspace: Path, notes: Notes, task_id: str, wait_s: float =
 
 async def day_after(workspace: Path, notes: Notes, task_id: str) -> None:
     """Comes back, sees everything to its end, and starts a further training."""
-    async with open_workspace(Workspace(workspace)) as opened:
+    async with open_workspace(Workspace(workspace), EXECUTOR) as opened:
         acknowledged = notes.acknowledged()  # these are there, and are never started again
         if task_id not in acknowledged:  # whether its start arrived, the client does not know
             await start(opened.service, notes, task_id)
@@ -136,7 +140,7 @@ async def full_disk(workspace: Path, notes: Notes) -> dict[str, Any]:
     """Fills the disk under a running server, asks it everything, and frees the disk again."""
     steps = Steps(first=sys.maxsize, spoilt=0, mode="full")
     steps.install()
-    async with open_workspace(Workspace(workspace)) as opened:
+    async with open_workspace(Workspace(workspace), EXECUTOR) as opened:
         service = opened.service
         await start(service, notes, "before")
         assert await end_of(service, notes, "before") == "completed"
