@@ -13,6 +13,7 @@ from pathlib import Path
 PARTS = (
     "trainer",
     "networks",
+    "sweep",
     "floor",
     "features",
     "job",

@@ -5,6 +5,7 @@
     python -m benchmarks.honesty noise     200 noise series: how often "skill", "survives_costs"
     python -m benchmarks.honesty planted   planted signals: how often they are found
     python -m benchmarks.honesty family    100 configurations, one after the other, on ten series
+    python -m benchmarks.honesty sweep     searches of 64 candidates on noise and planted series
     python -m benchmarks.honesty cost      what judging costs beside training
 
 Every table begins with the seed it was made with; --seed repeats it. --share 0.1 takes a tenth.
@@ -16,7 +17,7 @@ import argparse
 import secrets
 import time
 
-from benchmarks.honesty import cost, family, levels, size, verdicts
+from benchmarks.honesty import cost, family, levels, size, sweep, verdicts
 from benchmarks.honesty.run import Run
 from ktrdr_mcp.jobs.executors.threads import load_torch
 
@@ -26,6 +27,7 @@ TABLES = {
     "noise": verdicts.noise,
     "planted": verdicts.planted,
     "family": family.family,
+    "sweep": sweep.sweep,
     "cost": cost.cost,
 }
 

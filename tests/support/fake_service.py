@@ -111,6 +111,16 @@ class FakeService:
                 raise
         return reply
 
+    async def sweep_candidates(self, request: requests.TaskOnly) -> responses.SweepCandidates:
+        self.calls.append(("sweep_candidates", request))
+        if self.failure is not None:
+            raise self.failure
+        if request.task_id != sample_replies.UUID:
+            raise TaskNotFound(
+                f"No task has the id '{request.task_id}'.", hint="Call list_training_tasks."
+            )
+        return responses.SweepCandidates(task_id=request.task_id, sweep={"candidates": []})
+
     async def training_history(self, request: requests.TaskOnly) -> responses.TrainingHistory:
         self.calls.append(("training_history", request))
         if self.failure is not None:

@@ -751,6 +751,22 @@ TRAINING_HISTORY: Final = Operation(
         content="history",
     ),
 )
+SWEEP_CANDIDATES: Final = Operation(
+    name="sweep_candidates",
+    method="GET",
+    path="/training/{task_id}/sweep",
+    request=requests.TaskOnly,
+    reply=responses.SweepCandidates,
+    summary="Every candidate of a completed search: settings and validation scores.",
+    refusals=(404, 409),
+    resource=Resource(
+        template="sweep://{task_id}",
+        name="sweep",
+        description="Every candidate of a search: settings, seed, what became of it, T on"
+        " validation rows of each fold and of the newest. No test figures.",
+        content="sweep",
+    ),
+)
 MODEL_CARD: Final = Operation(
     name="model_card",
     method="GET",
@@ -954,6 +970,7 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         REMOVE_DATA,
         HEALTH,
         TRAINING_HISTORY,
+        SWEEP_CANDIDATES,
         MODEL_CARD,
         GET_AVAILABLE_INDICATORS,
         GET_AVAILABLE_STRATEGIES,

@@ -703,6 +703,13 @@ class TrainingHistory(Success):
     history: dict[str, Any] = Field(description="specification, every epoch, metrics")
 
 
+class SweepCandidates(Success):
+    """Every candidate of a search, by validation figures alone."""
+
+    task_id: str
+    sweep: dict[str, Any] = Field(description="the search, and its candidates by number")
+
+
 class ModelCard(Success):
     """What a model's newest version is, was trained on and measured."""
 

@@ -32,6 +32,7 @@ from ktrdr_mcp.service.model_work import ModelCalls
 from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.service.research import Research
 from ktrdr_mcp.service.resources import Resources
+from ktrdr_mcp.service.sweeps import read_candidates
 from ktrdr_mcp.service.training import admit, request_hashes
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.stores import Stores
@@ -277,6 +278,15 @@ class Service:
             again, _ = await self._manager.submit(new, CALLER.get())
         again = await self._manager.wait(again.task_id, request.wait_s)
         return await in_thread(training.reproduction, self._workspace, original, again)
+
+    async def sweep_candidates(self, request: requests.TaskOnly) -> responses.SweepCandidates:
+        """Every candidate of a completed search."""
+        row = await self._tasks.get(request.task_id)
+        if row.status != "completed":
+            raise replies.not_completed(row)
+        await in_thread(training.require, self._workspace, row)
+        sweep = await in_thread(read_candidates, self._workspace, row)
+        return responses.SweepCandidates(task_id=row.task_id, sweep=sweep)
 
     async def training_history(self, request: requests.TaskOnly) -> responses.TrainingHistory:
         """A task's whole story: specification, every epoch, metrics."""

@@ -6,13 +6,16 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ktrdr_mcp.errors import InvalidRequest, KtrdrError
+from ktrdr_mcp.errors import InvalidRequest, KtrdrError, NotFound
 from ktrdr_mcp.evaluation.backtest import trading_rule
 from ktrdr_mcp.labels import registry as labels
+from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.config import Sweep, TrainingConfig
 from ktrdr_mcp.schemas.space import STRATEGY
+from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.candidates import (
     Settings,
     candidates_count,
@@ -69,6 +72,26 @@ def with_search(
             field="config.sweep",
         )
     return spec
+
+
+def read_candidates(workspace: Workspace, task: TaskRow) -> dict[str, Any]:
+    """A search and every candidate of it, without test figures. Blocks.
+
+    Args:
+        workspace: where bundles lie.
+        task: a completed task whose result is kept.
+    Raises:
+        NotFound: it was no search.
+    """
+    candidates = bundle.read_manifest(workspace.bundle_directory(task.task_id)).candidates
+    if not candidates or task.result is None or task.result.sweep is None:
+        raise NotFound(
+            f"Task {task.task_id} was no search: it has one set of settings.",
+            hint="Start one with config.sweep; get_model_performance has this task's figures.",
+            field="task_id",
+        )
+    shown = [each.model_dump(mode="json", exclude={"test"}) for each in candidates]
+    return {**task.result.sweep.model_dump(mode="json"), "candidates": shown}
 
 
 def with_choice(spec: TrainingSpec, alternatives: Mapping[str, Alternative]) -> TrainingSpec:
