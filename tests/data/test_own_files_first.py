@@ -193,3 +193,22 @@ def test_the_list_of_series_names_the_first_files_that_are_not_read(workspace: W
     assert told[3] == "1 more of data/ not read; ktrdr-mcp doctor names them all."
     [of_d] = data.data_summary(sources, parse(requests.SummarizeData, {"symbol": "d"})).not_read
     assert "Rename it to D_1h.csv." in of_d
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("$SPX_1d.csv", "SPX_1d.csv"),
+        ("BTC_USDT_1h.parquet", "BTC-USDT_1h.parquet"),
+        ("eur usd_1w.csv", "EUR-USD_1w.csv"),
+        ("BRK+B_1d.csv", "BRK-B_1d.csv"),
+    ],
+)
+def test_a_file_of_what_is_no_symbol_is_named_with_the_reason(
+    workspace: Workspace, name: str, right: str
+) -> None:
+    workspace.data.mkdir(parents=True, exist_ok=True)
+    (workspace.data / name).write_text("x")
+    (found,) = BarCatalog(workspace).not_read()
+    assert name.rpartition("_")[0] in found.why
+    assert right in found.remedy

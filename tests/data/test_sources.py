@@ -63,7 +63,8 @@ def test_the_hourly_sample_is_real_and_complete(workspace: Workspace) -> None:
     )
     assert bars.timestamp(int(winter)) == "2024-12-02T14:30:00Z"
     assert loaded.source == "built-in sample"
-    told = " ".join(loaded.notes)
+    told = " ".join(loaded.standing)
+    assert loaded.notes == []
     assert "inferred" in told
     assert "unverified" in told
     assert "opening" in told
@@ -138,8 +139,8 @@ def test_a_file_that_changed_is_read_again(workspace: Workspace) -> None:
 
 def test_notes_of_a_result_may_be_changed_by_its_owner(workspace: Workspace) -> None:
     sources = BarCatalog(workspace)
-    sources.load("AAPL", "1d").notes.clear()
-    assert sources.load("AAPL", "1d").notes
+    sources.load("AAPL", "1w").notes.clear()
+    assert sources.load("AAPL", "1w").notes
 
 
 def test_many_threads_read_the_same_bars(workspace: Workspace) -> None:

@@ -127,6 +127,7 @@ def save(workspace: Workspace, task_id: str, name: str, description: str, as_jso
         done = "Saved" if reply.created else "Saved before"
         to.print(Text.assemble((done, "bold green"), f"  {reply.model_name} v{reply.version}"))
         output.facts(to, {"folder": reply.model_path, "weights": f"{reply.model_size_mb:.3f} MB"})
+        output.warn(to, reply.warnings)
 
     session.answer(workspace, "save_trained_model", raw, as_json, show)
 

@@ -186,14 +186,19 @@ class BarCatalog:
         yield from sorted(owners.items(), key=lambda item: sorting_key(*item[0]))
 
     def what_there_is(self, symbol: str) -> str:
-        """The symbol that was meant, if there is one like it, and which series there are."""
+        """Which series there are, of a symbol if there are any."""
         stored = self.series()
         same = [series for series in stored if series[0] == symbol]
-        suggestion = "" if same else did_you_mean(symbol, sorted({name for name, _ in stored}))
         listed = ", ".join(" ".join(series) for series in (same or stored)[:SERIES_NAMED])
         more = len(same or stored) - SERIES_NAMED
         there_is = f"{listed}{f' and {more} more' if more > 0 else ''}" if listed else "no data"
-        return f"{suggestion} There is {there_is}.".strip()
+        return f"There is {there_is}."
+
+    def no_bars(self, of: str, symbol: str) -> str:
+        """That there are no bars of a symbol, and the symbol that may have been meant."""
+        symbols = sorted({name for name, _ in self.series()})
+        near = "" if symbol in symbols else did_you_mean(symbol, symbols)
+        return f"There are no bars of {of}.{near}"
 
     def _not_found(self, symbol: str, timeframe: str) -> DataNotFound:
         """The error for a series that is not there."""
@@ -202,7 +207,7 @@ class BarCatalog:
         file = f"data/{paths.series_in_file_name(symbol, timeframe)}.csv"
         other = [f"Or put {file} into the workspace."]
         return DataNotFound(
-            f"There are no bars of {symbol} {timeframe}.",
+            self.no_bars(f"{symbol} {timeframe}", symbol),
             hint=" ".join([*not_read, self.what_there_is(symbol), *([] if not_read else other)]),
             field="timeframe" if same else "symbol",
         )

@@ -119,6 +119,8 @@ def near_miss(name: str, taken: Container[str]) -> NotRead | None:
     if meant is not None:
         why = f"only {meant.file} is, with exactly these upper and lower case letters"
         return misnamed(name, *meant.series, why, (f"Rename it to {meant.file}", meant.file), taken)
+    if (stranger := of_no_symbol(name, taken)) is not None:
+        return stranger
     parts = None if name.endswith(ORIGIN_SUFFIX) else name_parts(name)
     if parts is None:
         return None
@@ -132,6 +134,23 @@ def near_miss(name: str, taken: Container[str]) -> NotRead | None:
     else:
         remedy = f"Import it: {import_command(name, symbol, timeframe)}{known}"
     return misnamed(name, symbol, timeframe, why, (remedy, right), taken)
+
+
+def of_no_symbol(name: str, taken: Container[str]) -> NotRead | None:
+    """A file that has a timeframe, and before it what is no symbol; None for any other."""
+    path = PurePath(name)
+    text, _, timeframe = path.stem.rpartition("_")
+    suffix = path.suffix.lower()
+    usable = re.sub(r"[^A-Z0-9.=^]+", "-", text.upper()).strip("-")
+    if suffix not in SUFFIXES or timeframe not in paths.TIMEFRAME_MINUTES:
+        return None
+    try:
+        symbol = paths.symbol(usable)
+    except InvalidName:
+        return None
+    why = f"{quote(text)} is no symbol: it has letters, digits, . = ^ -, and %2F for /, %3A for :"
+    right = f"{symbol}_{timeframe}{suffix}"
+    return misnamed(name, symbol, timeframe, why, (f"Rename it to {right}", right), taken)
 
 
 def import_command(name: str, symbol: str, timeframe: str | None) -> str:

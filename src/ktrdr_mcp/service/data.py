@@ -41,7 +41,8 @@ def data_summary(
     stop = request.offset + request.limit
     note = None
     if request.symbol is not None and not chosen:
-        note = f"There are no bars of {request.symbol}. {sources.what_there_is(request.symbol)}"
+        missing = sources.no_bars(request.symbol, request.symbol)
+        note = f"{missing} {sources.what_there_is(request.symbol)}"
     page = [series_summary(one) for one in sources.available(chosen[request.offset : stop])]
     return responses.DataSummary(
         series=page,
