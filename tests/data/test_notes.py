@@ -190,7 +190,7 @@ def test_a_last_bar_that_opens_too_early_is_unfinished(name: str, later: str) ->
     [
         ("h", "1h", "UTC", "1h"),
         ("D", "1d", "UTC", "24h"),  # round the clock
-        ("B", "1d", "UTC", "22h"),  # the last exchange of the world has closed
+        ("B", "1d", "UTC", "21h"),  # the last exchange of the world has closed
         ("B", "1d", "Asia/Tokyo", "18h"),
         ("W-MON", "1w", "UTC", "7D"),
     ],

@@ -47,9 +47,9 @@ SEASON_DAYS: Final = 25  # a holiday by the moon moves by less from year to year
 YEAR_DAYS: Final = 365.25
 CHANCE: Final = 0.01  # of finding a stretch so long where bars are left out at random
 
-# Of daily bars: when the last exchange closes, where a day is named without its place, and when an
-# exchange has closed by its own clock.
-LAST_CLOSE_UTC_NS, LAST_CLOSE_LOCAL_NS = 22 * HOUR_NS, 18 * HOUR_NS
+# Of daily bars: when the last stock exchange (New York in winter) closes, where a day is named
+# without its place, and when an exchange has closed by its own clock.
+LAST_CLOSE_UTC_NS, LAST_CLOSE_LOCAL_NS = 21 * HOUR_NS, 18 * HOUR_NS
 SATURDAY: Final = 5  # Monday is 0
 
 COMMON_SHARE: Final = 0.05  # of the bars, for an opening within the hour or day to be usual
