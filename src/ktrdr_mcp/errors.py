@@ -4,6 +4,7 @@ KtrdrError
   InvalidRequest 422    InvalidName, LimitExceeded, InvalidStrategy,
                         ModelNotReproducible
   DataError 422         DataInvalid, NotEnoughData
+  FeedFailed 502
   NotFound 404          TaskNotFound, ModelNotFound, DataNotFound, StrategyNotFound
   Conflict 409          TaskNotCompleted, TaskConflict, ModelNameTaken
   ResultRemoved 410, QueueFull 429, Draining 503
@@ -212,6 +213,13 @@ class NotEnoughData(DataError):
     """Too few bars, or too few classes, for the requested split."""
 
     code = "not_enough_data"
+
+
+class FeedFailed(KtrdrError):
+    """A feed that did not give the bars that were asked of it."""
+
+    code = "feed_failed"
+    http_status = 502
 
 
 class NotFound(KtrdrError):

@@ -33,13 +33,14 @@ NAMES = [
     "get_market_data_summary",
     "research_log",
     "add_research_note",
+    "fetch_market_data",
     "get_available_indicators",
     "get_available_strategies",
     "save_strategy",
 ]
 CHANGING = {
     *("start_training", "cancel_training", "save_trained_model", "reproduce_training"),
-    *("add_research_note", "save_strategy"),
+    *("add_research_note", "save_strategy", "fetch_market_data"),
 }
 NOT_IDEMPOTENT = {"start_training", "add_research_note"}
 
@@ -185,7 +186,7 @@ async def test_annotations_say_what_a_tool_changes(service: FakeService) -> None
         marks = tool.annotations
         assert marks is not None
         assert marks.read_only_hint is (name not in CHANGING)
-        assert marks.open_world_hint is False
+        assert marks.open_world_hint is (name == "fetch_market_data")
         if name in CHANGING:
             assert marks.destructive_hint is (name == "cancel_training")
             assert marks.idempotent_hint is (name not in NOT_IDEMPOTENT)

@@ -40,6 +40,7 @@ class Tool:
         changes: whether it changes anything but what is in memory.
         destructive: whether it takes something away.
         idempotent: whether calling it again changes nothing more.
+        open_world: whether it speaks to others than this program.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Tool:
     changes: bool = False
     destructive: bool = False
     idempotent: bool = True
+    open_world: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -699,6 +701,31 @@ IMPORT_BARS: Final = Operation(
     command="data import",
     request_example={"files": ["downloads/BTCUSDT-1h-2024-01.zip"], "dry_run": True},
 )
+FETCH_MARKET_DATA: Final = Operation(
+    name="fetch_market_data",
+    method="POST",
+    path="/data/fetch",
+    request=requests.FetchData,
+    reply=responses.FetchReply,
+    summary="Fetch bars from a source, as a task; the same call again says how far it is.",
+    refusals=(404, 409),
+    tool=Tool(
+        title="Fetch bars",
+        description="Fetch or update bars; then get_training_status.",
+        changes=True,
+        open_world=True,
+    ),
+    command="data fetch",
+    request_example={"source": "ccxt:binance", "symbol": "BTC/USDT", "timeframe": "1h"},
+)
+LIST_STORED_DATA: Final = Operation(
+    name="list_stored_data",
+    method="GET",
+    path="/data/stored",
+    request=requests.Empty,
+    reply=responses.StoredManifests,
+    summary="Every imported or fetched series, where it comes from, and its versions.",
+)
 LIST_DATA_VERSIONS: Final = Operation(
     name="list_data_versions",
     method="GET",
@@ -966,6 +993,8 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         RESEARCH_LOG,
         ADD_RESEARCH_NOTE,
         IMPORT_BARS,
+        FETCH_MARKET_DATA,
+        LIST_STORED_DATA,
         LIST_DATA_VERSIONS,
         REMOVE_DATA,
         HEALTH,

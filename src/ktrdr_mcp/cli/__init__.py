@@ -126,7 +126,13 @@ def demo(workspace: Workspace, as_json: bool) -> None:
     anyio.run(run_demo, workspace, as_json, in_process())
 
 
-for command in (bars.import_files, bars.list_versions, bars.remove):
+for command in (
+    bars.import_files,
+    bars.fetch,
+    bars.update,
+    bars.list_versions,
+    bars.remove,
+):
     data.add_command(command)
 for command in (
     train,

@@ -64,10 +64,13 @@ class OpenWorkspace:
     ownership: Ownership
     drain: Callable[[], Awaitable[None]]  # ends all runs; questions are still answered
     workers: Callable[[], list[WorkerState]]  # processes that compute now
+    fetches: Callable[[], int]  # how many run or wait
 
     async def has_work(self) -> bool:
         """Whether a task runs or waits."""
-        return self.manager.running > 0 or "pending" in await self.tasks.counts()
+        return (
+            self.manager.running > 0 or self.fetches() > 0 or "pending" in await self.tasks.counts()
+        )
 
 
 @asynccontextmanager
@@ -161,7 +164,17 @@ async def assemble(
     try:
         async with AsyncExitStack() as jobs:
             await jobs.enter_async_context(manager)
-            yield OpenWorkspace(service, manager, stores.tasks, owned, jobs.aclose, compute.workers)
+            await service.fetches.open()
+            jobs.push_async_callback(service.fetches.close)
+            yield OpenWorkspace(
+                service,
+                manager,
+                stores.tasks,
+                owned,
+                jobs.aclose,
+                compute.workers,
+                lambda: service.fetches.running,
+            )
     finally:
         await compute.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from ktrdr_mcp import limits, paths
@@ -32,7 +32,8 @@ def check_with(check: Callable[[str], str]) -> AfterValidator:
 
 
 ANY_CASE_SYMBOL_PATTERN: Final = paths.SYMBOL_PATTERN.replace("[A-Z", "[A-Za-z")
-Text = Annotated[str, StringConstraints(max_length=200)]
+MAX_TEXT_CHARACTERS: Final = 200
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)]
 Note = Annotated[str, StringConstraints(max_length=limits.MAX_NOTE_CHARACTERS, min_length=1)]
 TaskId = Annotated[str, check_with(paths.task_id), form(pattern=paths.TASK_ID_PATTERN)]
 ModelName = Annotated[str, check_with(paths.model_name), form(pattern=paths.NAME_PATTERN)]
@@ -44,7 +45,8 @@ Version = Annotated[int, Field(ge=1, le=1_000_000)]
 PageBytes = Annotated[
     int | None, Field(ge=1, description="of the reply at most; what is beyond is not read")
 ]
-Offset = Annotated[int, Field(ge=0, le=1_000_000)]
+OFFSET_SCHEMA: Final = {"type": "integer", "minimum": 0}  # the list of tools is short of bytes
+Offset = Annotated[int, Field(ge=0, le=1_000_000), WithJsonSchema(OFFSET_SCHEMA)]
 BUILT_IN_STRATEGIES: Final = ("default", "mean_reversion", "trend_following", "volatility_breakout")
 Status = Literal["pending", "training", "completed", "failed", "cancelled"]
 
@@ -80,7 +82,7 @@ class GetTrainingStatus(Strict):
     """Read one task's state, or wait for its end."""
 
     task_id: TaskId
-    wait_s: float = Field(0, ge=0, le=limits.MAX_WAIT_S, description="seconds to wait for the end")
+    wait_s: float = Field(0, ge=0, le=limits.MAX_WAIT_S)
 
 
 class TaskOnly(Strict):
@@ -156,7 +158,7 @@ class SummarizeData(Strict):
     """See which bars there are."""
 
     symbol: Symbol | None = None
-    timeframe: Timeframe | None = Field(None, description="with symbol: describe this series")
+    timeframe: Timeframe | None = None
     limit: Rows = limits.MCP_PAGE_ROWS
     offset: Offset = 0
 
@@ -176,6 +178,23 @@ class ImportBars(Strict):
     )
     dialect: Text | None = Field(None, description="else it is recognised")
     dry_run: bool = Field(False, description="only say what is understood")
+
+
+class FetchData(Strict):
+    """Fetch bars from a source, as a task."""
+
+    source: str = Field(description="ccxt:EXCHANGE, alpaca, yfinance")
+    symbol: Symbol
+    timeframe: Annotated[str, check_with(paths.timeframe)]  # which ones, other tools say
+    since: str = ""  # a day or a year
+
+    @field_validator("source", "since")
+    @classmethod
+    def _is_short(cls, text: str) -> str:
+        """Bounds what is stored and quoted; the list of tools has no bytes for it."""
+        if len(text) > MAX_TEXT_CHARACTERS:
+            raise PydanticCustomError("too_long", "has too many characters")
+        return text
 
 
 class StoredSeries(Strict):
@@ -205,9 +224,7 @@ class ReadEquityCurve(BacktestModel):
 class CompareTrainings(Strict):
     """Set completed tasks side by side."""
 
-    task_ids: list[TaskId] = Field(
-        min_length=2, max_length=limits.MAX_COMPARED_TASKS, description="completed tasks"
-    )
+    task_ids: list[TaskId] = Field(min_length=2, max_length=limits.MAX_COMPARED_TASKS)
 
 
 class ExchangeCode(Strict):

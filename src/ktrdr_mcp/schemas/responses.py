@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from ktrdr_mcp.schemas.parsing import is_none
 from ktrdr_mcp.schemas.requests import Status
@@ -284,6 +284,36 @@ class BarsImported(Success):
     series: list[ImportedSeries]
 
 
+class FetchStatus(Reply):
+    """Where a fetch of bars stands."""
+
+    task_id: str
+    status: str  # pending, fetching, completed, failed, cancelled
+    source: str
+    symbol: str
+    timeframe: str
+    progress: int  # percent of the range
+    pages: int
+    bars: int
+    new: int | None
+    revised: int | None
+    first_bar: str | None
+    last_bar: str | None
+    adjustment: str | None  # of the prices: raw, split or all
+    dataset: str | None  # the version that the series is now
+    what: str | None  # happened, for people
+    notes: list[str]
+    error: str | None
+    error_code: str | None
+
+
+class FetchReply(Success):
+    """A fetch of bars, as a task."""
+
+    # What is in it stands in OpenAPI alone: the list of tools has no bytes for it.
+    fetch: Annotated[FetchStatus, WithJsonSchema({"type": "object"})]
+
+
 class DatasetVersion(Reply):
     """One version of a stored series."""
 
@@ -302,12 +332,19 @@ class DatasetVersions(Success):
     symbol: str
     timeframe: str
     source: str
+    since: str | None  # of a fetched series: the beginning that was asked for
     client: str
     fetched_at: str
     adjustment: str
     timezone: str
     last_final: str
     versions: list[DatasetVersion]
+
+
+class StoredManifests(Success):
+    """Every series that was imported or fetched."""
+
+    series: list[DatasetVersions]
 
 
 class SeriesRemoved(Success):

@@ -14,6 +14,7 @@ from ktrdr_mcp.errors import Conflict, InvalidRequest, LimitExceeded, NotFound, 
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.schemas import requests, responses
 
+IMPORT: Final = "import"  # the source of what was imported
 IMPORTED_SUFFIX: Final = ".imported"  # of a file of data/ whose bars were imported
 
 
@@ -114,7 +115,7 @@ def store(workspace: paths.Workspace, one: dict[str, Any], sources: list[Path]) 
     facts = versions.Manifest(
         symbol=one["symbol"],
         timeframe=one["timeframe"],
-        source="import",
+        source=IMPORT,
         request=request,
         client=f"ktrdr-mcp {__version__}",
         fetched_at=versions.now(),
@@ -157,11 +158,24 @@ def list_versions(
     manifest = versions.read_manifest(workspace, request.symbol, request.timeframe)
     if manifest is None:
         raise versions.no_versions(request.symbol, request.timeframe)
+    return described(manifest)
+
+
+def list_stored(workspace: paths.Workspace) -> responses.StoredManifests:
+    """What is known of every stored series."""
+    return responses.StoredManifests(
+        series=[described(one) for one in versions.manifests(workspace)]
+    )
+
+
+def described(manifest: versions.Manifest) -> responses.DatasetVersions:
+    """A manifest as replies have it."""
     names = responses.DatasetVersion.model_fields.keys() - {"version"}
     return responses.DatasetVersions(
         symbol=manifest.symbol,
         timeframe=manifest.timeframe,
         source=manifest.source,
+        since=manifest.request.get("since"),
         client=manifest.client,
         fetched_at=manifest.fetched_at,
         adjustment=manifest.adjustment,

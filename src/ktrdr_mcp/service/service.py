@@ -24,7 +24,16 @@ from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.schemas.service import CALLER, OnProgress
-from ktrdr_mcp.service import evaluation, importing, models, replies, reports, strategies, training
+from ktrdr_mcp.service import (
+    evaluation,
+    fetching,
+    importing,
+    models,
+    replies,
+    reports,
+    strategies,
+    training,
+)
 from ktrdr_mcp.service.data import completions, data_summary, describe_series
 from ktrdr_mcp.service.epochs import read_epochs
 from ktrdr_mcp.service.evaluation import Judge
@@ -91,6 +100,7 @@ class Service:
         self._saving = asyncio.Lock()
         self._saving_strategy = asyncio.Lock()
         self._importing = asyncio.Lock()
+        self.fetches = fetching.Fetches(workspace, self._importing)
 
     async def start_training(self, request: requests.StartTraining) -> responses.TrainingStarted:
         """Validates, stores and queues a training; the id it returns is never lost."""
@@ -129,6 +139,8 @@ class Service:
         self, request: requests.GetTrainingStatus, on_progress: OnProgress | None = None
     ) -> responses.TrainingStatus:
         """A task's state; waits up to `wait_s` for its end and reports progress meanwhile."""
+        if self.fetches.knows(request.task_id):
+            return fetching.as_training(await self.fetches.wait(request.task_id, request.wait_s))
         row = await self._tasks.get(request.task_id)
         if request.wait_s > 0:
 
@@ -202,6 +214,8 @@ class Service:
 
     async def cancel_training(self, request: requests.TaskOnly) -> responses.TaskCancelled:
         """Asks a task to stop; of a finished one changes nothing."""
+        if self.fetches.knows(request.task_id):
+            return fetching.cancelled(await self.fetches.cancel(request.task_id))
         row = await self._manager.cancel(request.task_id)
         return responses.TaskCancelled(
             task_id=row.task_id,
@@ -226,6 +240,15 @@ class Service:
         """Recognises files of bars that other tools wrote, and stores them."""
         async with self._importing:
             return await in_thread(importing.import_bars, self._workspace, request)
+
+    async def fetch_market_data(self, request: requests.FetchData) -> responses.FetchReply:
+        """Fetches bars as a task; the same that is under way, or has just ended, is that one."""
+        one = await self.fetches.submit(request)
+        return responses.FetchReply(fetch=fetching.status_of(one))
+
+    async def list_stored_data(self, request: requests.Empty) -> responses.StoredManifests:
+        """Every series that has versions."""
+        return await in_thread(importing.list_stored, self._workspace)
 
     async def list_data_versions(self, request: requests.StoredSeries) -> responses.DatasetVersions:
         """Where a stored series comes from, and its versions."""

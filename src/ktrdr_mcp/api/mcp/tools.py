@@ -87,7 +87,7 @@ def operation_tool(service: ServiceProtocol, operation: Operation[Any, Any]) -> 
             read_only_hint=False,
             destructive_hint=offer.destructive,
             idempotent_hint=offer.idempotent,
-            open_world_hint=False,
+            open_world_hint=offer.open_world,
         )
     outputs = output_schema(operation.reply)
     return OperationTool(
