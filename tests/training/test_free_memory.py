@@ -10,6 +10,7 @@ import pytest
 
 from ktrdr_mcp import memory
 from ktrdr_mcp.errors import LimitExceeded
+from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.training.estimate import check, limit_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="as Linux tells of it")
@@ -73,4 +74,4 @@ def test_this_machine_has_memory() -> None:
 def test_what_other_tasks_will_hold_is_not_offered_again() -> None:
     assert limit_bytes(10**18, {}) == 0
     with pytest.raises(LimitExceeded, match="for other tasks"):
-        check((10, 8, 3), 32, 1_000, promised=10**18)
+        check(Mlp(10, (8,), "relu"), 32, 1_000, promised=10**18)

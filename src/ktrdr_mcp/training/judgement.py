@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +58,9 @@ from ktrdr_mcp.training.learners import (
     horizon_of,
     probabilities_of_rows,
 )
-from ktrdr_mcp.training.search import Pair
+
+if TYPE_CHECKING:  # the server judges too, and imports no torch
+    from ktrdr_mcp.training.search import Pair
 
 
 def tested_window(dataset: Dataset, splits: Splits) -> tuple[str, str]:
