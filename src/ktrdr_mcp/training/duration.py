@@ -21,6 +21,7 @@ ROW_AND_UNIT_S: Final = 3.4e-9  # activation of a hidden unit and its slope
 ROW_AND_DROPPED_UNIT_S: Final = 1.6e-9  # the same for its mask
 PARAMETER_S: Final = 9e-9  # the optimizer, for each step
 ROW_AND_PARAMETER_S: Final = 8e-11  # forward and backward products
+ONCE_S: Final = 5e-2
 NETWORK_S: Final = 6e-3  # predictions and judgement
 BAR_S: Final = 4.3e-6  # bars, labels, baselines
 BAR_AND_FEATURE_S: Final = 8e-8  # for the model and each fold, whose features are its own
@@ -97,7 +98,7 @@ class Workload:
     def rest_s(self, speed: Speed) -> float:
         """The time of bars, features, predictions and judgement."""
         of_bars = self.bars * (BAR_S + self.views * self.shape.widths[0] * BAR_AND_FEATURE_S)
-        return speed.overhead * (len(self.training_rows) * NETWORK_S + of_bars)
+        return speed.overhead * (ONCE_S + len(self.training_rows) * NETWORK_S + of_bars)
 
 
 def measure() -> Speed:
