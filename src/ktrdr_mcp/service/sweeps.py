@@ -167,7 +167,7 @@ def incomparable(spec: TrainingSpec) -> Iterator[str]:
     endless = [
         name
         for name in sorted(methods & set(labels.LABELERS))
-        if "horizon" not in labels.complete({"method": name})
+        if labels.tells_past({"method": name}) or "horizon" not in labels.complete({"method": name})
     ]
     if endless and labels_vary(spec):
         yield (

@@ -447,4 +447,6 @@ def changed_names(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]
 def comparable(result: TaskResult) -> TaskResult:
     """A result without what need not be the same: how long it took, and the task's name."""
     timeless = result.training_metrics.model_copy(update={"training_time_minutes": 0.0})
-    return result.model_copy(update={"training_metrics": timeless, "details": ""})
+    sweep = result.sweep and result.sweep.model_copy(update={"all": ""})
+    changes = {"training_metrics": timeless, "details": "", "sweep": sweep}
+    return result.model_copy(update=changes)

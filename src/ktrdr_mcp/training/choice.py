@@ -28,6 +28,7 @@ from ktrdr_mcp.evaluation.direction import (
 
 HORIZONS_PER_BLOCK: Final = 3  # a preference needs less independence than a test
 MIN_BLOCKS: Final = 15  # of validation, in sum; with fewer, the task's own settings are taken
+TRIALS_PER_GROUP: Final = 4  # with fewer, shares of variance say nothing
 SAME_T: Final = 1.6448536269514722  # differences below are luck's, one-sided at 5 %
 
 
@@ -200,7 +201,7 @@ def omega_squared(values: Floats, groups: npt.NDArray[np.int64]) -> float:
     known = np.unique(groups)
     count = len(values)
     total = float(np.square(values - values.mean()).sum()) if count else 0.0
-    if len(known) < 2 or count <= len(known) or total == 0:
+    if len(known) < 2 or count < TRIALS_PER_GROUP * len(known) or total == 0:
         return 0.0
     means = [values[groups == each].mean() for each in known]
     sizes = [int((groups == each).sum()) for each in known]
