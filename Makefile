@@ -7,7 +7,7 @@ TOOLS := build/tools
 
 CODE := src tests benchmarks examples tools packaging
 
-.PHONY: setup demo test test-faults test-api conformance clients browser dist mcpb container lint types layers unit coverage bench \
+.PHONY: setup demo test test-faults test-api conformance clients browser pictures dist mcpb container lint types layers unit coverage bench \
 	format clean
 
 setup: $(READY)
@@ -51,6 +51,10 @@ conformance: $(READY)
 browser: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	KTRDR_BROWSER=1 $(BIN)/pytest --timeout 300 tests/browser
+
+# The README's pictures, from the built-in bars; needs what make browser needs.
+pictures: $(READY)
+	$(BIN)/python -m tools.pictures
 
 # Every official client over stdio and HTTP; those from npm are skipped as above.
 clients: $(READY)
