@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -129,6 +130,7 @@ def training_page(report: TrainingReport) -> str:
     parts += [
         verdict_section(performance),
         luck_section(report.luck),
+        sweep_section(performance),
         folds_section(report, result),
         equity_section(report, result, performance),
         epochs_section(report.epochs, result.training_metrics.best_epoch),
@@ -158,8 +160,9 @@ def verdict_section(performance: ModelPerformance) -> str:
         for name, word in (("prediction", verdict.prediction), ("trading", verdict.trading))
     )
     dump = verdict.model_dump()
-    more = [f"{text(str(dump[name]), 1_000)}" for name in ("needs", "luck") if dump.get(name)]
+    more = [text(str(dump[name]), 1_000) for name in ("rows", "needs", "luck") if dump.get(name)]
     rows = [
+        *edge_rows(performance),
         (
             "Net return after costs",
             value(
@@ -205,11 +208,65 @@ def verdict_section(performance: ModelPerformance) -> str:
     )
 
 
+def edge_rows(performance: ModelPerformance) -> list[tuple[str, str]]:
+    """How large the edge may be: in direction, and in basis points for each trade."""
+    rows, edge, trading = [], performance.edge, performance.trading
+    if edge is not None:
+        accuracy = value("edge.accuracy", edge.accuracy, percent(edge.accuracy))
+        low = value("edge.low", edge.low, percent(edge.low))
+        high = value("edge.high", edge.high, percent(edge.high))
+        base = value("edge.base_rate", edge.base_rate, percent(edge.base_rate))
+        rows.append(("Direction right (95 % interval)", f"{accuracy} ({low} to {high})"))
+        rows.append(("Right without knowing when", base))
+    for name, words in (("gross_bps", "Gross"), ("net_bps", "Net")):
+        figures = getattr(trading, name)
+        if figures:
+            mean, low, high = (
+                value(f"trading.{name}.{place}", number, decimal(number, 1))
+                for place, number in enumerate(figures)
+            )
+            rows.append((f"{words} per trade, basis points", f"{mean} ({low} to {high})"))
+    return rows
+
+
+def sweep_section(performance: ModelPerformance) -> str:
+    """What a search tried, by validation alone."""
+    sweep = performance.sweep
+    if sweep is None:
+        return ""
+    matters = [
+        [text(name), value(f"sweep.matters.{name}", share, percent(share))]
+        for name, share in sweep.matters.items()
+        if "." not in name
+    ]
+    scored = [
+        [text(json.dumps(each.model_dump()["settings"]), 200), decimal(each.score)]
+        for each in sweep.best
+    ]
+    chosen = ", ".join(str(number or "none") for number in sweep.chosen_by_fold)
+    return section(
+        "Search",
+        paragraph(
+            f"{sweep.trials:,} sets of settings by {text(sweep.sampler)}, {sweep.diverged} "
+            f"diverged. The folds chose candidates {chosen}; the kept network is candidate {sweep.kept}."
+            f" {sweep.not_distinguishable_from_best} are not distinguishable from the best. The"
+            f" search counts as {trials_in_words(sweep.counts_as)} on these bars."
+        ),
+        table(["settings", "validation score"], scored, "The best by validation."),
+        table(["setting", "share of variance"], matters, "Which settings mattered."),
+    )
+
+
+def trials_in_words(count: int) -> str:
+    """ "one trial" or "3 trials"."""
+    return "one trial" if count == 1 else f"{count} trials"
+
+
 def luck_section(luck: Luck | None) -> str:
     """How T is distributed by luck, with what was observed."""
     if luck is None or not len(luck.draws):
         return ""
-    marks = [luck.statistic, luck.upper, *luck.draws.tolist()]
+    marks = [luck.statistic, luck.critical or luck.upper, *luck.draws.tolist()]
     horizontal = linear_axis(marks, "T, in standard errors", ticks=7)
     counts, edges = np.histogram(luck.draws, HISTOGRAM_BINS, (horizontal.low, horizontal.high))
     share = counts / max(len(luck.draws), 1)
@@ -220,17 +277,20 @@ def luck_section(luck: Luck | None) -> str:
     )
     for left, right, height in zip(edges[:-1], edges[1:], share, strict=True):
         chart.bar(float(left), float(right), float(height), "faint")
-    chart.upright(luck.upper, "other", "95 % of luck")
+    if luck.critical is not None:
+        chart.upright(luck.critical, "other", "counts as evidence")
     chart.upright(luck.statistic, "own", f"T = {luck.statistic:z.2f}")
     below = float((luck.draws < luck.statistic).mean())
-    trials = "one trial" if luck.trials == 1 else f"the best of {luck.trials} trials"
+    trials = trials_in_words(luck.trials)
+    trials = trials if luck.trials == 1 else f"the best of {trials}"
     return section(
         "Luck",
         figure(
             chart.svg(),
             f"Grey: what T comes to when the signs of time blocks are drawn at random, so that "
             f"there is nothing to foresee; {percent(below)} of the draws stay below the observed "
-            f"T. Of {trials} on these bars, 95 % stay below {decimal(luck.upper)} by luck.",
+            f"T. Of {trials} on these bars, 95 % stay below {decimal(luck.upper)} by luck; T "
+            f"counts as evidence from {decimal(luck.critical)} on.",
         ),
     )
 

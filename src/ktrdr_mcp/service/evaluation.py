@@ -50,11 +50,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class ReportedTask:
-    """A completed task with its performance reply and the scores of its family's other trials."""
+    """A completed task with its performance reply and the trials that its verdict counts."""
 
     judged: Judged
     performance: responses.ModelPerformance
-    others: Sequence[TrialScores | None]
+    earlier: EarlierTrials
 
 
 class Judge:
@@ -84,11 +84,10 @@ class Judge:
         """All that a report draws of a completed task; counts as a reading of its results."""
         family = await self._family(row)
         judged = await self._judge_task(row, family)
-        others = await anyio.to_thread.run_sync(
-            lambda: [trial.scores() for trial in family if trial.task_id != row.task_id]
-        )
+        counted = family[: judged.trial]
+        earlier = await anyio.to_thread.run_sync(earlier_trials, row, counted, Stream())
         readings = await self._trial_log.count_reading(row.task_id)
-        return ReportedTask(judged, performance_reply(judged, readings), others)
+        return ReportedTask(judged, performance_reply(judged, readings), earlier)
 
     async def comparable(self, row: TaskRow) -> Judged:
         """A completed task's verdict and scores; counts as a reading of its test results."""
@@ -151,6 +150,11 @@ def judge(
     """
     if row.result is None:
         raise replies.not_completed(row)
+    return verdict(own, earlier_trials(row, family, stream), row.result, row.config["labels"])
+
+
+def earlier_trials(row: TaskRow, family: Sequence[Trial], stream: Stream) -> EarlierTrials:
+    """The trials that a task's verdict counts beside its own; arguments as of `judge`."""
     origin = row.group_id or row.task_id
     before = [trial for trial in family if trial.task_id != origin]
     known_at = next((each.completed_at for each in family if each.task_id == origin), None)
@@ -160,8 +164,7 @@ def judge(
         for trial in before
         if (trial.completed_at or "~") <= known_at and (found := trial.scores()) is not None
     ]
-    earlier = EarlierTrials(scored, len(before) - len(scored), stream=stream)
-    return verdict(own, earlier, row.result, row.config["labels"])
+    return EarlierTrials(scored, len(before) - len(scored), stream=stream)
 
 
 def overfitting_of(task_id: str, own: TrialScores, family: list[Trial]) -> Overfitting:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -11,11 +10,12 @@ from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import flipped_statistics, sign_vectors, statistic
+from ktrdr_mcp.evaluation.families import EarlierTrials
 from ktrdr_mcp.evaluation.multiple_testing import judge_in_family
 from ktrdr_mcp.evaluation.verdict import blocks_of
 from ktrdr_mcp.report.training import Luck, Price, TrainingReport, training_page
 from ktrdr_mcp.schemas.responses import TrainingStatus
-from ktrdr_mcp.schemas.results import JudgedFold, TaskResult, TrialScores
+from ktrdr_mcp.schemas.results import JudgedFold, TaskResult
 from ktrdr_mcp.service import replies
 from ktrdr_mcp.service.evaluation import ReportedTask
 from ktrdr_mcp.store.task_row import TaskRow
@@ -69,7 +69,7 @@ def completed_page(
             epochs=epochs,
             performance=reported.performance,
             result=result,
-            luck=luck_of(blocks, reported.others),
+            luck=luck_of(blocks, reported.earlier),
             fold_statistics=fold_statistics(result, blocks),
             price=price,
             notes=notes,
@@ -77,12 +77,12 @@ def completed_page(
     )
 
 
-def luck_of(own: BlockSums, others: Sequence[TrialScores | None]) -> Luck | None:
+def luck_of(own: BlockSums, earlier: EarlierTrials) -> Luck | None:
     """What T reaches by luck, alone and in the family; None without blocks."""
     if not len(own):
         return None
-    scored = [blocks_of(each) for each in others if each is not None]
-    family = judge_in_family(own, scored, len(others) - len(scored))
+    scored = [blocks_of(each) for each in earlier.scored]
+    family = judge_in_family(own, scored, earlier.missing, level=earlier.level)
     draws = flipped_statistics(own.sums[None, :], sign_vectors(len(own), 0))[0]
     return Luck(draws, family.statistic, family.luck_upper, family.critical, family.trials)
 
