@@ -248,9 +248,9 @@ def sweep_section(performance: ModelPerformance) -> str:
         "Search",
         paragraph(
             f"{sweep.trials:,} sets of settings by {text(sweep.sampler)}, {sweep.diverged} "
-            f"diverged. The folds chose candidates {chosen}; the kept network is candidate {sweep.kept}."
-            f" {sweep.not_distinguishable_from_best} are not distinguishable from the best. The"
-            f" search counts as {trials_in_words(sweep.counts_as)} on these bars."
+            f"diverged. The folds chose candidates {chosen}; the kept network is candidate "
+            f"{sweep.kept}. {sweep.not_distinguishable_from_best} are not distinguishable from "
+            f"the best. The search counts as {trials_in_words(sweep.counts_as)} on these bars."
         ),
         table(["settings", "validation score"], scored, "The best by validation."),
         table(["setting", "share of variance"], matters, "Which settings mattered."),
