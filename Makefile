@@ -7,7 +7,7 @@ TOOLS := build/tools
 
 CODE := src tests benchmarks examples tools packaging
 
-.PHONY: setup demo test test-faults test-api conformance clients browser pictures dist mcpb container lint types layers unit coverage bench \
+.PHONY: setup demo test test-faults test-feeds test-api conformance clients browser pictures dist mcpb container lint types layers unit coverage bench \
 	format clean
 
 setup: $(READY)
@@ -38,6 +38,11 @@ coverage: $(READY)
 # Every step killed and refused once, 20 killed servers, 200 cycles: half an hour, and a table.
 test-faults: $(READY)
 	KTRDR_FAULTS=long $(BIN)/pytest -n logical --dist worksteal -v tests/faults
+
+# The feeds' real clients against a local server with faults, and calendars: installs the extras.
+test-feeds: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ccxt,alpaca,yfinance,calendars]'
+	$(BIN)/pytest -n 2 tests/feeds tests/data/test_calendars.py
 
 # Thousands of generated requests against a real server.
 test-api: $(READY)

@@ -94,13 +94,14 @@ def show_notes(to: Console, series: list[responses.SeriesSummary]) -> None:
 
 @data.command("check")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--calendar", help="An exchange whose sessions must be there, such as XNYS.")
 @json_option
-def check_data(file: Path, as_json: bool) -> None:
+def check_data(file: Path, calendar: str | None, as_json: bool) -> None:
     """Check a file of bars, wherever it lies."""
     from ktrdr_mcp.schemas import responses
     from ktrdr_mcp.service.data import check_bars
 
-    summary = check_bars(file)
+    summary = check_bars(file, calendar)
     reply = responses.DataSummary(series=[summary], returned=1, has_more=False)
 
     def show(to: Console, reply: responses.DataSummary) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ktrdr_mcp import paths
 from ktrdr_mcp.data import catalog as data
+from ktrdr_mcp.data.calendars import session_notes
 from ktrdr_mcp.data.files import SUFFIXES, read_file, series_name
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData, NotFound, quote
@@ -116,11 +117,12 @@ def completions(
     return sorted(name for name in names if name.startswith(prefix))
 
 
-def check_bars(path: Path) -> responses.SeriesSummary:
+def check_bars(path: Path, calendar: str | None = None) -> responses.SeriesSummary:
     """What a file of bars holds.
 
     Args:
         path: a .csv or .parquet file; its name need not say symbol and timeframe.
+        calendar: an exchange whose sessions are looked for, such as XNYS.
     Returns:
         its summary; symbol and timeframe are empty if its name does not say them.
     Raises:
@@ -137,6 +139,8 @@ def check_bars(path: Path) -> responses.SeriesSummary:
     said = name if name[0].isalnum() else f"File {name}"
     series = read_file(Path(os.path.realpath(path)), said, symbol, timeframe)
     bars, notes = series.bars(symbol, timeframe, None)
+    if calendar is not None:
+        notes = [*notes, *session_notes(bars, calendar)]
     return responses.SeriesSummary(
         symbol=symbol,
         timeframe=timeframe,

@@ -1,0 +1,1 @@
+"""The feeds' real clients against a local server; `make test-feeds`."""
