@@ -89,3 +89,28 @@ def test_the_workspace_is_found_in_the_documented_order(tmp_path: Path) -> None:
     assert find_workspace(None, environment, tmp_path).root == tmp_path / "environment"
     assert find_workspace(None, {}, tmp_path).root == tmp_path
     assert find_workspace(None, {}, tmp_path / "elsewhere").root.name == "ktrdr-mcp"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("60m", "1h"),
+        ("60min", "1h"),
+        ("240 min", "4h"),
+        ("24h", "1d"),
+        ("hourly", "1h"),
+        ("2d", "1d"),
+    ],
+)
+def test_a_width_in_other_words_is_answered_with_a_timeframe(said: str, meant: str) -> None:
+    with pytest.raises(InvalidName) as refused:
+        paths.timeframe(said)
+    assert f"'{meant}'" in refused.value.message
+
+
+@pytest.mark.parametrize(("said", "meant"), [("Mine", "mine"), ("My model!", "my_model")])
+def test_a_model_name_in_another_form_is_answered_with_a_usable_one(said: str, meant: str) -> None:
+    with pytest.raises(InvalidName) as refused:
+        paths.model_name(said)
+    assert f"'{meant}'" in refused.value.message
+    assert paths.model_name(meant) == meant

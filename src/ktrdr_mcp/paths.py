@@ -57,7 +57,12 @@ def task_id(text: object, field: str = "task_id") -> str:
 
 def model_name(text: object, field: str = "model_name") -> str:
     """A well-formed model name. Raises InvalidName."""
-    return match_whole(text, NAME_PATTERN, field, "model name")
+    try:
+        return match_whole(text, NAME_PATTERN, field, "model name")
+    except InvalidName as error:
+        usable = re.sub(r"[^a-z0-9_-]+", "_", str(text)[:64].lower()).strip("_-")
+        meant = f" Did you mean '{usable}'?" if isinstance(text, str) and usable else ""
+        raise InvalidName(error.message + meant, hint=error.hint, field=field) from None
 
 
 def strategy_name(text: object, field: str = "strategy") -> str:
@@ -101,6 +106,15 @@ def series_in_file_name(of_symbol: str, of_timeframe: str) -> str:
     return f"{symbol_in_file_name(symbol(of_symbol))}_{timeframe(of_timeframe)}"
 
 
+def as_wide_as(text: str) -> str | None:
+    """The timeframe that a text such as 60min, 1day or 24h says in other words, if any does."""
+    match = re.fullmatch(r"(\d{0,5}) ?(m|h|d|w)(in|inute|our|ay|eek)?(s|ly)?", text, re.ASCII)
+    if match is None:
+        return None
+    minutes = int(match[1] or 1) * {"m": 1, "h": 60, "d": 1_440, "w": 10_080}[match[2]]
+    return next((name for name, width in TIMEFRAME_MINUTES.items() if width == minutes), None)
+
+
 def timeframe(text: object, field: str = "timeframe") -> str:
     """A known timeframe, whatever its case. Raises InvalidName."""
     if isinstance(text, str) and text in TIMEFRAME_MINUTES:
@@ -108,8 +122,10 @@ def timeframe(text: object, field: str = "timeframe") -> str:
     folded = text.lower() if isinstance(text, str) and text.isascii() else ""
     if folded in TIMEFRAME_MINUTES and not str(text).endswith("M"):  # which others write for months
         return folded
+    same = as_wide_as(folded)
+    meant = f" Did you mean '{same}'?" if same else did_you_mean(folded[:16], TIMEFRAME_MINUTES)
     raise InvalidName(
-        f"{quote(text)} is not a timeframe.{did_you_mean(folded[:16], TIMEFRAME_MINUTES)}",
+        f"{quote(text)} is not a timeframe.{meant}",
         hint=f"Use one of {', '.join(TIMEFRAME_MINUTES)}.",
         field=field,
     )
