@@ -94,7 +94,7 @@ class ServiceEvents(InMemorySubscriptionBus):
             except KtrdrError as error:  # the service may come back
                 if error.message != complaint:
                     complaint = error.message
-                    logger.info("The service cannot be followed: %s", complaint)
+                    logger.debug("The service cannot be followed: %s", complaint)
                 await asyncio.sleep(PAUSE_S)
                 continue
             except Exception:
