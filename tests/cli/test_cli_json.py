@@ -10,12 +10,14 @@ from ktrdr_mcp.schemas import requests, responses
 from tests.support.service_calls import card_of, names_of, strategy_of
 
 
-def test_train_prints_the_performance_and_nothing_else(shop) -> None:
+def test_train_prints_the_performance_and_the_warnings_of_the_start(shop) -> None:
     result = shop.run(
         "train", "AAPL", "1h", "--epochs", "1", "--set", "walk_forward=null", "--json"
     )
     reply = responses.ModelPerformance.model_validate_json(result.stdout)
     assert reply.training_metrics.epochs_completed == 1
+    printed = json.loads(result.stdout)
+    assert printed.keys() - responses.ModelPerformance.model_fields.keys() == {"warnings"}
     assert result.stderr == ""
 
 
