@@ -42,6 +42,7 @@ MAX_SHOWN_EPOCHS: Final = 200  # of a task that trains, or ended without a resul
 STATUS_BYTES: Final = 600
 PERFORMANCE_BYTES: Final = 2_000
 SWEEP_BYTES: Final = 1_000  # of what a performance says of a search, beside the rest
+EXPLANATION_BYTES: Final = 1_800
 PAGE_BYTES: Final = 2_400
 TOOL_LIST_BYTES: Final = 22_500
 

@@ -31,6 +31,7 @@ NAMES = [
     "list_trained_models",
     "list_training_tasks",
     "get_market_data_summary",
+    "explain_model",
     "research_log",
     "add_research_note",
     "fetch_market_data",

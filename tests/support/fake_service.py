@@ -27,6 +27,17 @@ CANNED: dict[str, Any] = {
     "backtest_model": sample_replies.BACKTEST,
     "compare_trainings": sample_replies.COMPARISON,
     "reproduce_training": sample_replies.REPRODUCTION,
+    "explain_model": responses.Explanation(
+        task_id=sample_replies.UUID,
+        summary="None is distinguishable from zero at 2 % over all (1 indicator, 8 blocks).",
+        groups=[responses.GroupImportance(group="rsi", importance=0.001, error=0.002, p=0.4)],
+        response=None,
+        rules=[],
+        rows=180,
+        blocks=8,
+        test_readings=1,
+        details=f"explanation://{sample_replies.UUID}",
+    ),
     "research_log": responses.ResearchPage(trials=[], notes=[], returned=0, has_more=False),
     "get_available_indicators": responses.IndicatorList(
         indicators=[], groups={"calendar": 4}, returned=0, has_more=False

@@ -230,7 +230,7 @@ def test_whole_bundles_of_other_settings_are_set_aside_and_named(trial, noise, c
         trial.run(noise, {**SHORT, "seed": seed})
     seeds = {
         path.name: bundle.read(path).manifest.spec["config"]["seed"]
-        for path in trial.root.iterdir()
+        for path in trial.root.glob("bundle*")
     }
     assert seeds == {"bundle.earlier-1": 1, "bundle.earlier-2": 2, "bundle": 3}
     assert [record.args for record in caplog.records if record.levelname == "WARNING"] == [

@@ -213,6 +213,14 @@ def round_prediction(reply: responses.ModelPrediction) -> responses.ModelPredict
     return reply.model_copy(update={"prediction": one.model_copy(update=figures)})
 
 
+def short_explanation(reply: responses.Explanation) -> responses.Explanation:
+    """The explanation with as many groups as its bytes hold; the resource has all."""
+    while len(reply.groups) > 1 and len(reply.model_dump_json()) > limits.EXPLANATION_BYTES:
+        fewer, left_out = reply.groups[:-1], reply.left_out + 1
+        reply = reply.model_copy(update={"groups": fewer, "left_out": left_out})
+    return reply
+
+
 def short_look(reply: responses.StrategySaved) -> responses.StrategySaved:
     """The reply with as many inputs as a page holds; HTTP has all."""
     look = reply.on_series
@@ -747,6 +755,30 @@ REMOVE_DATA: Final = Operation(
     command="data remove",
     request_example=SERIES,
 )
+EXPLAIN_MODEL: Final = Operation(
+    name="explain_model",
+    method="GET",
+    path="/explanation",
+    request=requests.ExplainModel,
+    reply=responses.Explanation,
+    summary="What a trained network learned: importance of each indicator, response, rules.",
+    refusals=(404, 409, 410),
+    tool=Tool(
+        title="Explain a model",
+        description=(
+            "Which indicators a network's foresight rests on, with p over all of them, how it "
+            "answers to the strongest, rules with their fidelity. Counts as a reading."
+        ),
+    ),
+    resource=Resource(
+        template="explanation://{task_id}",
+        name="explanation",
+        description="Every indicator's importance in a completed task.",
+        content="groups",
+    ),
+    brief=short_explanation,
+    slow=True,
+)
 HEALTH: Final = Operation(
     name="health",
     method="GET",
@@ -990,6 +1022,7 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         LIST_TRAINED_MODELS,
         LIST_TRAINING_TASKS,
         GET_MARKET_DATA_SUMMARY,
+        EXPLAIN_MODEL,
         RESEARCH_LOG,
         ADD_RESEARCH_NOTE,
         IMPORT_BARS,

@@ -221,6 +221,13 @@ class ReadEquityCurve(BacktestModel):
     points: int = Field(500, ge=2, le=limits.MAX_CURVE_POINTS, description="of each part at most")
 
 
+class ExplainModel(Strict):
+    """See what a trained network learned."""
+
+    model_name: ModelName | None = None
+    task_id: TaskId | None = Field(None, description="instead of model_name")
+
+
 class CompareTrainings(Strict):
     """Set completed tasks side by side."""
 

@@ -661,6 +661,47 @@ class ModelBacktest(Success):
     warnings: list[str] = Field(default_factory=list)  # of the range and the series
 
 
+class GroupImportance(Reply):
+    """What shuffling an indicator's features loses of the directional score of the test rows."""
+
+    group: str
+    importance: float  # per row
+    error: float  # by blocks
+    p: float  # that the largest of all groups is as large by luck
+
+
+class ResponseGrid(Reply):
+    """The mean p(buy) - p(sell) over values of the strongest groups."""
+
+    groups: list[str]
+    values: list[list[float]]
+    direction: list[list[float]]
+
+
+class DescribingRule(Reply):
+    """Where its sets are on, the network leans so, in this share of the rows."""
+
+    when: str
+    leans: Literal["buy", "sell"]
+    covers: float
+    fidelity: float
+
+
+class Explanation(Success):
+    """What a task's networks learned; it reads test rows."""
+
+    task_id: str
+    summary: str
+    groups: list[GroupImportance]  # the most important first
+    response: ResponseGrid | None
+    rules: list[DescribingRule]
+    rows: int  # test rows of the folds that were used
+    blocks: int
+    test_readings: int
+    left_out: int = 0  # groups, so that the reply stays short
+    details: str  # resource with every group
+
+
 class ComparedTask(Reply):
     """One task of a comparison."""
 

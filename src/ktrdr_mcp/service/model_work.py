@@ -52,6 +52,7 @@ class ModelWork:
             "predict": self.predict,
             "backtest": self.backtest,
             "equity": self.equity,
+            "explain": self.explain,
             "publish": self.publish,
             "require_device": self.require_device,
         }
@@ -92,6 +93,14 @@ class ModelWork:
             "trades": trades,
             "reads": reads_own_series(traded, loaded.row),
         }
+
+    def explain(self, task: Json) -> Json:
+        """What the networks of a completed task learned."""
+        from ktrdr_mcp.training import explain
+
+        row = TaskRow(**task)
+        folder = self._workspace.task_directory(row.task_id)
+        return asdict(explain.explain(row.spec, folder, row.data_fingerprint, self._sources))
 
     def publish(self, request: Json, task: Json, version: int) -> Json:
         """The row of the version that a completed task's model is published as."""

@@ -26,6 +26,7 @@ from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.schemas.service import CALLER, OnProgress
 from ktrdr_mcp.service import (
     evaluation,
+    explaining,
     fetching,
     importing,
     models,
@@ -203,6 +204,19 @@ class Service:
         page = await self._tasks.page(request.limit, request.offset, request.status, request.symbol)
         rows = [replies.task_summary(row, self._manager.live(row.task_id)) for row in page.rows]
         return responses.TaskList(tasks=rows, returned=len(rows), has_more=page.has_more)
+
+    async def explain_model(self, request: requests.ExplainModel) -> responses.Explanation:
+        """What a trained network learned; counts as a reading of its test results."""
+        explaining.require_one(request)
+        task_id = request.task_id
+        if request.model_name is not None:
+            task_id = (await self._library.newest(request.model_name)).task_id
+        row = await self._tasks.get(task_id or "")
+        if row.status != "completed":
+            raise replies.not_completed(row)
+        found = await self._calls.call("explain", {"task": asdict(row)})
+        readings = await self._trial_log.count_reading(row.task_id)
+        return explaining.reply(row.task_id, found, readings)
 
     async def research_log(self, request: requests.ReadResearch) -> responses.ResearchPage:
         """What was tried, newest first."""

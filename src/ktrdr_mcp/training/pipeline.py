@@ -39,6 +39,7 @@ from ktrdr_mcp.training.bundle import Bundle, BundleManifest, Parity, Periods
 from ktrdr_mcp.training.checkpointer import FOLDER
 from ktrdr_mcp.training.dataset import Dataset, Integers
 from ktrdr_mcp.training.estimate import weights_megabytes
+from ktrdr_mcp.training.explain import keep_folds
 from ktrdr_mcp.training.handover import take_or_prepare
 from ktrdr_mcp.training.judgement import Judgement, equity_curve, judge, tested_window
 from ktrdr_mcp.training.learners import MAIN, Learner, probabilities_of_rows
@@ -124,6 +125,7 @@ def train(spec: TrainingSpec, directory: Path, context: Context, sources: BarCat
     searched = search(spec, prepared, directory, context)
     context.end_turn()
     outcome = measure(prepared, searched)
+    keep_folds(directory.parent, searched.chosen())
     return Trained(spec, prepared, outcome, window_of(prepared, searched))
 
 
