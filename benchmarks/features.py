@@ -17,12 +17,18 @@ from ktrdr_mcp.features.scaling import fit
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
+from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.strategy.parsing import parse_strategy
+from ktrdr_mcp.strategy.writing import text_of
 from ktrdr_mcp.training.dataset import Dataset, series_of, view_of
 
 BARS = 1_000_000
 TRAIN_SHARE = 0.65
 MINUTE_NS = 60 * 10**9
 MOST_S = 2.0
+WIDE_MOST_S = 10.0
+WIDE_TIMEFRAMES = ("1m", "1h", "1d")
+WIDE = {"rsi": range(5, 15), "sma": range(5, 15), "returns": range(1, 11)}  # periods
 
 
 def measure(short: bool) -> Report:
@@ -41,7 +47,32 @@ def measure(short: bool) -> Report:
     ]
     table = Table(f"Features and labels, {count:,} bars", ["what", "ms", "ns a bar"], rows)
     whole = f"{DEFAULT_STRATEGY}: features and labels"
-    return Report([table], [under(f"{whole}, {count:,} bars", figures[whole], MOST_S, " s")])
+    return Report(
+        [table],
+        [
+            under(f"{whole}, {count:,} bars", figures[whole], MOST_S, " s"),
+            under(f"{NINETY}, {count:,} bars", figures[NINETY], WIDE_MOST_S, " s"),
+        ],
+    )
+
+
+NINETY = "30 indicators in 3 timeframes, window 8"
+
+
+def ninety_columns() -> Strategy:
+    """Thirty indicators, each in three timeframes, whose last eight values a network sees."""
+    entries = {
+        f"{kind}_{period}_{timeframe}": {
+            "type": kind,
+            "params": {"period": period},
+            "timeframe": timeframe,
+        }
+        for timeframe in WIDE_TIMEFRAMES
+        for kind, periods in WIDE.items()
+        for period in periods
+    }
+    values = {"indicators": entries, "fuzzy_sets": dict.fromkeys(entries, "crisp"), "window": 8}
+    return parse_strategy(text_of(values), "ninety")
 
 
 def random_walk(count: int) -> Bars:
@@ -84,6 +115,11 @@ def stages(bars: Bars) -> dict[str, Callable[[], object]]:
         "default, memberships": lambda: build.feature_matrix(table, fitted),
         "default, scaling": lambda: fit(values[train], "standard").transform(values),
     }
+    if len(bars) > 10_000:  # else no day has closed
+        ninety = ninety_columns()
+        work[NINETY] = lambda: build.feature_matrix(build.compute_indicators(bars, ninety), ninety)
+    else:
+        work[NINETY] = ninety_columns
     return work | {
         f"labels, {method}": lambda method=method: labels.make_labels(bars, {"method": method})
         for method in labels.LABELERS

@@ -82,3 +82,28 @@ async def test_a_timeframe_that_does_not_fit_the_series_is_refused(bench: Bench)
     with pytest.raises(InvalidStrategy) as caught:
         await bench.start(strategy="wide", timeframe="1w")
     assert caught.value.field == "strategy.indicators.daily.timeframe"
+
+
+async def test_a_prediction_says_how_much_of_its_bar_is_novel(bench: Bench) -> None:
+    every_hour = {
+        "indicators": [
+            {"name": "hour"},
+            {"name": "week", "type": "returns", "timeframe": "1w"},
+        ],
+        "fuzzy_sets": {"hour": "crisp", "week": "crisp"},
+    }
+    await save(bench, every_hour)
+    task_id = await bench.trained(strategy="wide", task_id="one")
+    await bench.save(task_id, "novel")
+    manifest = read_manifest(bench.workspace.bundle_directory(task_id))
+    assert manifest.feature_ranges is not None
+    (low, high), scaler = manifest.feature_ranges[1], manifest.scaler
+    seen = set()
+    for day in ("2025-03-03", "2025-04-14", "2025-05-05", "2026-01-15", "2026-02-02"):
+        reply = await bench.predict("novel", test_date=day)
+        value = (reply.input_features["week"] - scaler["shift"][1]) / scaler["scale"][1]
+        outside = not low <= value <= high
+        assert reply.novelty.features == (["week"] if outside else [])
+        assert reply.novelty.share == (0.5 if outside else 0)
+        seen.add(outside)
+    assert False in seen

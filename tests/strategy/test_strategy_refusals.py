@@ -23,8 +23,8 @@ REFUSED = {
     "name not text": (f"name: 7\n{MINIMAL}", "name is 7, not text", "name"),
     "indicators empty": ("indicators: []", "indicators has 0 entries", "indicators"),
     "too many indicators": (
-        f"indicators: [{', '.join(['{name: rsi}'] * 65)}]",
-        "indicators has 65 entries",
+        f"indicators: [{', '.join(['{name: rsi}'] * 129)}]",
+        "indicators has 129 entries",
         "indicators",
     ),
     "indicators text": ("indicators: rsi", "indicators is missing", "indicators"),

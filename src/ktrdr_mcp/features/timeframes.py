@@ -31,7 +31,9 @@ class WiderBars:
 
     def spread(self, output: Output) -> Output:
         """An output of the wide bars as one of the series' own bars."""
-        return Output(*(self._at_each_bar(values) for values in (output.value, output.feature)))
+        value = self._at_each_bar(output.value)
+        same = output.feature is output.value
+        return Output(value, value if same else self._at_each_bar(output.feature))
 
     def _at_each_bar(self, values: Floats) -> Floats:
         if not len(values):

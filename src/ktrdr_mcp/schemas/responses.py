@@ -404,6 +404,13 @@ class Prediction(Reply):
     probabilities: dict[str, float]
 
 
+class Novelty(Reply):
+    """How much of a bar lies outside what the model was trained on."""
+
+    share: float  # of the features, outside the training rows' 1 to 99 % range
+    features: list[str]  # the first of them
+
+
 class ModelPrediction(Success):
     """A prediction, the bar it is for and what the network saw."""
 
@@ -417,6 +424,7 @@ class ModelPrediction(Success):
     timeframe: str
     version: int
     warnings: list[str]
+    novelty: Novelty | None = None  # null for models that do not say their range
 
 
 class ModelRow(Reply):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ktrdr_mcp.data.timestamps import DAY_NS, MINUTE_NS, format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
 from ktrdr_mcp.evaluation.backtest import confident_signals, trading_rule
 from ktrdr_mcp.evaluation.metrics import CLASSES
+from ktrdr_mcp.features.build import feature_names
 from ktrdr_mcp.features.registry import check
 from ktrdr_mcp.features.timeframes import warm_up_of
 from ktrdr_mcp.labels.registry import HOLD, horizon_bars
@@ -107,6 +109,23 @@ def predict_one(loaded: Loaded, request: Predict, sources: BarCatalog) -> respon
     return reply(loaded, series.bars, index, scores, notes)
 
 
+NOVEL_NAMED: Final = 5
+SHARE_DIGITS: Final = 4
+
+
+def novelty_of(model: Model, scores: Scores) -> responses.Novelty | None:
+    """The features of one bar that lie outside the training rows' 1 to 99 % range."""
+    manifest = model.manifest
+    if manifest is None or manifest.feature_ranges is None:
+        return None
+    low, high = np.array(manifest.feature_ranges).T
+    outside = (scores.features[0] < low) | (scores.features[0] > high)
+    names = np.array(feature_names(model.strategy))[outside].tolist()
+    return responses.Novelty(
+        share=round(float(outside.mean()), SHARE_DIGITS), features=names[:NOVEL_NAMED]
+    )
+
+
 def day_rule(loaded: Loaded, symbol: str) -> DayRule:
     """In which offset the days of a model's bars begin: on its own symbol, as when it trained."""
     manifest = loaded.model.manifest
@@ -156,6 +175,7 @@ def reply(
             *warnings(loaded, bars.symbol, as_of),
             *of_bars,
         ],
+        novelty=novelty_of(loaded.model, scores),
     )
 
 

@@ -104,6 +104,8 @@ class BundleManifest(Stored):
     # of a search: what was tried, and the model's configuration where it is not the task's
     candidates: list[CandidateResult] | None = Field(None, exclude_if=is_none)
     own_config: Json | None = Field(None, exclude_if=is_none)
+    # of each scaled feature, the 1st and 99th percentile of the training rows
+    feature_ranges: list[tuple[float, float]] | None = None
     format: str = FORMAT
     sha256: dict[str, str] = Field(default_factory=dict)  # of the other files, by name
     request: RequestReference | None = Field(default=None, exclude=True)

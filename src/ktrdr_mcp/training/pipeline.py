@@ -37,7 +37,7 @@ from ktrdr_mcp.schemas.results import CandidateResult, Json, Period, RunResult, 
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest, Parity, Periods
 from ktrdr_mcp.training.checkpointer import FOLDER
-from ktrdr_mcp.training.dataset import Dataset, Integers
+from ktrdr_mcp.training.dataset import Dataset, Floats, Integers
 from ktrdr_mcp.training.estimate import weights_megabytes
 from ktrdr_mcp.training.explain import keep_folds
 from ktrdr_mcp.training.handover import take_or_prepare
@@ -51,6 +51,8 @@ from ktrdr_mcp.training.search_result import candidate_results, seed_spread, swe
 from ktrdr_mcp.training.spec import TrainingSpec
 
 LIBRARIES: Final = ("ktrdr-mcp", "torch", "numpy", "pandas", "ta-lib", "safetensors")
+RANGE_QUANTILES: Final = (0.01, 0.99)
+RANGE_ROWS: Final = 20_000  # are enough to place them
 PARITY_ROWS: Final = 64  # the newest bars, whose probabilities prove that loading changes nothing
 
 log = logging.getLogger(__name__)
@@ -350,7 +352,20 @@ def manifest_of(
         scores=outcome.judgement.scores(),
         tested_window=window,
         candidates=list(outcome.candidates) or None,
+        feature_ranges=ranges_of(outcome.learner.view.features, outcome.learner.split.train),
     )
+
+
+def ranges_of(features: Floats, rows: Integers) -> list[tuple[float, float]]:
+    """The 1st and 99th percentile of each feature on training rows, which tell of novel bars.
+
+    Args:
+        features: float64[rows, features], scaled.
+        rows: int64[n], training rows; of many, some.
+    """
+    chosen = features[rows[:: max(1, len(rows) // RANGE_ROWS)]]
+    low, high = np.quantile(chosen, RANGE_QUANTILES, axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def period_of(dataset: Dataset, rows: Integers) -> Period:

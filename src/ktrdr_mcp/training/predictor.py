@@ -47,6 +47,7 @@ class Scores:
 
     probabilities: Floats  # (rows, 3)
     indicators: dict[str, Floats]  # (rows,) each, in their own units
+    features: Floats  # (rows, features) scaled
 
 
 def model_of(bundle: Bundle) -> Model:
@@ -83,13 +84,16 @@ def predict(model: Model, bars: Bars, rows: npt.NDArray[np.int64]) -> Scores:
     _, values = build.feature_matrix(table, model.strategy)
     windows = windows_of(model.strategy)
     if windows is None:
-        said = probabilities(model.shape, model.weights, model.scaler.transform(values[rows]))
+        features = model.scaler.transform(values[rows])
+        said = probabilities(model.shape, model.weights, features)
     else:
         scaled = model.scaler.transform(values)
         said = windowed_probabilities(model.shape, model.weights, windows, scaled, rows)
+        features = scaled[rows]
     return Scores(
         said,
         {name: column[rows] for name, column in table.outputs.items()},
+        features,
     )
 
 

@@ -551,7 +551,7 @@ def note_flat(entry: Mapping[str, Any], kind: str, place: str, report: Report) -
     flat = [
         key
         for key, value in entry.items()
-        if key not in {"name", "type", "params", "source", "raw"}
+        if key not in {"name", "type", "params", "source", "raw", "timeframe", "window"}
         and key not in under
         and type(value) in {int, float}
     ]
