@@ -146,7 +146,10 @@ async def research(workspace: Path, effect: str) -> dict[str, Any]:
         )
         learned = f"{explained['summary']} {performance['verdict']['reason']}"[:500]
         await said.call("add_research_note", task_id=started["task_id"], note=learned)
-        print(f"Verdict: {performance['verdict']['prediction']}, in {said.calls} calls.\n")
+        verdict = performance["verdict"]["prediction"]
+        if verdict != "skill":
+            raise RuntimeError(f"The planted effect was not found: {verdict}.")
+        print(f"Verdict: {verdict}, in {said.calls} calls.\n")
     async with Client(server) as another:
         said = Transcript(another)
         print("Another client, which knows nothing, begins:\n")

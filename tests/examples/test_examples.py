@@ -38,7 +38,7 @@ def run(name: str, *arguments: str) -> list[str]:
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
-    return [line.split()[0] for line in done.stdout.splitlines()]
+    return [line.split()[0] for line in done.stdout.splitlines() if line]
 
 
 def test_the_mcp_client_trains_judges_saves_and_predicts(workspace: Path) -> None:
@@ -61,9 +61,18 @@ def test_a_strategy_and_bars_of_ones_own_are_checked_trained_and_backtested(
     assert (workspace / "models" / "short_swings" / "WAVE_1h_v1" / "bundle.json").exists()
 
 
+def test_a_planted_effect_is_found_with_the_tools_alone_in_ten_calls(workspace: Path) -> None:
+    words = run("own_hypothesis.py", "hours", str(workspace))
+    calls = [word for word in words if word.startswith("**")]
+    assert len(calls[:-1]) <= 10  # the last one is another client's
+    assert calls[-1] == "**1.**"
+    assert (workspace / "strategies" / "hours.yaml").exists()
+
+
 def test_every_example_is_run_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "mcp_client.py",
         "http_client.py",
         "own_strategy.py",
+        "own_hypothesis.py",
     }
