@@ -657,9 +657,8 @@ GET_MARKET_DATA_SUMMARY: Final = Operation(
     tool=Tool(
         title="Market data",
         description=(
-            "Which bars there are: symbols, timeframes, ranges, defects. With symbol and "
-            "timeframe, what the series looks like before its test windows. For more, add "
-            "returned to offset."
+            "Which bars there are. With symbol and timeframe, what the series looks like before "
+            "its test windows. For more, add returned to offset."
         ),
     ),
     command="data",
@@ -676,8 +675,7 @@ RESEARCH_LOG: Final = Operation(
     tool=Tool(
         title="Research log",
         description=(
-            "What was tried, newest first: strategy, differences, verdict, notes. Read it before "
-            "you go on with a series."
+            "What was tried, newest first, with verdicts and notes. Read it before you begin."
         ),
     ),
     rows="trials",
@@ -692,7 +690,7 @@ ADD_RESEARCH_NOTE: Final = Operation(
     refusals=(404, 507),
     tool=Tool(
         title="Note",
-        description="Keep a note of 500 characters with a task or a series, for whoever goes on.",
+        description="Keep a note with a task or a series, for whoever goes on.",
         changes=True,
         idempotent=False,
     ),
@@ -766,8 +764,7 @@ EXPLAIN_MODEL: Final = Operation(
     tool=Tool(
         title="Explain a model",
         description=(
-            "Which indicators a network's foresight rests on, with p over all of them, how it "
-            "answers to the strongest, rules with their fidelity. Counts as a reading."
+            "Which indicators a network's foresight rests on, if any. Counts as a reading."
         ),
     ),
     resource=Resource(
@@ -852,8 +849,7 @@ GET_AVAILABLE_INDICATORS: Final = Operation(
     tool=Tool(
         title="Indicators",
         description=(
-            "What a strategy can be made of, by group or name: parameters, outputs, units. For "
-            "more, add returned to offset."
+            "What a strategy can be made of, by group or name. For more, add returned to offset."
         ),
     ),
     rows="indicators",
@@ -868,7 +864,7 @@ GET_AVAILABLE_STRATEGIES: Final = Operation(
     refusals=(404,),
     tool=Tool(
         title="Strategies",
-        description="The strategies that there are; with name or task_id, the text of one.",
+        description="The strategies; with name or task_id, the text of one.",
     ),
     rows="strategies",
     brief=drop_warnings,
@@ -884,10 +880,9 @@ SAVE_STRATEGY: Final = Operation(
     tool=Tool(
         title="Save a strategy",
         description=(
-            "Check and save your own strategy: indicators [{name, type, params}] and fuzzy_sets "
-            "{output: auto | crisp | cyclic | {set: [a, b, c]}}; read a built-in one first. With "
-            "symbol and timeframe: ranges, sets and class shares there, no trial. Earlier versions "
-            "are kept."
+            "Check and save your own strategy: indicators [{name, type, params, timeframe, window}]"
+            " and fuzzy_sets {output: auto | crisp | cyclic | {set: [a, b, c]}}. With symbol and "
+            "timeframe: how it looks there, no trial. Versions are kept."
         ),
         changes=True,
     ),

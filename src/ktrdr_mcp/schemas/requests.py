@@ -41,7 +41,9 @@ StrategyName = Annotated[str, check_with(paths.strategy_name), form(pattern=path
 Symbol = Annotated[str, check_with(paths.symbol), form(pattern=ANY_CASE_SYMBOL_PATTERN)]
 Timeframe = Annotated[str, check_with(paths.timeframe), form(enum=list(paths.TIMEFRAME_MINUTES))]
 Rows = Annotated[int, Field(ge=1, le=limits.MAX_PAGE_ROWS)]
-Version = Annotated[int, Field(ge=1, le=1_000_000)]
+Version = Annotated[
+    int, Field(ge=1, le=1_000_000), WithJsonSchema({"type": "integer", "minimum": 1})
+]
 PageBytes = Annotated[
     int | None, Field(ge=1, description="of the reply at most; what is beyond is not read")
 ]
@@ -74,8 +76,10 @@ class StartTraining(Strict):
     idempotency_key: Text | None = Field(
         None, min_length=1, description="repeat it to retry safely: same key, same task"
     )
-    note: Note | None = Field(None, description="why this is tried; the log keeps it")
-    wait_s: float = Field(0, ge=0, le=limits.MAX_WAIT_S, description="wait for the end and result")
+    note: Note | None = Field(None, description="why; the log keeps it")
+    wait_s: float = Field(
+        0, ge=0, le=limits.MAX_WAIT_S, description="seconds for the end and result"
+    )
 
 
 class GetTrainingStatus(Strict):
@@ -225,7 +229,7 @@ class ExplainModel(Strict):
     """See what a trained network learned."""
 
     model_name: ModelName | None = None
-    task_id: TaskId | None = Field(None, description="instead of model_name")
+    task_id: TaskId | None = Field(None, description="or this")
 
 
 class CompareTrainings(Strict):
@@ -252,8 +256,8 @@ class ReproduceTraining(Strict):
 class ListIndicators(Strict):
     """See what a strategy can be made of."""
 
-    group: Text | None = Field(None, description="calendar, moves, talib.momentum, ...")
-    name: Text | None = Field(None, description="or a part of it")
+    group: Text | None = Field(None, description="as calendar")
+    name: Text | None = Field(None, description="or a part")
     limit: Rows = limits.MCP_PAGE_ROWS
     offset: Offset = 0
 
@@ -261,9 +265,9 @@ class ListIndicators(Strict):
 class ListStrategies(Strict):
     """See the strategies, or read one."""
 
-    name: StrategyName | None = Field(None, description="with its text")
+    name: StrategyName | None = Field(None, description="for its text")
     version: Version | None = None
-    task_id: TaskId | None = Field(None, description="the strategy as this task used it")
+    task_id: TaskId | None = Field(None, description="as this task used it")
     limit: Rows = limits.MCP_PAGE_ROWS
     offset: Offset = 0
 
@@ -272,11 +276,12 @@ class SaveStrategy(Strict):
     """Write a strategy, or see what it would be."""
 
     name: ModelName
-    strategy: dict[str, Any] | str = Field(
-        description="object or YAML: indicators, fuzzy_sets, ..."
-    )
+    strategy: Annotated[
+        dict[str, Any] | str,
+        WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "string"}]}),
+    ] = Field(description="object or YAML")
     dry_run: bool = Field(False, description="write nothing")
-    symbol: Symbol | None = Field(None, description="show its features on this series")
+    symbol: Symbol | None = Field(None, description="look at it there")
     timeframe: Timeframe | None = None
 
 
