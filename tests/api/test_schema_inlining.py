@@ -65,10 +65,10 @@ def test_an_output_schema_has_types_and_what_errors_and_replies_both_have_is_req
     assert schema["required"] == ["success"]
     properties = schema["properties"]
     assert "success" not in properties  # true, or false in an error
-    assert properties["fewer"] == {"type": ["integer", "null"]}
+    assert "fewer" not in properties
     assert properties["description"] == {"type": "string"}
     assert properties["rows"] == {"type": "array"}
-    assert properties["optional"] == {"type": ["object", "null"]}
+    assert "optional" not in properties  # what may be null is left out
     assert properties["error"]["anyOf"] == [
         {"type": "string"},
         {"type": "null"},

@@ -71,7 +71,11 @@ def output_schema(model: type[BaseModel]) -> Schema:
     del properties["success"]  # true, or false in an error
     if "error" in properties:
         properties["error"] = {"anyOf": [*properties["error"]["anyOf"], ERROR]}
-    outlines = {name: outline(child) for name, child in properties.items()}
+    outlines = {
+        name: outline(child)
+        for name, child in properties.items()
+        if name == "error" or NULL not in child.get("anyOf", [])  # the reply shows the others
+    }
     return {"type": "object", "properties": outlines, "required": ["success"]}
 
 
