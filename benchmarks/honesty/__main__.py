@@ -2,6 +2,10 @@
 
     python -m benchmarks.honesty size      the directional test and alternatives, without networks
     python -m benchmarks.honesty levels    streams of noise trials that stop at the first success
+    python -m benchmarks.honesty nulls     440 series without a direction, judged in this process
+    python -m benchmarks.honesty artefacts a direction that nobody can trade
+    python -m benchmarks.honesty today found   planted signals of several kinds
+    python -m benchmarks.honesty leaks     bars with something wrong: the alarms
     python -m benchmarks.honesty noise     200 noise series: how often "skill", "survives_costs"
     python -m benchmarks.honesty planted   planted signals: how often they are found
     python -m benchmarks.honesty family    100 configurations, one after the other, on ten series
@@ -17,11 +21,16 @@ import argparse
 import secrets
 import time
 
-from benchmarks.honesty import cost, family, levels, size, sweep, verdicts
+from benchmarks.honesty import cost, family, levels, nulls, size, sweep, verdicts
 from benchmarks.honesty.run import Run
 from ktrdr_mcp.jobs.executors.threads import load_torch
 
 TABLES = {
+    "nulls": nulls.nulls,
+    "artefacts": nulls.artefacts,
+    "today": nulls.today,
+    "found": nulls.found,
+    "leaks": nulls.leaks,
     "size": size.size,
     "levels": levels.levels,
     "noise": verdicts.noise,

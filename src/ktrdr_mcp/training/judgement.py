@@ -254,9 +254,11 @@ def alarms_of_data(dataset: Dataset, rows: Integers, cost_bps: float) -> Iterato
     """What is wrong with the bars of each series, once by name."""
     seen: set[str] = set()
     for number, (one, own) in enumerate(dataset.split_by_series(rows)):
-        bars = one.bars
-        used = slice(one.first, None)
-        repeated = np.intersect1d(repeats(bars)[0], dataset.bars_of(number, rows[own]))
+        bars, tested = one.bars, dataset.bars_of(number, rows[own])
+        if not len(tested):
+            continue
+        used = slice(int(tested[0]), None)  # positions are entered there
+        repeated = np.intersect1d(repeats(bars)[0], tested)
         found = data_alarms(
             bars.open[used], bars.close[used], bars.volume[used], cost_bps, len(repeated)
         )

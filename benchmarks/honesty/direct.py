@@ -1,0 +1,128 @@
+"""Trainings in this process, the networks of many series as one batch, judged as by the service."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from ktrdr_mcp.context import NullContext
+from ktrdr_mcp.data.bars import Bars, LoadedBars
+from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.errors import KtrdrError
+from ktrdr_mcp.evaluation.families import EarlierTrials
+from ktrdr_mcp.evaluation.verdict import verdict
+from ktrdr_mcp.nn import loop
+from ktrdr_mcp.nn.network import network_of
+from ktrdr_mcp.nn.settings import NetworkSettings
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.schemas.config import TrainingConfig
+from ktrdr_mcp.schemas.responses import Verdict
+from ktrdr_mcp.schemas.results import TaskResult, TrialScores
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.training.config import effective
+from ktrdr_mcp.training.learners import make_learners, stacked, trainer_settings
+from ktrdr_mcp.training.pipeline import measure, task_result
+from ktrdr_mcp.training.prepare import prepare
+from ktrdr_mcp.training.spec import SeriesSpec, TrainingSpec
+
+AT_ONCE: Final = 6  # series whose networks train as one batch
+
+
+@dataclass(frozen=True)
+class OneSeries:
+    """A source of bars with one series."""
+
+    bars: Bars
+
+    def load(self, *_: object) -> LoadedBars:
+        """The series, whatever is asked for."""
+        return LoadedBars(self.bars, "benchmark", [])
+
+
+@dataclass(frozen=True)
+class Found:
+    """One series judged, as the only trial on it."""
+
+    verdict: Verdict
+    result: TaskResult
+    scores: TrialScores
+
+
+def read_strategy(name: str) -> Strategy:
+    """A strategy that ships with the program."""
+    return StrategyCatalog(Workspace(Path(tempfile.gettempdir()))).read(name)
+
+
+def judge_all(
+    series: Sequence[Bars], config: dict[str, Any], strategy: Strategy, seeds: Sequence[int]
+) -> list[Found | str]:
+    """Trains and judges each series by itself, all networks as one batch.
+
+    Args:
+        series: of about the same length.
+        config: of all.
+        strategy: of all.
+        seeds: one for each series.
+    Returns:
+        what was found, or the error by which a series was refused.
+    """
+    found: list[Found | str] = ["" for _ in series]
+    tasks = []
+    for number, (bars, seed) in enumerate(zip(series, seeds, strict=True)):
+        chosen = effective(TrainingConfig.model_validate({**config, "seed": seed}), strategy)
+        one = SeriesSpec(bars.symbol, bars.timeframe, None, None)
+        spec = TrainingSpec(f"series{number}", (one,), strategy, chosen)
+        try:
+            prepared = prepare(spec, cast(BarCatalog, OneSeries(bars)))
+        except KtrdrError as error:
+            found[number] = error.message
+            continue
+        tasks.append((number, spec, prepared, make_learners(prepared, chosen)))
+    if not tasks:
+        return found
+    learners = [learner for *_, some in tasks for learner in some]
+    first = tasks[0][1].config
+    shape = network_of(len(tasks[0][2].view.input_names), first.model_dump())
+    networks = loop.train(
+        shape,
+        trainer_settings(first),
+        [
+            NetworkSettings(
+                seed=learner.seed,
+                learning_rate=first.learning_rate,
+                weight_decay=first.weight_decay,
+                dropout_rate=first.dropout_rate,
+            )
+            for learner in learners
+        ],
+        stacked(learners, first),
+        NullContext(),
+    )
+    done = 0
+    for number, spec, prepared, some in tasks:
+        own = networks[done : done + len(some)]
+        done += len(some)
+        try:
+            outcome = measure(shape, spec.config, prepared, some, own, 0.0)
+        except KtrdrError as error:
+            found[number] = error.message
+            continue
+        result, scores = task_result(spec, prepared, outcome), outcome.judgement.scores()
+        judged = verdict(scores, EarlierTrials(), result, spec.config.labels)
+        found[number] = Found(judged, result, scores)
+    return found
+
+
+def in_batches(
+    kinds: dict[str, Callable[[int, int], Bars]], seeds: dict[str, list[int]]
+) -> list[tuple[str, list[int]]]:
+    """The work of each process: some seeds of one kind at a time."""
+    return [
+        (kind, seeds[kind][start : start + AT_ONCE])
+        for kind in kinds
+        for start in range(0, len(seeds[kind]), AT_ONCE)
+    ]

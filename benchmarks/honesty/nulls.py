@@ -1,0 +1,180 @@
+"""Noise of many kinds, artefacts, planted signals and leaks, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from scipy import stats
+
+from benchmarks.honesty.direct import AT_ONCE, Found, judge_all, read_strategy
+from benchmarks.honesty.run import Run
+from benchmarks.honesty.series import (
+    ARTEFACTS,
+    FOUND,
+    LEAKS,
+    NOISE,
+    PLANTED,
+    garch_series,
+    planted_series,
+)
+from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.strategy.form import Strategy
+
+Maker = Callable[[int, int], Bars]
+
+SERIES: Final = {"nulls": 40, "artefacts": 20, "found": 8, "leaks": 20, "today": 20}  # of each kind
+LEVELS: Final = "level features, wide span"
+WIDE: Final[dict[str, Any]] = {"walk_forward": {"folds": 1, "span": 0.85}}
+COLUMNS: Final = ("series", "skill", "95 %", "p<=0.02", "survives", "95 %", "data alarm", "other")
+TODAY: Final[dict[str, Maker]] = {
+    f"q {strength} L {length:.0f}": partial(planted_series, strength=strength, length=length)
+    for strength, length in PLANTED
+}
+KINDS: Final[dict[str, dict[str, Maker]]] = {
+    "nulls": {**NOISE, LEVELS: garch_series},
+    "artefacts": ARTEFACTS,
+    "found": FOUND,
+    "leaks": LEAKS,
+    "today": TODAY,
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one process does at a time: some series of one kind."""
+
+    table: str
+    kind: str
+    seeds: Sequence[int]
+    run: Run
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of one series."""
+
+    kind: str
+    skill: bool = False
+    small_p: bool = False
+    survives: bool = False
+    of_data: bool = False
+    other: bool = False
+    refused: str = ""
+    beats_linear: bool = False
+
+
+def level_strategy() -> Strategy:
+    """The default strategy with averages in price units, which wander as the price does."""
+    raw = read_strategy("default").to_dict()
+    for indicator in raw["indicators"]:
+        if indicator["type"] in {"sma", "ema"}:
+            indicator["type"] = f"talib.{indicator['type'].upper()}"
+            indicator["params"] = {"timeperiod": indicator["params"]["period"]}
+            indicator["raw"] = True
+    return Strategy.from_dict(raw)
+
+
+def judged(batch: Batch) -> list[Told]:
+    """The verdicts on one batch."""
+    make = KINDS[batch.table][batch.kind]
+    series = [make(batch.run.bars, seed) for seed in batch.seeds]
+    strategy, config = read_strategy("default"), {"epochs": batch.run.epochs}
+    if batch.kind == LEVELS:
+        strategy, config = level_strategy(), {**config, **WIDE}
+    seeds = [seed % 2**31 for seed in batch.seeds]
+    return [told(batch.kind, one) for one in judge_all(series, config, strategy, seeds)]
+
+
+def told(kind: str, one: Found | str) -> Told:
+    """One series in figures."""
+    if isinstance(one, str):
+        return Told(kind, refused=one)
+    return Told(
+        kind,
+        skill=one.verdict.prediction == "skill",
+        small_p=one.scores.direction.p <= 0.02,
+        survives=one.verdict.trading == "survives_costs",
+        of_data=any(alarm.of_data for alarm in one.scores.alarms),
+        other=any(not alarm.of_data for alarm in one.scores.alarms),
+        beats_linear=one.result.beats_linear,
+    )
+
+
+def batches(table: str, run: Run) -> list[Batch]:
+    """The series of a table, a few at a time."""
+    found = []
+    for stream, kind in enumerate(KINDS[table]):
+        seeds = run.seeds(SERIES[table], 500 + 50 * list(KINDS).index(table) + stream)
+        found += [
+            Batch(table, kind, seeds[start : start + AT_ONCE], run)
+            for start in range(0, len(seeds), AT_ONCE)
+        ]
+    return found
+
+
+def show_table(table: str, run: Run) -> None:
+    """Judges and prints one table."""
+    everything = [one for some in run.in_processes(judged, batches(table, run)) for one in some]
+    show(everything)
+
+
+def interval(count: int, total: int) -> str:
+    """The exact 95 % interval of a share, in percent."""
+    if not total:
+        return ""
+    found = stats.binomtest(count, total).proportion_ci(0.95, method="exact")
+    return f"{100 * found.low:.1f}-{100 * found.high:.1f}"
+
+
+def show(everything: Iterable[Told]) -> None:
+    """Counts by kind, and of all."""
+    by_kind: dict[str, list[Told]] = {}
+    for one in everything:
+        by_kind.setdefault(one.kind, []).append(one)
+    total = [one for some in by_kind.values() for one in some]
+    width = max(map(len, [*by_kind, "all"]))
+    print(f"{'kind':{width}}" + "".join(f"{column:>12}" for column in COLUMNS))
+    for kind, some in [*by_kind.items(), ("all", total)]:
+        skill, survives = sum(one.skill for one in some), sum(one.survives for one in some)
+        cells = (
+            str(len(some)),
+            str(skill),
+            interval(skill, len(some)),
+            str(sum(one.small_p for one in some)),
+            str(survives),
+            interval(survives, len(some)),
+            str(sum(one.of_data or bool(one.refused) for one in some)),
+            str(sum(one.other for one in some)),
+        )
+        print(f"{kind:{width}}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
+    refused = {one.refused for one in total if one.refused}
+    for sentence in sorted(refused)[:3]:
+        print(f"refused: {sentence}")
+
+
+def nulls(run: Run) -> None:
+    """True nulls: 40 series of each of eleven kinds, each in a trial log of its own."""
+    show_table("nulls", run)
+
+
+def artefacts(run: Run) -> None:
+    """A direction that nobody can trade: `survives_costs` may not say otherwise."""
+    show_table("artefacts", run)
+
+
+def found(run: Run) -> None:
+    """Signals of other kinds than the planted ones; `beats_linear` is the benchmark beside them."""
+    show_table("found", run)
+
+
+def today(run: Run) -> None:
+    """The three planted signals of the tables before: about 20, 20 and 19 of 20."""
+    show_table("today", run)
+
+
+def leaks(run: Run) -> None:
+    """What is wrong with the bars must be heard, or refused, in 19 of 20."""
+    show_table("leaks", run)
