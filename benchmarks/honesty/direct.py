@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -14,19 +14,19 @@ from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.evaluation.families import EarlierTrials
 from ktrdr_mcp.evaluation.verdict import verdict
-from ktrdr_mcp.nn import loop
-from ktrdr_mcp.nn.network import network_of
-from ktrdr_mcp.nn.settings import NetworkSettings
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import TaskResult, TrialScores
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.training.candidates import own_candidates
+from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.config import effective
-from ktrdr_mcp.training.learners import make_learners, stacked, trainer_settings
+from ktrdr_mcp.training.learners import fit, make_learners, splits_of_task
 from ktrdr_mcp.training.pipeline import measure, task_result
 from ktrdr_mcp.training.prepare import prepare
+from ktrdr_mcp.training.search import Searched, by_place
 from ktrdr_mcp.training.spec import SeriesSpec, TrainingSpec
 
 AT_ONCE: Final = 6  # series whose networks train as one batch
@@ -81,33 +81,20 @@ def judge_all(
         except KtrdrError as error:
             found[number] = error.message
             continue
-        tasks.append((number, spec, prepared, make_learners(prepared, chosen)))
+        tasks.append((number, spec, prepared, make_learners(prepared, spec)))
     if not tasks:
         return found
     learners = [learner for *_, some in tasks for learner in some]
-    first = tasks[0][1].config
-    shape = network_of(len(tasks[0][2].view.input_names), first.model_dump())
-    networks = loop.train(
-        shape,
-        trainer_settings(first),
-        [
-            NetworkSettings(
-                seed=learner.seed,
-                learning_rate=first.learning_rate,
-                weight_decay=first.weight_decay,
-                dropout_rate=first.dropout_rate,
-            )
-            for learner in learners
-        ],
-        stacked(learners, first),
-        NullContext(),
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        networks = fit(learners, Checkpointer(Path(folder), tasks[0][1], NullContext()))
     done = 0
     for number, spec, prepared, some in tasks:
-        own = networks[done : done + len(some)]
+        pairs = list(zip(some, networks[done : done + len(some)], strict=True))
         done += len(some)
+        splits, candidates = splits_of_task(prepared, spec), own_candidates(spec)
+        searched = Searched(spec, splits, candidates, by_place(pairs), [], 0.0)
         try:
-            outcome = measure(shape, spec.config, prepared, some, own, 0.0)
+            outcome = measure(prepared, searched)
         except KtrdrError as error:
             found[number] = error.message
             continue
@@ -115,14 +102,3 @@ def judge_all(
         judged = verdict(scores, EarlierTrials(), result, spec.config.labels)
         found[number] = Found(judged, result, scores)
     return found
-
-
-def in_batches(
-    kinds: dict[str, Callable[[int, int], Bars]], seeds: dict[str, list[int]]
-) -> list[tuple[str, list[int]]]:
-    """The work of each process: some seeds of one kind at a time."""
-    return [
-        (kind, seeds[kind][start : start + AT_ONCE])
-        for kind in kinds
-        for start in range(0, len(seeds[kind]), AT_ONCE)
-    ]

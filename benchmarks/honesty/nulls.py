@@ -28,7 +28,7 @@ Maker = Callable[[int, int], Bars]
 SERIES: Final = {"nulls": 40, "artefacts": 20, "found": 8, "leaks": 20, "today": 20}  # of each kind
 LEVELS: Final = "level features, wide span"
 WIDE: Final[dict[str, Any]] = {"walk_forward": {"folds": 1, "span": 0.85}}
-COLUMNS: Final = ("series", "skill", "95 %", "p<=0.02", "survives", "95 %", "data alarm", "other")
+COLUMNS: Final = ("series", "skill", "95 %", "p<=0.02", "survives", "95 %", "bars alarm", "other")
 TODAY: Final[dict[str, Maker]] = {
     f"q {strength} L {length:.0f}": partial(planted_series, strength=strength, length=length)
     for strength, length in PLANTED
@@ -150,9 +150,6 @@ def show(everything: Iterable[Told]) -> None:
             str(sum(one.other for one in some)),
         )
         print(f"{kind:{width}}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
-    refused = {one.refused for one in total if one.refused}
-    for sentence in sorted(refused)[:3]:
-        print(f"refused: {sentence}")
 
 
 def nulls(run: Run) -> None:

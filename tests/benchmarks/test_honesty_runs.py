@@ -6,8 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.honesty.series import NOISE
+
+RULES = ("0.02 ", "0.02 / (1 + ln k) ", "0.02 / (1 + ln k)^1.25", "0.02 / (1 + ln k)^1.5")
 ROWS = {
-    "noise": ("plain", "garch", "drift", "flipped AAPL", "all"),
+    "levels": (*RULES, "0.02 / (1.69", *RULES, "0.02 / (1.69"),
+    "leaks": (
+        "volume holds the next move",
+        "closes smoothed",
+        "closes one bar early",
+        "the same bars twice",
+        "bounce of 25 bps",
+        "all",
+    ),
+    "noise": (*NOISE, "all"),
     "planted": ("q 0.5 L 24", "q 0.25 L 24", "q 0.15 L 96", "all"),
     "family": ("plain",),
     "cost": ("the model alone", "default, four folds", "folds and four surrogates"),

@@ -23,7 +23,7 @@ from ktrdr_mcp.evaluation.walk_forward import flip_signs, sign_flip_surrogate
 from ktrdr_mcp.schemas.results import TradingRule
 from tests.support.quick_model import HORIZON, past_moves, predict_quickly
 
-SERIES = 50  # of each kind of noise
+SERIES = 20  # of each kind of noise
 
 
 def judged(bars: Bars) -> tuple[str, str]:
