@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 ENTRY: Final = "tests.support.spoilt_work:open_work"
 PLAN: Final = "KTRDR_TEST_PLAN"
-OUTCOME: Final = ".reached"  # beside the plan, once the step was reached
+REACHED: Final = ".reached"  # the end of the name beside the plan, once its step has come
+
+
+def was_reached() -> bool:
+    """Whether the step of the newest plan has come and the worker has outlived it."""
+    return Path(os.environ[PLAN] + REACHED).exists()
 
 
 class SpoiltWork:
@@ -40,6 +45,8 @@ class SpoiltWork:
         plan = json.loads(path.read_bytes()) if path.exists() else {}
         if not plan.get("stays"):
             path.unlink(missing_ok=True)
+        if "step" in plan:
+            Path(f"{path}{REACHED}").unlink(missing_ok=True)
         self._steps.count = 0
         self._steps.first, self._steps.spoilt = plan.get("step", 0), int("step" in plan)
         self._steps.mode = plan.get("mode", "kill")
@@ -47,7 +54,11 @@ class SpoiltWork:
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
             most = pages * resource.getpagesize() + plan["limit_bytes"]
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        return self._work.run(spec, workdir, context)
+        try:
+            return self._work.run(spec, workdir, context)
+        finally:
+            if self._steps.reached and "step" in plan:
+                Path(os.environ[PLAN] + REACHED).touch()
 
 
 def open_work(workspace: str) -> SpoiltWork:
