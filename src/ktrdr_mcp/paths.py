@@ -16,7 +16,8 @@ from ktrdr_mcp.errors import InvalidName, StorageError, did_you_mean, quote
 TASK_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 STRATEGY_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of files that others wrote too
-SYMBOL_PATTERN: Final = r"^[A-Z0-9^][A-Z0-9.=^/:-]{0,31}$"
+# Between slashes stands something that begins like a symbol: no "..", and nothing empty.
+SYMBOL_PATTERN: Final = r"^(?=.{1,32}$)[A-Z0-9^][A-Z0-9.=^:-]*(/[A-Z0-9^][A-Z0-9.=^:-]*)*$"
 NOT_IN_FILE_NAMES: Final = "/:"  # of what a symbol may have; each stands there as %XX
 TIMEFRAME_MINUTES: Final[Mapping[str, int]] = {
     "1m": 1,

@@ -120,7 +120,8 @@ def test_strategies_are_listed_shown_and_checked(shop, tmp_path) -> None:
     copy.write_text(text, encoding="utf-8")
     checked = shop.reply("strategies", "check", str(copy))
     assert checked["ignored"] == ["version", "indicators.macd.raw"]
-    default, units = checked["warnings"]
+    unread, default, units = checked["warnings"]
+    assert "version" in unread
     assert "include_price_context" in default
     assert "price units" in units
 

@@ -142,10 +142,10 @@ def test_names_that_are_no_series_in_any_case_are_left_alone(workspace: Workspac
         ("XRP-1h.csv", "XRP", "1h", "XRP_1h.csv"),
         ("EURUSD_M15.csv", "EURUSD", "15m", "EURUSD_15m.csv"),
         ("EURUSD_H4.parquet", "EURUSD", "4h", "EURUSD_4h.parquet"),
-        ("ibm_daily.txt", "IBM", "1d", "IBM_1d.csv"),
+        ("ibm_daily.txt", "IBM", "1d", "--symbol IBM --timeframe 1d"),
         ("BRK-B-1wk.csv", "BRK-B", "1w", "BRK-B_1w.csv"),
-        ("SPY_1d.feather", "SPY", "1d", "SPY_1d.csv"),
-        ("SPY 1day.zip", "SPY", "1d", "SPY_1d.csv"),
+        ("SPY_1d.feather", "SPY", "1d", "data/SPY_1d.feather"),
+        ("SPY 1day.zip", "SPY", "1d", "--symbol SPY --timeframe 1d"),
         ("MSFT_2h.csv", "MSFT", None, "MSFT_TIMEFRAME.csv"),
         ("MSFT_1M.csv", "MSFT", None, "MSFT_TIMEFRAME.csv"),  # months, not minutes
     ],

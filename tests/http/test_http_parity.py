@@ -71,4 +71,7 @@ async def test_every_tool_has_a_route_with_the_same_fields(service) -> None:
         route = OPERATIONS[tool.name]
         assert set(tool.input_schema["properties"]) == set(route.request.model_fields) - OURS
         told = set(tool.output_schema["properties"])
-        assert told | {"success"} == set(route.reply.model_fields)
+        fields = route.reply.model_fields
+        # what may be null is shown by the reply itself
+        said = {name for name, field in fields.items() if "None" not in str(field.annotation)}
+        assert said <= told | {"success"} <= set(fields)

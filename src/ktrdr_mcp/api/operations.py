@@ -398,6 +398,7 @@ GET_MODEL_PERFORMANCE: Final = Operation(
             "logistic": {"accuracy": 0.41, "macro_f1": 0.39},
         },
         "beats_linear": True,
+        "edge": {"accuracy": 0.53, "low": 0.49, "high": 0.57, "base_rate": 0.5},
         "trading": {
             "net_total_return": 0.021,
             "sharpe": 0.6,
@@ -600,6 +601,7 @@ TEST_MODEL_PREDICTION: Final = Operation(
         "timeframe": "1h",
         "version": 1,
         "warnings": [],
+        "novelty": None,
     },
 )
 LIST_TRAINED_MODELS: Final = Operation(
