@@ -67,13 +67,14 @@ async def try_all(kind: str, bars: Bars, seed: int, run: Run) -> Family:
             for _ in range(run.part(TRIALS))
         ]
         last = [await series.performance(trial.task_id) for trial in trials]
-    counted = {each.verdict.as_of_trial for each in last}
+    counted = [(each.verdict.as_of_trial, each.verdict.trials_since) for each in last]
     at_once = [trial.performance.verdict.as_of_trial for trial in trials]
-    if counted != {len(trials)} or at_once != list(range(1, len(trials) + 1)):
+    numbers = list(range(1, len(trials) + 1))
+    if at_once != numbers or counted != [(each, len(trials) - each) for each in numbers]:
         raise AssertionError(f"the trial log lost count: {at_once}, then {counted}")
     return Family(
         kind,
-        *counted,
+        len(trials),
         sum(trial.performance.verdict.prediction == "skill" for trial in trials),
         sum(each.verdict.prediction == "skill" for each in last),
         sum(each.verdict.trading == "survives_costs" for each in last),

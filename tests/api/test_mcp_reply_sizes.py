@@ -55,7 +55,7 @@ def wordy() -> responses.ModelPerformance:
     blocks = BlockSums(nothing, nothing, np.zeros(2_000))
     test = DirectionalTest(12.1, 0.0002, blocks, 2_000, 48, 96_000, False, 0.5123, 0.0123)
     family = FamilyJudgement(12.1, 0.0002, 0.0012, 1_000, 2.61, 3.04, 3.31, 0.0025)
-    alarms = tuple(result_alarms(12.1, 144, 8.5))
+    alarms = tuple(result_alarms(12.1, 144, 8.5, 0.0))
     folds = FailedFolds(planned=4, diverged=2)
     caveats = Caveats(leak_suspected=True, folds=folds, alarms=alarms)
     judged = prediction_verdict(test, family, 115_030, caveats)

@@ -13,6 +13,7 @@ TITLES = (
     "K networks at once",
     "The floor",
     "Features and labels",
+    "Estimated duration",
     "Start to completed",
     "Predictions",
     "Memory",

@@ -44,9 +44,15 @@ def test_each_planted_leak_is_heard(seed: int) -> None:
 
 
 def test_a_result_near_what_is_possible_asks_for_a_check() -> None:
-    assert not list(result_alarms(3.0, 62, 2.0))
-    assert [each.name for each in result_alarms(7.0, 62, 9.0)] == ["near_maximum", "sharpe"]
-    assert not any(each.of_data for each in result_alarms(7.0, 62, 9.0))
+    assert not list(result_alarms(3.0, 62, 2.0, None))
+    assert [each.name for each in result_alarms(7.0, 62, 9.0, 0.5)] == ["near_maximum", "sharpe"]
+    assert not any(each.of_data for each in result_alarms(7.0, 62, 9.0, 0.5))
+
+
+@pytest.mark.parametrize("held", [9.3, -9.3])
+def test_a_sharpe_ratio_that_holding_has_too_asks_for_no_check(held: float) -> None:
+    assert not list(result_alarms(3.0, 62, 12.0, held))
+    assert [each.name for each in result_alarms(3.0, 62, 20.0, held)] == ["sharpe"]
 
 
 def test_a_walk_has_a_unit_root_and_what_returns_has_none() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.errors import KtrdrError, NotEnoughData, StorageFull
+from ktrdr_mcp.files import STAGING_PREFIX
 from ktrdr_mcp.jobs import running
 from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
 from ktrdr_mcp.jobs.queue import JobManager
@@ -70,6 +71,34 @@ async def test_a_result_is_stored_once_there_is_space(
         row = await manager.wait("t1", BOUND_S)
     assert (row.status, row.attempt, disk.runs) == ("completed", 1, failures + 1)
     assert disk.cleaned == ["t1"]
+
+
+async def test_a_run_begins_without_what_the_last_one_left_half_published(
+    new_task: New, tasks: TaskStore, tmp_path: Path
+) -> None:
+    staged = tmp_path / "t1" / f"{STAGING_PREFIX}bundle-1"
+    beside = tmp_path / "t1" / "checkpoints"
+    found = []
+
+    def run(spec: Any, directory: Path, context: Context) -> dict[str, Any]:
+        found.append(staged.exists())
+        staged.mkdir(parents=True, exist_ok=True)
+        beside.mkdir(exist_ok=True)
+        (staged / "weights.safetensors").touch()
+        context.begin_at(0, None)
+        context.report(progress(99))
+        if len(found) == 1:
+            raise FULL
+        return RESULT
+
+    def directory_of(task_id: str) -> Path:
+        return tmp_path / task_id / "bundle"
+
+    async with JobManager(tasks, ThreadExecutor(run), directory_of, retry_s=0.0) as manager:
+        await manager.submit(new_task("t1"))
+        assert (await manager.wait("t1", BOUND_S)).status == "completed"
+    assert found == [False, False]
+    assert beside.exists()
 
 
 async def test_a_disk_that_stays_full_fails_the_task_and_says_how_to_go_on(

@@ -59,6 +59,18 @@ async def test_waiting_and_noting_are_no_part_of_what_is_trained(bench: Bench) -
     assert again.task_id == first.task_id
 
 
+async def test_trials_that_a_page_has_no_room_for_are_no_readings(bench: Bench) -> None:
+    for number in (1, 2):
+        await started(bench, task_id=f"t{number}", wait_s=50, config={**SHORT, "seed": number})
+    whole = await log_of(bench.service)
+    room = len(whole.model_dump_json().encode()) - 1
+    before = [(await bench.performance(task_id)).test_readings for task_id in ("t1", "t2")]
+    page = await log_of(bench.service, page_bytes=room)
+    assert ([each.task_id for each in page.trials], page.has_more) == (["t2"], True)
+    after = [(await bench.performance(task_id)).test_readings for task_id in ("t1", "t2")]
+    assert [later - former for former, later in zip(before, after, strict=True)] == [1, 2]
+
+
 async def test_a_new_conversation_goes_on_where_the_last_one_stopped(bench: Bench) -> None:
     await started(bench, task_id="one", wait_s=50, note="does momentum carry? " + "x" * 400)
     await started(bench, task_id="two", wait_s=50, config={**SHORT, "learning_rate": 0.01})

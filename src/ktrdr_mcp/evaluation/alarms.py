@@ -22,7 +22,7 @@ BOUND: Final = 0.025  # lower end of the two-sided 95 % interval
 FORETELLS: Final = 0.1  # least correlation with the next move
 FORETELLING_DEVIATIONS: Final = 4.0
 SMOOTHED: Final = 0.3  # correlation of the close with the move after the next opening
-BEST_SHARPE: Final = 8.0
+BEST_SHARPE: Final = 8.0  # beyond what holding the bars, long or short, would have had
 NEAR_MAXIMUM: Final = 0.6  # of the root of the blocks, which T cannot exceed
 LEAST_SUSPICIOUS_T: Final = 4.0
 FEWEST_BARS: Final = 100
@@ -147,13 +147,16 @@ def data_alarms(
         )
 
 
-def result_alarms(statistic: float, blocks: int, sharpe: float | None) -> Iterator[Alarm]:
+def result_alarms(
+    statistic: float, blocks: int, sharpe: float | None, held_sharpe: float | None
+) -> Iterator[Alarm]:
     """What is too good: a reason to look for a leak, and no more.
 
     Args:
         statistic: T.
         blocks: how many blocks were tested.
         sharpe: annualised, after costs.
+        held_sharpe: of buying and holding the same bars; a strong trend has a high one.
     """
     most = math.sqrt(max(blocks, 1))
     if statistic > max(NEAR_MAXIMUM * most, LEAST_SUSPICIOUS_T):
@@ -162,7 +165,7 @@ def result_alarms(statistic: float, blocks: int, sharpe: float | None) -> Iterat
             text=f"T is near its maximum, {most:.1f}: a leak?",
             of_data=False,
         )
-    if sharpe is not None and sharpe > BEST_SHARPE:
+    if sharpe is not None and sharpe - abs(held_sharpe or 0.0) > BEST_SHARPE:
         yield Alarm(
             name="sharpe",
             text=f"Sharpe ratio {sharpe:.1f}: a leak?",

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
-from ktrdr_mcp import limits
+from ktrdr_mcp import files, limits
 from ktrdr_mcp.errors import Draining, StorageError
 from ktrdr_mcp.jobs.epochs import EpochCurve
 from ktrdr_mcp.jobs.executors.base import Ended, Executor
@@ -413,6 +413,8 @@ class JobManager:
     async def _run(self, running: Running) -> Ended:
         """Runs a task once, and its parts whenever it asks for some."""
         directory = self._directory_of(running.row.task_id)
+        # a worker that was killed while it published has left what it wrote
+        await asyncio.to_thread(files.sweep, directory.parent)
         while (ended := await running.run(self._executor, directory)).parts is not None:
             if running.group is None:
                 running.group = Group(running, directory)

@@ -147,6 +147,7 @@ class ReadResearch(Strict):
     timeframe: Timeframe | None = None
     limit: Rows = limits.MCP_PAGE_ROWS
     offset: Offset = 0
+    page_bytes: PageBytes = None
 
 
 class AddNote(Strict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, TypeVar
 
@@ -91,9 +91,17 @@ class Judge:
 
     async def comparable(self, row: TaskRow) -> Judged:
         """A completed task's verdict and scores; counts as a reading of its test results."""
-        judged = await self._judge_task(row, await self._family(row))
+        judged = await self.unread(row)
         await self._trial_log.count_reading(row.task_id)
         return judged
+
+    async def unread(self, row: TaskRow) -> Judged:
+        """The same for a caller that counts what it shows."""
+        return await self._judge_task(row, await self._family(row))
+
+    async def count_readings(self, rows: Iterable[TaskRow]) -> None:
+        """Counts a reading of the test results of each."""
+        await self._trial_log.count_readings(*(row.task_id for row in rows))
 
     async def read_whole(self, row: TaskRow) -> dict[str, object]:
         """All that is said of a completed task's worth; counts as a reading of its results."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from ktrdr_mcp.errors import InvalidRequest
 from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.service import replies
 from ktrdr_mcp.service.evaluation import Judge
 from ktrdr_mcp.store.research import ResearchLog, ResearchNote
@@ -35,18 +36,23 @@ class Research:
         symbol, timeframe = request.symbol, request.timeframe
         found = await self._tasks.page(request.limit, request.offset, None, symbol, timeframe)
         notes = await self._log.notes(symbol, timeframe, NOTES_SHOWN)
-        return responses.ResearchPage(
+        page = responses.ResearchPage(
             trials=[await self._entry(row) for row in found.rows],
             notes=[note_row(each) for each in notes],
             returned=len(found.rows),
             has_more=found.has_more,
         )
+        if request.page_bytes is not None:  # what nobody sees is no reading
+            page = fit_page(page, "trials", request.page_bytes)
+        shown = found.rows[: page.returned]
+        await self._judge.count_readings(row for row in shown if row.status == "completed")
+        return page
 
     async def _entry(self, row: TaskRow) -> responses.ResearchEntry:
-        """One trial."""
+        """One trial, not counted as read."""
         verdict, trial = row.error_code or row.status, None
         if row.status == "completed":
-            judged = await self._judge.comparable(row)
+            judged = await self._judge.unread(row)
             verdict = f"{judged.verdict.prediction}, {judged.verdict.trading}".replace("_", " ")
             trial = judged.trial
         return responses.ResearchEntry(

@@ -233,7 +233,12 @@ def judge(pairs: Sequence[Pair], splits: Splits, horizon: int) -> Judgement:
         failed=failed,
         alarms=[
             *alarms_of_data(own, rows, rule.cost_bps),
-            *result_alarms(direction.statistic, direction.tested_blocks, trading.net.sharpe),
+            *result_alarms(
+                direction.statistic,
+                direction.tested_blocks,
+                trading.net.sharpe,
+                trading.buy_and_hold.sharpe,
+            ),
         ],
         wandering=wandering_features(model),
         beats_linear=pooled_accuracy(folds) > linear_accuracy(folds),
