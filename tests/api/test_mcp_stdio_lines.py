@@ -28,7 +28,7 @@ LINES = [
 
 @pytest.fixture(scope="module")
 def answers() -> list[dict[str, object]]:
-    """What a server says to all lines, in no order."""
+    """What a server says to all lines, in no order, when the input ends behind the last."""
     lines = [message("initialize", HANDSHAKE, 1), message("notifications/initialized", {})]
     lines += [f"{line}\n" for line in LINES]
     with subprocess.Popen(
@@ -39,18 +39,9 @@ def answers() -> list[dict[str, object]]:
         stderr=subprocess.DEVNULL,
         text=True,
     ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        server.stdin.write("".join(lines))
-        server.stdin.flush()
-        found: list[dict[str, object]] = []
-        while not found or found[-1].get("id") != 7:
-            found.append(json.loads(server.stdout.readline()))
-        while len(found) < len(LINES):  # one for each but the empty one, and the handshake
-            found.append(json.loads(server.stdout.readline()))
-        server.stdin.close()
-        assert server.wait(timeout=60) == 0
-    return found
+        output, _ = server.communicate("".join(lines), timeout=60)
+    assert server.returncode == 0
+    return [json.loads(line) for line in output.splitlines()]
 
 
 def test_half_a_surrogate_pair_is_a_bad_name_and_not_silence(answers) -> None:
@@ -67,3 +58,9 @@ def test_what_is_no_request_is_refused_under_its_id_where_it_has_one(answers) ->
 def test_batches_and_what_is_not_json_are_refused_without_an_id(answers) -> None:
     codes = sorted(each["error"]["code"] for each in answers if each["id"] is None)
     assert codes == sorted([INVALID_REQUEST, PARSE_ERROR, PARSE_ERROR, INVALID_REQUEST])
+
+
+def test_requests_that_run_when_the_input_ends_are_answered(answers) -> None:
+    """All but the empty line have an answer, and the handshake."""
+    assert len(answers) == len(LINES)
+    assert {3, 7} <= {each["id"] for each in answers if "result" in each}

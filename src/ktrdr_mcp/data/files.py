@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
+from urllib.parse import unquote
 
 from ktrdr_mcp import limits, paths
 from ktrdr_mcp.data.bars import Bars, LoadedBars, aggregate, is_whole_multiple, width_ns
@@ -141,7 +142,7 @@ def of_no_symbol(name: str, taken: Container[str]) -> NotRead | None:
     path = PurePath(name)
     text, _, timeframe = path.stem.rpartition("_")
     suffix = path.suffix.lower()
-    usable = re.sub(r"[^A-Z0-9.=^]+", "-", text.upper()).strip("-")
+    usable = re.sub(r"[^A-Z0-9.=^/:]+", "-", unquote(text).upper()).strip("-")
     if suffix not in SUFFIXES or timeframe not in paths.TIMEFRAME_MINUTES:
         return None
     try:
@@ -149,7 +150,7 @@ def of_no_symbol(name: str, taken: Container[str]) -> NotRead | None:
     except InvalidName:
         return None
     why = f"{quote(text)} is no symbol: it has letters, digits, . = ^ -, and %2F for /, %3A for :"
-    right = f"{symbol}_{timeframe}{suffix}"
+    right = f"{paths.symbol_in_file_name(symbol)}_{timeframe}{suffix}"
     return misnamed(name, symbol, timeframe, why, (f"Rename it to {right}", right), taken)
 
 
@@ -192,7 +193,7 @@ def name_parts(name: str) -> tuple[str, str | None, list[str]] | None:
     if not suffixes or stem.startswith(".") or (suffixes == [".txt"] and timeframe is None):
         return None
     try:
-        return paths.symbol_of_file_name(symbol), timeframe, suffixes
+        return paths.symbol(unquote(symbol)), timeframe, suffixes
     except InvalidName:
         return None
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import anyio
 from mcp.server.stdio import stdio_server
@@ -17,56 +17,50 @@ from mcp.types import (
     ErrorData,
     JSONRPCError,
     JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
     jsonrpc_message_adapter,
 )
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+ANSWER_TIMEOUT_S: Final = 30.0  # for what is not answered yet when the input ends
+CANCELLED: Final = "notifications/cancelled"
+LISTEN: Final = "subscriptions/listen"  # is answered when the client leaves, and not before
+
 
 @asynccontextmanager
-async def answer_stdio() -> AsyncIterator[tuple[Messages, Any]]:
-    """The SDK's stdio transport, with answers where it would only log what is no message."""
+async def answer_stdio() -> AsyncIterator[tuple[Messages, Answers]]:
+    """The SDK's stdio transport, with an answer to every line that has an id."""
     async with stdio_server() as (reader, writer):
-        yield Messages(reader, writer), writer
+        yield answer_all(reader, writer)
 
 
-class Messages:
-    """The messages of a client, in the SDK's form of a stream.
+def answer_all(reader: Any, writer: Any) -> tuple[Messages, Answers]:
+    """A client's messages and the answers to them, in the SDK's forms of a stream.
 
     Args:
         reader: gives messages, and an exception for each line that is none.
         writer: takes answers.
     """
+    answers = Answers(writer)
+    return Messages(reader, answers), answers
 
-    def __init__(self, reader: Any, writer: Any) -> None:
-        self._reader = reader
-        self._writer = writer
 
-    async def receive(self) -> SessionMessage:
-        """The next message; what is none is answered on the way."""
-        while True:
-            item = await self._reader.receive()
-            if not isinstance(item, ValidationError):
-                return item  # type: ignore[no-any-return]
-            message = message_or_refusal(item)
-            if isinstance(message, JSONRPCError):
-                await self._writer.send(SessionMessage(message))
-            elif message is not None:
-                return SessionMessage(message)
+class Stream:
+    """A stream of the SDK that is passed on.
 
-    async def __anext__(self) -> SessionMessage:
-        """The next message."""
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
+    Args:
+        inner: the stream itself.
+    """
 
-    def __aiter__(self) -> Self:
-        return self
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
 
     async def aclose(self) -> None:
         """Closes the stream."""
-        await self._reader.aclose()
+        await self._inner.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -79,10 +73,96 @@ class Messages:
     ) -> None:
         await self.aclose()
 
+
+class Answers(Stream):
+    """What is sent to a client; knows which of its requests have no answer yet.
+
+    Args:
+        inner: takes answers.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self._awaited: list[str | int] = []
+        self._ended = False
+        self._complete = anyio.Event()
+
+    async def send(self, item: SessionMessage) -> None:
+        """Sends an answer or a notification."""
+        await self._inner.send(item)
+        if isinstance(item.message, JSONRPCResponse | JSONRPCError):
+            self._settle([each for each in self._awaited if each == item.message.id])
+
+    def expect(self, message: JSONRPCMessage) -> None:
+        """Notes that a request waits for its answer; one that is cancelled gets none."""
+        if isinstance(message, JSONRPCRequest) and message.method != LISTEN:
+            self._awaited.append(message.id)
+        elif isinstance(message, JSONRPCNotification) and message.method == CANCELLED:
+            cancelled = (message.params or {}).get("requestId")
+            self._settle([each for each in self._awaited if str(each) == str(cancelled)])
+
+    def _settle(self, identifiers: list[str | int]) -> None:
+        """Takes the first of these requests off those that wait."""
+        if identifiers:
+            self._awaited.remove(identifiers[0])
+        if self._ended and not self._awaited:
+            self._complete.set()
+
+    async def complete(self) -> None:
+        """Waits until all requests are answered; what takes too long is left."""
+        self._ended = True
+        self._settle([])
+        with anyio.move_on_after(ANSWER_TIMEOUT_S):
+            await self._complete.wait()
+
+
+class Messages(Stream):
+    """The messages of a client; they end when those that were read are answered.
+
+    The SDK cancels what still runs at the end.
+
+    Args:
+        inner: gives messages, and an exception for each line that is none.
+        answers: takes answers.
+    """
+
+    def __init__(self, inner: Any, answers: Answers) -> None:
+        super().__init__(inner)
+        self._answers = answers
+
+    async def receive(self) -> SessionMessage:
+        """The next message; what is none is answered on the way."""
+        while True:
+            try:
+                item = await self._inner.receive()
+            except anyio.EndOfStream:
+                await self._answers.complete()
+                raise
+            if isinstance(item, SessionMessage):
+                self._answers.expect(item.message)
+            if not isinstance(item, ValidationError):
+                return item  # type: ignore[no-any-return]
+            message = message_or_refusal(item)
+            if isinstance(message, JSONRPCError):
+                await self._answers.send(SessionMessage(message))
+            elif message is not None:
+                self._answers.expect(message)
+                return SessionMessage(message)
+
+    async def __anext__(self) -> SessionMessage:
+        """The next message."""
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    def __aiter__(self) -> Self:
+        return self
+
     @property
     def last_context(self) -> Any:
         """The context in which the last message was sent."""
-        return getattr(self._reader, "last_context", None)
+        return getattr(self._inner, "last_context", None)
 
 
 def message_or_refusal(error: ValidationError) -> JSONRPCMessage | None:
