@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -78,6 +79,19 @@ def test_the_run_takes_every_bit_that_was_prepared(kept, trial, strategy) -> Non
     assert source.loads == []
     assert handover.take_or_prepare(trial.root, stored, source) is not taken
     assert source.loads == ["TEST"], "a further run prepares the data again"
+
+
+def test_a_file_that_cannot_be_removed_is_taken_all_the_same(kept, trial, monkeypatch) -> None:
+    spec, prepared, source = kept()
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "unlink", refused)
+        taken = handover.take_or_prepare(trial.root, spec, source)
+    assert parts_of(taken) == parts_of(prepared)
+    assert source.loads == []
 
 
 def test_offsets_of_the_file_are_taken_too(kept, trial, noise) -> None:

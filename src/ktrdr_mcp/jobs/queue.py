@@ -413,8 +413,8 @@ class JobManager:
     async def _run(self, running: Running) -> Ended:
         """Runs a task once, and its parts whenever it asks for some."""
         directory = self._directory_of(running.row.task_id)
-        # a worker that was killed while it published has left what it wrote
-        await asyncio.to_thread(files.sweep, directory.parent)
+        with contextlib.suppress(OSError):  # what a worker that was killed has left harms no run
+            await asyncio.to_thread(files.sweep, directory.parent)
         while (ended := await running.run(self._executor, directory)).parts is not None:
             if running.group is None:
                 running.group = Group(running, directory)

@@ -116,7 +116,10 @@ def take(path: Path, spec: TrainingSpec, sources: BarCatalog) -> Prepared | None
         log.warning("task %s: its data are prepared again: %s", spec.task_id, error)
         return None
     finally:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:  # it goes with the checkpoints
+            log.warning("task %s: what was prepared stays: %s", spec.task_id, error)
 
 
 def about(key: str, prepared: Prepared) -> bytes:
