@@ -19,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "pictures"
 LARGEST_BYTES: Final = 150_000
 WIDTH: Final = 760
-LIMIT_MS: Final = 120_000
+LIMIT_MS: Final = 60_000
 LONG: Final = ("--epochs", "2000", "--set", "early_stopping=null")
 
 
@@ -77,15 +77,20 @@ def photograph(run: Run, program: list[str], environment: dict[str, str]) -> Non
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as training:
-            page.wait_for_function("Number(document.querySelector('article')?.dataset.epoch) > 20")
-            page.screenshot(path=FOLDER / "live.png")
-            page.click("article button")
-            page.click("dialog button[value=yes]")
-            page.wait_for_selector("article", state="detached")
+            try:
+                page.wait_for_function(
+                    "() => Number(document.querySelector('article')?.dataset.epoch) > 20"
+                )
+                page.screenshot(path=FOLDER / "live.png")
+                page.click("article button")
+                page.click("dialog button[value=yes]")
+                page.wait_for_selector("article", state="detached")
+            finally:
+                training.terminate()  # it only waits; the server has the training
             training.wait()
-        page.set_viewport_size({"width": WIDTH, "height": 1_900})
+        page.set_viewport_size({"width": WIDTH, "height": 1_250})
         report = opened_report(page)
-        report.set_viewport_size({"width": WIDTH, "height": 1_900})
+        report.set_viewport_size({"width": WIDTH, "height": 1_250})
         report.screenshot(path=FOLDER / "report.png")
         browser.close()
 
