@@ -202,6 +202,8 @@ def test_the_list_of_series_names_the_first_files_that_are_not_read(workspace: W
         ("BTC_USDT_1h.parquet", "BTC-USDT_1h.parquet"),
         ("eur usd_1w.csv", "EUR-USD_1w.csv"),
         ("BRK+B_1d.csv", "BRK-B_1d.csv"),
+        ("%5EGSPC_1d.csv", "to ^GSPC_1d.csv"),
+        ("BTC%2FUS+DT_1h.csv", "to BTC%2FUS-DT_1h.csv"),
     ],
 )
 def test_a_file_of_what_is_no_symbol_is_named_with_the_reason(
