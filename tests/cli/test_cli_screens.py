@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from ktrdr_mcp.cli import screens
 from ktrdr_mcp.paths import find_workspace
+from ktrdr_mcp.schemas import responses
 from tests.support.command_line import QUICK
 
 
@@ -33,6 +36,12 @@ def test_what_is_not_found_is_said_with_the_workspace_that_was_searched(
 ) -> None:
     assert str(tmp_path / "workspace") in run(*line).stderr
     assert str(tmp_path) not in run(*line, "--json").stdout
+
+
+def test_the_screen_has_a_colour_for_each_verdict_that_a_reply_can_have() -> None:
+    fields = responses.Verdict.model_fields
+    assert set(screens.TRADING_STYLES) == set(get_args(fields["trading"].annotation))
+    assert set(screens.PREDICTION_STYLES) == set(get_args(fields["prediction"].annotation))
 
 
 def test_an_index_has_its_usual_name(run, tmp_path, bars_file) -> None:

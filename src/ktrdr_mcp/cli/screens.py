@@ -184,7 +184,12 @@ CONTROLS: Final = {
     False: "passed: sign-flip surrogates were not foreseen",
     True: "failed: sign-flip surrogates were foreseen, so there is a leak",
 }
-TRADING_STYLES: Final = {"survives_costs": "green", "inconclusive": "yellow", "loses": "red"}
+TRADING_STYLES: Final = {
+    "survives_costs": "green",
+    "inconclusive": "yellow",
+    "no_timing": "red",
+    "loses": "red",
+}
 
 
 def starting_lines(to: Console, reply: responses.TrainingStarted) -> None:
