@@ -150,6 +150,19 @@ def test_a_workspace_that_is_a_file_is_wrong(run, tmp_path) -> None:
     assert findings(result)["workspace"][0]["state"] == "wrong"
 
 
+def test_a_workspace_that_cannot_be_written_is_only_read(run, tmp_path, monkeypatch) -> None:
+    root = tmp_path / "workspace"
+    root.mkdir(mode=0o555)
+    if os.geteuid() == 0:  # whom modes do not bind
+        monkeypatch.setattr(diagnosis, "can_write", lambda folder: folder != root)
+    result = run("doctor", "--json")
+    assert result.exit_code == 0, result.output
+    (found,) = findings(result)["workspace"]
+    assert found["state"] == "note"
+    assert "--workspace" in found["remedy"]
+    assert list(root.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("version", "affected"),
     [

@@ -26,6 +26,15 @@ def test_a_damaged_model_is_found_and_a_lost_registry_is_rebuilt(run, tmp_path) 
     assert any("weights.safetensors" in check["text"] for check in checks(damaged))
     path.write_bytes(content)
 
+    card = path.with_name("model.json")
+    content = card.read_bytes()
+    card.write_bytes(b"{")
+    for options in ([], ["--verify"]):  # named by both, and once
+        damaged = run("doctor", *options, "--json")
+        assert damaged.exit_code == 4
+        assert sum("model.json" in check["text"] for check in checks(damaged)) == 1
+    card.write_bytes(content)
+
     for file in workspace.internal.glob("ktrdr.db*"):
         file.unlink()
     rebuilt = run("doctor", "--rebuild", "--json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
 import zipfile
@@ -16,7 +17,11 @@ import torch
 
 from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.interop.ktrdr import read
-from ktrdr_mcp.interop.ktrdr.model_format import MODEL_FORMAT, MOST_SHOWN_CHARACTERS
+from ktrdr_mcp.interop.ktrdr.model_format import (
+    LATER_METADATA,
+    MODEL_FORMAT,
+    MOST_SHOWN_CHARACTERS,
+)
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.service.diagnosis import models
 from tests.support import ktrdr_writer
@@ -218,6 +223,35 @@ def test_one_hostile_folder_does_not_break_the_list(tmp_path, document, key, val
             card = MODEL_FORMAT.card(workspace, row)
             assert printable_throughout(card)
             assert len(json.dumps(card)) < 4 * MOST_SHOWN_CHARACTERS
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to("nothing")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("odd", [a_pipe, a_link_to_a_device, a_link_to_nothing, Path.mkdir])
+def test_metadata_that_is_no_plain_file_is_named_and_holds_nobody_up(tmp_path, odd, later) -> None:
+    workspace = Workspace(tmp_path)
+    sound = ktrdr_writer.write(tmp_path)
+    name, document = ("1h_v1", LATER_METADATA) if later else (sound.name, "metadata.json")
+    hostile = sound.parents[1] / "hostile" / name
+    hostile.mkdir(parents=True)
+    odd(hostile / document)
+    assert [row.model_name for row in MODEL_FORMAT.rows(workspace)] == [sound.parent.name]
+    (found,) = models(workspace)
+    assert found.state == "wrong"
+    assert workspace.relative(hostile) in found.text
+    assert document in found.text
 
 
 def printable_throughout(value: object) -> bool:

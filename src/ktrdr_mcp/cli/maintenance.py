@@ -72,11 +72,14 @@ def examine_all(workspace: Workspace, verify: bool, rebuild: bool, mcp: bool) ->
 
     if rebuild:
         yield from rebuild_registry(workspace)
-    yield from diagnose(workspace)
+    said: set[Finding] = set()
+    for finding in diagnose(workspace):
+        said.add(finding)
+        yield finding
     if verify:
         from ktrdr_mcp.service.reconciliation import verify as find_all
 
-        yield from find_all(workspace)
+        yield from (finding for finding in find_all(workspace) if finding not in said)
     if mcp:
         from ktrdr_mcp.cli.host import examine
 

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.files import series_name
-from ktrdr_mcp.errors import KtrdrError, StorageError, quote
+from ktrdr_mcp.errors import KtrdrError, ModelCorrupted, StorageError, quote
 from ktrdr_mcp.files import check_private_entries, storage_errors
 from ktrdr_mcp.ownership import address, trust
 from ktrdr_mcp.ownership.lock import is_owned
@@ -129,15 +129,24 @@ def folder(workspace: Workspace) -> Iterator[Finding]:
     """Whether the workspace can be used at all."""
     root = workspace.root
     remedy = "Choose another folder with --workspace or KTRDR_WORKSPACE."
-    nearest = nearest_folder(root)
+    kept = workspace.internal if workspace.internal.is_dir() else root
     if root.exists() and not root.is_dir():
         yield Finding("workspace", "wrong", f"{root} is not a folder.", remedy)
-    elif not os.access(nearest, os.W_OK | os.X_OK):
+    elif root.exists() and not can_write(kept):
+        text = f"{root} cannot be written, so it is only read: nothing is trained or saved there."
+        remedy = f"Lists, predictions and backtests work. To train: {remedy[0].lower()}{remedy[1:]}"
+        yield Finding("workspace", "note", text, remedy)
+    elif not can_write(nearest_folder(root)):
         yield Finding("workspace", "wrong", f"{root} cannot be written.", remedy)
     elif not root.exists():
         yield Finding("workspace", "note", f"{root} does not exist yet; the first use makes it.")
     else:
         yield Finding("workspace", "ok", str(root))
+
+
+def can_write(folder: Path) -> bool:
+    """Whether this user can make files in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def nearest_folder(path: Path) -> Path:
@@ -258,15 +267,24 @@ def strategies(workspace: Workspace) -> Iterator[Finding]:
 
 
 def models(workspace: Workspace) -> Iterator[Finding]:
-    """Folders of models that were renamed or are gone, and those of others that are not listed."""
+    """Folders of models that are renamed, gone or damaged, and those of others not listed."""
     saved = repair.read_models(workspace.database) if workspace.database.exists() else []
     for row in saved:
         if (missing := published.missing_folder(workspace, row)) is not None:
             yield Finding("models", "wrong", missing.message, missing.hint)
+            continue
+        try:
+            published.read_card(workspace.inside(row.path))
+        except ModelCorrupted as damage:
+            yield Finding("models", "wrong", f"{row.path}: {damage.message}", damage.hint)
+        except StorageError:
+            continue  # a link, which is named above
+    registered = {row.path for row in saved}
     known = {row.model_id for row in saved if not published.has_folder(workspace, row)}
     for directory, _, card in published.moved_folders(workspace):
-        if card.model_id not in known:
-            text = f"{workspace.relative(directory)} is a copy of model {card.model_name}."
+        path = workspace.relative(directory)
+        if card.model_id not in known and path not in registered:
+            text = f"{path} is a copy of model {card.model_name}."
             yield Finding("models", "note", text, "Nothing uses it; it can be removed.")
     for each in model_formats().values():
         for folder, error in each.unusable(workspace):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -171,12 +172,15 @@ def versions(folder: Path) -> list[Path]:
 
 
 def is_written_by_ktrdr(path: Path) -> bool:
-    """Whether a folder has KTRDR's name and files, and none of this program's files."""
+    """Whether a folder has KTRDR's name and metadata, and none of this program's files.
+
+    Metadata that is no plain file counts, so that whoever reads it says what is wrong with it.
+    """
     if path.is_symlink() or any((path / name).exists() for name in (bundle.DOCUMENT, CARD)):
         return False
     if series_of(path) is not None:
-        return (path / documents.METADATA).is_file()
-    return later_series_of(path) is not None and (path / LATER_METADATA).is_file()
+        return os.path.lexists(path / documents.METADATA)
+    return later_series_of(path) is not None and os.path.lexists(path / LATER_METADATA)
 
 
 def series_of(path: Path) -> tuple[str, str, int] | None:
