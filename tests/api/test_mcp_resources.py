@@ -51,13 +51,14 @@ async def test_the_templates_are_listed(connect: Connect) -> None:
 
 
 @pytest.mark.asyncio
-async def test_every_listed_resource_is_a_strategy_and_the_workspaces_own_are_among_them(
+async def test_the_view_and_the_strategies_are_listed_and_the_workspaces_own_are_among_them(
     connect: Connect,
 ) -> None:
     async with connect() as client:
         listed = (await client.list_resources()).resources
     assert [(resource.uri, resource.mime_type) for resource in listed] == [
-        (f"strategy://{name}", "application/yaml") for name in (*BUILT_IN, "trend")
+        ("ui://ktrdr/training.html", "text/html;profile=mcp-app"),
+        *((f"strategy://{name}", "application/yaml") for name in (*BUILT_IN, "trend")),
     ]
 
 
@@ -68,7 +69,7 @@ async def test_no_more_than_a_hundred_strategies_are_listed(
     service.names["strategy"] = [f"a{number}" for number in range(500)]
     async with connect() as client:
         listed = (await client.list_resources()).resources
-    assert len(listed) == 100
+    assert len(listed) == 101
     assert {*BUILT_IN} <= {resource.name for resource in listed}
 
 
@@ -79,7 +80,7 @@ async def test_without_a_server_the_built_in_strategies_are_listed(
     service.failure = LabUnavailable("The server does not answer.", hint="Try again.")
     async with connect() as client:
         listed = (await client.list_resources()).resources
-    assert [resource.name for resource in listed] == [*BUILT_IN]
+    assert [resource.name for resource in listed] == ["training_view", *BUILT_IN]
 
 
 @pytest.mark.asyncio

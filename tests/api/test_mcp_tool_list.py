@@ -38,6 +38,7 @@ NAMES = [
     "get_available_indicators",
     "get_available_strategies",
     "save_strategy",
+    "show_training",
 ]
 CHANGING = {
     *("start_training", "cancel_training", "save_trained_model", "reproduce_training"),

@@ -46,6 +46,8 @@ CANNED: dict[str, Any] = {
     "model_report": responses.Report(html="<!doctype html>"),
     "comparison_report": responses.Report(html="<!doctype html>"),
     "training_curve": responses.Drawing(svg="<svg/>"),
+    "show_training": sample_replies.SHOWN,
+    "training_view": responses.Report(html="<!doctype html>"),
     "live_page": responses.Report(html="<!doctype html>", policy="default-src 'none'"),
     "equity_curve": responses.EquityCurve(
         model_name="alpha",

@@ -80,6 +80,22 @@ PENDING = responses.TrainingStatus(
     queue_position=2,
 )
 
+SHOWN = responses.ShownTraining(
+    task=responses.ShownTask(
+        task_id=UUID,
+        status="training",
+        progress=12,
+        current_epoch=12,
+        total_epochs=100,
+        symbol="AAPL",
+        timeframe="15m",
+        val_loss=0.9812,
+        error=None,
+    ),
+    sparkline="\u2588\u2585\u2581",
+    report=f"/training/{UUID}/report",
+)
+
 FAILED = status(epoch=3, state="failed").model_copy(
     update={
         "error": (

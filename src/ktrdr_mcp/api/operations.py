@@ -27,6 +27,8 @@ Example = Mapping[str, Any]
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})  # statuses of tasks that ended
 JSON: Final = "application/json"
 YAML: Final = "application/yaml"
+VIEW_TYPE: Final = "text/html;profile=mcp-app"
+TRAINING_VIEW_URI: Final = "ui://ktrdr/training.html"
 SHOWN_DIGITS: Final = 4  # of probabilities and memberships in a conversation
 
 
@@ -37,6 +39,7 @@ class Tool:
     Attributes:
         title: for people.
         description: when and how to use it.
+        view: address of the resource that hosts with MCP Apps show its results in.
         changes: whether it changes anything but what is in memory.
         destructive: whether it takes something away.
         idempotent: whether calling it again changes nothing more.
@@ -45,6 +48,7 @@ class Tool:
 
     title: str
     description: str
+    view: str | None = None
     changes: bool = False
     destructive: bool = False
     idempotent: bool = True
@@ -980,6 +984,36 @@ TRAINING_CURVE: Final = Operation(
     page="svg",
     page_type="image/svg+xml",
 )
+SHOW_TRAINING: Final = Operation(
+    name="show_training",
+    method="GET",
+    path="/training/{task_id}/show",
+    request=requests.ShowTraining,
+    reply=responses.ShownTraining,
+    summary="Where a task stands, in short; with draw, as HTML too, which counts as a reading.",
+    refusals=(404,),
+    tool=Tool(
+        title="Show training",
+        description="Show a task to the user: live losses, then verdict and equity.",
+        view=TRAINING_VIEW_URI,
+    ),
+    command="status",
+)
+TRAINING_VIEW: Final = Operation(
+    name="training_view",
+    method="GET",
+    path="/view/training",
+    request=requests.Empty,
+    reply=responses.Report,
+    summary="The view that hosts with MCP Apps show a training in; it holds no data.",
+    resource=Resource(
+        template=TRAINING_VIEW_URI,
+        name="training_view",
+        description="The view of show_training.",
+        content="html",
+        mime_type=VIEW_TYPE,
+    ),
+)
 LIVE_PAGE: Final = Operation(
     name="live_page",
     method="GET",
@@ -1042,6 +1076,8 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         MODEL_REPORT,
         COMPARISON_REPORT,
         TRAINING_CURVE,
+        SHOW_TRAINING,
+        TRAINING_VIEW,
         LIVE_PAGE,
     )
 }

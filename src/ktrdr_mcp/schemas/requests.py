@@ -95,6 +95,13 @@ class TaskOnly(Strict):
     task_id: TaskId
 
 
+class ShowTraining(Strict):
+    """A request to show a task to a person."""
+
+    task_id: TaskId
+    draw: bool = False  # as the view asks; the reply is then too large for a conversation
+
+
 class SaveModel(Strict):
     """Publish a completed task's model under a name."""
 

@@ -615,6 +615,29 @@ class Drawing(Success):
     svg: str
 
 
+class ShownTask(Reply):
+    """Where a task stands, in short."""
+
+    task_id: str
+    status: Status
+    progress: int  # percent; 100 when completed
+    current_epoch: int
+    total_epochs: int
+    symbol: str
+    timeframe: str
+    val_loss: float | None  # of the newest epoch; null until there is one
+    error: str | None
+
+
+class ShownTraining(Success):
+    """A task for a person to look at, as text and for a view."""
+
+    task: ShownTask
+    sparkline: str  # of the validation loss, oldest first
+    report: str  # path of the drawn report, for people
+    drawing: str | None = Field(None, exclude_if=is_none)  # HTML, where the view asked for it
+
+
 class BrowserCode(Success):
     """A code that a browser exchanges for a token, once and within half a minute."""
 

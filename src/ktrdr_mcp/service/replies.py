@@ -13,12 +13,13 @@ from ktrdr_mcp.errors import TaskNotCompleted
 from ktrdr_mcp.interop.ktrdr.documents import ZIGZAGS
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.labels import registry as labels
+from ktrdr_mcp.report.drawing import sparkline
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.service import models
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.task_row import TaskRow
-from ktrdr_mcp.training.bundle import BundleManifest
+from ktrdr_mcp.training.bundle import BundleManifest, History
 from ktrdr_mcp.training.formats import origin
 
 DIFFERS_CHARACTERS: Final = 80
@@ -124,6 +125,21 @@ def status(row: TaskRow, live: Live | None, queue_position: int | None) -> respo
         sweep=progress.sweep if progress else None,
         attempt=row.attempt,
         resumed_from=resumed_from(row, running),
+    )
+
+
+def shown_training(
+    status: responses.TrainingStatus, epochs: History, drawing: str | None
+) -> responses.ShownTraining:
+    """A status in short, with the validation loss of its epochs as a line of characters."""
+    losses = [each["val_loss"] for each in epochs]
+    shared = responses.ShownTask.model_fields.keys() & responses.TrainingStatus.model_fields
+    same = {name: getattr(status, name) for name in shared}
+    return responses.ShownTraining(
+        task=responses.ShownTask(**same, val_loss=losses[-1] if losses else None),
+        sparkline=sparkline(losses),
+        report=f"/training/{status.task_id}/report",
+        drawing=drawing,
     )
 
 

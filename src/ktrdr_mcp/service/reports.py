@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from ktrdr_mcp.evaluation.direction import flipped_statistics, sign_vectors, sta
 from ktrdr_mcp.evaluation.families import EarlierTrials
 from ktrdr_mcp.evaluation.multiple_testing import judge_in_family
 from ktrdr_mcp.evaluation.verdict import blocks_of
-from ktrdr_mcp.report.training import Luck, Price, TrainingReport, training_page
+from ktrdr_mcp.report.training import Luck, Price, TrainingReport
 from ktrdr_mcp.schemas.responses import TrainingStatus
 from ktrdr_mcp.schemas.results import JudgedFold, TaskResult
 from ktrdr_mcp.service import replies
@@ -28,23 +29,21 @@ OTHER_BARS: Final = (
 )
 
 
-def unfinished_page(row: TaskRow, status: TrainingStatus, epochs: History) -> str:
-    """The report of a task without a result."""
-    return training_page(
-        TrainingReport(
-            status=status,
-            strategy=row.strategy,
-            created_at=row.created_at,
-            settings=replies.list_differing(row.config),
-            epochs=epochs,
-        )
+def unfinished_report(row: TaskRow, status: TrainingStatus, epochs: History) -> TrainingReport:
+    """What a report of a task without a result draws."""
+    return TrainingReport(
+        status=status,
+        strategy=row.strategy,
+        created_at=row.created_at,
+        settings=replies.list_differing(row.config),
+        epochs=epochs,
     )
 
 
-def completed_page(
+def completed_report(
     reported: ReportedTask, status: TrainingStatus, epochs: History, sources: BarCatalog
-) -> str:
-    """The report of a completed task.
+) -> TrainingReport:
+    """What a report of a completed task draws.
 
     Args:
         reported: its figures, and those of its family.
@@ -60,20 +59,14 @@ def completed_page(
         price = None
         notes.append(f"{OTHER_BARS}{error}")
     blocks = blocks_of(reported.judged.scores)
-    return training_page(
-        TrainingReport(
-            status=status,
-            strategy=row.strategy,
-            created_at=row.created_at,
-            settings=replies.list_differing(row.config),
-            epochs=epochs,
-            performance=reported.performance,
-            result=result,
-            luck=luck_of(blocks, reported.earlier),
-            fold_statistics=fold_statistics(result, blocks),
-            price=price,
-            notes=notes,
-        )
+    return replace(
+        unfinished_report(row, status, epochs),
+        performance=reported.performance,
+        result=result,
+        luck=luck_of(blocks, reported.earlier),
+        fold_statistics=fold_statistics(result, blocks),
+        price=price,
+        notes=notes,
     )
 
 

@@ -19,7 +19,8 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.report.comparison import comparison_page
 from ktrdr_mcp.report.live import live_page
 from ktrdr_mcp.report.model import model_page
-from ktrdr_mcp.report.training import loss_curve
+from ktrdr_mcp.report.training import TrainingReport, loss_curve, training_page
+from ktrdr_mcp.report.view import view_drawing, view_page
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.schemas.results import Json
@@ -366,15 +367,35 @@ class Service:
     async def training_report(self, request: requests.TaskOnly) -> responses.Report:
         """What a task came to, drawn: one HTML file. Counts as a reading of test results."""
         row = await self._tasks.get(request.task_id)
+        report = await self._report_of(row, await self._status_of(row), await self._epochs_of(row))
+        return responses.Report(html=await in_thread(training_page, report))
+
+    async def show_training(self, request: requests.ShowTraining) -> responses.ShownTraining:
+        """Where a task stands, in short; drawn when completed, it counts as a reading."""
+        row = await self._tasks.get(request.task_id)
+        status, epochs = await self._status_of(row), await self._epochs_of(row)
+        drawing = None
+        if request.draw:
+            drawing = await in_thread(view_drawing, await self._report_of(row, status, epochs))
+        return replies.shown_training(status, epochs, drawing)
+
+    async def training_view(self, request: requests.Empty) -> responses.Report:
+        """The view that shows a training in a chat; it holds no data itself."""
+        return responses.Report(html=view_page())
+
+    async def _status_of(self, row: TaskRow) -> responses.TrainingStatus:
+        """Where a task stands now."""
         position = await self._manager.position(row.task_id)
-        status = replies.status(row, self._manager.live(row.task_id), position)
-        epochs = await self._epochs_of(row)
+        return replies.status(row, self._manager.live(row.task_id), position)
+
+    async def _report_of(
+        self, row: TaskRow, status: responses.TrainingStatus, epochs: bundle.History
+    ) -> TrainingReport:
+        """What is drawn of a task; a reading of its test results where there are any."""
         if row.status != "completed":
-            html = await in_thread(reports.unfinished_page, row, status, epochs)
-        else:
-            reported = await self._judge.report(row)
-            html = await in_thread(reports.completed_page, reported, status, epochs, self._sources)
-        return responses.Report(html=html)
+            return reports.unfinished_report(row, status, epochs)
+        reported = await self._judge.report(row)
+        return await in_thread(reports.completed_report, reported, status, epochs, self._sources)
 
     async def model_report(self, request: requests.BacktestModel) -> responses.Report:
         """What a saved model's signals would have earned, drawn: one HTML file."""

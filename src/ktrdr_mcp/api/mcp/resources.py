@@ -26,6 +26,7 @@ OFFERED: Final = [
     for each in OPERATIONS.values()
     if each.resource is not None
 ]
+SINGLE: Final = [offer for template, _, offer in OFFERED if not template.variable_names]
 
 
 def resource_templates() -> list[ResourceTemplate]:
@@ -38,11 +39,12 @@ def resource_templates() -> list[ResourceTemplate]:
             mime_type=offer.mime_type,
         )
         for _, _, offer in OFFERED
+        if offer not in SINGLE
     ]
 
 
 async def list_resources(service: ServiceProtocol) -> list[Resource]:
-    """The strategies, those of this program first; the other kinds are listed by tools.
+    """What has one address, and the strategies, those of this program first; tools list the rest.
 
     Args:
         service: knows the workspace's own; without it, this program's are listed.
@@ -57,7 +59,16 @@ async def list_resources(service: ServiceProtocol) -> list[Resource]:
         logger.warning("Listing the strategies failed: %s", error.message)
         known = []
     names = [*built_in, *(name for name in known if name not in built_in)]
-    return [
+    single = [
+        Resource(
+            uri=offer.template,
+            name=offer.name,
+            description=offer.description,
+            mime_type=offer.mime_type,
+        )
+        for offer in SINGLE
+    ]
+    return single + [
         Resource(uri=f"strategy://{name}", name=name, mime_type=YAML) for name in names[:MAX_LISTED]
     ]
 
@@ -74,7 +85,7 @@ async def read(service: ServiceProtocol, uri: str) -> tuple[str, str]:
         if texts is not None:
             given = {name: str(text) for name, text in texts.items()}
             return await content(service, operation, offer, given), offer.mime_type
-    forms = ", ".join(offer.template for _, _, offer in OFFERED)
+    forms = ", ".join(offer.template for _, _, offer in OFFERED if offer not in SINGLE)
     raise ResourceNotFoundError(f"{quote(uri)} is not a resource. Resources are {forms}.")
 
 

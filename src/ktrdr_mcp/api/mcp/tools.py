@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
+from mcp.server.apps import EXTENSION_ID
 from mcp.server.caching import CacheHint
 from mcp.server.lowlevel import Server as LowLevelServer
 from mcp.server.lowlevel.helper_types import ReadResourceContents
@@ -99,6 +100,7 @@ def operation_tool(service: ServiceProtocol, operation: Operation[Any, Any]) -> 
         fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=outputs),
         is_async=True,
         annotations=annotations,
+        meta=offer.view and {"ui": {"resourceUri": offer.view}},
         operation=operation,
     )
 
@@ -277,6 +279,7 @@ def build_server(service: ServiceProtocol) -> Server:
             "resources/templates/list": hour,
         },
     )
+    server.low_level.extensions[EXTENSION_ID] = {}
     announce_changes(server.low_level, events)
     add_prompt(server)
     add_completion(server, service)
