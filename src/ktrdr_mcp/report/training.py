@@ -156,8 +156,11 @@ def verdict_section(performance: ModelPerformance) -> str:
     verdict, trading = performance.verdict, performance.trading
     tags = " ".join(
         f'<span class="tag {STYLES.get(word, "open")}">'
-        f"{value(f'verdict.{name}', word, WORDS.get(word, word))}</span>"
-        for name, word in (("prediction", verdict.prediction), ("trading", verdict.trading))
+        f"{about}: {value(f'verdict.{name}', word, word.replace('_', ' '))}</span>"
+        for about, name, word in (
+            ("direction", "prediction", verdict.prediction),
+            ("trading", "trading", verdict.trading),
+        )
     )
     dump = verdict.model_dump()
     more = [text(str(dump[name]), 1_000) for name in ("rows", "needs", "luck") if dump.get(name)]
