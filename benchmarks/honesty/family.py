@@ -46,10 +46,10 @@ def family(run: Run) -> None:
         for number, seed in enumerate(run.seeds(SERIES, 200))
     ]
     columns = ("trials", "skill at once", "skill in the end", "survives", "net > 0")
-    print(f"{'kind':14}{'seed':>12}" + "".join(f"{column:>18}" for column in columns))
+    print(f"{'kind':18}{'seed':>12}" + "".join(f"{column:>18}" for column in columns))
     for (kind, seed, _), found in zip(tasks, run.in_processes(tried, tasks), strict=True):
         figures = (found.trials, found.skill_at_once, found.skill, found.survives, found.gained)
-        print(f"{kind:14}{seed:>12}" + "".join(f"{figure:>18}" for figure in figures), flush=True)
+        print(f"{kind:18}{seed:>12}" + "".join(f"{figure:>18}" for figure in figures), flush=True)
 
 
 def tried(task: tuple[str, int, Run]) -> Family:

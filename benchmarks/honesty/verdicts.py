@@ -80,7 +80,7 @@ def show(found: Iterable[Verdicts]) -> None:
     everything = list(found)
     for one in everything:
         by_kind.setdefault(one.kind, []).append(one)
-    print(f"{'kind':14}" + "".join(f"{column:>10}" for column in COLUMNS))
+    print(f"{'kind':18}" + "".join(f"{column:>10}" for column in COLUMNS))
     for kind, some in [*by_kind.items(), ("all", everything)]:
         counts = (
             len(some),
@@ -91,4 +91,4 @@ def show(found: Iterable[Verdicts]) -> None:
             sum(one.gained for one in some),
             sum(one.collapsed for one in some),
         )
-        print(f"{kind:14}" + "".join(f"{count:>10}" for count in counts))
+        print(f"{kind:18}" + "".join(f"{count:>10}" for count in counts))

@@ -33,6 +33,8 @@ from .comparing import differences, told
 from .program import Program, owned_for_a_while
 
 READINGS = "test_readings"
+# Judged by the rules of today from what was stored; what was measured stays as it was.
+OTHER_RULES = ("verdict", "next", "beats_linear")
 
 
 def adopt(program: Program, workspace: Path) -> None:
@@ -79,8 +81,11 @@ def in_form_of_today(before: Any, now: Any) -> Any:
         found["config"] = {n: v for n, v in before["config"].items() if n in now["config"]}
     if now.get("current_metrics", {}) is None and not any(before["current_metrics"].values()):
         found["current_metrics"] = None
-    if "most_probable" in now:
-        found = {name: found.get(name, now[name]) for name in now}
+    found = now | found  # replies may gain fields
+    found |= {name: now[name] for name in OTHER_RULES if name in now}
+    if isinstance(now.get("prediction"), str):  # a verdict's, in a comparison
+        found["prediction"] = now["prediction"]
+    if "most_probable" in now or "verdict" in now:
         found = rounded_like(found, now, THIRD_DIGIT)
     return found
 

@@ -147,7 +147,7 @@ async def test_a_row_without_its_folder_is_reported(
         shutil.rmtree(model_folder(clean))
         async with open_workspace(Workspace(clean)):
             pass
-        assert f"{name} is missing" in caplog.text
+        assert f"{name} of model kept_model is gone" in caplog.text
     assert_nothing_lost(clean, {TASK})
 
 

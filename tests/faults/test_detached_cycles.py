@@ -93,7 +93,8 @@ def assert_no_leftovers(workspace: Workspace, task_ids: set[str]) -> None:
     assert {path.name for path in workspace.root.iterdir()} == {".ktrdr"}
     assert {path.name for path in workspace.internal.iterdir()} <= LASTING
     assert {path.name for path in workspace.internal.glob("tasks/*")} == task_ids
-    assert {path.name for path in workspace.internal.glob("tasks/*/*")} == {"bundle", "task.json"}
+    kept = {path.name for path in workspace.internal.glob("tasks/*/*")}
+    assert kept == {"bundle", "folds.safetensors", "task.json"}
 
 
 @pytest.fixture

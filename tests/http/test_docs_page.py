@@ -30,6 +30,7 @@ EXAMPLES = {
     "comparison_report": "/training/compare/report",
     "import_bars": "/data/import",
     "remove_data": "/data/remove",
+    "fetch_market_data": "/data/fetch",
 }
 VOID = {"meta"}
 OPTIONAL_END = {"p", "html"}

@@ -22,7 +22,12 @@ from ktrdr_mcp.api.operations import OPERATIONS as TABLE
 
 EXAMPLES = int(os.environ.get("KTRDR_API_EXAMPLES", "4"))
 OPERATIONS = [*TABLE, "training_events"]
-WITHOUT_ARGUMENTS = {"health"}  # nothing can be wrong with them
+WITHOUT_ARGUMENTS = {
+    "health",
+    "list_stored_data",
+    "live_page",
+    "training_view",
+}  # nothing can be wrong with them
 KINDS = [
     pytest.param(name, mode, id=f"{name}-{mode}")
     for name in OPERATIONS

@@ -34,7 +34,7 @@ async def test_a_training_is_completed_saved_loaded_and_predicts(bench) -> None:
     loaded = await bench.load("first_model")
     performance = await bench.performance(task_id)
     assert loaded.model_info.test_accuracy == pytest.approx(
-        performance.test_metrics.test_accuracy, abs=1e-6
+        performance.test_metrics.test_accuracy, abs=1e-4
     )
     predicted = await bench.predict("first_model", test_date="2025-06-09")
     assert predicted.as_of.startswith("2025-06-09T19:30")

@@ -75,7 +75,7 @@ async def test_a_defect_is_logged_and_ends_the_process_at_once(
         await PROCESSES[kind](Workspace(tmp_path))
     assert told.value.args == (1,)
     (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
-    assert "defect of ktrdr-mcp" in record.getMessage()
+    assert "internal error of ktrdr-mcp" in record.getMessage()
     assert "RuntimeError: 'of the drain'" in record.getMessage()
     assert record.exc_info[1].exceptions == (DEFECT,)
 

@@ -11,7 +11,6 @@ SHORTENED = {
     "training_metrics": LAST_DIGIT,
     "test_metrics": LAST_DIGIT,
     "baselines": THIRD_DIGIT,
-    "model_info": THIRD_DIGIT,
 }
 
 

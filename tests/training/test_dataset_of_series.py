@@ -17,7 +17,7 @@ from ktrdr_mcp.training import judgement
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.dataset import Dataset, series_of, view_of
 from ktrdr_mcp.training.learners import Splits, flipped, make_learners, stacked
-from ktrdr_mcp.training.prepare import Prepared, data_used
+from ktrdr_mcp.training.prepare import LoadedSeries, Prepared, data_used
 from ktrdr_mcp.training.spec import TrainingSpec
 
 LABELS = {"method": "triple_barrier", "horizon": 8, "width": 0.85}
@@ -49,7 +49,8 @@ def dataset(pair, strategy) -> Dataset:
 def prepared_of(dataset: Dataset) -> Prepared:
     split = chronological(dataset.usable, dataset.timeline, 0.2, 0.15)
     view = view_of(dataset, split.train)
-    return Prepared(dataset, split, view, data_used(dataset, split, "a test"), [])
+    loaded = LoadedSeries(dataset.series[0], "a test", None, [], [])
+    return Prepared(dataset, split, view, data_used(dataset, split, loaded), [])
 
 
 def test_a_row_is_a_bar_of_a_series_at_its_time(dataset, pair) -> None:

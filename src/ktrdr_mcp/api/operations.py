@@ -242,7 +242,6 @@ def round_performance(reply: responses.ModelPerformance) -> responses.ModelPerfo
             "training_metrics": shorten(reply.training_metrics, SHOWN_DIGITS),
             "test_metrics": shorten(reply.test_metrics, SHOWN_DIGITS),
             "baselines": shorten(reply.baselines, SHOWN_DIGITS - 1),
-            "model_info": shorten(reply.model_info, SHOWN_DIGITS - 1),
         }
     )
 
