@@ -256,7 +256,10 @@ from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 
+begun = threading.Event()
+
 def run(spec, directory, context):
+    begun.set()
     threading.Event().wait()
 
 async def main(folder):
@@ -266,7 +269,7 @@ async def main(folder):
             await manager.submit(NewTask(
                 task_id="hangs", symbol="A", timeframe="1h", strategy="s", config={}, spec={},
                 total_epochs=1, request_hash="r", similarity_hash="s"))
-            while manager.live("hangs") is None:
+            while not begun.is_set():
                 await asyncio.sleep(0)
     assert manager.stuck
 

@@ -25,7 +25,7 @@ from mcp.types import (
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-ANSWER_TIMEOUT_S: Final = 30.0  # for what is not answered yet when the input ends
+ANSWER_TIMEOUT_S: Final = 5.0  # for what is not answered yet when the input ends
 CANCELLED: Final = "notifications/cancelled"
 LISTEN: Final = "subscriptions/listen"  # is answered when the client leaves, and not before
 
