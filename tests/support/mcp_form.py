@@ -6,12 +6,6 @@ from typing import Any
 
 LAST_DIGIT = 6e-5  # of figures that MCP gives with four
 THIRD_DIGIT = 6e-4  # of those with three
-SHORTENED = {
-    "prediction": LAST_DIGIT,
-    "training_metrics": LAST_DIGIT,
-    "test_metrics": LAST_DIGIT,
-    "baselines": THIRD_DIGIT,
-}
 
 
 def in_mcp_form(reply: dict[str, Any], over_mcp: dict[str, Any]) -> dict[str, Any]:
@@ -24,9 +18,8 @@ def in_mcp_form(reply: dict[str, Any], over_mcp: dict[str, Any]) -> dict[str, An
     found = dict(reply)
     if {"config", "estimated_duration_minutes"} <= reply.keys():
         found["config"] = {n: v for n, v in reply["config"].items() if n in over_mcp["config"]}
-    for name, digit in SHORTENED.items():
-        if name in reply and name in over_mcp:
-            found[name] = rounded_like(reply[name], over_mcp[name], digit)
+    if "prediction" in reply:
+        found["prediction"] = rounded_like(reply["prediction"], over_mcp["prediction"], LAST_DIGIT)
     return found
 
 

@@ -21,7 +21,6 @@ from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 
 Request = TypeVar("Request", bound=Strict)
 Answer = TypeVar("Answer", bound=responses.Reply)
-Figures = TypeVar("Figures", bound=responses.Reply)
 Example = Mapping[str, Any]
 
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})  # statuses of tasks that ended
@@ -235,30 +234,6 @@ def short_look(reply: responses.StrategySaved) -> responses.StrategySaved:
     return reply
 
 
-def round_performance(reply: responses.ModelPerformance) -> responses.ModelPerformance:
-    """The performance with as many digits as anybody decides by."""
-    return reply.model_copy(
-        update={
-            "training_metrics": shorten(reply.training_metrics, SHOWN_DIGITS),
-            "test_metrics": shorten(reply.test_metrics, SHOWN_DIGITS),
-            "baselines": shorten(reply.baselines, SHOWN_DIGITS - 1),
-        }
-    )
-
-
-def shorten(figures: Figures, digits: int) -> Figures:
-    """Figures with fewer digits, whatever they lie in."""
-
-    def cut(value: object) -> object:
-        if isinstance(value, float):
-            return round(value, digits)
-        if isinstance(value, dict):
-            return {name: cut(each) for name, each in value.items()}
-        return value
-
-    return figures.model_validate(cut(figures.model_dump()))
-
-
 def round_figure(figures: Mapping[str, float]) -> dict[str, float]:
     """Figures between 0 and 1 with as many digits as anybody decides by."""
     return {name: round(value, SHOWN_DIGITS) for name, value in figures.items()}
@@ -359,7 +334,6 @@ GET_MODEL_PERFORMANCE: Final = Operation(
         ),
     ),
     command="performance",
-    brief=round_performance,
     reply_example={
         "success": True,
         "task_id": TASK_ID,

@@ -281,19 +281,19 @@ def load_version(workspace: paths.Workspace, symbol: str, timeframe: str, name: 
         )
         raise DataNotFound(
             f"There is no version {name} of {symbol} {timeframe}.",
-            hint=f"There is {listed}.",
+            hint=listed,
             field="symbol",
         )
     folder = series_folder(workspace, symbol, timeframe)
-    parts = [part_file(folder, month, sha256) for month, sha256 in sorted(version.parts.items())]
+    parts = {part_file(folder, *part): part[1] for part in sorted(version.parts.items())}
     with storage_errors(f"reading version {name} of {symbol} {timeframe}"):
-        for path, (_, sha256) in zip(parts, sorted(version.parts.items()), strict=True):
+        for path, sha256 in parts.items():
             if not path.is_file() or files.sha256_of_file(path) != sha256:
                 raise StorageError(
                     f"A part of version {name} of {symbol} {timeframe} is missing or damaged.",
                     hint=f"Restore .ktrdr/data/{folder.name} from a backup.",
                 )
-        return stored.read_parts(parts, symbol, timeframe)
+        return stored.read_parts(list(parts), symbol, timeframe)
 
 
 def remove(workspace: paths.Workspace, symbol: str, timeframe: str) -> int:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from ktrdr_mcp.report.page import STYLE, source_hash
+from ktrdr_mcp.report.page import STYLE, document, source_hash
 
 MORE_STYLE: Final = """
 body{max-width:64rem}
@@ -42,13 +42,6 @@ def live_page() -> tuple[str, str]:
     here = files("ktrdr_mcp.report")
     script = here.joinpath("live.js").read_text(encoding="utf-8")
     style = f"{STYLE}\n{MORE_STYLE}"
-    html = "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>ktrdr-mcp</title>\n<style>{style}</style>\n</head>\n<body>",
-            here.joinpath("live.html").read_text(encoding="utf-8"),
-            f"<script>{script}</script>\n</body>\n</html>\n",
-        ]
-    )
+    content = here.joinpath("live.html").read_text(encoding="utf-8")
+    html = document("ktrdr-mcp", style, content, script)
     return html, policy(script, style)

@@ -91,21 +91,35 @@ def text(words: str, most: int = MOST_CHARACTERS) -> str:
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """A whole document.
+    """A whole document without script.
 
     Args:
         title: as text.
         parts: HTML, from top to bottom.
     """
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>",
-            *(part for part in parts if part),
-            "</main>\n</body>\n</html>\n",
-        ]
+    content = "\n".join(["<main>", *(part for part in parts if part), "</main>"])
+    return document(title, STYLE, content, policy=POLICY)
+
+
+def document(
+    title: str, style: str, content: str, script: str | None = None, policy: str | None = None
+) -> str:
+    """A whole HTML file.
+
+    Args:
+        title: as text.
+        style: its only one.
+        content: HTML.
+        script: its only one, at the end; None for none.
+        policy: of its security, where nothing else says it.
+    """
+    inside = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n' if policy else ""
+    runs = f"<script>{script}</script>\n" if script else ""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'{inside}<meta name="viewport" content="width=device-width">\n'
+        f"<title>{text(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f"{content}\n{runs}</body>\n</html>\n"
     )
 
 

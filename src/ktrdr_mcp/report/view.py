@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from ktrdr_mcp.report.page import STYLE, figure, paragraph, source_hash, text
+from ktrdr_mcp.report.page import STYLE, document, figure, paragraph, source_hash, text
 from ktrdr_mcp.report.training import (
     TrainingReport,
     equity_section,
@@ -34,16 +34,8 @@ def view_page() -> str:
         f"default-src 'none'; script-src {source_hash(script)}; style-src {source_hash(style)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>Training</title>\n<style>{style}</style>\n</head>\n<body>",
-            here.joinpath("view.html").read_text(encoding="utf-8"),
-            f"<script>{script}</script>\n</body>\n</html>\n",
-        ]
-    )
+    content = here.joinpath("view.html").read_text(encoding="utf-8")
+    return document("Training", style, content, script, policy)
 
 
 def view_drawing(report: TrainingReport) -> str:

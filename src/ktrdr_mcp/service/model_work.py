@@ -78,7 +78,7 @@ class ModelWork:
         return {"reply": reply, "reads": reads_own_series(traded, loaded.row)}
 
     def equity(self, row: Json, request: Json) -> Json:
-        """The curves and the trades of such a backtest by part, likewise."""
+        """The same reply with the curves and the trades of the backtest by part."""
         loaded = self._cache.get(ModelRow(**row))
         asked = requests.ReadEquityCurve.model_validate(request)
         traded = backtesting.trade(loaded, asked, self._sources)
@@ -89,6 +89,7 @@ class ModelWork:
             for name, part in backtesting.trades(traded).items()
         }
         return {
+            "reply": backtesting.reply(loaded, asked, traded).model_dump(mode="json"),
             "equity": equity,
             "trades": trades,
             "reads": reads_own_series(traded, loaded.row),

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.timestamps import parse_timestamp
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import flipped_statistics, sign_vectors, statistic
@@ -86,9 +87,7 @@ def fold_statistics(result: TaskResult, blocks: BlockSums) -> list[float]:
     found = []
     for fold in result.walk_forward.folds:
         if isinstance(fold, JudgedFold):
-            first, last = (
-                int(np.datetime64(each.rstrip("Z"), "ns").astype(np.int64)) for each in fold.test
-            )
+            first, last = (parse_timestamp(each, "test", end_of_day=False) for each in fold.test)
             inside = (middle >= first) & (middle <= last)
             found.append(statistic(blocks.sums[inside]) if inside.any() else 0.0)
     return found
@@ -98,7 +97,7 @@ def price_of(row: TaskRow, result: TaskResult, sources: BarCatalog) -> Price:
     """Closes of the bars that the training used, thinned out evenly. Raises KtrdrError."""
     bars = sources.load(row.symbol, row.timeframe).bars
     first, last = (
-        int(np.searchsorted(bars.time, np.datetime64(each.rstrip("Z"), "ns").astype(np.int64)))
+        int(np.searchsorted(bars.time, parse_timestamp(each, "data", end_of_day=False)))
         for each in (result.data.first_bar, result.data.last_bar)
     )
     stop = min(last + 1, len(bars))

@@ -38,7 +38,7 @@ from ktrdr_mcp.service import (
 )
 from ktrdr_mcp.service.data import completions, data_summary, describe_series
 from ktrdr_mcp.service.epochs import read_epochs
-from ktrdr_mcp.service.evaluation import Judge
+from ktrdr_mcp.service.evaluation import Judge, Judged
 from ktrdr_mcp.service.model_work import ModelCalls
 from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.service.research import Research
@@ -297,10 +297,13 @@ class Service:
 
     async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
         """Sets completed tasks side by side."""
+        return await in_thread(evaluation.comparison, await self._judge_together(request))
+
+    async def _judge_together(self, request: requests.CompareTrainings) -> list[Judged]:
+        """The tasks to compare, judged; each is a reading of its results."""
         rows = [await self._tasks.get(task_id) for task_id in request.task_ids]
         evaluation.require_comparable(rows)
-        judged = [await self._judge.comparable(row) for row in rows]
-        return await in_thread(evaluation.comparison, judged)
+        return [await self._judge.comparable(row) for row in rows]
 
     async def reproduce_training(
         self, request: requests.ReproduceTraining
@@ -400,14 +403,14 @@ class Service:
     async def model_report(self, request: requests.BacktestModel) -> responses.Report:
         """What a saved model's signals would have earned, drawn: one HTML file."""
         answer = await self._trade("equity", request)
-        reply = await self.backtest_model(request)
+        reply = responses.ModelBacktest.model_validate(answer["reply"])
         return responses.Report(html=await in_thread(model_page, reply, answer["equity"]))
 
     async def comparison_report(self, request: requests.CompareTrainings) -> responses.Report:
         """Completed tasks side by side, drawn: one HTML file."""
-        reply = await self.compare_trainings(request)
-        rows = [await self._tasks.get(task_id) for task_id in request.task_ids]
-        epochs = {row.task_id: await in_thread(self._epochs, row) for row in rows}
+        judged = await self._judge_together(request)
+        reply = await in_thread(evaluation.comparison, judged)
+        epochs = {one.row.task_id: await in_thread(self._epochs, one.row) for one in judged}
         return responses.Report(html=await in_thread(comparison_page, reply, epochs))
 
     async def training_curve(self, request: requests.TaskOnly) -> responses.Drawing:

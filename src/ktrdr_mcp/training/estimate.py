@@ -49,15 +49,11 @@ def training_bytes(
             gathered for some rows at once.
         views: how many sets of features they have; None where each has its own.
     """
-    if columns is not None:
-        passed = min(rows, WINDOWED_ROWS)
-        stored = (views or networks) * rows * columns * COPIES_OF_FEATURES
-        evaluated = max(networks * batch_rows, passed) * sum(shape.widths) * COPIES_OF_ACTIVATIONS
-        parameters = networks * shape.parameters_count * COPIES_OF_PARAMETERS
-        return (parameters + evaluated + stored) * FLOAT_BYTES
+    passed = rows if columns is None else min(rows, WINDOWED_ROWS)
+    stored = shape.widths[0] if columns is None else columns
     parameters = networks * shape.parameters_count * COPIES_OF_PARAMETERS
-    evaluated = max(networks * batch_rows, rows) * sum(shape.widths) * COPIES_OF_ACTIVATIONS
-    features = (views or networks) * rows * shape.widths[0] * COPIES_OF_FEATURES
+    evaluated = max(networks * batch_rows, passed) * sum(shape.widths) * COPIES_OF_ACTIVATIONS
+    features = (views or networks) * rows * stored * COPIES_OF_FEATURES
     return (parameters + evaluated + features) * FLOAT_BYTES
 
 
