@@ -39,8 +39,7 @@ def starting(
     minutes = accepted["duration_s"] * share_of_machine / 60
     return responses.TrainingStarted(
         task_id=row.task_id,
-        message=f"Training of '{row.strategy}' on {row.symbol} {row.timeframe}"
-        f" {state_in_words(row)}",
+        message=f"{subject_of(row)} {state_in_words(row)}",
         symbol=row.symbol,
         timeframe=row.timeframe,
         config=echo_config(row.config),
@@ -54,12 +53,15 @@ def starting(
 
 def waited(
     reply: responses.TrainingStarted,
+    row: TaskRow,
     now: responses.TrainingStatus,
     performance: responses.ModelPerformance | None,
 ) -> responses.TrainingStarted:
     """The acknowledgement of a task whose end was waited for, with what came of it."""
+    state = "is completed; performance says what it is worth."
     return reply.model_copy(
         update={
+            "message": f"{subject_of(row)} {state if performance else state_in_words(row)}",
             "status": now.status,
             "progress": now.progress,
             "error": now.error,
@@ -67,6 +69,11 @@ def waited(
             "performance": performance,
         }
     )
+
+
+def subject_of(row: TaskRow) -> str:
+    """What a start's message speaks of."""
+    return f"Training of '{row.strategy}' on {row.symbol} {row.timeframe}"
 
 
 def state_in_words(row: TaskRow) -> str:

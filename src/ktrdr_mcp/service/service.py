@@ -129,7 +129,8 @@ class Service:
         row = await self._manager.wait(row.task_id, request.wait_s)
         status = replies.status(row, self._manager.live(row.task_id), None)
         done = row.status == "completed"
-        return replies.waited(reply, status, await self._judge.performance(row) if done else None)
+        performance = await self._judge.performance(row) if done else None
+        return replies.waited(reply, row, status, performance)
 
     async def _find_repeated(self, request: requests.StartTraining) -> TaskRow | None:
         """The task that this very request made before, whatever the data look like today."""
