@@ -22,20 +22,6 @@ class Interval(NamedTuple):
     high: float
 
 
-class Edge(NamedTuple):
-    """How often the side of the score was right, where something came.
-
-    Args:
-        accuracy: with its interval.
-        base_rate: what a score would reach that takes its sides as often, but not when.
-        break_even: the accuracy at which trading earns its costs; never below 52 %.
-    """
-
-    accuracy: Interval
-    base_rate: float
-    break_even: float
-
-
 def ratio_interval(
     numerator: Floats, denominator: Floats, at: Integers, time: Integers, width_bars: int
 ) -> Interval | None:

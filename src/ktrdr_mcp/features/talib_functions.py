@@ -10,8 +10,10 @@ it is proportional to the square. Outputs that are neither proportional nor indi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cache
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -25,8 +27,19 @@ from ktrdr_mcp.features.indicator import (
     Parameter,
     Parameters,
 )
-from ktrdr_mcp.features.talib_import import Function, talib
 from ktrdr_mcp.limits import MAX_INDICATOR_PERIOD_BARS
+
+POLARS: Final = "polars"  # TA-Lib would load it for series that it is never given
+_loaded: ModuleType | None = sys.modules.get(POLARS)
+sys.modules[POLARS] = None  # type: ignore[assignment]
+try:
+    import talib
+    from talib.abstract import Function  # type: ignore[attr-defined]
+finally:
+    if _loaded is None:
+        del sys.modules[POLARS]
+    else:
+        sys.modules[POLARS] = _loaded
 
 PREFIX: Final = "talib."
 LARGEST_FACTOR: Final = 1e6

@@ -187,7 +187,13 @@ class Blocks(Stored):
 
 
 class EdgeScores(Stored):
-    """The size of the directional edge; see `evaluation.edge.Edge`."""
+    """How often the side of the score was right, where something came.
+
+    Args:
+        accuracy: from `low` to `high` at 95 %.
+        base_rate: what a score would reach that takes its sides as often, but not when.
+        break_even: the accuracy at which trading earns its costs; never below 52 %.
+    """
 
     accuracy: float
     low: float

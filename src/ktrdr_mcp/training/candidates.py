@@ -52,11 +52,6 @@ class Candidate:
         }
         return json.dumps([self.strategy.name, rest], sort_keys=True)
 
-    @cached_property
-    def labels_key(self) -> str:
-        """The same for candidates with the same labels."""
-        return json.dumps(self.config.labels, sort_keys=True)
-
 
 def own_candidates(spec: TrainingSpec) -> list[Candidate]:
     """The task's own settings, with each of its seeds."""

@@ -240,7 +240,7 @@ class Sweeping:
         self, spec: TrainingSpec, prepared: Prepared, directory: Path, context: Context
     ) -> None:
         assert spec.config.sweep is not None  # noqa: S101
-        self._spec, self._prepared = spec, prepared
+        self._spec = spec
         self._splits = splits_of_task(prepared, spec)
         self._data = CandidateData(prepared, spec)
         own = own_values(spec)

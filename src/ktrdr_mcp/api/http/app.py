@@ -22,7 +22,6 @@ from ktrdr_mcp.api.http.guard import Guard, Rules
 from ktrdr_mcp.api.http.older_clients import as_older, is_older
 from ktrdr_mcp.api.http.replies import NOT_STORED, error_response, page_response, reply_response
 from ktrdr_mcp.api.http.sign_in import BrowserKeys, sign_in_routes
-from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.operations import (
     GET_TRAINING_STATUS,
     OPERATIONS,
@@ -36,6 +35,7 @@ from ktrdr_mcp.errors import (
     MethodNotAllowed,
     NotFound,
     did_you_mean,
+    internal_error,
     quote,
 )
 from ktrdr_mcp.schemas.service import ServiceProtocol

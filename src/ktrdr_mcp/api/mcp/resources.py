@@ -10,10 +10,9 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.shared.uri_template import UriTemplate
 from mcp.types import Resource, ResourceTemplate
 
-from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.operations import GET_AVAILABLE_STRATEGIES, JSON, OPERATIONS, YAML, Operation
 from ktrdr_mcp.api.operations import Resource as Offer
-from ktrdr_mcp.errors import InvalidName, KtrdrError, NotFound, quote
+from ktrdr_mcp.errors import InvalidName, KtrdrError, NotFound, internal_error, quote
 from ktrdr_mcp.limits import MAX_PAGE_ROWS
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.service import ServiceProtocol

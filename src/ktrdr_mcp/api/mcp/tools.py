@@ -31,14 +31,13 @@ from mcp.types import (
 from pydantic import AnyUrl, Field
 
 from ktrdr_mcp import __version__, limits
-from ktrdr_mcp.api.internal_errors import internal_error
 from ktrdr_mcp.api.mcp import resources
 from ktrdr_mcp.api.mcp.events import ServiceEvents, announce_changes
 from ktrdr_mcp.api.mcp.prompts import add_completion, add_prompt
 from ktrdr_mcp.api.mcp.stdio import answer_stdio
 from ktrdr_mcp.api.operations import OPERATIONS, Operation, bound_pages
 from ktrdr_mcp.api.schema import input_schema, output_schema
-from ktrdr_mcp.errors import KtrdrError, NotFound, did_you_mean, quote
+from ktrdr_mcp.errors import KtrdrError, NotFound, did_you_mean, internal_error, quote
 from ktrdr_mcp.schemas.pages import fit_page
 from ktrdr_mcp.schemas.responses import Reply, TrainingStatus
 from ktrdr_mcp.schemas.service import ServiceProtocol
