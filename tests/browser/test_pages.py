@@ -4,68 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser.conftest import LONG, TOKEN, Watched, command, program
 from tests.clients import node
 from tests.support.http_process import ServeProcess
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import BrowserContext, Page
 
-TOKEN = "a-token-of-sixteen-characters"
 AXE = Path(node.__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
-SEEN_MS = 60_000
-LONG = ["--epochs", "5000", "--set", "early_stopping=null", "--set", "walk_forward=null"]
-
-
-class Watched:
-    """A tab with what went wrong in it and what it asked for."""
-
-    def __init__(self, context: BrowserContext) -> None:
-        self.page: Page = context.new_page()
-        self.errors: list[str] = []
-        self.asked: list[str] = []
-        context.on("request", lambda request: self.asked.append(request.url))
-        context.on("weberror", lambda error: self.errors.append(str(error.error)))
-        context.on(
-            "console",
-            lambda said: self.errors.append(said.text) if said.type == "error" else None,
-        )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
-    """A server that asks for a token, with one training that is completed."""
-    folder = tmp_path_factory.mktemp("browser")
-    secret = folder / "token"
-    secret.write_text(TOKEN, encoding="utf-8")
-    with ServeProcess(folder, "--token-file", str(secret)) as process:
-        command(folder, "train", "AAPL", "1h", "--epochs", "4", "--json")
-        yield process
-
-
-def command(folder: Path, *arguments: str) -> str:
-    """What a command prints."""
-    program = [sys.executable, "-m", "ktrdr_mcp", "--workspace", str(folder), *arguments]
-    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=120)
-    return done.stdout
-
-
-@pytest.fixture(params=[(1400, "light"), (390, "dark")], ids=["wide light", "phone dark"])
-def context(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
-    """A window of one of the sizes and colours that there are."""
-    width, colours = request.param
-    made = chromium.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=colours, bypass_csp=False
-    )
-    made.set_default_timeout(SEEN_MS)
-    yield made
-    made.close()
 
 
 def enter(context: BrowserContext, server: ServeProcess) -> Watched:
@@ -122,9 +73,8 @@ def test_the_live_curve_grows_and_cancel_stops_the_training(
     context: BrowserContext, server: ServeProcess
 ) -> None:
     tab = enter(context, server)
-    program = [sys.executable, "-m", "ktrdr_mcp", "--workspace", str(server.workspace)]
     with subprocess.Popen(
-        [*program, "train", "AAPL", "1d", *LONG],
+        [*program(server.workspace), "train", "AAPL", "1d", *LONG],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as training:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations, islice
 from statistics import NormalDist
 from typing import Final
@@ -45,6 +45,7 @@ class FamilyJudgement:
         luck_upper: the 95 % quantile of the same.
         critical: what T must reach for an adjusted p at its level.
         level: what the adjusted p must not exceed.
+        draws: float64[m], the trial's T under each sign vector; empty without blocks.
     """
 
     statistic: float
@@ -55,6 +56,7 @@ class FamilyJudgement:
     luck_upper: float
     critical: float
     level: float = CRITICAL_P
+    draws: Floats = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
 
 def judge_in_family(
@@ -106,6 +108,7 @@ def judge_in_family(
         luck_upper=float(np.quantile(luck, 0.95)),
         critical=float(np.quantile(luck, 1 - level)),
         level=level,
+        draws=own,
     )
 
 

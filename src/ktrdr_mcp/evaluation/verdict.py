@@ -345,12 +345,7 @@ def verdict(
         labels: its complete labels configuration.
     """
     test = DirectionalTest.of(own.direction)
-    family = judge_in_family(
-        test.blocks,
-        [blocks_of(each) for each in earlier.scored],
-        earlier.missing,
-        level=earlier.level,
-    )
+    family = direction_family(own, earlier)
     caveats = caveats_of(own, result, labels)
     prediction = prediction_verdict(test, family, result.data.bars, caveats)
     trading = trading_verdict(
@@ -430,6 +425,16 @@ def only_answer(result: TaskResult) -> str | None:
 def blocks_of(scores: TrialScores) -> BlockSums:
     """A trial's block sums of the directional test."""
     return BlockSums.of(scores.direction.blocks)
+
+
+def direction_family(own: TrialScores, earlier: EarlierTrials) -> FamilyJudgement:
+    """The trial's directional test among those of the trials before it."""
+    return judge_in_family(
+        blocks_of(own),
+        [blocks_of(each) for each in earlier.scored],
+        earlier.missing,
+        level=earlier.level,
+    )
 
 
 def timing_family(own: TrialScores, earlier: EarlierTrials) -> FamilyJudgement:

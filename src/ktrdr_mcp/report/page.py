@@ -10,11 +10,19 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-STYLE: Final = """
-:root{color-scheme:light dark;--paper:#fff;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;
---own:#0b62c4;--other:#b35900;--good:#1a7f37;--bad:#c4232b;--shade:#0b62c414;--past:#57606a14}
-@media(prefers-color-scheme:dark){:root{--paper:#0d1117;--ink:#e6edf3;--soft:#9aa4af;--line:#30363d;
---own:#6cb0ff;--other:#f0a35a;--good:#5fd07a;--bad:#ff8a82;--shade:#6cb0ff1c;--past:#9aa4af1c}}
+LIGHT: Final = (
+    "--paper:#fff;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--own:#0b62c4;--other:#b35900;"
+    "--good:#1a7f37;--bad:#c4232b;--shade:#0b62c414;--past:#57606a14"
+)
+DARK: Final = (
+    "--paper:#0d1117;--ink:#e6edf3;--soft:#9aa4af;--line:#30363d;--own:#6cb0ff;--other:#f0a35a;"
+    "--good:#5fd07a;--bad:#ff8a82;--shade:#6cb0ff1c;--past:#9aa4af1c"
+)
+COLOURS: Final = f"""
+:root{{color-scheme:light dark;{LIGHT}}}
+@media(prefers-color-scheme:dark){{:root{{{DARK}}}}}
+""".lstrip()
+RULES: Final = """
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:46rem;padding:1.5rem 1rem 4rem;background:var(--paper);
 color:var(--ink);font:16px/1.55 system-ui,sans-serif;overflow-wrap:anywhere}
@@ -62,6 +70,7 @@ a{color:var(--own)}
 :root{--paper:#fff;--ink:#000;--soft:#444;--line:#bbb;--own:#0b62c4;--other:#b35900;--good:#1a7f37;
 --bad:#c4232b}}
 """.strip()
+STYLE: Final = f"{COLOURS}{RULES}"
 
 
 def source_hash(content: str) -> str:

@@ -46,12 +46,17 @@ function follow(id) {
   if (typeof id !== "string" || id === task) return;
   task = id; clearTimeout(timer); poll();
 }
+function dress(context) {
+  const theme = context?.theme;
+  if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
+}
 function answer({ id, method, params }) {
   if (method === "ui/notifications/tool-input") follow(params?.arguments?.task_id);
   else if (method === "ui/notifications/tool-result") {
     if (params?.isError) say(params.content?.[0]?.text ?? "The task cannot be shown.", true);
     else follow(params?.structuredContent?.task?.task_id);
-  } else if (method === "ui/resource-teardown") {
+  } else if (method === "ui/notifications/host-context-changed") dress(params);
+  else if (method === "ui/resource-teardown") {
     closed = true; clearTimeout(timer); post({ id, result: {} });
   } else if (method === "ping") post({ id, result: {} });
   else if (id !== undefined) post({ id, error: { code: -32601, message: "Method not found" } });
@@ -66,7 +71,8 @@ addEventListener("message", ({ source, data }) => {
 });
 ask("ui/initialize", {
   protocolVersion: PROTOCOL, appInfo: { name: "ktrdr-mcp", version: "1" }, appCapabilities: {},
-}).then(() => {
+}).then((host) => {
+  dress(host.hostContext);
   post({ method: "ui/notifications/initialized" });
   new ResizeObserver(() => post({
     method: "ui/notifications/size-changed",

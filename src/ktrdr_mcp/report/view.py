@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from ktrdr_mcp.report.page import STYLE, document, figure, paragraph, source_hash, text
+from ktrdr_mcp.report.page import DARK, LIGHT, STYLE, document, figure, paragraph, source_hash, text
 from ktrdr_mcp.report.training import (
     TrainingReport,
     equity_section,
@@ -16,10 +16,13 @@ from ktrdr_mcp.report.training import (
     verdict_section,
 )
 
-MORE_STYLE: Final = """
-body{max-width:none;padding:.75rem 1rem}
-h2{margin-top:1.25rem}
-progress{width:100%;accent-color:var(--own)}
+# A host's theme wins over what the system prefers.
+MORE_STYLE: Final = f"""
+:root[data-theme=light]{{color-scheme:light;{LIGHT}}}
+:root[data-theme=dark]{{color-scheme:dark;{DARK}}}
+body{{max-width:none;padding:.75rem 1rem}}
+h2{{margin-top:1.25rem}}
+progress{{width:100%;accent-color:var(--own)}}
 """.strip()
 LOSSES: Final = ("Loss after each epoch.", (("own", "validation"), ("other", "training")))
 

@@ -143,7 +143,7 @@ def shown_training(
     shared = responses.ShownTask.model_fields.keys() & responses.TrainingStatus.model_fields
     same = {name: getattr(status, name) for name in shared}
     return responses.ShownTraining(
-        task=responses.ShownTask(**same, val_loss=losses[-1] if losses else None),
+        task=responses.ShownTask(**same, val_loss=round_figure(losses[-1]) if losses else None),
         sparkline=sparkline(losses),
         report=f"/training/{status.task_id}/report",
         drawing=drawing,

@@ -11,10 +11,9 @@ from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.timestamps import parse_timestamp
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.evaluation.blocks import BlockSums
-from ktrdr_mcp.evaluation.direction import flipped_statistics, sign_vectors, statistic
-from ktrdr_mcp.evaluation.families import EarlierTrials
-from ktrdr_mcp.evaluation.multiple_testing import judge_in_family
-from ktrdr_mcp.evaluation.verdict import blocks_of
+from ktrdr_mcp.evaluation.direction import statistic
+from ktrdr_mcp.evaluation.multiple_testing import FamilyJudgement
+from ktrdr_mcp.evaluation.verdict import blocks_of, direction_family
 from ktrdr_mcp.report.training import Luck, Price, TrainingReport
 from ktrdr_mcp.schemas.responses import TrainingStatus
 from ktrdr_mcp.schemas.results import JudgedFold, TaskResult
@@ -64,21 +63,22 @@ def completed_report(
         unfinished_report(row, status, epochs),
         performance=reported.performance,
         result=result,
-        luck=luck_of(blocks, reported.earlier),
+        luck=luck_of(direction_family(reported.judged.scores, reported.earlier)),
         fold_statistics=fold_statistics(result, blocks),
         price=price,
         notes=notes,
     )
 
 
-def luck_of(own: BlockSums, earlier: EarlierTrials) -> Luck | None:
-    """What T reaches by luck, alone and in the family; None without blocks."""
-    if not len(own):
+def luck_of(family: FamilyJudgement) -> Luck | None:
+    """What T reaches by luck, alone and in the family; None without blocks.
+
+    The draws are those of the verdict, which are not stored: the signs are seeded, so that judging
+    again gives the same ones.
+    """
+    if not len(family.draws):
         return None
-    scored = [blocks_of(each) for each in earlier.scored]
-    family = judge_in_family(own, scored, earlier.missing, level=earlier.level)
-    draws = flipped_statistics(own.sums[None, :], sign_vectors(len(own), 0))[0]
-    return Luck(draws, family.statistic, family.luck_upper, family.critical, family.trials)
+    return Luck(family.draws, family.statistic, family.luck_upper, family.critical, family.trials)
 
 
 def fold_statistics(result: TaskResult, blocks: BlockSums) -> list[float]:
