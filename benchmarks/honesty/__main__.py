@@ -10,6 +10,7 @@
     python -m benchmarks.honesty planted   planted signals: how often they are found
     python -m benchmarks.honesty family    100 configurations, one after the other, on ten series
     python -m benchmarks.honesty sweep     searches of 64 candidates on noise and planted series
+    python -m benchmarks.honesty explained whether explanations name what was planted, and only that
     python -m benchmarks.honesty cost      what judging costs beside training
 
 Every table begins with the seed it was made with; --seed repeats it. --share 0.1 takes a tenth.
@@ -21,7 +22,7 @@ import argparse
 import secrets
 import time
 
-from benchmarks.honesty import cost, family, levels, nulls, size, sweep, verdicts
+from benchmarks.honesty import cost, explained, family, levels, nulls, size, sweep, verdicts
 from benchmarks.honesty.run import Run
 from ktrdr_mcp.jobs.executors.threads import load_torch
 
@@ -37,6 +38,7 @@ TABLES = {
     "planted": verdicts.planted,
     "family": family.family,
     "sweep": sweep.sweep,
+    "explained": explained.explained,
     "cost": cost.cost,
 }
 

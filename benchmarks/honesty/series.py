@@ -106,6 +106,21 @@ def planted_series(count: int, seed: int, strength: float, length: float) -> Bar
     return bars_from(returns, sigma, generator)
 
 
+def hours_series(count: int, seed: int, strength: float) -> Bars:
+    """GARCH noise that rises in two hours of each day and falls in two others.
+
+    Args:
+        count: of bars.
+        seed: of everything.
+        strength: of each such hour's mean return, in standard deviations of a bar's.
+    """
+    generator = np.random.default_rng(seed)
+    noise, sigma = garch(count, generator)
+    hour = (FIRST_NS + np.arange(count, dtype=np.int64) * HOUR_NS) // HOUR_NS % 24
+    planted = np.isin(hour, (9, 10)) * 1.0 - np.isin(hour, (16, 17))
+    return bars_from(noise + strength * SIGMA * planted, sigma, generator)
+
+
 def with_volatility(sigma: Floats, generator: np.random.Generator) -> Bars:
     """A Gaussian walk whose volatility is given."""
     return bars_from(sigma * generator.standard_normal(len(sigma)), sigma, generator)

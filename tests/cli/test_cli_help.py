@@ -39,6 +39,8 @@ def test_the_commands_are_those_that_are_promised() -> None:
         "predict",
         "data",
         "strategies",
+        "research",
+        "explain",
         "init",
         "demo",
         "doctor",

@@ -163,6 +163,16 @@ def test_a_checked_strategy_shows_its_sets_decisions_and_warm_up(run, tmp_path) 
     assert "rsi_low is" not in text
 
 
+def test_a_strategy_is_checked_by_its_name_and_an_unknown_one_names_those_there_are(run) -> None:
+    assert json.loads(run("strategies", "check", "default", "--json").stdout)["name"] == "default"
+    refused = run("strategies", "check", "defualt", "--json")
+    assert refused.exit_code == 4
+    error = json.loads(refused.stdout)["error"]
+    assert error["code"] == "strategy_not_found"
+    assert "default" in error["message"]
+    assert "mean_reversion" in error["hint"]
+
+
 def test_a_run_that_was_not_interrupted_resumes_from_nothing(shop) -> None:
     task_id = shop.reply("train", "AAPL", "1h", *QUICK)["task_id"]
     assert shop.reply("status", task_id)["resumed_from"] is None

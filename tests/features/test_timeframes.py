@@ -86,6 +86,9 @@ def test_three_timeframes_equal_pandas_and_do_not_change_when_the_future_is_cut_
     bars = market(make_market)
     strategy = parse_strategy(THREE, "s")
     found = compute_indicators(bars, strategy).features
+    close = pd.Series(bars.close)
+    own = close / close.rolling(5).mean()
+    np.testing.assert_allclose(found["own"], own, rtol=1e-9, equal_nan=True)
     for name, wide, column in (
         ("four", "4h", "sma"),
         ("daily", "1d", "sma"),

@@ -71,9 +71,13 @@ async def test_a_planted_effect_is_named_and_noise_is_not(bench: Bench) -> None:
     assert planted.response.groups[0] == "hour"
     direction = np.array(planted.response.direction)
     assert direction.shape == (5, 5)
-    rules = {rule.when: rule.leans for rule in planted.rules}
-    assert all("is" in rule for rule in rules)
     assert all(0.5 <= rule.fidelity <= 1 and rule.covers >= 0.05 for rule in planted.rules)
+    hours_on = {"night": 8 / 24, "day": 7 / 24, "late": 10 / 24}  # where a degree is 0.5 or more
+    single = {f"hour is {name}": share for name, share in hours_on.items()}
+    found = {rule.when: rule for rule in planted.rules if rule.when in single}
+    assert found
+    for when, rule in found.items():  # of the test rows of all folds, which are whole days
+        assert rule.covers == pytest.approx(single[when], abs=0.005)
     for reply in (planted, noise):
         assert EXPLAIN_MODEL.brief is not None
         assert len(EXPLAIN_MODEL.brief(reply).model_dump_json()) <= EXPLANATION_BYTES

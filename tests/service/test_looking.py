@@ -56,6 +56,17 @@ async def test_a_series_is_described_by_its_first_rows_alone(bench: Bench) -> No
     assert found.bars_per_day == 7
 
 
+async def test_bars_of_whole_days_have_no_hours(bench: Bench) -> None:
+    hourly, daily, weekly = [
+        (await looked(bench, timeframe=each)).model_dump(mode="json")["description"]
+        for each in ("1h", "1d", "1w")
+    ]
+    assert {"hour_bps", "weekday_bps"} <= hourly.keys()
+    assert "hour_bps" not in daily
+    assert set(daily["weekday_bps"]) == {"Mon", "Tue", "Wed", "Thu", "Fri"}
+    assert not {"hour_bps", "weekday_bps"} & weekly.keys()
+
+
 async def test_the_default_folds_do_not_reach_what_is_shown_and_others_say_so(
     bench: Bench,
 ) -> None:

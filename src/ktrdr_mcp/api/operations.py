@@ -657,6 +657,7 @@ RESEARCH_LOG: Final = Operation(
             "What was tried, newest first, with verdicts and notes. Read it before you begin."
         ),
     ),
+    command="research",
     rows="trials",
 )
 ADD_RESEARCH_NOTE: Final = Operation(
@@ -752,6 +753,7 @@ EXPLAIN_MODEL: Final = Operation(
         description="Every indicator's importance in a completed task.",
         content="groups",
     ),
+    command="explain",
     brief=short_explanation,
     slow=True,
 )

@@ -20,6 +20,7 @@ from ktrdr_mcp.cli.init import init
 from ktrdr_mcp.cli.maintenance import clean, doctor, lab
 from ktrdr_mcp.cli.models import backtest, compare, models, predict, reproduce
 from ktrdr_mcp.cli.reports import open_page, report
+from ktrdr_mcp.cli.research import explain, research
 from ktrdr_mcp.cli.serve import serve
 from ktrdr_mcp.cli.session import in_process, in_process_option, json_option
 from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
@@ -148,6 +149,8 @@ for command in (
     backtest,
     data,
     strategies,
+    research,
+    explain,
     init,
     demo,
     doctor,

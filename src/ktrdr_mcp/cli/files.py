@@ -171,13 +171,12 @@ def show_list(to: Console, reply: Mapping[str, Any]) -> None:
 def check_strategy(
     workspace: Workspace, file: Path, series: tuple[str, str] | None, as_json: bool
 ) -> None:
-    """Check a strategy file as a training would, wherever it lies."""
+    """Check a strategy as a training would: a file, wherever it lies, or one by its name."""
     from ktrdr_mcp.features.build import find_ineffective
     from ktrdr_mcp.features.registry import check
-    from ktrdr_mcp.service.data import check_strategy_file
     from ktrdr_mcp.training.strategies import warnings
 
-    strategy = check_strategy_file(file)
+    strategy = checked(workspace, file)
     reply = {
         "success": True,
         "name": strategy.name,
@@ -204,6 +203,17 @@ def check_strategy(
         output.warn(to, [*reply["warnings"], *constant])
 
     output.answer(reply, as_json, show)
+
+
+def checked(workspace: Workspace, file: Path) -> Strategy:
+    """The sound strategy of a file; of a name, where there is no such file. Raises KtrdrError."""
+    from ktrdr_mcp.service.data import check_strategy_file
+    from ktrdr_mcp.strategy.catalog import StrategyCatalog
+    from ktrdr_mcp.training.strategies import read_strategy
+
+    if file.exists() or file.suffix or len(file.parts) > 1:
+        return check_strategy_file(file)
+    return read_strategy(StrategyCatalog(workspace), str(file))
 
 
 def sets_of(strategy: Strategy) -> dict[str, Any]:

@@ -55,10 +55,12 @@ def describe(bars: Bars, all_bars: int) -> SeriesDescription:
             str(lag): autocorrelation(np.abs(moves), lag) for lag in LAGS_BARS
         },
         autocorrelation_error=round(1 / np.sqrt(len(moves)), 4),
-        hour_bps=effects(moves, local % DAY_NS // (60 * MINUTE_NS), str),
-        weekday_bps=effects(
-            moves, (local // DAY_NS + MONDAY_OFFSET_DAYS) % 7, lambda day: WEEKDAYS[day]
-        ),
+        hour_bps=None
+        if width >= DAY_NS  # each bar has every hour
+        else effects(moves, local % DAY_NS // (60 * MINUTE_NS), str),
+        weekday_bps=None
+        if width > DAY_NS
+        else effects(moves, (local // DAY_NS + MONDAY_OFFSET_DAYS) % 7, lambda day: WEEKDAYS[day]),
         half_spread_bps=half_spread_bps(moves),
         default_cost_bps=DEFAULT_COST_BPS,
         detectable_accuracy=detectable_accuracy(all_bars),

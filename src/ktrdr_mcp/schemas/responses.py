@@ -236,8 +236,9 @@ class SeriesDescription(Reply):
     autocorrelation: dict[str, float]  # of moves, by lag in bars
     autocorrelation_of_size: dict[str, float]  # of absolute moves
     autocorrelation_error: float
-    hour_bps: dict[str, MeanAndError]  # mean move and its error by the hour of opening
-    weekday_bps: dict[str, MeanAndError]
+    # mean move and its error by the hour of opening, of bars within a day
+    hour_bps: dict[str, MeanAndError] | None = Field(None, exclude_if=is_absent)
+    weekday_bps: dict[str, MeanAndError] | None = Field(None, exclude_if=is_absent)  # up to a day
     half_spread_bps: float | None  # Roll's estimate
     default_cost_bps: float
     detectable_accuracy: float  # directional, with 80 % power in the default folds
@@ -702,7 +703,7 @@ class GroupImportance(Reply):
 
 
 class ResponseGrid(Reply):
-    """The mean p(buy) - p(sell) over values of the strongest groups."""
+    """The mean p(buy) - p(sell) of the folds' networks over values of the strongest groups."""
 
     groups: list[str]
     values: list[list[float]]
@@ -710,12 +711,12 @@ class ResponseGrid(Reply):
 
 
 class DescribingRule(Reply):
-    """Where its sets are on, the network leans so, in this share of the rows."""
+    """Where its sets are on, the folds' networks lean so, in this share of the test rows."""
 
     when: str
     leans: Literal["buy", "sell"]
-    covers: float
-    fidelity: float
+    covers: float  # share of all the folds' test rows
+    fidelity: float  # share of those in which the network of the row's fold leans so
 
 
 class Explanation(Success):

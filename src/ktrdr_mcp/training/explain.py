@@ -55,6 +55,7 @@ ON: Final = 0.5
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
+Marks = npt.NDArray[np.bool_]
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +79,11 @@ class Importance:
 
 @dataclass(frozen=True)
 class Response:
-    """The mean of p(buy) - p(sell) where two groups have certain values.
+    """The mean of p(buy) - p(sell) where two groups have certain values, over all folds.
 
     Args:
         groups: their names; one alone where the strategy has one.
-        values: of each, in the units that are fuzzified.
+        values: of each, quantiles of the folds' test rows, in the units that are fuzzified.
         direction: [value of the first][value of the second].
     """
 
@@ -93,13 +94,13 @@ class Response:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule that describes a network: where its sets are on, which way the network leans.
+    """A rule that describes the folds' networks: where its sets are on, which way they lean.
 
     Args:
         when: "hour is late and rsi_7 is low".
-        leans: "buy" or "sell", against the network's own median.
-        covers: share of the rows where its sets are on.
-        fidelity: share of those where the network leans so.
+        leans: "buy" or "sell", each network against its own median.
+        covers: share of the folds' test rows where its sets are on.
+        fidelity: share of those where the network of the row's fold leans so.
     """
 
     when: str
@@ -116,8 +117,8 @@ class Explanation:
         groups: the most important first.
         rows: test rows that were used.
         blocks: of which each sum is one observation.
-        response: of the newest fold's network.
-        rules: of the same; none without fuzzy sets.
+        response: of the folds' networks on average.
+        rules: of the same networks; none without fuzzy sets.
     """
 
     groups: list[Importance]
@@ -125,6 +126,14 @@ class Explanation:
     blocks: int
     response: Response | None
     rules: list[Rule] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FuzzyColumn:
+    """Which output a fuzzy set belongs to, and the feature that it is."""
+
+    output: str
+    column: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +150,24 @@ class FoldNetwork:
     def view(self) -> View:
         """Its features."""
         return self.learner.view
+
+    @cached_property
+    def sets(self) -> dict[str, FuzzyColumn]:
+        """The fuzzy sets of its strategy, by what a rule says of them: "hour is late"."""
+        place = {name: number for number, name in enumerate(self.view.feature_names)}
+        return {
+            f"{each.indicator_output} is {one.name}": FuzzyColumn(
+                each.indicator_output, place[name]
+            )
+            for each in self.view.fits[0].strategy.fuzzy_inputs
+            if not isinstance(each.sets, str)
+            for one, name in zip(each.sets, features_of(each), strict=True)
+        }
+
+    def values(self, group: str) -> Floats:
+        """(rows,) of a group's first output, in the units that are fuzzified."""
+        output = first_output(self.learner.dataset.strategy, group)
+        return self.learner.dataset.series[0].table.features[output][self.rows]
 
     @cached_property
     def groups(self) -> dict[str, Rows]:
@@ -231,14 +258,12 @@ def explain(
         )
     importances = importances_of(folds)
     blocks = sum(-(-len(fold.rows) // ERROR_ROWS) for fold in folds)
-    newest = folds[-1]
-    strongest = [each.group for each in importances if each.group in newest.groups][:2]
     return Explanation(
         groups=importances,
         rows=sum(len(fold.rows) for fold in folds),
         blocks=blocks,
-        response=response_of(newest, strongest),
-        rules=rules_of(newest),
+        response=response_of(folds, [each.group for each in importances]),
+        rules=rules_of(folds),
     )
 
 
@@ -331,30 +356,52 @@ def p_of_maximum(sums: Floats, spread: Floats, statistic: Floats) -> Floats:
     return np.asarray((1 + reached) / (FLIPS + 1))
 
 
-def response_of(fold: FoldNetwork, chosen: Sequence[str]) -> Response | None:
-    """How a network answers to two groups, with the rest as it was."""
-    if not chosen:
+def response_of(folds: Sequence[FoldNetwork], strongest: Sequence[str]) -> Response | None:
+    """How the networks answer on average to the two strongest groups, with the rest as it was.
+
+    Args:
+        folds: their networks, each on its own test rows.
+        strongest: the groups, the most important first.
+    """
+    if not strongest:
         return None
-    dataset, groups = fold.learner.dataset, fold.groups
-    values, places = [], []
-    for name in chosen:
-        output = first_output(dataset.strategy, name)
-        known = dataset.series[0].table.features[output][fold.rows]
-        at = [int(np.abs(known - q).argmin()) for q in np.quantile(known, GRID_QUANTILES)]
-        values.append([float(f"{known[each]:.4g}") for each in at])
-        places.append(at)
+    first = strongest[0]
+    having = [fold for fold in folds if first in fold.groups]
+    second = next((n for n in strongest[1:] if any(n in fold.groups for fold in having)), None)
+    chosen = [first] if second is None else [first, second]
+    having = [fold for fold in having if all(name in fold.groups for name in chosen)]
+    values = [
+        np.quantile(np.concatenate([fold.values(name) for fold in having]), GRID_QUANTILES)
+        for name in chosen
+    ]
+    weights = [len(fold.rows) for fold in having]
+    grid = np.average([grid_of(fold, chosen, values) for fold in having], axis=0, weights=weights)
+    return Response(
+        chosen,
+        [[float(f"{value:.4g}") for value in each] for each in values],
+        [[round(float(mean), 3) for mean in line] for line in grid],
+    )
+
+
+def grid_of(fold: FoldNetwork, chosen: Sequence[str], values: Sequence[Floats]) -> Floats:
+    """(values of the first group, of the second) the mean direction of one fold's network.
+
+    A group's inputs are those of the row whose value is nearest, so that they belong together.
+    """
+    known = [fold.values(name) for name in chosen]
+    rows = [
+        [int(np.abs(own - value).argmin()) for value in each]
+        for own, each in zip(known, values, strict=True)
+    ]
     background = fold.inputs[:: max(1, len(fold.inputs) // GRID_ROWS)]
-    grid = []
-    for one in places[0]:
-        line = []
-        for other in places[1] if len(chosen) > 1 else [None]:
-            inputs = background.copy()
-            inputs[:, groups[chosen[0]]] = fold.inputs[one, groups[chosen[0]]]
-            if other is not None:
-                inputs[:, groups[chosen[1]]] = fold.inputs[other, groups[chosen[1]]]
-            line.append(round(float(fold.direction(inputs).mean()), 3))
-        grid.append(line)
-    return Response(list(chosen), values, grid)
+    grid = np.empty((len(rows[0]), len(rows[1]) if len(rows) > 1 else 1))
+    for place in np.ndindex(grid.shape):
+        inputs = background.copy()
+        for number, name in enumerate(chosen):
+            taken = fold.inputs[rows[number][place[number]]]
+            inputs[:, fold.groups[name]] = taken[fold.groups[name]]
+        grid[place] = fold.direction(inputs).mean()
+    return grid
 
 
 def first_output(strategy: Strategy, indicator: str) -> str:
@@ -364,21 +411,17 @@ def first_output(strategy: Strategy, indicator: str) -> str:
     return next(name for name in outputs if name in named)
 
 
-def rules_of(fold: FoldNetwork) -> list[Rule]:
-    """The few rules over fuzzy sets that describe a network best."""
-    fitted, view = fold.view.fits[0], fold.view
-    plain = view.features[fold.rows] * fitted.scaler.scale + fitted.scaler.shift
-    sets = [
-        (each.indicator_output, f"{each.indicator_output} is {one.name}", plain[:, column] >= ON)
-        for each in fitted.strategy.fuzzy_inputs
-        if not isinstance(each.sets, str)
-        for one, name in zip(each.sets, features_of(each), strict=True)
-        for column in [view.feature_names.index(name)]
-    ]
-    direction = fold.direction(fold.inputs)
-    up = direction > np.median(direction)
+def rules_of(folds: Sequence[FoldNetwork]) -> list[Rule]:
+    """The few rules over fuzzy sets that describe the networks best, on all their test rows.
 
-    def judged(when: str, on: npt.NDArray[np.bool_]) -> tuple[float, Rule]:
+    A set is on by the numbers that each fold placed it with; a network leans up where its
+    direction is above its own median.
+    """
+    up = np.concatenate([leans_up(fold) for fold in folds])
+    sets = {when: owner for fold in folds for when, owner in fold.sets.items()}
+    where_on = {when: np.concatenate([is_on(fold, when) for fold in folds]) for when in sets}
+
+    def judged(when: str, on: Marks) -> tuple[float, Rule]:
         share = float(up[on].mean())
         rule = Rule(
             when,
@@ -389,7 +432,11 @@ def rules_of(fold: FoldNetwork) -> list[Rule]:
         return float(on.mean()) * abs(2 * share - 1), rule
 
     single = sorted(
-        ((*judged(when, on), owner, on) for owner, when, on in sets if on.mean() >= MIN_COVERED),
+        (
+            (*judged(when, on), sets[when].output, on)
+            for when, on in where_on.items()
+            if on.mean() >= MIN_COVERED
+        ),
         key=lambda each: -each[0],
     )
     found = [(strength, rule) for strength, rule, _, _ in single]
@@ -401,3 +448,19 @@ def rules_of(fold: FoldNetwork) -> list[Rule]:
             found.append(judged(f"{one.when} and {other.when}", both))
     best = sorted(found, key=lambda each: (-each[0] * each[1].fidelity, each[1].when))
     return [rule for _, rule in best[:MAX_RULES]]
+
+
+def leans_up(fold: FoldNetwork) -> Marks:
+    """(rows,) where a network's direction is above its median."""
+    direction = fold.direction(fold.inputs)
+    return np.asarray(direction > np.median(direction))
+
+
+def is_on(fold: FoldNetwork, when: str) -> Marks:
+    """(rows,) where a set is on; nowhere in a fold whose strategy lacks it."""
+    if when not in fold.sets:
+        return np.zeros(len(fold.rows), dtype=np.bool_)
+    view, column = fold.view, fold.sets[when].column
+    scaler = view.fits[0].scaler
+    degrees = view.features[fold.rows, column] * scaler.scale[column] + scaler.shift[column]
+    return np.asarray(degrees >= ON)
