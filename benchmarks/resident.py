@@ -39,7 +39,7 @@ def interpreter() -> dict[str, float]:
 
 def stdio_proxy() -> dict[str, float]:
     """What answers MCP, before torch and pandas."""
-    for module in ("ktrdr_mcp.daemon", "ktrdr_mcp.api.mcp.tools"):
+    for module in ("ktrdr_mcp.daemon", "ktrdr_mcp.api.mcp.server"):
         importlib.import_module(module)
     return {"MCP server, before the service is open": now_mib()}
 

@@ -15,6 +15,7 @@ from ktrdr_mcp.errors import InvalidName, StorageError, did_you_mean, quote
 
 TASK_ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+HANDLE_PATTERN: Final = r"^[0-9a-f]{32}$"
 STRATEGY_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of files that others wrote too
 # Between slashes stands something that begins like a symbol: no "..", and nothing empty.
 SYMBOL_PATTERN: Final = r"^(?=.{1,32}$)[A-Z0-9^][A-Z0-9.=^:-]*(/[A-Z0-9^][A-Z0-9.=^:-]*)*$"
@@ -54,6 +55,11 @@ def match_whole(text: object, pattern: str, field: str, what: str) -> str:
 def task_id(text: object, field: str = "task_id") -> str:
     """A well-formed task id. Raises InvalidName."""
     return match_whole(text, TASK_ID_PATTERN, field, "task id")
+
+
+def handle(text: object, field: str = "handle") -> str:
+    """A well-formed handle of a task. Raises InvalidName."""
+    return match_whole(text, HANDLE_PATTERN, field, "handle")
 
 
 def model_name(text: object, field: str = "model_name") -> str:

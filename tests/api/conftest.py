@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mcp.client import Client
 
-from ktrdr_mcp.api.mcp.tools import Server, build_server
+from ktrdr_mcp.api.mcp.server import Server, build_server
 from tests.support.fake_service import FakeService
 from tests.support.mcp_clients import MODES, Connect
 

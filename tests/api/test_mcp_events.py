@@ -12,7 +12,7 @@ from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
 from mcp.types import ResourceListChangedNotification
 
 from ktrdr_mcp.api.mcp import events
-from ktrdr_mcp.api.mcp.tools import build_server
+from ktrdr_mcp.api.mcp.server import build_server
 from ktrdr_mcp.errors import LabUnavailable
 from ktrdr_mcp.schemas import requests, responses
 from tests.support.fake_service import FakeService

@@ -13,7 +13,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage, jsonrpc_message_adapter
 
 from ktrdr_mcp.api.mcp import stdio
-from ktrdr_mcp.api.mcp.tools import build_server
+from ktrdr_mcp.api.mcp.server import build_server
 from ktrdr_mcp.schemas import requests, responses
 from tests.api.test_mcp_stdio_purity import HANDSHAKE, message
 from tests.support.fake_service import FakeService

@@ -11,7 +11,7 @@ import pytest
 from mcp.types import Tool
 
 from ktrdr_mcp import limits, paths
-from ktrdr_mcp.api.mcp.tools import INSTRUCTIONS, build_server
+from ktrdr_mcp.api.mcp.server import INSTRUCTIONS, build_server
 from ktrdr_mcp.labels.registry import LABELERS
 from ktrdr_mcp.schemas.config import TrainingConfig
 from tests.support.fake_service import FakeService

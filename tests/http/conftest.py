@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from ktrdr_mcp.api.http.app import HttpApi, build_api
 from ktrdr_mcp.api.http.guard import Rules
-from ktrdr_mcp.api.mcp.tools import build_server
+from ktrdr_mcp.api.mcp.server import build_server
 from tests.support.asgi_requests import TOKEN, ask
 from tests.support.fake_service import FakeService
 from tests.support.http_process import ServeProcess

@@ -9,7 +9,7 @@ import pytest
 from mcp.client import Client
 from pydantic.fields import FieldInfo
 
-from ktrdr_mcp.api.mcp.tools import build_server
+from ktrdr_mcp.api.mcp.server import build_server
 from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.api.schema import OURS
 from ktrdr_mcp.schemas import responses

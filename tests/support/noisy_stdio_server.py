@@ -6,7 +6,7 @@ import logging
 import os
 
 from ktrdr_mcp.api.logs import configure_logging
-from ktrdr_mcp.api.mcp.tools import build_server
+from ktrdr_mcp.api.mcp.server import build_server
 from ktrdr_mcp.schemas import requests, responses
 from tests.support.fake_service import FakeService
 

@@ -910,6 +910,24 @@ RESOURCE_STATES: Final = Operation(
     reply=responses.ResourceStates,
     summary="Whether what can be read has changed; wait_s waits until it does.",
 )
+CREATE_TASK_HANDLE: Final = Operation(
+    name="create_task_handle",
+    method="POST",
+    path="/training/{task_id}/handle",
+    request=requests.TaskOnly,
+    reply=responses.TaskHandle,
+    summary="Give out a handle that nobody guesses, by which a task is followed without its id.",
+    refusals=(404,),
+)
+READ_TASK_HANDLE: Final = Operation(
+    name="read_task_handle",
+    method="GET",
+    path="/handles/{handle}",
+    request=requests.ReadTaskHandle,
+    reply=responses.FollowedTask,
+    summary="Where the task of a handle stands; with outcome, what it came to.",
+    refusals=(404,),
+)
 EQUITY_CURVE: Final = Operation(
     name="equity_curve",
     method="POST",
@@ -1046,6 +1064,8 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         STRATEGY_TEXT,
         COMPLETE,
         RESOURCE_STATES,
+        CREATE_TASK_HANDLE,
+        READ_TASK_HANDLE,
         EQUITY_CURVE,
         TRAINING_REPORT,
         MODEL_REPORT,

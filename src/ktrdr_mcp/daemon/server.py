@@ -294,7 +294,7 @@ def application(
     from mcp.server.transport_security import TransportSecuritySettings
 
     from ktrdr_mcp.api.http import app
-    from ktrdr_mcp.api.mcp.tools import build_server
+    from ktrdr_mcp.api.mcp.server import build_server
 
     server = build_server(service)
     ours = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it

@@ -79,7 +79,7 @@ async def speak_of_what_is_read(
 
 async def speak(service: ServiceProtocol, stopped: asyncio.Future[None]) -> int:
     """Answers the client until it leaves or the future is done; returns the exit code."""
-    from ktrdr_mcp.api.mcp.tools import build_server
+    from ktrdr_mcp.api.mcp.server import build_server
 
     server = build_server(service)
     settle()

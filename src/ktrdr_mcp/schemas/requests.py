@@ -36,6 +36,7 @@ MAX_TEXT_CHARACTERS: Final = 200
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)]
 Note = Annotated[str, StringConstraints(max_length=limits.MAX_NOTE_CHARACTERS, min_length=1)]
 TaskId = Annotated[str, check_with(paths.task_id), form(pattern=paths.TASK_ID_PATTERN)]
+Handle = Annotated[str, check_with(paths.handle), form(pattern=paths.HANDLE_PATTERN)]
 ModelName = Annotated[str, check_with(paths.model_name), form(pattern=paths.NAME_PATTERN)]
 StrategyName = Annotated[str, check_with(paths.strategy_name), form(pattern=paths.NAME_PATTERN)]
 Symbol = Annotated[str, check_with(paths.symbol), form(pattern=ANY_CASE_SYMBOL_PATTERN)]
@@ -93,6 +94,15 @@ class TaskOnly(Strict):
     """A request about one task."""
 
     task_id: TaskId
+
+
+class ReadTaskHandle(Strict):
+    """A request about the task that a handle was given out for."""
+
+    handle: Handle
+    outcome: bool = Field(
+        False, description="also what the task came to, once it has ended; a reading of its results"
+    )
 
 
 class ShowTraining(Strict):

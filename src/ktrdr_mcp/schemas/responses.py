@@ -65,6 +65,14 @@ class TrainingStarted(Success):
     performance: ModelPerformance | None = Field(None, exclude_if=is_absent)
 
 
+class TaskHandle(Success):
+    """A handle: who holds it may follow the task, and nobody guesses it."""
+
+    handle: str
+    task_id: str
+    created_at: str
+
+
 class CurrentMetrics(Reply):
     """The newest epoch's figures. Losses in nats, accuracies in [0, 1]."""
 
@@ -99,6 +107,14 @@ class TrainingStatus(Success):
     def newest(self) -> CurrentMetrics:
         """The current metrics, each of them null while there are none."""
         return self.current_metrics or CurrentMetrics()
+
+
+class FollowedTask(TaskHandle):
+    """Where the task of a handle stands."""
+
+    changed_at: str  # when it ended or was submitted; now, while it trains
+    now: TrainingStatus
+    outcome: TrainingStarted | None = None  # the reply of a start that waited for the end
 
 
 class TrainingMetrics(Reply):

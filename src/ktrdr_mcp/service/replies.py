@@ -17,6 +17,8 @@ from ktrdr_mcp.report.drawing import sparkline
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.service import models
+from ktrdr_mcp.store.db import utc_now_text
+from ktrdr_mcp.store.handles import StoredHandle
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.training.bundle import BundleManifest, History
@@ -132,6 +134,31 @@ def status(row: TaskRow, live: Live | None, queue_position: int | None) -> respo
         sweep=progress.sweep if progress else None,
         attempt=row.attempt,
         resumed_from=resumed_from(row, running),
+    )
+
+
+def followed(
+    handle: StoredHandle,
+    row: TaskRow,
+    now: responses.TrainingStatus,
+    outcome: responses.TrainingStarted | None,
+) -> responses.FollowedTask:
+    """Where the task of a handle stands.
+
+    Args:
+        handle: as it was given out.
+        row: the task as stored.
+        now: its status.
+        outcome: what it came to, if it has ended and that was asked for.
+    """
+    changed = row.completed_at or (utc_now_text() if row.status == "training" else row.created_at)
+    return responses.FollowedTask(
+        handle=handle.handle,
+        task_id=row.task_id,
+        created_at=handle.created_at,
+        changed_at=max(changed, handle.created_at),  # a repeated start may be of an older task
+        now=now,
+        outcome=outcome,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ktrdr_mcp import __version__
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.jobs.live import Live
+from ktrdr_mcp.jobs.model import TERMINAL
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.report.comparison import comparison_page
@@ -97,6 +98,7 @@ class Service:
         self._trial_log = stores.trial_log
         self._judge = Judge(stores.trial_log)
         self._looks = stores.research
+        self._handles = stores.handles
         self._research = Research(stores.tasks, stores.research, self._judge)
         self._resources = Resources(workspace, stores, manager, self._library, self._strategies)
         self._saving = asyncio.Lock()
@@ -122,15 +124,41 @@ class Service:
                 await self._calls.call("require_device", {"name": "cuda"})
             keep = partial(new.keep, self._workspace)
             row, _ = await self._manager.submit(new.task, CALLER.get(), keep)
-        similar = await self._tasks.similar(row.similarity_hash, row.task_id)
-        reply = replies.starting(row, similar, max(1, self._manager.running))
+        reply = await self._acknowledge(row)
         if request.wait_s <= 0:
             return reply
-        row = await self._manager.wait(row.task_id, request.wait_s)
+        return await self._with_outcome(
+            reply, await self._manager.wait(row.task_id, request.wait_s)
+        )
+
+    async def _acknowledge(self, row: TaskRow) -> responses.TrainingStarted:
+        """What a start is answered with at once."""
+        similar = await self._tasks.similar(row.similarity_hash, row.task_id)
+        return replies.starting(row, similar, max(1, self._manager.running))
+
+    async def _with_outcome(
+        self, reply: responses.TrainingStarted, row: TaskRow
+    ) -> responses.TrainingStarted:
+        """The acknowledgement with what came of the task; of a completed one it is a reading."""
         status = replies.status(row, self._manager.live(row.task_id), None)
         done = row.status == "completed"
         performance = await self._judge.performance(row) if done else None
         return replies.waited(reply, row, status, performance)
+
+    async def create_task_handle(self, request: requests.TaskOnly) -> responses.TaskHandle:
+        """Gives out a new handle for a task."""
+        row = await self._tasks.get(request.task_id)
+        return responses.TaskHandle(**asdict(await self._handles.create(row.task_id)))
+
+    async def read_task_handle(self, request: requests.ReadTaskHandle) -> responses.FollowedTask:
+        """Where the task of a handle stands, and what it came to once it has ended."""
+        handle = await self._handles.get(request.handle)
+        row = await self._tasks.get(handle.task_id)
+        outcome = None
+        if request.outcome and row.status in TERMINAL:
+            outcome = await self._with_outcome(await self._acknowledge(row), row)
+        now = await self._status_of(row)
+        return replies.followed(handle, row, now, outcome)
 
     async def _find_repeated(self, request: requests.StartTraining) -> TaskRow | None:
         """The task that this very request made before, whatever the data look like today."""

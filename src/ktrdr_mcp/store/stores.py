@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ktrdr_mcp.store.db import Database
+from ktrdr_mcp.store.handles import HandleStore
 from ktrdr_mcp.store.models import ModelRegistry
 from ktrdr_mcp.store.research import ResearchLog
 from ktrdr_mcp.store.tasks import TaskStore
@@ -14,16 +15,21 @@ from ktrdr_mcp.store.trials import TrialLog
 
 @dataclass(frozen=True)
 class Stores:
-    """Tasks, saved models, what was tried on which test window, and the research log."""
+    """Tasks, saved models, what was tried on which test window, the research log, and handles."""
 
     tasks: TaskStore
     registry: ModelRegistry
     trial_log: TrialLog
     research: ResearchLog
+    handles: HandleStore
 
     @classmethod
     def of(cls, database: Database) -> Self:
         """The stores of an open database."""
         return cls(
-            TaskStore(database), ModelRegistry(database), TrialLog(database), ResearchLog(database)
+            TaskStore(database),
+            ModelRegistry(database),
+            TrialLog(database),
+            ResearchLog(database),
+            HandleStore(database),
         )
