@@ -14,6 +14,9 @@ from ktrdr_mcp.errors import InvalidRequest
 DAY_NS = 86_400 * 10**9
 INSTALLED = importlib.util.find_spec("exchange_calendars") is not None
 
+# exchange_calendars reads its own tables in a way that pandas 3.1 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:Series.values:pandas.errors.Pandas4Warning")
+
 
 def daily(*days: str) -> Bars:
     time = np.array([np.datetime64(day, "ns").astype(np.int64) for day in days])
