@@ -22,7 +22,7 @@ from ktrdr_mcp.store import repair
 from tests.support.made_workspace import MODEL, TASK, predict, train
 from tests.support.nothing_lost import assert_nothing_lost
 
-FILES = ("weights.safetensors", "history.json", "bundle.json")
+FILES = ("weights.safetensors", "history.json", "seen.safetensors", "bundle.json")
 
 
 def model_folder(workspace: Path) -> Path:

@@ -19,7 +19,13 @@ from ktrdr_mcp.training.config import effective
 from tests.support.ktrdr_reader import load_network
 
 FILES = {"model.pt", "config.json", "metrics.json", "features.json", "metadata.json"}
-OURS = {"bundle.json", "weights.safetensors", "history.json", "model.json"}
+OURS = {
+    "bundle.json",
+    "weights.safetensors",
+    "history.json",
+    "seen.safetensors",
+    "model.json",
+}
 TWO_AVERAGES = """
 indicators:
   - {name: fast, type: sma, params: {period: 10}}

@@ -14,6 +14,7 @@ import torch
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.content import NO_GRAMS
 from ktrdr_mcp.features import build
 from ktrdr_mcp.features.scaling import fit
 from ktrdr_mcp.nn.perceptron import Mlp
@@ -30,9 +31,11 @@ from ktrdr_mcp.strategy.parsing import parse_strategy
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.predictor import model_of, predict
+from ktrdr_mcp.training.seen import SeenGrams
 from tests.support.sample_results import task_result
 
 TRAINING_ROWS = 2_000
+SEEN = SeenGrams.of(NO_GRAMS, 0, 0, 0)
 EPOCH = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.1, "train_accuracy": 0.4, "val_accuracy": 0.3}
 FINGERPRINT = "f" * 64
 PERIOD = ["2024-08-06T13:30:00Z"] * 2
@@ -108,7 +111,7 @@ class Saver:
             versions={"torch": torch.__version__},
         )
         destination = self.workspace.bundle_directory(task_id)
-        bundle.write(destination, weights, [EPOCH], lambda _: manifest)
+        bundle.write(destination, weights, [EPOCH], SEEN, lambda _: manifest)
 
     def save(self, name: str, task_id: str, strategy: str = "default", version: int = 1):
         task = dict.fromkeys((each.name for each in dataclasses.fields(TaskRow)), None)

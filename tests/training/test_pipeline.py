@@ -252,7 +252,9 @@ def test_a_bundle_that_cannot_be_set_aside_is_not_touched(trial, noise, monkeypa
     assert bundle.read(trial.root / "bundle").manifest.spec["config"]["seed"] == 1
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "history.json", "bundle.json"])
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "history.json", "seen.safetensors", "bundle.json"]
+)
 @pytest.mark.parametrize("damage", ["missing", "empty", "flipped", "truncated", "link", "huge"])
 def test_a_damaged_file_is_named_and_never_used(trial, noise, name, damage) -> None:
     trial.run(noise, SHORT)

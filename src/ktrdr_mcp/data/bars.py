@@ -138,6 +138,7 @@ class LoadedBars:
         notes: sentences that whoever uses the bars should know.
         standing: what never changes of the series; only summaries of the data say it.
         dataset: the stored timeframe and version that they are of, as "1h v3", if they are of one.
+        stored: the bars that they were aggregated from; None if they are as stored.
     """
 
     bars: Bars
@@ -145,6 +146,7 @@ class LoadedBars:
     notes: list[str]
     standing: tuple[str, ...] = ()
     dataset: str | None = None
+    stored: Bars | None = None
 
 
 def fingerprint(bars: Bars) -> str:

@@ -292,7 +292,7 @@ def aggregate_with_note(loaded: LoadedBars, timeframe: str, rule: DayRule = "fil
         f"Aggregated to {timeframe} from {stored.timeframe}, beginning with {begin}; a last bar"
         " that the stored ones do not fill to its nominal end is left out."
     )
-    return replace(loaded, bars=bars, notes=[*loaded.notes, note])
+    return replace(loaded, bars=bars, notes=[*loaded.notes, note], stored=stored)
 
 
 def summary(source: Source, symbol: str, timeframe: str) -> SeriesSummary:

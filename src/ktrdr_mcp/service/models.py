@@ -248,7 +248,7 @@ def card(workspace: Workspace, row: ModelRow) -> dict[str, Any]:
         "task_id": row.task_id,
         **{name: stated[name] for name in CARD_FIELDS},
         "config": manifest.config,
-        "files": [*publishing.BUNDLE, *copied_files(row)],
+        "files": [*manifest.files, *copied_files(row)],
         "ktrdr_backtest_compatible": not ktrdr_incompatibilities(row),
         "ktrdr_incompatibilities": ktrdr_incompatibilities(row),
     }

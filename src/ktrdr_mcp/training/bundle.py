@@ -2,6 +2,7 @@
 
 weights.safetensors   layers.{i}.weight (out, in) and layers.{i}.bias (out,), float32
 history.json          every epoch's figures
+seen.safetensors      the grams of all bars that made the model; older bundles have none
 bundle.json           what rebuilds the model, and the SHA-256 of the other files and of its own
                       content; written last
 """
@@ -32,6 +33,7 @@ from ktrdr_mcp.schemas.results import (
     TaskResult,
     TrialScores,
 )
+from ktrdr_mcp.training.seen import SeenGrams
 
 if TYPE_CHECKING:  # the server reads documents, and imports no torch
     import torch
@@ -39,6 +41,7 @@ if TYPE_CHECKING:  # the server reads documents, and imports no torch
 FORMAT: Final = "ktrdr-mcp-bundle/1"
 WEIGHTS: Final = "weights.safetensors"
 HISTORY: Final = "history.json"
+SEEN: Final = "seen.safetensors"
 DOCUMENT: Final = "bundle.json"
 SEAL: Final = "content_sha256"  # in the document, of all else in it
 MAX_WEIGHTS_BYTES: Final = 8 * 1024**3
@@ -116,6 +119,11 @@ class BundleManifest(Stored):
         config: Json = self.spec["config"] if self.own_config is None else self.own_config
         return config
 
+    @property
+    def files(self) -> list[str]:
+        """The bundle's files; older ones have fewer."""
+        return [name for name in (WEIGHTS, HISTORY, SEEN) if name in self.sha256] + [DOCUMENT]
+
     def result(self) -> RunResult:
         """What its task's row keeps. Raises ModelCorrupted if it does not say."""
         if self.scores is None:
@@ -131,16 +139,18 @@ class BundleManifest(Stored):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified model: its weights and what is said of it."""
+    """A verified model: its weights, what is said of it, and the bars that made it."""
 
     weights: dict[str, torch.Tensor]
     manifest: BundleManifest
+    seen: SeenGrams | None = None  # of bundles from before it was kept
 
 
 def write(
     destination: Path,
     weights: Weights,
     history: History,
+    seen: SeenGrams,
     manifest_of: Callable[[dict[str, torch.Tensor]], BundleManifest],
 ) -> BundleManifest:
     """Writes a whole bundle, or nothing.
@@ -149,6 +159,7 @@ def write(
         destination: the bundle's folder; it must not exist.
         weights: the network's tensors.
         history: one object for each epoch.
+        seen: the grams of the bars that made the model.
         manifest_of: makes the manifest from the weights as they were read back from the file, so
             that what it measures is what was written.
     Returns:
@@ -159,7 +170,8 @@ def write(
     with files.staging(destination) as staged:
         files.write_new(staged / WEIGHTS, networks.to_bytes(weights))
         files.write_new(staged / HISTORY, files.json_bytes(history))
-        hashes = {name: files.sha256_of_file(staged / name) for name in (WEIGHTS, HISTORY)}
+        files.write_new(staged / SEEN, seen.to_bytes())
+        hashes = {name: files.sha256_of_file(staged / name) for name in (WEIGHTS, HISTORY, SEEN)}
         manifest = manifest_of(read_weights(staged)).model_copy(update={"sha256": hashes})
         files.write_new(staged / DOCUMENT, files.json_bytes(seal(manifest.to_json())))
         files.publish(staged, destination)
@@ -176,7 +188,7 @@ def read(directory: Path, expected_sha256: str | None = None) -> Bundle:
         ModelCorrupted: names the file that is missing, altered, extra or unreadable.
     """
     manifest = read_verified(directory, expected_sha256)
-    return Bundle(read_weights(directory), manifest)
+    return Bundle(read_weights(directory), manifest, read_seen(directory, manifest))
 
 
 def read_verified(directory: Path, expected_sha256: str | None = None) -> BundleManifest:
@@ -205,7 +217,7 @@ def read_manifest(directory: Path, expected_sha256: str | None = None) -> Bundle
     if SEAL in document and not is_as_sealed(document):  # older bundles have none
         raise corrupted(DOCUMENT, "does not have the content that was written")
     hashes = document.get("sha256")
-    if not isinstance(hashes, dict) or set(hashes) != {WEIGHTS, HISTORY}:
+    if not isinstance(hashes, dict) or set(hashes) | {SEEN} != {WEIGHTS, HISTORY, SEEN}:
         raise corrupted(DOCUMENT, "does not list the bundle's files")
     try:
         return BundleManifest.from_json(document)
@@ -243,6 +255,17 @@ def read_history(directory: Path, manifest: BundleManifest) -> History:
     verify(directory, HISTORY, manifest.sha256[HISTORY])
     history: History = json.loads((directory / HISTORY).read_bytes())
     return history
+
+
+def read_seen(directory: Path, manifest: BundleManifest) -> SeenGrams | None:
+    """The grams of the bars that made a model, if its bundle has them. Raises ModelCorrupted."""
+    if SEEN not in manifest.sha256:
+        return None
+    path = regular_file(directory, SEEN, MAX_WEIGHTS_BYTES)
+    try:
+        return SeenGrams.from_bytes(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError):
+        raise corrupted(SEEN, "is not what was written") from None
 
 
 def read_weights(directory: Path) -> dict[str, torch.Tensor]:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from ktrdr_mcp import __version__, files
 from ktrdr_mcp.data.bars import COLUMNS, Bars
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.content import Grams
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.evaluation.walk_forward import Split
 from ktrdr_mcp.features.build import IndicatorTable
@@ -166,6 +167,8 @@ def arrays_of(prepared: Prepared) -> Iterator[tuple[str, Array]]:
                 named[f"feature-{output}"] = one.table.features[name]
         yield from ((f"{number}-{name}", array) for name, array in named.items())
     yield "features", prepared.view.features
+    yield "grams", prepared.grams.hashes
+    yield "gram-times", prepared.grams.time
     for name in PARTS:
         yield name, getattr(prepared.split, name)
 
@@ -200,6 +203,7 @@ def read(path: Path, spec: TrainingSpec, key: str) -> Prepared | None:
         ),
         used=DataUsed.model_validate(found["used"]),
         warnings=found["warnings"],
+        grams=Grams(arrays["grams"], arrays["gram-times"]),
     )
 
 

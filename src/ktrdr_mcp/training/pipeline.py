@@ -18,6 +18,7 @@ from ktrdr_mcp import files, limits
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.data import bars as bars_of
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.timestamps import parse_timestamp
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.evaluation.backtest import monthly_returns
 from ktrdr_mcp.evaluation.baselines import baselines
@@ -48,6 +49,7 @@ from ktrdr_mcp.training.prepare import Prepared
 from ktrdr_mcp.training.publish import earlier_result
 from ktrdr_mcp.training.search import Searched, search
 from ktrdr_mcp.training.search_result import candidate_results, seed_spread, sweep_figures
+from ktrdr_mcp.training.seen import SeenGrams
 from ktrdr_mcp.training.spec import TrainingSpec
 
 LIBRARIES: Final = ("ktrdr-mcp", "torch", "numpy", "pandas", "ta-lib", "safetensors")
@@ -320,7 +322,23 @@ def publish(
         )
         return base.model_copy(update={"parity": parity})
 
-    return bundle.write(directory, trained.weights, history(trained), with_parity)
+    return bundle.write(
+        directory, trained.weights, history(trained), seen_by(prepared, base), with_parity
+    )
+
+
+def seen_by(prepared: Prepared, manifest: BundleManifest) -> SeenGrams:
+    """The grams of all bars that made a model, by what they decided."""
+    periods = manifest.periods
+    last = (manifest.tested_window or periods.test)[1]
+    return SeenGrams.of(
+        prepared.grams, *map(nanoseconds_of, (periods.train[0], periods.validation[0], last))
+    )
+
+
+def nanoseconds_of(moment: str) -> int:
+    """A stored moment as UTC nanoseconds."""
+    return parse_timestamp(moment, "moment", end_of_day=False)
 
 
 def manifest_of(

@@ -19,6 +19,7 @@ from ktrdr_mcp.nn.network import Estimator, from_dict, probabilities, windowed_p
 from ktrdr_mcp.schemas.results import TradingRule
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest
+from ktrdr_mcp.training.seen import SeenGrams
 
 if TYPE_CHECKING:  # the server reads manifests, and imports no torch
     import torch
@@ -39,6 +40,7 @@ class Model:
     seen_from: str | None  # ISO 8601 UTC with Z; None from the first bar on
     seen_before: str
     program: str = ""  # another program that wrote it, as sentences name it
+    seen: SeenGrams | None = None  # of all bars that made it; None where that was not kept
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def model_of(bundle: Bundle) -> Model:
         manifest=manifest,
         seen_from=periods.train[0],
         seen_before=periods.test[0],
+        seen=bundle.seen,
     )
 
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.data import catalog
-from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.bars import Bars, LoadedBars, width_ns
+from ktrdr_mcp.data.content import NO_GRAMS, Grams, grams_of
 from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import InvalidStrategy, NotEnoughData
@@ -86,6 +87,7 @@ class Prepared:
     view: View  # fitted on the training rows of the split
     used: DataUsed
     warnings: list[str]
+    grams: Grams = NO_GRAMS  # of the stored bars of all series, up to the end of their ranges
 
 
 def prepare(spec: TrainingSpec, bar_sources: catalog.BarCatalog) -> Prepared:
@@ -117,6 +119,10 @@ def prepare(spec: TrainingSpec, bar_sources: catalog.BarCatalog) -> Prepared:
             *constant_feature_notes(dataset, view, split.train),
             *notes,
         ],
+        grams=Grams(
+            np.concatenate([one.grams.hashes for one in found]),
+            np.concatenate([one.grams.time for one in found]),
+        ),
     )
 
 
@@ -129,6 +135,7 @@ class LoadedSeries:
     dataset: str | None  # the version that it is of
     warnings: list[str]  # of the range
     notes: list[str]  # of the bars
+    grams: Grams = NO_GRAMS  # of the stored bars up to the end of the range
 
 
 def load_series(
@@ -142,7 +149,15 @@ def load_series(
     first, stop, warnings = select(loaded.bars, one)
     bars = loaded.bars.slice(0, stop)  # what lies after the range must not matter
     series = series_of(bars, first, spec.strategy, spec.config.labels)
-    return LoadedSeries(series, loaded.source, loaded.dataset, warnings, loaded.notes)
+    grams = grams_until(loaded, bars)
+    return LoadedSeries(series, loaded.source, loaded.dataset, warnings, loaded.notes, grams)
+
+
+def grams_until(loaded: LoadedBars, bars: Bars) -> Grams:
+    """The grams of the stored bars up to the close of the last of some bars."""
+    stored = loaded.bars if loaded.stored is None else loaded.stored
+    closes = int(bars.time[-1]) + width_ns(bars.timeframe) if len(bars) else 0
+    return grams_of(stored.slice(0, int(np.searchsorted(stored.time, closes))))
 
 
 def select(bars: Bars, series: SeriesSpec) -> tuple[int, int, list[str]]:

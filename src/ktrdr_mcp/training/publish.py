@@ -19,7 +19,6 @@ from ktrdr_mcp.training.formats import Copy, Identity, model_format, model_forma
 from ktrdr_mcp.training.spec import TrainingSpec
 
 CARD: Final = "model.json"
-BUNDLE: Final = (bundle.WEIGHTS, bundle.HISTORY, bundle.DOCUMENT)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def publish(
         version += 1
     made = read_version(directory_of(version), version, source, verified, card)
     with files.staging(made.directory) as staged:
-        for name in BUNDLE:
+        for name in verified.manifest.files:
             files.write_new(staged / name, (source / name).read_bytes())
         hashes: dict[str, str] = {}
         for copy in made.copies.values():
