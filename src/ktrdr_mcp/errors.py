@@ -9,11 +9,13 @@ KtrdrError
   Conflict 409          TaskNotCompleted, TaskConflict, ModelNameTaken
   ResultRemoved 410, QueueFull 429, Draining 503
   TrainingFailed        Diverged, OutOfMemory, RunnerFailed, CrashLoop (stored with the task)
+  NotReady 503
   StorageError 500      StorageFull 507, ModelCorrupted, DatabaseError, WorkspaceLocked,
                         WorkspaceNotTrusted 403, TooManyOpenFiles 503
   LabUnavailable 503
-  Refused (HTTP)        Unauthorized 401, OriginRefused 403, MethodNotAllowed 405,
-                        RequestTimeout 408, BodyTooLarge 413, NotJson 415, HostRefused 421
+  Refused (HTTP)        Unauthorized 401, OriginRefused 403, ReadingOnly 403,
+                        MethodNotAllowed 405, RequestTimeout 408, BodyTooLarge 413,
+                        NotJson 415, HostRefused 421
 
 """
 
@@ -299,6 +301,13 @@ class Draining(KtrdrError):
     http_status = 503
 
 
+class NotReady(KtrdrError):
+    """The server cannot take work now."""
+
+    code = "not_ready"
+    http_status = 503
+
+
 class Refused(KtrdrError):
     """An HTTP request that reaches no use case."""
 
@@ -324,6 +333,13 @@ class OriginRefused(Refused):
     """The request comes from a web page that is not allowed."""
 
     code = "origin_refused"
+    http_status = 403
+
+
+class ReadingOnly(Refused):
+    """The caller's token lets it read, and change nothing."""
+
+    code = "reading_only"
     http_status = 403
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import warnings
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from ktrdr_mcp.api.logs import HANDLER_NAME, configure_logging
+from ktrdr_mcp.api.logs import HANDLER_NAME, REQUESTS, configure_logging, write_json_lines
 
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    root, sdk = logging.getLogger(), logging.getLogger("mcp")
-    handlers, level, sdk_level = list(root.handlers), root.level, sdk.level
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    levels = {name: logging.getLogger(name).level for name in (None, "mcp", "httpx2", REQUESTS)}
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
-    sdk.setLevel(sdk_level)
+    logging.captureWarnings(capture=False)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def test_a_message_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,3 +76,49 @@ def test_the_sdk_does_not_log_refused_requests(capsys: pytest.CaptureFixture[str
     configure_logging()
     logging.getLogger("mcp.server.mcpserver.server").info("Resource %r failed", "x" * 10_000)
     assert capsys.readouterr().err == ""
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_each_line_of_json_says_when_how_bad_and_what(capsys: pytest.CaptureFixture[str]) -> None:
+    write_json_lines()
+    before = datetime.now(UTC).replace(microsecond=0)
+    log = logging.getLogger("ktrdr_mcp.jobs")
+    log.warning("attempt %d of task %s had lost its task", 3, "m\x1b[2J\u202e1")
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        log.exception("%s failed", "a\nb")
+    lost, failed = json_lines(capsys.readouterr().err)
+    assert set(lost) == {"time", "level", "logger", "event", "task_id"}
+    assert before <= datetime.fromisoformat(lost["time"]) <= datetime.now(UTC)
+    assert lost["time"].endswith("Z")
+    assert (lost["level"], lost["task_id"]) == ("warning", r"m\x1b[2J\u202e1")
+    assert lost["event"] == r"attempt 3 of task m\x1b[2J\u202e1 had lost its task"
+    assert (failed["level"], failed["event"]) == ("error", r"a\nb failed")
+    assert failed["traceback"].endswith("ValueError: first\nsecond")
+
+
+def test_no_secret_reaches_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    secret = 'a-"token\\of-16-characters'
+    write_json_lines([secret])
+    try:
+        raise ValueError(secret)
+    except ValueError:
+        logging.getLogger("ktrdr_mcp.test").exception("It is %s", secret)
+    (line,) = json_lines(capsys.readouterr().err)
+    assert secret not in json.dumps(line)
+    assert secret not in line["event"] + line["traceback"]
+    assert "token\\\\of" not in line["traceback"]
+
+
+def test_a_warning_of_a_library_is_a_line_of_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    write_json_lines()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("deprecated", UserWarning, stacklevel=1)
+    (line,) = json_lines(capsys.readouterr().err)
+    assert line["logger"] == "py.warnings"
+    assert "deprecated" in line["event"]

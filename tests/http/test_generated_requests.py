@@ -26,6 +26,7 @@ WITHOUT_ARGUMENTS = {
     "health",
     "list_stored_data",
     "live_page",
+    "ready",
     "training_view",
 }  # nothing can be wrong with them
 KINDS = [

@@ -42,6 +42,7 @@ CANNED: dict[str, Any] = {
     "get_available_indicators": responses.IndicatorList(
         indicators=[], groups={"calendar": 4}, returned=0, has_more=False
     ),
+    "ready": responses.Ready(running=0, waiting=0),
     "list_stored_data": responses.StoredManifests(series=[]),
     "training_report": responses.Report(html="<!doctype html>"),
     "model_report": responses.Report(html="<!doctype html>"),

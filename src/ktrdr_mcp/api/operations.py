@@ -13,11 +13,11 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 from pydantic import AfterValidator, Field, create_model
 
 from ktrdr_mcp import __version__, limits
-from ktrdr_mcp.errors import LimitExceeded, quote
+from ktrdr_mcp.errors import LimitExceeded, ReadingOnly, quote
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.config import DEFAULT_LABELS, Strict, TrainingConfig
 from ktrdr_mcp.schemas.parsing import parse
-from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
+from ktrdr_mcp.schemas.service import MAY_CHANGE, OnProgress, ServiceProtocol
 
 Request = TypeVar("Request", bound=Strict)
 Answer = TypeVar("Answer", bound=responses.Reply)
@@ -85,6 +85,7 @@ class Operation(Generic[Request, Answer]):
         brief: shortens a reply to what a conversation needs; HTTP has the whole.
         rows: the reply's field that is a page of a longer list.
         slow: whether it may take longer than looking something up, although it changes nothing.
+        posts_to_read: whether it changes nothing although it is no tool and sent by POST.
         reports_progress: whether the method also takes a callback for statuses.
         page: the reply's field that browsers get alone.
         page_type: its media type.
@@ -103,6 +104,7 @@ class Operation(Generic[Request, Answer]):
     brief: Callable[[Answer], Answer] | None = None
     rows: str | None = None
     slow: bool = False
+    posts_to_read: bool = False
     reports_progress: bool = False
     page: str | None = None
     page_type: str = "text/html"
@@ -112,13 +114,15 @@ class Operation(Generic[Request, Answer]):
     async def __call__(
         self, service: ServiceProtocol, request: Request, on_progress: OnProgress | None = None
     ) -> Answer:
-        """The service's reply to a request. Raises KtrdrError.
+        """The service's reply to a request. Raises KtrdrError; ReadingOnly to who may only read.
 
         Args:
             service: in this process or in another.
             request: what to do.
             on_progress: gets every new status, where the operation reports any.
         """
+        if self.changes and not MAY_CHANGE.get():
+            raise reading_only(self.name)
         method = getattr(service, self.name)
         more = {"on_progress": on_progress} if self.reports_progress else {}
         answer: Answer = await method(request, **more)
@@ -130,9 +134,28 @@ class Operation(Generic[Request, Answer]):
         """The reply to what a caller sent, decoded but unchecked. Raises KtrdrError."""
         return await self(service, parse(self.request, raw), on_progress)
 
+    @property
+    def changes(self) -> bool:
+        """Whether it changes anything but what is in memory."""
+        if self.tool is not None:
+            return self.tool.changes
+        return self.method == "POST" and not self.posts_to_read
+
     def in_path(self, name: str) -> bool:
         """Whether the route takes a field of the request from its path."""
         return f"{{{name}}}" in self.path
+
+
+def reading_only(what: str) -> ReadingOnly:
+    """The refusal of what would change something to who may only read.
+
+    Args:
+        what: was asked for.
+    """
+    return ReadingOnly(
+        f"{what} would change something, and this token only reads.",
+        hint="Use the server's first token, or ask whoever has it.",
+    )
 
 
 # What the specification's examples have in common.
@@ -771,6 +794,16 @@ HEALTH: Final = Operation(
         "contract_version": CONTRACT_VERSION,
     },
 )
+READY: Final = Operation(
+    name="ready",
+    method="GET",
+    path="/ready",
+    request=requests.Empty,
+    reply=responses.Ready,
+    summary="Whether the store is open and work is taken; else 503 with the reason.",
+    refusals=(503,),
+    reply_example={"success": True, "status": "ready", "running": 1, "waiting": 0},
+)
 TRAINING_HISTORY: Final = Operation(
     name="training_history",
     method="GET",
@@ -909,6 +942,7 @@ RESOURCE_STATES: Final = Operation(
     request=requests.ReadResourceStates,
     reply=responses.ResourceStates,
     summary="Whether what can be read has changed; wait_s waits until it does.",
+    posts_to_read=True,
 )
 CREATE_TASK_HANDLE: Final = Operation(
     name="create_task_handle",
@@ -933,6 +967,7 @@ EQUITY_CURVE: Final = Operation(
     method="POST",
     path="/models/{model_name}/equity",
     request=requests.ReadEquityCurve,
+    posts_to_read=True,
     reply=responses.EquityCurve,
     summary="The equity curve and the trades of such a backtest.",
     refusals=(404,),
@@ -960,6 +995,7 @@ MODEL_REPORT: Final = Operation(
     method="POST",
     path="/models/{model_name}/report",
     request=requests.BacktestModel,
+    posts_to_read=True,
     reply=responses.Report,
     summary="What a saved model's signals would have earned, drawn: one HTML file.",
     refusals=(404,),
@@ -1025,6 +1061,7 @@ COMPARISON_REPORT: Final = Operation(
     reply=responses.Report,
     summary="Completed tasks side by side, drawn: one HTML file.",
     refusals=(404, 409),
+    posts_to_read=True,
     command="report",
     page="html",
     request_example={"task_ids": [TASK_ID, "training_20250611_091500"]},
@@ -1055,6 +1092,7 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         LIST_DATA_VERSIONS,
         REMOVE_DATA,
         HEALTH,
+        READY,
         TRAINING_HISTORY,
         SWEEP_CANDIDATES,
         MODEL_CARD,

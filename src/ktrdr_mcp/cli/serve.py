@@ -34,6 +34,11 @@ MAX_TOKEN_BYTES = 4096
     help="File with the bearer token to ask for; needed for any address but the loopback.",
 )
 @click.option(
+    "--read-token-file",
+    type=click.Path(path_type=Path),
+    help="File with a second token, which may read everything and change nothing.",
+)
+@click.option(
     "--allow-host",
     "allow_hosts",
     multiple=True,
@@ -49,28 +54,40 @@ MAX_TOKEN_BYTES = 4096
     "them on; pages of other origins cannot read replies in a browser. Repeatable.",
 )
 @click.option(
+    "--log-json",
+    is_flag=True,
+    envvar="KTRDR_LOG_JSON",
+    help="Write each line of the log as a JSON object, and one for each request.",
+)
+@click.option(
     "--executor",
     type=click.Choice(["processes", "threads"]),
     envvar="KTRDR_EXECUTOR",
     help="Where trainings run: in one process for each core, or in threads of the server.",
 )
 @click.pass_obj
-def serve(
+def serve(  # noqa: PLR0913 (one for each option)
     workspace: Workspace,
     host: str,
     port: int,
     token_file: Path | None,
+    read_token_file: Path | None,
     allow_hosts: tuple[str, ...],
     allow_origins: tuple[str, ...],
+    log_json: bool,
     executor: ExecutorName | None,
 ) -> None:
     """Serve HTTP, and MCP at /mcp, until Ctrl-C or SIGTERM."""
+    from ktrdr_mcp.api.http.guard import make_rules
+    from ktrdr_mcp.api.logs import write_json_lines
     from ktrdr_mcp.daemon.stdio import serve_http
 
     token = None if token_file is None else read_token(token_file)
-    anyio.run(
-        partial(serve_http, workspace, host, port, token, allow_hosts, allow_origins, executor)
-    )
+    reader = None if read_token_file is None else read_token(read_token_file)
+    rules = make_rules(token, allow_hosts, allow_origins, reader)
+    if log_json:
+        write_json_lines([each for each in (token, reader) if each is not None])
+    anyio.run(partial(serve_http, workspace, host, port, rules, executor))
 
 
 def read_token(path: Path) -> str:

@@ -14,12 +14,12 @@ import anyio.to_thread
 
 from ktrdr_mcp import files
 from ktrdr_mcp.api.operations import OPERATIONS
-from ktrdr_mcp.errors import KtrdrError, StorageError
+from ktrdr_mcp.errors import KtrdrError, NotReady, StorageError
 from ktrdr_mcp.ownership import trust
 from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.schemas.requests import GetTrainingStatus
-from ktrdr_mcp.schemas.responses import TrainingStatus
+from ktrdr_mcp.schemas.requests import Empty, GetTrainingStatus
+from ktrdr_mcp.schemas.responses import Ready, TrainingStatus
 from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 
 DATABASE_FILES: Final = ("ktrdr.db", "ktrdr.db-wal")
@@ -69,6 +69,10 @@ class RefusingService:
         """Refuses. Raises KtrdrError."""
         return await self._refuse(request)
 
+    async def ready(self, request: Empty) -> Ready:
+        """Refuses, as what takes no work. Raises NotReady."""
+        raise NotReady(self._reason.message, hint=self._reason.hint)
+
     async def _refuse(self, request: object) -> NoReturn:
         """Says why. Raises KtrdrError."""
         raise self._reason
@@ -89,7 +93,7 @@ class ReadOnlyService(RefusingService):
     def __getattr__(self, name: str) -> Any:
         """The operation of this name."""
         operation = OPERATIONS.get(name)
-        if operation is not None and operation.tool is not None and operation.tool.changes:
+        if operation is not None and operation.changes:
             return self._refuse
         return getattr(self._service, name)
 

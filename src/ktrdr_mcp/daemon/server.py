@@ -251,6 +251,7 @@ async def serve_workspace(
         from ktrdr_mcp.api.http import guard
         from ktrdr_mcp.api.http import server as http_server
         from ktrdr_mcp.api.http.presence import Activity, Prover, owner_routes
+        from ktrdr_mcp.api.http.request_log import RequestLog
         from ktrdr_mcp.schemas import responses
 
         rules = rules or guard.Rules(token=secrets.token_urlsafe(32))
@@ -270,7 +271,8 @@ async def serve_workspace(
         door, running = application(opened.service, rules, owner_routes(closing, stop, workers))
         door.app = activity = Activity(door.app)
         place = DaemonAddress(url, rules.token, kind=kind, instance=rules.instance, secret=secret)
-        async with http_server.serving(Prover(door, secret), *listeners), running:
+        logged = RequestLog(Prover(door, secret))
+        async with http_server.serving(logged, *listeners), running:
             address.write(workspace, place)
             watch = asyncio.create_task(watch_ownership(workspace, opened.ownership, place))
             try:

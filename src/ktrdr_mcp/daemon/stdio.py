@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NoReturn
 
@@ -95,9 +94,7 @@ async def serve_http(
     workspace: Workspace,
     host: str = "127.0.0.1",
     port: int = 8000,
-    token: str | None = None,
-    allow_hosts: Sequence[str] = (),
-    allow_origins: Sequence[str] = (),
+    rules: Rules | None = None,
     executor: ExecutorName | None = None,
 ) -> NoReturn:
     """Serves HTTP, and MCP at /mcp, until a signal comes; then ends the process.
@@ -108,9 +105,7 @@ async def serve_http(
         workspace: the folder to own and to serve.
         host: the address to listen on; one that other machines reach needs a token.
         port: 0 takes a free one.
-        token: the bearer token to ask for.
-        allow_hosts: further host names that requests may be addressed to.
-        allow_origins: further origins whose requests are let in.
+        rules: who may come in; by default everyone who reaches the port.
         executor: where trainings run; see serve_workspace.
     Raises:
         InvalidRequest: the address cannot be used, or needs a token.
@@ -121,12 +116,12 @@ async def serve_http(
     from ktrdr_mcp.api.http import server as http_server
     from ktrdr_mcp.api.logs import configure_logging
 
-    if token is None and not http_server.is_loopback(host):
+    rules = rules or guard.Rules()
+    if rules.token is None and not http_server.is_loopback(host):
         raise InvalidRequest(
             f"{quote(host)} can be reached from other machines, so it needs a token.",
             hint="Add --token-file FILE, or leave --host out.",
         )
-    rules = guard.make_rules(token, allow_hosts, allow_origins)
     listener = http_server.listen(host, port)
     configure_logging()
     stopped = asyncio.ensure_future(termination())
@@ -141,7 +136,7 @@ async def serve_http(
         ):
             settle()
             log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
-            if token is None:
+            if rules.token is None:
                 log.warning(
                     "There is no token: any user of this machine may use the server. Start it with"
                     " --token-file FILE to ask for one."
@@ -159,11 +154,12 @@ async def serve_what_is_read(
 ) -> int:
     """Serves a workspace that is only read, until a signal comes; returns the exit code."""
     from ktrdr_mcp.api.http import server as http_server
+    from ktrdr_mcp.api.http.request_log import RequestLog
 
     log.warning("%s %s", reason.message, reason.hint)
     async with read_workspace(workspace, reason) as service:
         door, running = application(service, rules)
-        async with http_server.serving(door, listener), running:
+        async with http_server.serving(RequestLog(door), listener), running:
             log.info("Serving at %s, documentation at /docs", http_server.url_of(listener))
             await stopped
     return 0

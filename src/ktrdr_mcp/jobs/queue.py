@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 from ktrdr_mcp import files, limits
-from ktrdr_mcp.errors import Draining, StorageError
+from ktrdr_mcp.errors import Draining, NotReady, StorageError
 from ktrdr_mcp.jobs.epochs import EpochCurve
 from ktrdr_mcp.jobs.executors.base import Ended, Executor
 from ktrdr_mcp.jobs.live import Live, Watches
@@ -83,7 +83,9 @@ class OutcomeWriter:
             status = await self._store_end(row, ended, running)
         if status is None:
             log.error("attempt %d of task %s had lost its task", row.attempt, row.task_id)
-        elif status in TERMINAL:
+        else:
+            log.info("task %s is %s", row.task_id, status)
+        if status in TERMINAL:
             await self.tidy(row.task_id)
         return status
 
@@ -225,20 +227,46 @@ class JobManager:
                 request.
             QueueFull: as many tasks as allowed are waiting.
         """
-        if self._draining:
-            raise Draining(
-                "The server is shutting down and takes no new work.",
-                hint="Start the server again, then repeat the request.",
-            )
+        self._refuse_drain()
         try:
             row, created = await self._tasks.insert(new, self._max_pending)
             if created:
+                log.info("task %s waits: %s %s", row.task_id, row.symbol, row.timeframe)
                 self._turns.add(row.task_id, client)
                 if keep is not None:
                     await asyncio.to_thread(keep)
             return row, created
         finally:
             self._work.set()  # also if the caller was cancelled after the commit
+
+    def _refuse_drain(self) -> None:
+        """Refuses new work once the server shuts down. Raises Draining."""
+        if self._draining:
+            raise Draining(
+                "The server is shutting down and takes no new work.",
+                hint="Start the server again, then repeat the request.",
+            )
+
+    async def require_ready(self) -> int:
+        """How many tasks wait, if one more would be taken.
+
+        Raises:
+            Draining: the server is shutting down.
+            NotReady: the database cannot be read, nothing is claimed, or too many tasks wait.
+        """
+        self._refuse_drain()
+        if self._dispatcher is None or self._dispatcher.done():
+            raise NotReady("No task is begun any more.", hint="Restart the server; see its log.")
+        try:
+            waiting = await self._tasks.pending()
+        except StorageError as error:
+            raise NotReady(error.message, hint=error.hint) from error
+        if waiting >= self._max_pending:
+            raise NotReady(
+                f"{waiting:,} tasks wait, and no more are taken.",
+                hint="Wait until some have ended, or cancel some.",
+            )
+        return waiting
 
     async def cancel(self, task_id: str) -> TaskRow:
         """Cancels a task: at once if it waits, at its next turn if it runs, not if it is finished.
@@ -441,6 +469,7 @@ class JobManager:
             self._watches.wake(row.task_id, row_changed=False)
 
         self._turns.begin(row.task_id)
+        log.info("task %s begins, attempt %d", row.task_id, row.attempt)
         running = Running(row, publish)
         if self._draining or row.task_id in self._cancelling:
             running.request_stop(draining=row.task_id not in self._cancelling)

@@ -801,6 +801,14 @@ class Health(Success):
     contract_version: str
 
 
+class Ready(Success):
+    """The service takes work."""
+
+    status: Literal["ready"] = "ready"
+    running: int  # tasks
+    waiting: int
+
+
 class ShownWorker(Reply):
     """A process that computes for the daemon."""
 

@@ -16,6 +16,7 @@ INSTANCE: Final = "X-KTRDR-Instance"  # which daemon a request is meant for
 
 CLIENT: Final = "X-KTRDR-Client"  # who asks, in a word of its own; clients take turns
 CALLER: Final[ContextVar[str]] = ContextVar("caller", default="")  # the same, of this request
+MAY_CHANGE: Final[ContextVar[bool]] = ContextVar("may_change", default=True)  # this request's token
 
 OnProgress = Callable[[TrainingStatus], Awaitable[None]]
 

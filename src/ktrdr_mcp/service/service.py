@@ -509,3 +509,8 @@ class Service:
     async def health(self, request: requests.Empty) -> responses.Health:
         """That the service answers, and its versions."""
         return responses.Health(version=__version__, contract_version=CONTRACT_VERSION)
+
+    async def ready(self, request: requests.Empty) -> responses.Ready:
+        """That the store can be read and a task would be taken. Raises NotReady, Draining."""
+        waiting = await self._manager.require_ready()
+        return responses.Ready(running=self._manager.running, waiting=waiting)

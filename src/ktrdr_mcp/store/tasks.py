@@ -464,6 +464,10 @@ class TaskStore:
         """How many tasks have each status; statuses without tasks are left out."""
         return {row[0]: row[1] for row in await self._database.read(COUNTS)}
 
+    async def pending(self) -> int:
+        """How many tasks wait."""
+        return int((await self._database.read(COUNT_PENDING))[0][0])
+
     async def memory_estimates(self) -> list[int]:
         """The bytes that each task which runs or waits may need."""
         return [int(row[0]) for row in await self._database.read(MEMORY_ESTIMATES)]

@@ -18,7 +18,7 @@ from ktrdr_mcp import limits
 from ktrdr_mcp.api.http import docs_page, openapi
 from ktrdr_mcp.api.http.arguments import raw_arguments
 from ktrdr_mcp.api.http.events import END, all_events, as_it_is, event_stream
-from ktrdr_mcp.api.http.guard import Guard, Rules
+from ktrdr_mcp.api.http.guard import SAFE_METHODS, Guard, Rules
 from ktrdr_mcp.api.http.older_clients import as_older, is_older
 from ktrdr_mcp.api.http.replies import NOT_STORED, error_response, page_response, reply_response
 from ktrdr_mcp.api.http.sign_in import BrowserKeys, sign_in_routes
@@ -28,6 +28,7 @@ from ktrdr_mcp.api.operations import (
     TERMINAL,
     Operation,
     bound_pages,
+    reading_only,
 )
 from ktrdr_mcp.errors import (
     InvalidRequest,
@@ -38,9 +39,10 @@ from ktrdr_mcp.errors import (
     internal_error,
     quote,
 )
-from ktrdr_mcp.schemas.service import ServiceProtocol
+from ktrdr_mcp.schemas.service import MAY_CHANGE, ServiceProtocol
 
 PREFIX: Final = "/api/v1"
+MCP_PATH: Final = "/mcp"
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -78,7 +80,9 @@ def build_api(service: ServiceProtocol, rules: Rules, more: Sequence[BaseRoute] 
         exception_handlers={HTTPException: refuse_route, Exception: refuse_internal_error},
     )
     app.router.redirect_slashes = False
-    return HttpApi(Guard(SamePaths(app), rules, keys), app.routes)
+    reading = {each.name for each in operations if not each.changes}
+    open_to_readers = [each for each in app.routes if is_mcp(each) or name_of(each) in reading]
+    return HttpApi(Guard(SamePaths(OnlyReading(app, open_to_readers)), rules, keys), app.routes)
 
 
 class SamePaths:
@@ -95,6 +99,44 @@ class SamePaths:
                 path = path.removeprefix(PREFIX)
             scope = {**scope, "path": (path.removesuffix("/") if len(path) > 1 else path)}
         await self.app(scope, receive, send)
+
+
+class OnlyReading:
+    """Lets whoever may only read through to what changes nothing.
+
+    Calls of MCP pass: which tools change something, their operations know.
+
+    Args:
+        app: what answers.
+        routes: those that change nothing, whatever their method.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+        self.app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] == "http" and not (MAY_CHANGE.get() or self.only_reads(scope)):
+            refusal = reading_only(f"{scope['method']} {quote(scope['path'])}")
+            return await error_response(refusal)(scope, receive, send)
+        return await self.app(scope, receive, send)
+
+    def only_reads(self, scope: Scope) -> bool:
+        """Whether a request changes nothing."""
+        if scope["method"] in SAFE_METHODS:
+            return True
+        return any(each.matches(scope)[0] == Match.FULL for each in self._routes)
+
+
+def name_of(route: BaseRoute) -> str:
+    """The name of a route: of an operation's, the operation's."""
+    return str(getattr(route, "name", ""))
+
+
+def is_mcp(route: BaseRoute) -> bool:
+    """Whether MCP is spoken there."""
+    return bool(getattr(route, "path", "") == MCP_PATH)
 
 
 def operation_route(service: ServiceProtocol, operation: Operation[Any, Any]) -> Route:

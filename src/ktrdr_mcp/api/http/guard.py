@@ -53,20 +53,33 @@ class Rules:
         hosts: further host names, with or without a port; loopback names always pass.
         origins: further origins of web pages that may change something.
         instance: which daemon this is, for clients that say which one they mean.
+        read_token: another token, which may read and change nothing; None if there is none.
     """
 
     token: str | None = None
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
     instance: str | None = None
+    read_token: str | None = None
 
 
-def make_rules(token: str | None, hosts: Iterable[str], origins: Iterable[str]) -> Rules:
+def make_rules(
+    token: str | None,
+    hosts: Iterable[str],
+    origins: Iterable[str],
+    read_token: str | None = None,
+) -> Rules:
     """Rules from what a user typed.
 
     Raises:
-        InvalidRequest: a host or an origin can never match.
+        InvalidRequest: a host or an origin can never match, or the tokens cannot be told apart.
     """
+    if read_token is not None and token in (None, read_token):
+        raise InvalidRequest(
+            "The token that only reads must be another one than the server's own, and has no "
+            "effect without that.",
+            hint="Name two files with two tokens: --token-file and --read-token-file.",
+        )
     names = frozenset(host.lower() for host in hosts)
     pages = frozenset(origin.lower().rstrip("/") for origin in origins)
     for name in names:
@@ -79,7 +92,7 @@ def make_rules(token: str | None, hosts: Iterable[str], origins: Iterable[str]) 
             raise InvalidRequest(
                 f"{quote(page)} is not an origin.", hint="Send a scheme and a host: https://lab."
             )
-    return Rules(token, names, pages)
+    return Rules(token, names, pages, read_token=read_token)
 
 
 class Guard:
@@ -105,7 +118,7 @@ class Guard:
             return await send({"type": "websocket.close", "code": 1008})
         try:
             scope = to_origin_form(scope)
-            self.check(scope)
+            may_change = self.check(scope)
             first = await read_body(scope, receive)
         except KtrdrError as refusal:
             response = error_response(refusal)
@@ -114,21 +127,25 @@ class Guard:
         if first is None:
             return None
         service.CALLER.set(caller_of(scope))
+        service.MAY_CHANGE.set(may_change)
         return await self.app(scope, replay(first, receive), send)
 
-    def check(self, scope: Scope) -> None:
-        """Checks the head of a request. Raises KtrdrError."""
+    def check(self, scope: Scope) -> bool:
+        """Checks the head of a request; whether it may change anything. Raises KtrdrError."""
         host = check_host(header_values(scope, b"host"), self.rules.hosts)
         reads = scope["method"] in SAFE_METHODS
         check_origin(header_values(scope, b"origin"), host, self.rules.origins, reads=reads)
         check_framing(scope)
+        may_change = True
         if (scope["method"], scope["path"]) not in OPEN:
-            check_token(header_values(scope, b"authorization"), self.rules.token, self._keys)
+            values = header_values(scope, b"authorization")
+            may_change = check_token(values, self.rules, self._keys)
         check_instance(header_values(scope, INSTANCE), self.rules.instance)
         if self.closed:
             raise Draining(
                 "The server is shutting down.", hint="Start it again, then repeat the request."
             )
+        return may_change
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:
@@ -218,25 +235,33 @@ def check_origin(values: list[str], host: str, allowed: frozenset[str], *, reads
     )
 
 
-def check_token(values: list[str], token: str | None, keys: BrowserKeys) -> None:
-    """Compares the bearer token in constant time. Raises Unauthorized.
+def check_token(values: list[str], rules: Rules, keys: BrowserKeys) -> bool:
+    """Compares the bearer token in constant time; whether it may change anything.
 
     Args:
         values: the Authorization headers.
-        token: the server's; None where it asks for none.
+        rules: the server's tokens; without one, everybody may change something.
         keys: of browsers, which have tokens of their own.
+    Raises:
+        Unauthorized: it is none of them.
     """
-    if token is None:
-        return
+    if rules.token is None:
+        return True
     scheme, _, given = (values[0] if len(values) == 1 else "").partition(" ")
     given = given.strip()
-    known = hmac.compare_digest(given.encode("latin-1"), token.encode("utf-8"))
-    known = known or keys.allow(given)
-    if scheme.lower() != "bearer" or not known:
+    changes = is_token(given, rules.token) or keys.allow(given)
+    reads = rules.read_token is not None and is_token(given, rules.read_token)
+    if scheme.lower() != "bearer" or not (changes or reads):
         raise Unauthorized(
             "The bearer token is missing or wrong.",
             hint="Send the header 'Authorization: Bearer TOKEN' with the server's token.",
         )
+    return changes
+
+
+def is_token(given: str, token: str) -> bool:
+    """Whether it is this token, in a time that does not tell how much of it is."""
+    return hmac.compare_digest(given.encode("latin-1"), token.encode("utf-8"))
 
 
 def check_instance(values: list[str], instance: str | None) -> None:

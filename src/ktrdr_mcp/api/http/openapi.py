@@ -27,7 +27,7 @@ REFUSALS: Final = {
     410: "The task's result was removed to free space; the hint says how to have it again.",
     422: "A body, parameter or value that is not valid, or too little data.",
     429: "Too many tasks are waiting.",
-    503: "The service is shutting down.",
+    503: "The service is shutting down, or takes no work.",
     507: "No space is left.",
 }
 CLASSES_OF_REFUSALS: Final = {
