@@ -172,6 +172,7 @@ def uvx(folder: Path) -> str:
     if not links:
         raise Skipped("no folder of wheels with torch's CPU build; name one in PIP_FIND_LINKS")
     env = outside(folder)
+    env["PATH"] = f"{TOOLS}{os.pathsep}{env['PATH']}"  # where a user has uvx
     if "PIP_CERT" in env:
         env["SSL_CERT_FILE"] = env["PIP_CERT"]
     uv = ["--python", sys.executable, "--constraints", CONSTRAINTS, "--find-links", links]

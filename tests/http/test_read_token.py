@@ -14,7 +14,7 @@ from mcp.client.streamable_http import streamable_http_client
 from ktrdr_mcp.api.http.app import build_api
 from ktrdr_mcp.api.http.guard import Rules, make_rules
 from ktrdr_mcp.api.http.server import listen, serving, url_of
-from ktrdr_mcp.api.mcp.tools import build_server
+from ktrdr_mcp.api.mcp.server import build_server
 from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.errors import InvalidRequest
 from tests.support import sample_replies
@@ -32,6 +32,7 @@ TOOLS = [name for name, each in OPERATIONS.items() if each.tool is not None]
 CHANGING = {
     "start_training",
     "cancel_training",
+    "create_task_handle",
     "reproduce_training",
     "save_trained_model",
     "save_strategy",
