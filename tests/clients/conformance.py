@@ -1,4 +1,7 @@
-"""`make conformance`: the official conformance suite and the Inspector on a real server."""
+"""`make conformance`: the official conformance suite and the Inspector on a real server.
+
+The tables are Markdown; with `--output FILE` they are written there, too.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,19 @@ from typing import Any, Final
 import click
 import yaml
 
-from tests.clients import node
+from tests.clients import fixture_server, node
 from tests.support.background_servers import IDLE, end_labs
 from tests.support.http_process import ServeProcess
 
 PLAN: Final = Path(__file__).parent / "conformance.yaml"
 SCENARIO_LIMIT_S: Final = 120
 LISTED: Final = re.compile(r"^\s+- (?P<name>\S+) \[(?P<eras>[^\]]*)\]", re.MULTILINE)
+EXTENSION: Final = "extension"  # what the suite calls the era of its scenarios of extensions
+TRAINING: Final = {  # a training of seconds, so that the Inspector looks more than once
+    "symbol": "AAPL",
+    "timeframe": "1h",
+    "config": '{"epochs": 40, "early_stopping": null}',
+}
 FAILED: Final = "FAILURE"
 PASSED: Final = "SUCCESS"
 WARNED: Final = "WARNING"
@@ -39,50 +48,84 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
 
-def main() -> int:
-    """Runs everything, prints a table for each era, and returns the exit code."""
+class Tables:
+    """The lines of the tables, each printed as soon as it is known."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def begin(self, title: str, *columns: str) -> None:
+        """Begins a table."""
+        self._say(f"\n{title}\n" if self.lines else f"{title}\n")
+        self.row(*columns)
+        self.row(*("---" for _ in columns))
+
+    def row(self, *cells: str | int) -> None:
+        """Adds a row."""
+        self._say(f"| {' | '.join(map(str, cells))} |")
+
+    def _say(self, line: str) -> None:
+        click.echo(line)
+        self.lines.append(line)
+
+
+@click.command()
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path))
+def main(output: Path | None) -> None:
+    """Runs everything and prints a table for each era; exits with 1 if anything failed."""
     try:
         node.install()
     except node.Unavailable as reason:
         click.echo(f"Conformance is skipped: {reason}.")
-        return 0
+        return
     plan = yaml.safe_load(PLAN.read_text(encoding="utf-8"))
-    begun = time.monotonic()
+    begun, tables = time.monotonic(), Tables()
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = list(run_all(plan, Path(folder)))
+        try:
+            outcomes = list(run_all(plan, Path(folder), tables))
+        finally:
+            end_labs(Path(folder))
     failed = [outcome for outcome in outcomes if outcome.problems]
     for outcome in failed:
         for problem in outcome.problems:
             click.echo(f"{outcome.name}: {problem}")
     click.echo(f"\nIn {time.monotonic() - begun:.0f} s:")
     click.echo(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
-    return 1 if failed else 0
+    if output is not None:
+        output.write_text("\n".join(tables.lines) + "\n", encoding="utf-8")
+    sys.exit(1 if failed else 0)
 
 
-def run_all(plan: dict[str, Any], folder: Path) -> Iterator[Outcome]:
+def run_all(plan: dict[str, Any], folder: Path, tables: Tables) -> Iterator[Outcome]:
     """Every scenario of the plan, then the Inspector.
 
     Args:
         plan: the content of conformance.yaml.
         folder: an empty one for workspace and results.
+        tables: get a row for each.
     """
-    click.echo(f"Conformance suite {version('@modelcontextprotocol/conformance')}")
     yield unplanned(plan, folder)
     workspace = folder / "workspace"
     workspace.mkdir()
-    with ServeProcess(workspace) as server:
+    suite = f"@modelcontextprotocol/conformance {version('@modelcontextprotocol/conformance')}"
+    with ServeProcess(workspace) as server, fixture_server.serving() as fixture:
         for era, scenarios in plan["run"].items():
-            click.echo(f"\n{era}  passed  expected to fail  warnings")
+            of_era = "tasks extension" if era == EXTENSION else f"protocol {era}"
+            columns = ("scenario", "checks passed", "expected to fail", "warnings", "")
+            tables.begin(f"{suite}, {of_era}:", *columns)
+            url = fixture if era == EXTENSION else f"{server.url}/mcp"
             for scenario in scenarios:
                 known = plan["expected_failures"].get(f"{era} {scenario}", {})
-                outcome = run_scenario(f"{server.url}/mcp", era, scenario, known, folder)
-                row = f"{outcome.passed:>6}  {outcome.expected:>16}  {outcome.warned:>8}"
-                click.echo(f"{row}  {scenario}{'  FAILED' * bool(outcome.problems)}")
+                outcome = run_scenario(url, era, scenario, known, folder)
+                counts = (outcome.passed, outcome.expected, outcome.warned)
+                tables.row(scenario, *counts, "FAILED" if outcome.problems else "ok")
                 yield outcome
-        click.echo(f"\nInspector {version('@modelcontextprotocol/inspector')}, --strict")
+        inspector = f"@modelcontextprotocol/inspector {version('@modelcontextprotocol/inspector')}"
+        tables.begin(f"{inspector}:", "transport", "era", "what", "came to")
         for target in ("stdio", f"{server.url}/mcp"):
             for era in ("legacy", "modern"):
-                yield inspect(target, era, folder)
+                yield inspect_schemas(target, era, folder, tables)
+            yield follow_training(target, folder, tables)
 
 
 def version(package: str) -> str:
@@ -123,7 +166,7 @@ def run_scenario(url: str, era: str, name: str, known: dict[str, str], folder: P
 
     Args:
         url: of the server's MCP endpoint.
-        era: the protocol version.
+        era: the protocol version, or EXTENSION.
         name: of the scenario.
         known: the checks that must fail, with their reasons.
         folder: where results and settings go.
@@ -132,8 +175,8 @@ def run_scenario(url: str, era: str, name: str, known: dict[str, str], folder: P
     done = subprocess.run(
         [
             *node.command("conformance"),
-            *("server", "--url", url, "--scenario", name, "--spec-version", era),
-            *("--output-dir", str(results)),
+            *("server", "--url", url, "--scenario", name, "--output-dir", str(results)),
+            *(() if era == EXTENSION else ("--spec-version", era)),
         ],
         env=node.environment(folder),
         capture_output=True,
@@ -162,38 +205,61 @@ def run_scenario(url: str, era: str, name: str, known: dict[str, str], folder: P
     return outcome
 
 
-def inspect(target: str, era: str, folder: Path) -> Outcome:
-    """Whether the Inspector finds the tools' schemas portable.
+def run_inspector(target: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Runs the Inspector's command line on a server.
 
     Args:
         target: "stdio", or the URL of the server's MCP endpoint.
-        era: "legacy" or "modern".
         folder: where workspace and settings go.
+        options: what it is to do.
     """
     workspace = folder / "inspected"
     line = [sys.executable, "-m", "ktrdr_mcp", "--workspace", str(workspace)]
-    done = subprocess.run(
-        [
-            *node.command("mcp-inspector"),
-            *("--cli", *(line if target == "stdio" else [target])),
-            *("--method", "tools/list", "--strict", "--protocol-era", era),
-        ],
+    server = line if target == "stdio" else [target]
+    return subprocess.run(
+        [*node.command("mcp-inspector"), "--cli", *server, *options],
         env=node.environment(folder) | IDLE,
         capture_output=True,
         text=True,
         timeout=SCENARIO_LIMIT_S,
         check=False,
     )
-    if target == "stdio":
-        end_labs(folder)
-    kind = "stdio" if target == "stdio" else "HTTP"
-    outcome = Outcome(f"Inspector, {kind}, {era}", passed=1)
-    said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+
+
+def inspect_schemas(target: str, era: str, folder: Path, tables: Tables) -> Outcome:
+    """Whether the Inspector finds the tools' schemas portable; as `run_inspector`."""
+    options = ("--method", "tools/list", "--strict", "--protocol-era", era)
+    done = run_inspector(target, folder, *options)
+    outcome = Outcome(f"Inspector, {transport(target)}, {era}", passed=1)
+    said = (done.stderr.strip().splitlines() or ["no findings"])[-1]
     if done.returncode or not json.loads(done.stdout)["tools"]:
         outcome.problems.append(f"exit code {done.returncode}: {said}")
-    click.echo(f"{kind:>6}  {era:>6}  {said}")
+    tables.row(transport(target), era, "`tools/list --strict`", said)
     return outcome
 
 
+def follow_training(target: str, folder: Path, tables: Tables) -> Outcome:
+    """Whether the Inspector follows the task of one start_training to its verdict by itself."""
+    given = [part for pair in TRAINING.items() for part in ("--tool-arg", "=".join(pair))]
+    options = ("--method", "tools/call", "--tool-name", "start_training", *given)
+    done = run_inspector(target, folder, *options, "--protocol-era", "modern", "--format", "json")
+    outcome = Outcome(f"Inspector, {transport(target)}, a task", passed=1)
+    came_to = "nothing"
+    try:
+        content = json.loads(done.stdout)["result"]["structuredContent"]
+        verdict = content["performance"]["verdict"]
+        came_to = f"{content['status']}, verdict: {verdict['prediction']}"
+    except (ValueError, KeyError) as error:
+        said = (done.stdout + done.stderr)[-2_000:]
+        outcome.problems.append(f"exit code {done.returncode}, no {error}: {said}")
+    tables.row(transport(target), "modern", "a task of `start_training`", came_to)
+    return outcome
+
+
+def transport(target: str) -> str:
+    """The word for how a server is reached."""
+    return "stdio" if target == "stdio" else "HTTP"
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
