@@ -17,6 +17,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import PromptReference, ResourceTemplateReference, ResourceUpdatedNotification
 
 from tests.clients import node
+from tests.support import mcp_tasks
 
 DRIVER: Final = Path(__file__).parent / "driver.mjs"
 ANSWER_LIMIT_S: Final = 120
@@ -41,6 +42,7 @@ class Called:
     is_error: bool = False
     aborted: bool = False
     progress: list[dict[str, Any]] = field(default_factory=list)
+    tasks: list[dict[str, Any]] = field(default_factory=list)  # the states that were seen
 
 
 class Session(Protocol):
@@ -53,6 +55,12 @@ class Session(Protocol):
     async def call(
         self, name: str, *, progress: bool = False, abort: bool = False, **arguments: Any
     ) -> Called: ...
+
+    async def follow(self, name: str, **arguments: Any) -> Called: ...
+
+    async def begin(self, name: str, **arguments: Any) -> str: ...
+
+    async def task(self, method: str, task_id: str) -> dict[str, Any]: ...
 
     async def read(self, uri: str) -> str: ...
 
@@ -75,7 +83,9 @@ class Target:
 
 
 @asynccontextmanager
-async def opened(client: str, era: str, target: Target, home: Path) -> AsyncIterator[Session]:
+async def opened(
+    client: str, era: str, target: Target, home: Path, tasks: bool = False
+) -> AsyncIterator[Session]:
     """Connects a client.
 
     Args:
@@ -83,17 +93,21 @@ async def opened(client: str, era: str, target: Target, home: Path) -> AsyncIter
         era: "modern" or "legacy".
         target: where the server is.
         home: a folder for the settings of programs.
+        tasks: whether the client takes tasks, which one of the modern era can.
     """
     opener = python_session if client == "python" else typescript_session
-    async with opener(client, era, target, home) as session:
+    async with opener(client, era, target, home, tasks) as session:
         yield session
 
 
 class PythonSession:
     """The client of the Python SDK."""
 
-    def __init__(self, client: Client, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(
+        self, client: Client, tasks: anyio.abc.TaskGroup, follower: mcp_tasks.FollowTasks
+    ) -> None:
         self.client = client
+        self.follower = follower
         self.tasks = tasks
         self.send, self.receive = anyio.create_memory_object_stream[str](1_000)
 
@@ -140,6 +154,22 @@ class PythonSession:
             called.aborted = False
         return called
 
+    async def follow(self, name: str, **arguments: Any) -> Called:
+        self.follower.seen.clear()
+        called = await self.call(name, **arguments)
+        called.tasks = list(self.follower.seen)
+        return called
+
+    async def begin(self, name: str, **arguments: Any) -> str:
+        return (await mcp_tasks.begin(self.client, name, **arguments)).task_id
+
+    async def task(self, method: str, task_id: str) -> dict[str, Any]:
+        more = {"inputResponses": {}} if method == "update" else {}
+        try:
+            return await mcp_tasks.ask(self.client, method, task_id, **more)
+        except MCPError as error:
+            raise Refused(error.error.code, error.error.message) from None
+
     async def read(self, uri: str) -> str:
         try:
             return str((await self.client.read_resource(uri)).contents[0].text)
@@ -178,9 +208,11 @@ class PythonSession:
 
 @asynccontextmanager
 async def python_session(
-    client: str, era: str, target: Target, home: Path
+    client: str, era: str, target: Target, home: Path, takes_tasks: bool
 ) -> AsyncIterator[Session]:
     """Connects the client of the Python SDK."""
+    follower = mcp_tasks.FollowTasks()
+    extensions = [follower] if takes_tasks else []
     server = target.url or StdioServerParameters(
         command=target.command[0], args=list(target.command[1:]), env=target.environment
     )
@@ -191,9 +223,9 @@ async def python_session(
 
     async with (
         anyio.create_task_group() as tasks,
-        Client(server, mode=MODES[era], message_handler=heard) as connected,
+        Client(server, mode=MODES[era], message_handler=heard, extensions=extensions) as connected,
     ):
-        box.append(PythonSession(connected, tasks))
+        box.append(PythonSession(connected, tasks, follower))
         with box[0].send, box[0].receive:
             yield box[0]
         tasks.cancel_scope.cancel()
@@ -237,6 +269,20 @@ class TypescriptSession:
             progress=answer["progress"],
         )
 
+    async def follow(self, name: str, **arguments: Any) -> Called:
+        answer = await self.ask("follow", name=name, arguments=arguments)
+        return Called(
+            content=answer.get("content") or {}, is_error=answer["isError"], tasks=answer["seen"]
+        )
+
+    async def begin(self, name: str, **arguments: Any) -> str:
+        call = {"name": name, "arguments": arguments}
+        return str((await self.ask("task", method="tools/call", parameters=call))["taskId"])
+
+    async def task(self, method: str, task_id: str) -> dict[str, Any]:
+        parameters = {"taskId": task_id} | ({"inputResponses": {}} if method == "update" else {})
+        return await self.ask("task", method=f"tasks/{method}", parameters=parameters)
+
     async def read(self, uri: str) -> str:
         return await self.ask("read", uri=uri)
 
@@ -255,7 +301,7 @@ class TypescriptSession:
 
 @asynccontextmanager
 async def typescript_session(
-    client: str, era: str, target: Target, home: Path
+    client: str, era: str, target: Target, home: Path, takes_tasks: bool
 ) -> AsyncIterator[Session]:
     """Starts the driver with a client of a TypeScript SDK."""
     where: dict[str, Any] = {"url": target.url}
@@ -264,6 +310,7 @@ async def typescript_session(
         where["env"] = {**node.environment(home), **target.environment}
     process = await asyncio.create_subprocess_exec(
         *(node.node(), str(DRIVER), client.removeprefix("typescript "), era, json.dumps(where)),
+        *(["tasks"] if takes_tasks else []),
         cwd=DRIVER.parent,
         env=node.environment(home),
         stdin=asyncio.subprocess.PIPE,

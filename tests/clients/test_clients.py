@@ -63,7 +63,15 @@ def target(
 @pytest.fixture
 def connect(client: tuple[str, str], target: Target, tmp_path: Path) -> Any:
     """Opens the client on the server."""
-    return lambda: opened(*client, target, tmp_path)
+    return lambda tasks=False: opened(*client, target, tmp_path, tasks)
+
+
+@pytest.fixture
+def connect_with_tasks(client: tuple[str, str], connect: Any) -> Any:
+    """Opens the client as one that takes tasks."""
+    if client[1] != "modern":
+        pytest.skip("the tasks extension is for clients of 2026-07-28")
+    return lambda: connect(tasks=True)
 
 
 async def tool(session: Session, name: str, **arguments: Any) -> dict[str, Any]:
@@ -193,3 +201,40 @@ async def test_a_watched_training_says_that_it_changed(connect) -> None:
         async with asyncio.timeout(UPDATE_LIMIT_S):
             assert await session.update() == f"training://{task_id}"
         await tool(session, "cancel_training", task_id=task_id)
+
+
+async def test_a_task_is_followed_to_the_verdict_by_the_client_itself(connect_with_tasks) -> None:
+    async with connect_with_tasks() as session:
+        called = await session.follow("start_training", **SERIES, config=QUICK)
+        assert [state["status"] for state in called.tasks][-1] == "completed"
+        assert len({state["taskId"] for state in called.tasks}) == 1
+        assert all(state["ttlMs"] is None for state in called.tasks)
+        assert not called.is_error
+        verdict = called.content["performance"]["verdict"]
+        assert verdict["prediction"] in {"no_skill", "inconclusive", "skill"}
+        listed = await session.call("list_training_tasks")  # which is no task itself
+        assert called.content["task_id"] in {row["task_id"] for row in listed.content["tasks"]}
+
+
+async def test_a_task_outlives_its_client_and_only_its_handle_leads_to_it(
+    connect_with_tasks,
+) -> None:
+    async with connect_with_tasks() as first:
+        handle = await first.begin("start_training", **SERIES, config=FOREVER)
+    async with connect_with_tasks() as second:
+        assert (await second.task("get", handle))["status"] == "working"
+        rows = (await second.call("list_training_tasks", status="training")).content["tasks"]
+        rows += (await second.call("list_training_tasks", status="pending")).content["tasks"]
+        assert rows
+        for unknown in (rows[0]["task_id"], "0" * 32, handle[:-1]):
+            for method in ("get", "update", "cancel"):
+                with pytest.raises(Refused) as refused:
+                    await second.task(method, unknown)
+                assert refused.value.code == NOT_FOUND
+        assert (await second.task("update", handle))["resultType"] == "complete"
+        assert (await second.task("cancel", handle))["resultType"] == "complete"
+        async with asyncio.timeout(UPDATE_LIMIT_S):
+            while (state := await second.task("get", handle))["status"] == "working":
+                pass
+        assert state["status"] == "cancelled"
+        assert "result" not in state
