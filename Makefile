@@ -7,7 +7,7 @@ TOOLS := build/tools
 
 CODE := src tests benchmarks examples tools packaging
 
-.PHONY: setup demo test test-faults test-feeds test-api conformance clients browser pictures dist mcpb container lint types layers unit coverage bench \
+.PHONY: setup demo test test-faults test-ray test-feeds test-api conformance clients browser pictures dist mcpb container lint types layers unit coverage bench \
 	format clean
 
 setup: $(READY)
@@ -38,6 +38,13 @@ coverage: $(READY)
 # Every step killed and refused once, 20 killed servers, 200 cycles: half an hour, and a table.
 test-faults: $(READY)
 	KTRDR_FAULTS=long $(BIN)/pytest -n logical --dist worksteal -v tests/faults
+
+# Trainings on real Ray clusters of this machine; skipped with a word where Ray cannot be installed.
+# With KTRDR_FAULTS=long each kill is tried ten times: half an hour.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]' || \
+		echo "Ray cannot be installed here; the tests on clusters are skipped."
+	KTRDR_RAY=1 $(BIN)/pytest -v tests/cluster
 
 # The feeds' real clients against a local server with faults, and calendars: installs the extras.
 test-feeds: $(READY)

@@ -185,7 +185,13 @@ def show_workers(to: Console, workers: Sequence[dict[str, Any]]) -> None:
     """A line for each process that computes."""
     if workers:
         rows = [
-            [str(each["pid"]), each["task"] or "idle", size(each["memory_bytes"]), each["since"]]
+            [
+                str(each["pid"]),
+                each["node"] or "here",
+                each["task"] or "idle",
+                size(each["memory_bytes"]),
+                each["since"],
+            ]
             for each in workers
         ]
         output.listing(to, WORKER_COLUMNS, rows)
@@ -257,6 +263,7 @@ COLUMNS: Final = (
 )
 WORKER_COLUMNS: Final = (
     output.Column("worker", justify="right"),
+    output.Column("node", optional=True),
     output.Column("task"),
     output.Column("memory", justify="right"),
     output.Column("since"),

@@ -61,9 +61,22 @@ MAX_TOKEN_BYTES = 4096
 )
 @click.option(
     "--executor",
-    type=click.Choice(["processes", "threads"]),
+    type=click.Choice(["processes", "threads", "ray"]),
     envvar="KTRDR_EXECUTOR",
-    help="Where trainings run: in one process for each core, or in threads of the server.",
+    help="Where trainings run: in one process for each core, in threads of the server, or on a "
+    "Ray cluster.",
+)
+@click.option(
+    "--ray-address",
+    envvar="KTRDR_RAY_ADDRESS",
+    metavar="HOST:PORT",
+    help="The cluster of --executor ray; 'local' is one that the server starts and ends itself.",
+)
+@click.option(
+    "--store",
+    envvar="KTRDR_STORE",
+    metavar="PATH",
+    help="A folder that all machines of the cluster share, for checkpoints; none is needed.",
 )
 @click.pass_obj
 def serve(  # noqa: PLR0913 (one for each option)
@@ -76,18 +89,22 @@ def serve(  # noqa: PLR0913 (one for each option)
     allow_origins: tuple[str, ...],
     log_json: bool,
     executor: ExecutorName | None,
+    ray_address: str | None,
+    store: str | None,
 ) -> None:
     """Serve HTTP, and MCP at /mcp, until Ctrl-C or SIGTERM."""
     from ktrdr_mcp.api.http.guard import make_rules
     from ktrdr_mcp.api.logs import write_json_lines
+    from ktrdr_mcp.daemon.executors import place_of
     from ktrdr_mcp.daemon.stdio import serve_http
 
     token = None if token_file is None else read_token(token_file)
     reader = None if read_token_file is None else read_token(read_token_file)
     rules = make_rules(token, allow_hosts, allow_origins, reader)
+    place = None if executor is None else place_of(executor, ray_address, store)
     if log_json:
         write_json_lines([each for each in (token, reader) if each is not None])
-    anyio.run(partial(serve_http, workspace, host, port, rules, executor))
+    anyio.run(partial(serve_http, workspace, host, port, rules, place))
 
 
 def read_token(path: Path) -> str:

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from ktrdr_mcp.service.model_work import ModelCalls
     from ktrdr_mcp.training.duration import Speed
 
-ExecutorName: TypeAlias = Literal["processes", "threads"]
+ExecutorName: TypeAlias = Literal["processes", "threads", "ray"]
 NAMES: Final[tuple[ExecutorName, ...]] = get_args(ExecutorName)
 VARIABLE: Final = "KTRDR_EXECUTOR"
 TRAINING: Final = "ktrdr_mcp.training.work:open_work"
+SENT_TRAINING: Final = "ktrdr_mcp.training.work:open_sent_work"
 CALLS: Final = "ktrdr_mcp.service.model_work:open_work"
+ADDRESS_VARIABLE: Final = "KTRDR_RAY_ADDRESS"
+STORE_VARIABLE: Final = "KTRDR_STORE"
 
 
 def executor_name(
@@ -49,6 +52,54 @@ def executor_name(
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster on which trainings run.
+
+    Args:
+        address: HOST:PORT of its head, or "local" for one that the server starts and ends itself.
+        store: a folder that all its machines share, if there is one.
+    """
+
+    address: str
+    store: str | None = None
+
+
+Place: TypeAlias = Literal["processes", "threads"] | Cluster
+
+
+def place_of(
+    name: ExecutorName,
+    address: str | None = None,
+    store: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Place:
+    """Where trainings run, with what a cluster needs.
+
+    Args:
+        name: of the executor.
+        address: of a cluster; by default what KTRDR_RAY_ADDRESS says.
+        store: likewise of KTRDR_STORE.
+        environment: of this process.
+    Raises:
+        InvalidRequest: there is no address, or one that no cluster can have.
+    """
+    if name != "ray":
+        return name
+    from ktrdr_mcp.jobs.cluster.joining import check_address, check_store
+
+    address = address or environment.get(ADDRESS_VARIABLE, "").strip()
+    store = store or environment.get(STORE_VARIABLE, "").strip() or None
+    if not address:
+        raise InvalidRequest(
+            "The executor ray needs the address of a cluster.",
+            hint=f"Add --ray-address HOST:PORT, or set {ADDRESS_VARIABLE}; 'local' is a cluster on"
+            " this machine that the server starts and ends itself.",
+            field="ray_address",
+        )
+    return Cluster(check_address(address), check_store(store))
+
+
+@dataclass(frozen=True)
 class Compute:
     """Everything that computes for a workspace."""
 
@@ -60,9 +111,11 @@ class Compute:
     warm: Callable[[], None]  # makes ready to answer them; on the event loop
 
 
-def make_executor(name: ExecutorName, workspace: Workspace) -> Compute:
+def make_executor(place: Place, workspace: Workspace) -> Compute:
     """What computes for a workspace. Blocks; with threads it imports torch, else it does not."""
-    return processes(workspace) if name == "processes" else threads(workspace)
+    if isinstance(place, Cluster):
+        return cluster(workspace, place)
+    return processes(workspace) if place == "processes" else threads(workspace)
 
 
 def processes(workspace: Workspace) -> Compute:
@@ -82,6 +135,38 @@ def processes(workspace: Workspace) -> Compute:
     def speed() -> Speed:
         measured = training.about.get("speed")
         return Speed(**measured) if measured else TYPICAL
+
+    def workers() -> list[WorkerState]:
+        return [*executor.workers, *calls.workers]
+
+    return Compute(executor, calls, speed, workers, calls.close, calls.warm)
+
+
+def cluster(workspace: Workspace, place: Cluster) -> Compute:
+    """The nodes of a Ray cluster, and a worker process here that answers calls."""
+    from ktrdr_mcp.jobs.executors.processes import CallWorker, Pool, available_cores
+    from ktrdr_mcp.jobs.executors.ray import RayExecutor
+    from ktrdr_mcp.training.duration import TYPICAL, Speed
+
+    root = str(workspace.root)
+    calls = CallWorker(Pool(CALLS, root, niceness=0))
+    executor = RayExecutor(
+        {
+            "workspace": root,
+            "address": place.address,
+            "store": place.store,
+            "entry": SENT_TRAINING,
+            "cores": available_cores(),
+            "log": str(workspace.internal / "ray.log"),
+        }
+    )
+
+    def speed() -> Speed:
+        """Of the slowest node, so that an estimate holds on every one."""
+        known = [Speed(**each) for each in executor.speeds]
+        if not known:
+            return TYPICAL
+        return Speed(max(each.overhead for each in known), max(each.arithmetic for each in known))
 
     def workers() -> list[WorkerState]:
         return [*executor.workers, *calls.workers]

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import anyio.lowlevel
 import anyio.to_thread
 
-from ktrdr_mcp.daemon.executors import ExecutorName, executor_name, make_executor
+from ktrdr_mcp.daemon.executors import Place, executor_name, make_executor, place_of
 from ktrdr_mcp.daemon.signals import end_process
 from ktrdr_mcp.errors import KtrdrError, LimitExceeded, StorageError
 from ktrdr_mcp.ownership import address
@@ -75,7 +75,7 @@ class OpenWorkspace:
 
 @asynccontextmanager
 async def open_workspace(
-    workspace: Workspace, executor: ExecutorName = "threads"
+    workspace: Workspace, executor: Place = "threads"
 ) -> AsyncIterator[OpenWorkspace]:
     """The service of a workspace, owned by this process until the block ends.
 
@@ -115,7 +115,7 @@ def memory_to_load() -> Iterator[None]:
 
 
 async def build_service(
-    workspace: Workspace, stores: Stores, executor: ExecutorName = "threads"
+    workspace: Workspace, stores: Stores, executor: Place = "threads"
 ) -> tuple[Service, JobManager, Compute]:
     """The service over an open database, what runs its tasks once entered, and what computes."""
     # Only now, because these need pandas, and threads torch, which take seconds to import.
@@ -151,7 +151,7 @@ async def build_service(
 
 @asynccontextmanager
 async def assemble(
-    workspace: Workspace, database: Database, owned: Ownership, executor: ExecutorName
+    workspace: Workspace, database: Database, owned: Ownership, executor: Place
 ) -> AsyncIterator[OpenWorkspace]:
     """The service over an open database, until the block ends. Raises StorageError."""
     from ktrdr_mcp.store.stores import Stores
@@ -225,7 +225,7 @@ async def serve_workspace(
     kind: address.Kind = "in_process",
     stop: Callable[[], None] | None = None,
     begun: Callable[[], None] = lambda: None,
-    executor: ExecutorName | None = None,
+    executor: Place | None = None,
 ) -> AsyncIterator[ServedWorkspace]:
     """The service of a workspace, open to other processes over HTTP until the block ends.
 
@@ -239,12 +239,14 @@ async def serve_workspace(
         executor: where trainings run; by default as KTRDR_EXECUTOR says, else in processes, or in
             threads where all is to stay in this process.
     Raises:
-        InvalidRequest: KTRDR_EXECUTOR names no executor.
+        InvalidRequest: KTRDR_EXECUTOR names no executor, or a cluster has no address.
+        LabUnavailable: the cluster cannot be joined.
         WorkspaceLocked: another process owns it.
         WorkspaceNotTrusted: somebody else may have made it.
         StorageError: it cannot be read or written.
     """
-    chosen = executor or executor_name("threads" if kind == "in_process" else "processes")
+    default: Literal["threads", "processes"] = "threads" if kind == "in_process" else "processes"
+    chosen = executor or place_of(executor_name(default))
     async with open_workspace(workspace, chosen) as opened:
         begun()
         # Only now, because a process that is refused or works through another needs none of it.

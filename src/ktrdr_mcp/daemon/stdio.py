@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 from ktrdr_mcp.daemon.connection import Connector, connect, stop_daemon
-from ktrdr_mcp.daemon.executors import ExecutorName
+from ktrdr_mcp.daemon.executors import Place
 from ktrdr_mcp.daemon.reading import RefusingService, read_workspace, why_only_read
 from ktrdr_mcp.daemon.server import application, serve_workspace, settle
 from ktrdr_mcp.daemon.signals import end_at_internal_errors, end_at_once, end_process, termination
@@ -95,7 +95,7 @@ async def serve_http(
     host: str = "127.0.0.1",
     port: int = 8000,
     rules: Rules | None = None,
-    executor: ExecutorName | None = None,
+    executor: Place | None = None,
 ) -> NoReturn:
     """Serves HTTP, and MCP at /mcp, until a signal comes; then ends the process.
 

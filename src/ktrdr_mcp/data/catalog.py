@@ -19,7 +19,7 @@ from ktrdr_mcp.data.timestamps import DAY_NS, format_timestamp, nanoseconds
 from ktrdr_mcp.data.versions import load_version
 from ktrdr_mcp.errors import DataNotFound, InvalidRequest, KtrdrError, NotEnoughData, did_you_mean
 
-__all__ = ["BarCatalog", "LoadedBars", "SeriesSummary", "Source", "select_range"]
+__all__ = ["BarCatalog", "BarReader", "LoadedBars", "SeriesSummary", "Source", "select_range"]
 
 SERIES_NAMED: Final = 12
 NOT_READ_NAMED: Final = 3
@@ -76,6 +76,23 @@ class SeriesSummary:
     source: str
     notes: list[str]
     defects: str | None
+
+
+class BarReader(Protocol):
+    """What a training asks of a catalog; see the methods of BarCatalog."""
+
+    def load(
+        self,
+        symbol: str,
+        timeframe: str,
+        rule: DayRule = "file",
+        reach: Reach | None = None,
+        dataset: str | None = None,
+    ) -> LoadedBars:
+        """A series."""
+
+    def state_of(self, symbol: str, timeframe: str) -> str | None:
+        """What changes when `load` would read something else."""
 
 
 class BarCatalog:

@@ -13,6 +13,7 @@ from ktrdr_mcp import __version__
 from ktrdr_mcp.errors import LabUnavailable, quote
 
 OWN: Final = "ktrdr-mcp"
+REFUSED: Final = (OWN, "python", "ray")  # another one may compute something else, or not at all
 LIBRARIES: Final = ("torch", "numpy")  # another version costs the last bits, not the training
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,9 @@ def check_fit(
     """
     given, own = envelope["versions"], own_versions() if own is None else own
     differences = [
-        f"{name} {own[name]} instead of {given[name]}"
-        for name in (OWN, "python")
-        if name in given and major_of(name, given[name]) != major_of(name, own[name])
+        f"{name} {own.get(name, 'none')} instead of {given[name]}"
+        for name in REFUSED
+        if name in given and major_of(name, given[name]) != major_of(name, own.get(name, "none"))
     ]
     where = envelope["bars"].get("workspace")
     if workspace is not None and where is not None and where != workspace:

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 from ktrdr_mcp import __version__
 from ktrdr_mcp.context import Context, EpochFigures
@@ -59,9 +59,6 @@ class Work(Protocol):
 
     def about(self) -> dict[str, Any]:
         """What the server may want to know of this machine, for example its speed."""
-
-
-Entry: TypeAlias = Callable[[str], Work]
 
 
 class Connection:
@@ -301,11 +298,10 @@ def configure(niceness: int) -> None:
     os.dup2(2, 1)  # nothing that prints may reach anything but the log
 
 
-def find_entry(name: str) -> Entry:
-    """The function of an entry's name."""
+def find_entry(name: str) -> Any:
+    """The function of an entry's name, "module:function"."""
     module, _, function = name.partition(":")
-    found: Entry = getattr(importlib.import_module(module), function)
-    return found
+    return getattr(importlib.import_module(module), function)
 
 
 def main(arguments: list[str]) -> None:
@@ -317,7 +313,12 @@ def main(arguments: list[str]) -> None:
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.addHandler(LogToServer(connection))
-    WorkerProcess(connection, lambda: find_entry(entry)(argument), argument).serve()
+
+    def open_work() -> Work:
+        work: Work = find_entry(entry)(argument)
+        return work
+
+    WorkerProcess(connection, open_work, argument).serve()
 
 
 if __name__ == "__main__":

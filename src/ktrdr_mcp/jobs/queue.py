@@ -189,7 +189,7 @@ class JobManager:
 
     async def __aenter__(self) -> Self:
         """Takes back what a dead process left running, then begins to claim."""
-        self._executor.open()
+        await self._executor.open(self._work.set)
         recovered = await self._tasks.requeue_running(self.generation)
         for row in recovered:
             log.warning("task %s was interrupted; now it is %s", row.task_id, row.status)

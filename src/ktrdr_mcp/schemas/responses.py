@@ -816,6 +816,7 @@ class ShownWorker(Reply):
     task: str | None = Field(description="the task that it trains; null while it is idle")
     memory_bytes: int
     since: str
+    node: str | None = Field(None, description="the machine of a cluster that it is on")
 
 
 class Workers(Success):

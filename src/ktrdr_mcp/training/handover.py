@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from ktrdr_mcp import __version__, files
 from ktrdr_mcp.data.bars import COLUMNS, Bars
-from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.catalog import BarReader
 from ktrdr_mcp.data.content import Grams
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.evaluation.walk_forward import Split
@@ -48,7 +48,7 @@ PARTS: Final = ("train", "validation", "test")
 log = logging.getLogger(__name__)
 
 
-def data_state(spec: TrainingSpec, sources: BarCatalog) -> list[str] | None:
+def data_state(spec: TrainingSpec, sources: BarReader) -> list[str] | None:
     """What tells the stored bars of a training from other ones, without reading any.
 
     Args:
@@ -90,7 +90,7 @@ def keep(directory: Path, spec: TrainingSpec, state: list[str], prepared: Prepar
         log.warning("task %s: its data will be prepared again: %s", spec.task_id, error)
 
 
-def take_or_prepare(directory: Path, spec: TrainingSpec, sources: BarCatalog) -> Prepared:
+def take_or_prepare(directory: Path, spec: TrainingSpec, sources: BarReader) -> Prepared:
     """What was prepared at submission if it is whole and of today's bars, else prepared now.
 
     The file is gone afterwards, so that a further run after a crash prepares the data again.
@@ -106,7 +106,7 @@ def take_or_prepare(directory: Path, spec: TrainingSpec, sources: BarCatalog) ->
     return prepare(spec, sources) if kept is None else kept
 
 
-def take(path: Path, spec: TrainingSpec, sources: BarCatalog) -> Prepared | None:
+def take(path: Path, spec: TrainingSpec, sources: BarReader) -> Prepared | None:
     """Reads and removes what `keep` wrote; None if it is missing, damaged or of something else."""
     if path.is_symlink() or not path.is_file():
         return None

@@ -17,7 +17,7 @@ import torch
 from ktrdr_mcp import files, limits
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.data import bars as bars_of
-from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.catalog import BarReader
 from ktrdr_mcp.data.timestamps import parse_timestamp
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.evaluation.backtest import monthly_returns
@@ -76,7 +76,7 @@ class Outcome:
     minutes: float
 
 
-def run(raw_spec: Json, directory: Path, context: Context, sources: BarCatalog) -> RunResult:
+def run(raw_spec: Json, directory: Path, context: Context, sources: BarReader) -> RunResult:
     """Trains one model and publishes its bundle.
 
     Args:
@@ -123,7 +123,7 @@ def keep_unpublished(directory: Path, trained: Trained) -> None:
         UNPUBLISHED.pop(next(iter(UNPUBLISHED)), None)
 
 
-def train(spec: TrainingSpec, directory: Path, context: Context, sources: BarCatalog) -> Trained:
+def train(spec: TrainingSpec, directory: Path, context: Context, sources: BarReader) -> Trained:
     """Trains and measures one model; arguments as in `run`."""
     prepared = take_or_prepare(directory.with_name(FOLDER), spec, sources)
     searched = search(spec, prepared, directory, context)

@@ -90,7 +90,7 @@ class Prepared:
     grams: Grams = NO_GRAMS  # of the stored bars of all series, up to the end of their ranges
 
 
-def prepare(spec: TrainingSpec, bar_sources: catalog.BarCatalog) -> Prepared:
+def prepare(spec: TrainingSpec, bar_sources: catalog.BarReader) -> Prepared:
     """Loads, checks, computes features and labels, splits and scales.
 
     Args:
@@ -139,13 +139,10 @@ class LoadedSeries:
 
 
 def load_series(
-    one: SeriesSpec, spec: TrainingSpec, bar_sources: catalog.BarCatalog
+    one: SeriesSpec, spec: TrainingSpec, bar_sources: catalog.BarReader
 ) -> LoadedSeries:
     """Loads one series of a training and computes what it needs. Raises KtrdrError."""
-    indicators = [each for strategy in spec.strategies for each in check(strategy)]
-    needed = max((warm_up_of(each, one.timeframe) for each in indicators), default=0)
-    reach = Reach(one.start_date, one.end_date, needed)
-    loaded = bar_sources.load(one.symbol, one.timeframe, one.day_rule, reach, one.dataset)
+    loaded = load_bars(one, spec, bar_sources)
     first, stop, warnings = select(loaded.bars, one)
     bars = loaded.bars.slice(0, stop)  # what lies after the range must not matter
     series = series_of(bars, first, spec.strategy, spec.config.labels)
@@ -158,6 +155,16 @@ def grams_until(loaded: LoadedBars, bars: Bars) -> Grams:
     stored = loaded.bars if loaded.stored is None else loaded.stored
     closes = int(bars.time[-1]) + width_ns(bars.timeframe) if len(bars) else 0
     return grams_of(stored.slice(0, int(np.searchsorted(stored.time, closes))))
+
+
+def load_bars(
+    one: SeriesSpec, spec: TrainingSpec, bar_sources: catalog.BarReader
+) -> catalog.LoadedBars:
+    """The stored bars that a series of a training rests on. Raises KtrdrError."""
+    indicators = [each for strategy in spec.strategies for each in check(strategy)]
+    needed = max((warm_up_of(each, one.timeframe) for each in indicators), default=0)
+    reach = Reach(one.start_date, one.end_date, needed)
+    return bar_sources.load(one.symbol, one.timeframe, one.day_rule, reach, one.dataset)
 
 
 def select(bars: Bars, series: SeriesSpec) -> tuple[int, int, list[str]]:

@@ -13,6 +13,7 @@ from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.evaluation import baselines
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.training import duration, pipeline
+from ktrdr_mcp.training.sent import SentBars
 
 
 class TrainingWork:
@@ -36,6 +37,27 @@ class TrainingWork:
     def about(self) -> dict[str, Any]:
         """How fast this machine trains."""
         return {"speed": asdict(duration.measure())}
+
+
+class SentWork:
+    """Trains on the bars that come with each training; for workers on other machines."""
+
+    def run(
+        self, spec: dict[str, Any], workdir: Path, context: Context, bars: SentBars
+    ) -> dict[str, Any]:
+        """Trains one model and publishes its bundle; see pipeline.run."""
+        return pipeline.run(spec, workdir, context, bars).to_json()
+
+    def about(self) -> dict[str, Any]:
+        """How fast this machine trains."""
+        return {"speed": asdict(duration.measure())}
+
+
+def open_sent_work() -> SentWork:
+    """The entry of a worker on another machine. Imports as `open_work` does."""
+    torch.set_num_threads(1)
+    baselines.load()
+    return SentWork()
 
 
 def open_work(workspace: str) -> TrainingWork:

@@ -127,6 +127,32 @@ class Handle(Protocol):
         """
 
 
+class Heard:
+    """What a `Handle` does with events: they wait until somebody listens."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._listener: Listener | None = None
+        self._events: list[Event] = []
+
+    def attach(self, listener: Listener) -> None:
+        """See Handle."""
+        self._listener = listener
+        events, self._events = self._events, []
+        for event in events:
+            listener(event)
+
+    def deliver(self, event: Event) -> None:
+        """Passes an event on, now or once somebody listens; nothing after the end."""
+        if self.ended:
+            return
+        self.ended = isinstance(event, Ended)
+        if self._listener is None:
+            self._events.append(event)
+        else:
+            self._listener(event)
+
+
 class Executor(Protocol):
     """A place where tasks run. Used on the event loop only."""
 
@@ -138,8 +164,12 @@ class Executor(Protocol):
     def kills(self) -> bool:
         """Whether it ends a cancelled run that does not stop by itself."""
 
-    def open(self) -> None:
-        """Makes ready to take runs."""
+    async def open(self, on_room: Callable[[], None]) -> None:
+        """Makes ready to take runs. Raises KtrdrError if it cannot be.
+
+        Args:
+            on_room: called on the event loop when there may be room for more of them.
+        """
 
     def submit(self, envelope: Envelope, workdir: Path) -> Handle:
         """Begins a run.

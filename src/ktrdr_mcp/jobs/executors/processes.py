@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from ktrdr_mcp import __version__, memory
 from ktrdr_mcp.errors import KtrdrError, LabUnavailable, kinds_by_code
-from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event, Failure, Listener, decode
+from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event, Failure, Heard, decode
 from ktrdr_mcp.jobs.worker import failure_of
 from ktrdr_mcp.store.db import utc_now_text
 
@@ -51,6 +51,7 @@ class WorkerState:
     task: str | None  # its task's id; None while it is idle
     memory_bytes: int
     since: str  # when it was started, UTC
+    node: str | None = None  # of a cluster: the machine that it is on
 
 
 class Launcher:
@@ -111,35 +112,16 @@ def set_unless_done(
         future.set_exception(error)
 
 
-class ProcessRun:
+class ProcessRun(Heard):
     """The base.Handle of a run in a worker process."""
 
     def __init__(self, envelope: Envelope, workdir: Path) -> None:
+        super().__init__()
         self.envelope = envelope
         self.workdir = workdir
         self.worker: Worker | None = None
         self.stop_requested = False
         self.killed = False  # by us, because it had to end
-        self.ended = False
-        self._listener: Listener | None = None
-        self._events: list[Event] = []
-
-    def attach(self, listener: Listener) -> None:
-        """See base.Handle."""
-        self._listener = listener
-        events, self._events = self._events, []
-        for event in events:
-            listener(event)
-
-    def deliver(self, event: Event) -> None:
-        """Passes an event on, now or once somebody listens; nothing after the end."""
-        if self.ended:
-            return
-        self.ended = isinstance(event, Ended)
-        if self._listener is None:
-            self._events.append(event)
-        else:
-            self._listener(event)
 
     def stop(self, draining: bool) -> None:
         """See base.Handle; one that is cancelled and does not heed it soon is killed.
@@ -476,8 +458,8 @@ class ProcessExecutor:
         """Every worker that runs."""
         return [worker.state for worker in self._pool.workers]
 
-    def open(self) -> None:
-        """Does nothing: workers are started on demand."""
+    async def open(self, on_room: Callable[[], None]) -> None:
+        """Does nothing: workers are started on demand, and there is always the same room."""
 
     def submit(self, envelope: Envelope, workdir: Path) -> ProcessRun:
         """See base.Executor."""

@@ -196,8 +196,8 @@ class ThreadExecutor:
         self._run = run
         self._threads: dict[threading.Thread, ThreadRun] = {}
 
-    def open(self) -> None:
-        """See base.Executor."""
+    async def open(self, on_room: Callable[[], None]) -> None:
+        """See base.Executor; there is always the same room."""
         configure_process()
 
     def submit(self, envelope: Envelope, workdir: Path) -> ThreadRun:

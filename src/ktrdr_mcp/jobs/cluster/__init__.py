@@ -1,0 +1,1 @@
+"""Tasks on a Ray cluster: the driver, what runs on the nodes, and what travels between them."""

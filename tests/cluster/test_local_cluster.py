@@ -1,0 +1,165 @@
+"""Trainings on a Ray cluster that the server starts and ends: bits, kills, cancels."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from ktrdr_mcp.daemon import executors
+from ktrdr_mcp.daemon.executors import Cluster
+from ktrdr_mcp.daemon.server import OpenWorkspace, open_workspace
+from ktrdr_mcp.paths import Workspace
+from tests.support import eager_work, programs
+from tests.support.background_servers import wait_until
+from tests.support.fault_table import Fault
+from tests.support.long_form import LONG
+from tests.support.nothing_lost import assert_nothing_lost, tasks_of
+from tests.support.process_footprint import children
+from tests.support.trained_bits import LONGER, WAIT_S, bits_of, end, start, trained_in
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_600 if LONG else 900)]
+
+NewFault = Callable[..., Fault]
+TIMES = 10 if LONG else 1
+
+
+@dataclass
+class Lab:
+    """A workspace that is open on a cluster of this machine."""
+
+    folder: Path
+    opened: OpenWorkspace
+
+    async def until_checkpoint(self, task_id: str, epoch: int) -> int:
+        """Waits until a checkpoint of at least this epoch is on the disk; the epoch then."""
+        folder = Workspace(self.folder).checkpoints_directory(task_id)
+
+        def kept() -> int:
+            found = [0]
+            for generation in ("a", "b"):
+                try:
+                    state = json.loads((folder / generation / "state.json").read_bytes())
+                except FileNotFoundError:
+                    continue
+                found.append(int(state["trainer"]["epoch"]))
+            return max(found)
+
+        await asyncio.to_thread(wait_until, lambda: kept() >= epoch, WAIT_S)
+        return kept()
+
+    def worker_of(self, task_id: str) -> int:
+        """The process id of the worker that has a task."""
+        (pid,) = [each.pid for each in self.opened.workers() if each.task == task_id]
+        return pid
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager() -> Iterator[None]:
+    """Workers keep a checkpoint after every epoch, and each travels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(programs.ROOT))
+        patch.setattr(executors, "SENT_TRAINING", eager_work.SENT_ENTRY)
+        yield
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lab(eager: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    """One cluster for all tests of this file."""
+    folder = tmp_path_factory.mktemp("lab")
+    async with open_workspace(Workspace(folder), Cluster("local")) as opened:
+        yield Lab(folder, opened)
+    assert_nothing_lost(folder, set(tasks_of(folder)))
+    assert not list(folder.rglob(".staging-*"))
+
+
+async def test_all_executors_come_to_the_same_bits(
+    lab: Lab, longer: tuple[str, str], tmp_path: Path
+) -> None:
+    await start(lab.opened, "same")
+    assert await end(lab.opened, "same") == "completed"
+    assert bits_of(lab.folder, "same") == longer
+    assert await asyncio.to_thread(trained_in, tmp_path, "processes") == longer
+    row = tasks_of(lab.folder)["same"]
+    assert (row["attempt"], row["crashes"]) == (1, 0)
+    assert not Workspace(lab.folder).checkpoints_directory("same").exists()
+
+
+async def test_two_trainings_have_a_worker_each_on_a_named_node(
+    lab: Lab, longer: tuple[str, str]
+) -> None:
+    for name in ("left", "right"):
+        await start(lab.opened, name)
+
+    def shown() -> dict[str, tuple[int, str | None]]:
+        return {each.task: (each.pid, each.node) for each in lab.opened.workers() if each.task}
+
+    await asyncio.to_thread(wait_until, lambda: {"left", "right"} <= set(shown()), WAIT_S)
+    found = shown()
+    for name in ("left", "right"):
+        assert await end(lab.opened, name) == "completed"
+        assert bits_of(lab.folder, name) == longer
+    assert found["left"][0] != found["right"][0]
+    assert found["left"][1]
+
+
+async def test_a_cancelled_training_ends_and_its_worker_goes_on(lab: Lab) -> None:
+    await start(lab.opened, "unwanted", epochs=5_000)
+    await lab.until_checkpoint("unwanted", 1)
+    await lab.opened.manager.cancel("unwanted")
+    assert await end(lab.opened, "unwanted") == "cancelled"
+    assert tasks_of(lab.folder)["unwanted"]["crashes"] == 0
+    assert not Workspace(lab.folder).checkpoints_directory("unwanted").exists()
+
+
+async def test_a_killed_worker_costs_one_attempt_of_its_task_and_no_bit(
+    lab: Lab, longer: tuple[str, str], new_fault: NewFault
+) -> None:
+    fault, generator = new_fault("kill -9 of a worker on a cluster"), random.Random(13)
+    for number in range(TIMES):
+        name = f"worker-{number}"
+        await start(lab.opened, name)
+        saved = await lab.until_checkpoint(name, generator.randrange(1, LONGER["epochs"] // 4))
+        os.kill(lab.worker_of(name), signal.SIGKILL)
+        assert await end(lab.opened, name) == "completed"
+        assert bits_of(lab.folder, name) == longer
+        row = tasks_of(lab.folder)[name]
+        assert row["attempt"] == 2
+        assert int(row["resumed_from"].split()[1].rstrip(":")) >= saved
+        fault.tries += 1
+        fault.resumed += 1
+
+
+async def test_a_killed_driver_costs_one_attempt_and_no_bit(
+    lab: Lab, longer: tuple[str, str], new_fault: NewFault
+) -> None:
+    fault, generator = new_fault("kill -9 of the driver of a cluster"), random.Random(14)
+    for number in range(TIMES):
+        name = f"driver-{number}"
+        await start(lab.opened, name)
+        saved = await lab.until_checkpoint(name, generator.randrange(1, LONGER["epochs"] // 4))
+        (driver,) = [pid for pid in children() if is_driver(pid)]
+        os.kill(int(driver), signal.SIGKILL)
+        assert await end(lab.opened, name) == "completed"
+        assert bits_of(lab.folder, name) == longer
+        row = tasks_of(lab.folder)[name]
+        assert row["attempt"] == 2
+        assert int(row["resumed_from"].split()[1].rstrip(":")) >= saved
+        fault.tries += 1
+        fault.resumed += 1
+
+
+def is_driver(pid: str) -> bool:
+    """Whether a process is a driver of this program."""
+    try:
+        return b"jobs.cluster.driver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
