@@ -7,6 +7,7 @@ TOOLS := build/tools
 
 CODE := src tests benchmarks examples tools packaging
 
+.PHONY: setup demo test test-faults test-feeds test-api conformance clients browser pictures docs dist mcpb container lint types layers unit coverage bench \
 .PHONY: setup demo test test-faults test-ray test-feeds test-api conformance clients browser pictures dist mcpb container lint types layers unit coverage bench \
 	format clean
 
@@ -64,9 +65,14 @@ browser: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	KTRDR_BROWSER=1 $(BIN)/pytest --timeout 300 tests/browser
 
-# The README's pictures, from the built-in bars; needs what make browser needs.
+# The pictures of README and docs, from the built-in bars; needs what make browser needs.
 pictures: $(READY)
 	$(BIN)/python -m tools.pictures
+
+# The documentation as pages in build/docs: links are checked, the reference comes from the contract.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Every official client over stdio and HTTP; those from npm are skipped as above.
 clients: $(READY)

@@ -36,6 +36,12 @@ GROUP_COLUMNS: Final = (
     output.Column("error", "right"),
     output.Column("p", "right"),
 )
+RULE_COLUMNS: Final = (
+    output.Column("when", style="bold"),
+    output.Column("leans to"),
+    output.Column("fidelity", "right"),
+    output.Column("of the rows", "right"),
+)
 
 
 @click.command()
@@ -123,14 +129,11 @@ def show_explanation(to: Console, reply: responses.Explanation) -> None:
     if reply.rules:
         to.print()
         output.heading(to, "Rules", "that describe the folds' networks best, on their test rows")
-        output.facts(
-            to,
-            {
-                one.when: f"leans to {one.leans} in {one.fidelity:.0%} of the"
-                f" {one.covers:.0%} of rows that it covers"
-                for one in reply.rules
-            },
-        )
+        cells = [
+            [one.when, one.leans, f"{one.fidelity:.0%}", f"{one.covers:.0%}"]
+            for one in reply.rules
+        ]
+        output.listing(to, RULE_COLUMNS, cells)
     if reply.response is not None:
         to.print()
         show_response(to, reply.response)
