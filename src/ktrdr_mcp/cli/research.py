@@ -130,8 +130,7 @@ def show_explanation(to: Console, reply: responses.Explanation) -> None:
         to.print()
         output.heading(to, "Rules", "that describe the folds' networks best, on their test rows")
         cells = [
-            [one.when, one.leans, f"{one.fidelity:.0%}", f"{one.covers:.0%}"]
-            for one in reply.rules
+            [one.when, one.leans, f"{one.fidelity:.0%}", f"{one.covers:.0%}"] for one in reply.rules
         ]
         output.listing(to, RULE_COLUMNS, cells)
     if reply.response is not None:
