@@ -7,8 +7,7 @@ TOOLS := build/tools
 
 CODE := src tests benchmarks examples tools packaging
 
-.PHONY: setup demo test test-faults test-feeds test-api conformance clients browser pictures docs dist mcpb container lint types layers unit coverage bench \
-.PHONY: setup demo test test-faults test-ray test-feeds test-api conformance clients browser pictures dist mcpb container lint types layers unit coverage bench \
+.PHONY: setup demo test test-faults test-ray test-feeds test-api conformance clients browser pictures docs dist mcpb container lint types layers unit coverage bench \
 	format clean
 
 setup: $(READY)

@@ -102,7 +102,10 @@ def rebuild_registry(workspace: Workspace) -> Iterator[Finding]:
         done = anyio.run(reconciliation.rebuild, workspace)
     moved = ", ".join(done.quarantined)
     aside = f"; in quarantine: {moved}" if moved else ""
-    registered = f"{done.models} models registered, {done.tasks} lost tasks taken in{aside}"
+    remembered = f", {done.remembered} looks and notes" if done.remembered else ""
+    registered = (
+        f"{done.models} models registered, {done.tasks} lost tasks taken in{remembered}{aside}"
+    )
     yield Finding("rebuilt", "ok", registered)
     yield from done.left_out
 

@@ -17,7 +17,7 @@ from typing import Final
 import anyio.to_thread
 
 from ktrdr_mcp import files
-from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted, quote
+from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted, StorageError, quote
 from ktrdr_mcp.jobs.executors.base import Ended
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import TERMINAL, Columns, Outcome, outcome_of, sources_of
@@ -446,6 +446,7 @@ class Rebuilt:
 
     models: int  # registered
     tasks: int  # completed tasks that the database had lost
+    remembered: int  # looks and notes of the research that it had lost
     quarantined: list[str]  # files of a damaged database, under their new names
     left_out: list[Finding]
 
@@ -474,6 +475,11 @@ async def rebuild(workspace: Workspace) -> Rebuilt:
         await stores.registry.replace_all(taken.versions)
         for new, columns in taken.tasks:
             await stores.tasks.insert_completed(new, columns)
+        try:
+            remembered = await stores.research.take_in_copy()
+        except StorageError as error:
+            remembered = 0
+            taken.left_out.append(wrong("research", error.message, error.hint))
     restored, left_out = {new.task_id for new, _ in taken.tasks}, taken.left_out
     for name in dropped:
         if name not in restored:
@@ -481,7 +487,7 @@ async def rebuild(workspace: Workspace) -> Rebuilt:
             left_out.append(wrong("tasks", text, "Start the same training again."))
     if restored or unknown:
         left_out.append(incomplete(unknown or ONLY_DATABASE))
-    return Rebuilt(len(taken.versions), len(taken.tasks), quarantined, left_out)
+    return Rebuilt(len(taken.versions), len(taken.tasks), remembered, quarantined, left_out)
 
 
 async def open_anyway(workspace: Workspace) -> tuple[Database, list[str], str | None]:

@@ -133,6 +133,11 @@ class Database:
             pass  # from here on there is a log, and the marker may say so
         await database._mark(running=True)
 
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self._path
+
     async def _mark(self, running: bool) -> None:
         """Says beside the file whose it is, and whether it is in use."""
         identity = str((await self.read(IDENTITY))[0][0])

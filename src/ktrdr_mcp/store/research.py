@@ -1,13 +1,25 @@
-"""What was looked at before a training, and notes on series: the memory of the research."""
+"""What was looked at before a training, and notes on series: the memory of the research.
+
+No bundle has any of it, so `research.json` beside the database is a copy, from which a database
+that was made anew gets it back.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
-from dataclasses import asdict, astuple, dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
 
+from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of, utc_now_text
+
+COPY: Final = "research.json"
+MAX_COPY_BYTES: Final = 64 * 1024**2
 
 ADD_LOOK: Final = """
 INSERT INTO looks (fingerprint, symbol, timeframe, first, until, bars, looked_at)
@@ -21,6 +33,16 @@ SELECT symbol, timeframe, task_id, note, created_at FROM research_notes
 WHERE (:symbol IS NULL OR symbol = :symbol)
     AND (:timeframe IS NULL OR timeframe IN ('', :timeframe))
 ORDER BY seq DESC LIMIT :limit"""
+ALL_LOOKS: Final = "SELECT * FROM looks ORDER BY looked_at, fingerprint"
+ALL_NOTES: Final = """
+SELECT symbol, timeframe, task_id, note, created_at FROM research_notes ORDER BY seq"""
+COUNT: Final = "SELECT (SELECT count(*) FROM looks) + (SELECT count(*) FROM research_notes)"
+TAKE_NOTE: Final = """
+INSERT INTO research_notes (symbol, timeframe, task_id, note, created_at)
+SELECT :symbol, :timeframe, :task_id, :note, :created_at WHERE NOT EXISTS (
+    SELECT 1 FROM research_notes
+    WHERE symbol = :symbol AND timeframe = :timeframe AND task_id IS :task_id AND note = :note
+        AND created_at = :created_at)"""
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +79,7 @@ class ResearchLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._copying = asyncio.Lock()
         self._unstored: list[StoredLook] = []
 
     async def add_look(self, look: StoredLook) -> None:
@@ -72,6 +95,7 @@ class ResearchLog:
                         connection, ADD_LOOK, {**asdict(each), "looked_at": utc_now_text()}
                     )
             self._unstored.clear()
+            await self._copy()
         except StorageError as error:
             log.warning("a look at bars is not stored yet: %s", error.message)
 
@@ -87,6 +111,7 @@ class ResearchLog:
         kept = ResearchNote(symbol, timeframe, task_id, note, utc_now_text())
         async with self._database.transaction() as connection:
             await rows_of(connection, ADD_NOTE, astuple(kept))
+        await self._copy()
         return kept
 
     async def notes(
@@ -95,3 +120,73 @@ class ResearchLog:
         """The newest notes, or those on a symbol or one of its series."""
         wanted: dict[str, SqlValue] = {"symbol": symbol, "timeframe": timeframe, "limit": limit}
         return [ResearchNote(*row) for row in await self._database.read(NOTES, wanted)]
+
+    async def _copy(self) -> None:
+        """Writes the copy; where the disk refuses it, the next one has it all."""
+        async with self._copying:
+            path = self._database.path.with_name(COPY)
+            try:
+                content = {
+                    "format": 1,
+                    "looks": [dict(row) for row in await self._database.read(ALL_LOOKS)],
+                    "notes": [dict(row) for row in await self._database.read(ALL_NOTES)],
+                }
+                await asyncio.to_thread(files.replace, path, files.json_bytes(content), 0o600)
+            except (OSError, StorageError) as error:
+                log.warning("the copy of the research log is not written: %s", error)
+
+    async def take_in_copy(self) -> int:
+        """Takes in what the copy has and the database has not.
+
+        Returns:
+            how many looks and notes the database has got.
+        Raises:
+            StorageError: the copy is damaged, or the database cannot be written.
+        """
+        looks, notes = await asyncio.to_thread(read_copy, self._database.path.with_name(COPY))
+        async with self._database.transaction() as connection:
+            before = await rows_of(connection, COUNT)
+            for look in looks:
+                await rows_of(connection, ADD_LOOK, look)
+            for note in notes:
+                await rows_of(connection, TAKE_NOTE, note)
+            after = await rows_of(connection, COUNT)
+        return int(after[0][0]) - int(before[0][0])
+
+
+def read_copy(path: Path) -> tuple[list[dict[str, SqlValue]], list[dict[str, SqlValue]]]:
+    """The looks and notes of a copy; none where there is no file.
+
+    Raises:
+        StorageError: it cannot be read, or is not what was written.
+    """
+    try:
+        content = json.loads(files.read_private(path, MAX_COPY_BYTES))
+        look = {each.name: each.type for each in fields(StoredLook)} | {"looked_at": "str"}
+        note = {each.name: each.type for each in fields(ResearchNote)}
+        return (
+            [checked(each, look) for each in content["looks"]],
+            [checked(each, note) for each in content["notes"]],
+        )
+    except FileNotFoundError:
+        return [], []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{COPY}, the copy of the research log, cannot be read: {type(error).__name__}.",
+            hint="Notes and looks that the database does not have are lost with it.",
+        ) from error
+
+
+KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "str": (str,),
+    "int": (int,),
+    "str | None": (str, type(None)),
+}
+
+
+def checked(row: Any, columns: Mapping[str, Any]) -> dict[str, SqlValue]:
+    """A row of the copy. Raises KeyError, TypeError."""
+    for name, kind in columns.items():
+        if not isinstance(row[name], KINDS[kind]):
+            raise TypeError(name)
+    return {name: row[name] for name in columns}
