@@ -6,6 +6,7 @@
     python -m benchmarks.honesty artefacts a direction that nobody can trade
     python -m benchmarks.honesty today found   planted signals of several kinds
     python -m benchmarks.honesty leaks     bars with something wrong: the alarms
+    python -m benchmarks.honesty alarms    how often bars raise alarms, without networks
     python -m benchmarks.honesty noise     200 noise series: how often "skill", "survives_costs"
     python -m benchmarks.honesty planted   planted signals: how often they are found
     python -m benchmarks.honesty family    100 configurations, one after the other, on ten series
@@ -32,6 +33,7 @@ TABLES = {
     "today": nulls.today,
     "found": nulls.found,
     "leaks": nulls.leaks,
+    "alarms": nulls.alarms,
     "size": size.size,
     "levels": levels.levels,
     "noise": verdicts.noise,

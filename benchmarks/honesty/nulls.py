@@ -21,11 +21,14 @@ from benchmarks.honesty.series import (
     planted_series,
 )
 from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.notes import repeats
+from ktrdr_mcp.evaluation.alarms import data_alarms
 from ktrdr_mcp.strategy.form import Strategy
 
 Maker = Callable[[int, int], Bars]
 
 SERIES: Final = {"nulls": 40, "artefacts": 20, "found": 8, "leaks": 20, "today": 20}  # of each kind
+COST_BPS: Final = 5.0  # the default
 LEVELS: Final = "level features, wide span"
 WIDE: Final[dict[str, Any]] = {"walk_forward": {"folds": 1, "span": 0.85}}
 COLUMNS: Final = ("series", "skill", "95 %", "p<=0.02", "survives", "95 %", "bars alarm", "other")
@@ -150,6 +153,40 @@ def show(everything: Iterable[Told]) -> None:
             str(sum(one.other for one in some)),
         )
         print(f"{kind:{width}}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
+
+
+TESTED_FROM: Final = 0.4  # of the bars, where the default's walk-forward begins
+
+
+def heard(task: tuple[str, int, int]) -> list[str]:
+    """The alarms about the bars of one series, and whether a start refuses it."""
+    kind, seed, count = task
+    bars = {**NOISE, **ARTEFACTS, **LEAKS}[kind](count, seed)
+    used = slice(int(TESTED_FROM * len(bars)), None)
+    repeated = int((repeats(bars)[0] >= used.start).sum())
+    found = data_alarms(bars.open[used], bars.close[used], bars.volume[used], COST_BPS, repeated)
+    return [each.name for each in found]
+
+
+def alarms(run: Run) -> None:
+    """How often bars raise alarms, without networks: 400 series of each null, 20 of each leak."""
+    names = ("half_spread", "foretelling_column", "foretelling_close", "repeated_history")
+    kinds = [*((kind, 400) for kind in NOISE), *((kind, 20) for kind in {**ARTEFACTS, **LEAKS})]
+    print(f"{'kind':28}{'series':>8}{'any':>6}{'95 %':>12}" + "".join(f"{n:>20}" for n in names))
+    total = []
+    for stream, (kind, count) in enumerate(kinds):
+        tasks = [(kind, seed, run.bars) for seed in run.seeds(count, 800 + stream)]
+        found = [heard(task) for task in tasks]
+        total += found if kind in NOISE else []
+        show_alarms(kind, found, names)
+    show_alarms("all nulls", total, names)
+
+
+def show_alarms(kind: str, found: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    """One row of that table."""
+    hit = sum(map(bool, found))
+    counts = "".join(f"{sum(name in each for each in found):>20}" for name in names)
+    print(f"{kind:28}{len(found):>8}{hit:>6}{interval(hit, len(found)):>12}{counts}", flush=True)
 
 
 def nulls(run: Run) -> None:

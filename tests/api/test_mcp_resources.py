@@ -42,6 +42,7 @@ async def test_the_templates_are_listed(connect: Connect) -> None:
         "training://{task_id}": "application/json",
         "explanation://{task_id}": "application/json",
         "sweep://{task_id}": "application/json",
+        "sweep://{task_id}/{candidate}": "application/json",
         "model://{model_name}": "application/json",
         "strategy://{name}": "application/yaml",
         "equity://{model_name}/{start_date}/{end_date}/{symbol}/{cost_bps}/{sides}": (

@@ -56,7 +56,7 @@ def test_the_trades_and_the_equity_of_a_backtest_add_up_to_its_figures(
     trades, equity = tmp_path / "trades.csv", tmp_path / "equity.csv"
     files = ("--trades", str(trades), "--equity", str(equity))
     reply = shop.reply("backtest", model, *files)
-    for part in ("in_sample", "out_of_sample"):
+    for part in ("in_sample", "choosing"):
         of_part = [row for row in rows(trades) if row["part"] == part]
         returns = np.array([float(row["net_return"]) for row in of_part])
         gains, losses = returns[returns > 0].sum(), -returns[returns < 0].sum()

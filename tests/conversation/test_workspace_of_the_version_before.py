@@ -83,6 +83,8 @@ def in_form_of_today(before: Any, now: Any) -> Any:
         found["current_metrics"] = None
     found = now | found  # replies may gain fields
     found |= {name: now[name] for name in OTHER_RULES if name in now}
+    if "timing" in now:  # a backtest: bars that were seen in choosing are a part of their own
+        found |= {name: now[name] for name in ("out_of_sample", "in_sample", "summary")}
     if isinstance(now.get("prediction"), str):  # a verdict's, in a comparison
         found["prediction"] = now["prediction"]
     if "most_probable" in now or "verdict" in now:

@@ -43,7 +43,8 @@ def traded(root: Path, **changes: Any) -> tuple[responses.ModelBacktest, backtes
     loaded = ModelCache(workspace).load(MODEL_FORMAT.newest(workspace, "theirs"))
     request = parse(BacktestModel, {"model_name": "theirs", **changes})
     found = backtesting.trade(loaded, request, Series())  # type: ignore[arg-type]
-    return backtesting.reply(loaded, request, found), found
+    reply = backtesting.reply(loaded, request, found)
+    return backtesting.judged(reply, backtesting.fresh_of(loaded, found), []), found
 
 
 def times() -> np.ndarray:
@@ -65,13 +66,13 @@ def test_bars_before_the_model_was_made_are_in_sample_with_a_warning(root) -> No
 def test_a_range_before_the_model_was_made_says_nothing_of_the_future(root) -> None:
     told, _ = traded(root, end_date="2025-06-09")
     assert told.out_of_sample is None
-    assert told.summary.startswith("Every bar of the range is in sample")
+    assert told.summary.startswith("Every bar of the range was seen")
 
 
 def test_a_range_after_the_model_was_made_needs_no_warning(root) -> None:
     told, _ = traded(root, start_date="2025-06-11")
     assert told.in_sample is None
-    assert told.summary.startswith("Out of sample (after the training)")
+    assert told.summary.startswith("Fresh bars (after the training)")
     assert "KTRDR does not keep" not in told.summary
 
 

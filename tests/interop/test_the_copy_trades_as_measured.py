@@ -39,7 +39,7 @@ def rule_of(strategy: Strategy) -> TradingRule:
 
 def traded(model, rule: TradingRule):
     bars = hourly_bars()
-    seen = np.zeros(len(bars), dtype=np.bool_)
+    seen = np.zeros(len(bars), dtype=np.int8)
     return run(model, bars, Range(0, len(bars), seen), rule).backtests["out_of_sample"]
 
 

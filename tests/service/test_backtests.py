@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ktrdr_mcp.api.operations import BACKTEST_MODEL
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.training.bundle import read_manifest
 from tests.support.service_calls import history_of
 
 pytestmark = pytest.mark.asyncio
@@ -36,19 +38,92 @@ async def saved(bench, decisions: str = "{}", **more: Any) -> str:
     return task_id
 
 
-def bars_since(bench, timestamp: str) -> int:
-    times = BarCatalog(bench.workspace).load("AAPL", "1h").bars.times()
-    return sum(time >= timestamp for time in times)
+def times(bench) -> list[str]:
+    return BarCatalog(bench.workspace).load("AAPL", "1h").bars.times()
 
 
-async def test_the_rows_that_tested_a_model_are_out_of_sample(bench) -> None:
-    task_id = await saved(bench)
+def bars_between(bench, first: str, until: str) -> int:
+    return sum(first <= time < until for time in times(bench))
+
+
+def end_of_tests(bench, task_id: str) -> str:
+    """The close of the last bar that a tested label depends on."""
+    return read_manifest(bench.workspace.bundle_directory(task_id)).tested_window[1]
+
+
+EARLIER = {"end_date": "2026-03-31"}  # leaves bars that no training has touched
+
+
+async def test_only_bars_that_neither_trained_nor_chose_a_model_are_fresh(bench) -> None:
+    task_id = await saved(bench, **EARLIER)
     history = await history_of(bench.service, task_id)
-    first_tested = history["performance"]["test_period"][0]
     told = await backtest(bench)
+    validated = read_manifest(bench.workspace.bundle_directory(task_id)).periods.validation
+    until = end_of_tests(bench, task_id)
+    assert told.bars.choosing == bars_between(bench, validated[0], until)
+    assert told.bars.out_of_sample == bars_between(bench, until, "9")
+    assert history["performance"]["test_period"][1] < until
     assert told.out_of_sample is not None
-    assert told.out_of_sample.bars == bars_since(bench, first_tested) - 2
-    assert told.summary.startswith("Out of sample (after the training)")
+    assert told.out_of_sample.bars == told.bars.out_of_sample - 2  # the last two have no return
+    assert told.choosing is not None
+    assert told.in_sample is not None
+    assert told.summary.startswith("Fresh bars (after the training)")
+
+
+async def test_bars_that_tested_a_model_say_nothing_of_the_future(bench) -> None:
+    await saved(bench)
+    told = await backtest(bench)
+    assert told.choosing is not None
+    assert (told.out_of_sample, told.timing) == (None, None)
+    assert told.summary.startswith("Every bar of the range was seen")
+
+
+async def test_a_conversation_gets_figures_of_fresh_bars_and_the_resource_those_of_all(
+    bench,
+) -> None:
+    await saved(bench, **EARLIER)
+    whole = await backtest(bench)
+    brief = BACKTEST_MODEL.brief(whole)
+    assert (brief.in_sample, brief.choosing) == (None, None)
+    assert brief.out_of_sample == whole.out_of_sample
+    asked = parse(requests.ReadEquityCurve, {"model_name": "traded"})
+    document = (await bench.service.equity_curve(asked)).document
+    assert document["figures"]["choosing"] == whole.choosing.model_dump(mode="json")
+    assert {*document} == {"figures", *document["figures"]}
+
+
+async def test_a_backtest_is_adjusted_for_those_before_it_on_the_same_bars(bench) -> None:
+    await saved(bench, **EARLIER)
+    first = await backtest(bench)
+    assert first.timing.earlier == 0
+    assert first.timing.adjusted_p == first.timing.p
+    costs = [0.0, 1.0, 40.0]
+    later = [await backtest(bench, cost_bps=cost) for cost in costs]
+    assert [each.timing.earlier for each in later] == [1, 2, 3]
+    assert all(each.timing.adjusted_p >= each.timing.p for each in later)
+    assert later[0].timing.adjusted_p > later[0].timing.p
+    levels = [each.timing.level for each in (first, *later)]
+    assert levels == sorted(levels, reverse=True)
+    assert "3 backtests made before on these bars" in later[-1].summary
+
+
+async def test_the_same_backtest_again_is_none_more_however_it_is_asked_for(bench) -> None:
+    await saved(bench, **EARLIER)
+    first = await backtest(bench)
+    await backtest(bench, cost_bps=1.0)
+    await bench.service.model_report(parse(requests.BacktestModel, {"model_name": "traded"}))
+    again = await backtest(bench, start_date="2025-01-01")  # more bars that are seen
+    assert again.timing == first.timing
+    assert (await backtest(bench, cost_bps=2.0)).timing.earlier == 2
+
+
+async def test_backtests_on_other_bars_and_on_seen_ones_do_not_count(bench) -> None:
+    await saved(bench, **EARLIER)
+    await backtest(bench, end_date="2026-03-01")
+    await backtest(bench, start_date="2026-07-01")
+    one = await backtest(bench, start_date="2026-05-01", end_date="2026-06-30")
+    assert one.timing.earlier == 0
+    assert (await backtest(bench)).timing.earlier == 2
 
 
 async def test_bars_before_a_training_are_not_joined_with_those_after_it(bench) -> None:
@@ -60,17 +135,16 @@ async def test_bars_before_a_training_are_not_joined_with_those_after_it(bench) 
     before = await backtest(bench, end_date="2025-07-31")
     assert before.in_sample is None
     assert before.out_of_sample is not None
-    assert before.summary.startswith("Out of sample: ")
+    assert before.summary.startswith("Fresh bars: ")
 
 
-async def test_too_few_bars_out_of_sample_are_not_called_in_sample(bench) -> None:
-    task_id = await saved(bench)
-    period = (await history_of(bench.service, task_id))["performance"]["test_period"]
-    times = BarCatalog(bench.workspace).load("AAPL", "1h").bars.times()
-    second = times[times.index(period[0]) + 1]
-    told = await backtest(bench, end_date=second)
+async def test_too_few_fresh_bars_are_not_called_seen(bench) -> None:
+    task_id = await saved(bench, **EARLIER)
+    until = end_of_tests(bench, task_id)
+    told = await backtest(bench, end_date=[time for time in times(bench) if time >= until][1])
     assert told.out_of_sample is None
-    assert told.summary.startswith("Out of sample there are 2 bars, and trading needs 3")
+    assert told.bars.out_of_sample == 2
+    assert told.summary.startswith("There are 2 fresh bars, and trading needs 3")
 
 
 @pytest.mark.parametrize("by", ["strategy", "request"])

@@ -193,14 +193,16 @@ async def test_a_training_on_changed_bars_is_said_to_differ(bench, write_csv) ->
 
 
 async def test_a_backtest_says_which_part_was_in_sample(bench) -> None:
-    task_id = await bench.trained()
+    task_id = await bench.trained(end_date="2026-03-31")
     await bench.save(task_id, "traded")
     asked = parse(requests.BacktestModel, {"model_name": "traded"})
     told = await bench.service.backtest_model(asked)
     assert told.in_sample is not None
+    assert told.choosing is not None
     assert told.out_of_sample is not None
     data = (await history_of(bench.service, task_id))["performance"]["data"]
-    assert told.in_sample.bars >= data["train_rows"] + data["validation_rows"]
+    assert told.in_sample.bars >= data["train_rows"]
+    assert told.choosing.bars >= data["validation_rows"] + data["test_rows"]
     curve = (await bench.service.equity_curve(asked)).equity
     assert curve["out_of_sample"][-1]["equity"] == pytest.approx(
         1 + told.out_of_sample.net_total_return, abs=1e-6
@@ -209,7 +211,7 @@ async def test_a_backtest_says_which_part_was_in_sample(bench) -> None:
 
 
 async def test_costs_and_rules_change_a_backtest_as_they_should(bench) -> None:
-    await bench.save(await bench.trained(), "traded")
+    await bench.save(await bench.trained(end_date="2026-03-31"), "traded")
 
     async def net(**more) -> float:
         asked = parse(requests.BacktestModel, {"model_name": "traded", **more})

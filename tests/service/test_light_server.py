@@ -38,7 +38,7 @@ async def main(folder):
         "status": status.status,
         "version": loaded.model_info.version,
         "signal": predicted.prediction.signal,
-        "bars": backtest.out_of_sample.bars,
+        "bars": backtest.choosing.bars,
         "workers": workers,
     }))
 

@@ -26,6 +26,23 @@ async def start(service: Any, config: dict[str, Any]) -> str:
     return await services.train(service, config, SERIES)
 
 
+async def see_a_candidate(service: Any, only: requests.TaskOnly) -> None:
+    """Asks for one candidate's test figures: the search stays what it was, and more was tried."""
+    before = (await service.get_model_performance(only)).verdict
+    for candidate in (2, 3):
+        asked = parse(requests.ReadCandidate, {"task_id": only.task_id, "candidate": candidate})
+        found = await service.candidate_test(asked)
+        assert (found.candidate, found.adds_trials) == (candidate, 3)
+        assert found.adjusted_p == pytest.approx(1 - (1 - found.p) ** 3, abs=1e-3)
+    after = (await service.get_model_performance(only)).verdict
+    assert after.trials_since == 3
+    assert after.model_copy(update={"trials_since": 0}) == before
+    wrong = parse(requests.ReadCandidate, {"task_id": only.task_id, "candidate": 4})
+    with pytest.raises(NotFound) as refused:
+        await service.candidate_test(wrong)
+    assert refused.value.field == "candidate"
+
+
 @pytest.mark.asyncio
 async def test_a_search_is_one_task_that_can_be_read_and_trained_again(tmp_path: Path) -> None:
     async with services.open_service(tmp_path) as service:
@@ -43,7 +60,10 @@ async def test_a_search_is_one_task_that_can_be_read_and_trained_again(tmp_path:
             parse(requests.ReproduceTraining, {"task_id": task_id})
         )
         assert (again.result, again.differences) == ("match", [])
-        alone = await start(service, {"epochs": 1, "hidden_layers": [4], "batch_size": 128})
+        await see_a_candidate(service, only)
+        alone = await start(service, {"epochs": 1, "hidden_layers": [4], "batch_size": 256})
+        told = await service.get_model_performance(parse(requests.TaskOnly, {"task_id": alone}))
+        assert told.verdict.as_of_trial == 1 + 3 + 1  # the search, its candidates, itself
         with pytest.raises(NotFound):
             await service.sweep_candidates(parse(requests.TaskOnly, {"task_id": alone}))
         wrong = {
@@ -54,3 +74,44 @@ async def test_a_search_is_one_task_that_can_be_read_and_trained_again(tmp_path:
             await start(service, {"sweep": {"vary": wrong}})
         assert "zigzag_segments" in refused.value.message
         assert "'nothing'" in refused.value.message
+
+
+SMALL = {"epochs": 1, "hidden_layers": [4], "batch_size": 128}
+
+
+@pytest.mark.asyncio
+async def test_one_seed_of_a_set_started_again_counts_as_the_whole_set(tmp_path: Path) -> None:
+    async with services.open_service(tmp_path) as service:
+
+        async def again(task_id: str, **config: Any) -> tuple[str, int]:
+            raw = {**SERIES, "task_id": task_id, "config": {**SMALL, **config}, "wait_s": 50}
+            told = await service.start_training(parse(requests.StartTraining, raw))
+            counted = [each for each in told.warnings if "candidate" in each]
+            return "".join(counted), told.performance.verdict.as_of_trial
+
+        assert await again("other", seed=43, dropout_rate=0.3) == ("", 1)
+        assert await again("set", seed=42, seeds=3) == ("", 2)
+        said, number = await again("second", seed=43)
+        assert "candidate 2 of 3 in task set" in said
+        assert number == 3 + 2
+        assert await again("second", seed=43) == (said, number)
+        said, number = await again("third", seed=44)
+        assert "candidate 3 of 3 in task set, which count as trials already" in said
+        assert number == 6
+        assert await again("fourth", seed=45) == ("", 7)
+
+
+@pytest.mark.asyncio
+async def test_one_candidates_settings_started_again_count_as_the_whole_search(
+    tmp_path: Path,
+) -> None:
+    async with services.open_service(tmp_path) as service:
+        task_id = await start(service, SEARCH)
+        only = parse(requests.TaskOnly, {"task_id": task_id})
+        chosen = (await service.sweep_candidates(only)).sweep["candidates"][1]["settings"]
+        labels = {"horizon": chosen["labels.horizon"]} if "labels.horizon" in chosen else {}
+        rest = {name: value for name, value in chosen.items() if "." not in name}
+        raw = {**SERIES, "config": {**SMALL, **rest, "labels": labels}, "wait_s": 50}
+        told = await service.start_training(parse(requests.StartTraining, raw))
+        assert f"candidate 2 of 3 in task {task_id}" in told.warnings[-1]
+        assert told.performance.verdict.as_of_trial == 1 + 3

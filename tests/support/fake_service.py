@@ -55,6 +55,7 @@ CANNED: dict[str, Any] = {
         model_name="alpha",
         equity={"out_of_sample": [{"time": sample_replies.TIMESTAMP, "equity": 1.01}]},
         trades={"out_of_sample": []},
+        figures={"out_of_sample": sample_replies.TRADED},
     ),
 }
 
@@ -135,6 +136,16 @@ class FakeService:
                 f"No task has the id '{request.task_id}'.", hint="Call list_training_tasks."
             )
         return responses.SweepCandidates(task_id=request.task_id, sweep={"candidates": []})
+
+    async def candidate_test(self, request: requests.ReadCandidate) -> responses.CandidateFigures:
+        self.calls.append(("candidate_test", request))
+        if self.failure is not None:
+            raise self.failure
+        if request.task_id != sample_replies.UUID:
+            raise TaskNotFound(
+                f"No task has the id '{request.task_id}'.", hint="Call list_training_tasks."
+            )
+        return sample_replies.CANDIDATE
 
     async def training_history(self, request: requests.TaskOnly) -> responses.TrainingHistory:
         self.calls.append(("training_history", request))

@@ -191,6 +191,24 @@ TRADED = responses.BacktestFigures(
     buy_and_hold_max_drawdown=-0.234567,
 )
 
+CANDIDATE = responses.CandidateFigures(
+    task_id=UUID,
+    candidate=7,
+    settings={"learning_rate": 0.0031},
+    seed=42,
+    state="trained",
+    statistic=2.3456,
+    p=0.0104,
+    adjusted_p=0.4881,
+    level=0.0039,
+    accuracy=0.5312,
+    accuracy_error=0.0134,
+    rows=1234,
+    adds_trials=64,
+    note="One of 64 candidates, chosen after their tests: trainings on these bars now count 64"
+    " trials more.",
+)
+
 BACKTEST = responses.ModelBacktest(
     model_name="aapl_momentum_v1",
     version=12,
@@ -200,11 +218,15 @@ BACKTEST = responses.ModelBacktest(
     last_bar=TIMESTAMP,
     cost_bps=5.0,
     long_only=False,
+    bars=responses.SeenBars(in_sample=3456, choosing=2345, out_of_sample=1234),
     out_of_sample=TRADED,
+    timing=responses.TimingEvidence(earlier=3, p=0.8765, adjusted_p=0.9876, level=0.0084),
+    choosing=TRADED,
     in_sample=TRADED,
     summary=(
-        "Out of sample: net -12.3% on 1234 bars, less than holding (+34.6%); no evidence that"
-        " timing earns its costs (p 0.87, not adjusted for other trials)."
+        "Fresh bars: net -12.3% on 1234 bars, less than holding (+34.6%); no evidence that"
+        " timing earns its costs (p 0.88; 0.99 beside 3 backtests made before on these bars;"
+        " level 0.0084)."
     ),
     equity="equity://aapl_momentum_v1/2024-01-01/2024-12-31",
 )

@@ -214,6 +214,11 @@ def drop_warnings(reply: responses.StrategyList) -> responses.StrategyList:
     return reply.model_copy(update={"strategies": bare})
 
 
+def drop_seen(reply: responses.ModelBacktest) -> responses.ModelBacktest:
+    """The backtest without the figures of bars that the model has seen, which are no evidence."""
+    return reply.model_copy(update={"choosing": None, "in_sample": None})
+
+
 def drop_defaults(reply: responses.TrainingStarted) -> responses.TrainingStarted:
     """The acknowledgement with those settings alone that are not the defaults."""
     defaults = {**TrainingConfig().model_dump(mode="json"), "labels": DEFAULT_LABELS}
@@ -489,11 +494,12 @@ BACKTEST_MODEL: Final = Operation(
     tool=Tool(
         title="Backtest a model",
         description=(
-            "Trade a saved model's signals after costs. out_of_sample alone is evidence; in_sample "
-            "are bars it was trained on."
+            "Trade a saved model's signals after costs. out_of_sample are fresh bars, the only "
+            "evidence; each range tried counts."
         ),
     ),
     command="backtest",
+    brief=drop_seen,
 )
 SAVE_TRAINED_MODEL: Final = Operation(
     name="save_trained_model",
@@ -837,6 +843,23 @@ SWEEP_CANDIDATES: Final = Operation(
         content="sweep",
     ),
 )
+CANDIDATE_TEST: Final = Operation(
+    name="candidate_test",
+    method="POST",
+    path="/training/{task_id}/sweep/{candidate}",
+    request=requests.ReadCandidate,
+    reply=responses.CandidateFigures,
+    summary="One candidate's own test figures; every candidate of its search then counts as a"
+    " trial.",
+    refusals=(404, 409, 507),
+    resource=Resource(
+        template="sweep://{task_id}/{candidate}",
+        name="candidate",
+        description="One candidate's own test figures. Reading it adds as many trials as the search"
+        " had candidates.",
+        content="document",
+    ),
+)
 MODEL_CARD: Final = Operation(
     name="model_card",
     method="GET",
@@ -974,8 +997,8 @@ EQUITY_CURVE: Final = Operation(
     resource=Resource(
         template="equity://{model_name}/{start_date}/{end_date}/{symbol}/{cost_bps}/{sides}",
         name="equity",
-        description="The equity curve of a backtest_model call, whose reply names the address.",
-        content="equity",
+        description="Equity and figures of each part of a backtest_model call, which names it.",
+        content="document",
         arguments=curve_arguments,
     ),
 )
@@ -1095,6 +1118,7 @@ OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
         READY,
         TRAINING_HISTORY,
         SWEEP_CANDIDATES,
+        CANDIDATE_TEST,
         MODEL_CARD,
         GET_AVAILABLE_INDICATORS,
         GET_AVAILABLE_STRATEGIES,

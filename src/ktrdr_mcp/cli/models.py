@@ -360,7 +360,11 @@ def show_backtest(to: Console, reply: responses.ModelBacktest) -> None:
     )
     to.print()
     to.print(Text(reply.summary, style="bold"))
-    for title, part in (("out of sample", reply.out_of_sample), ("in sample", reply.in_sample)):
+    for title, part in (
+        ("fresh", reply.out_of_sample),
+        ("seen in choosing", reply.choosing),
+        ("seen in training", reply.in_sample),
+    ):
         if part is not None:
             to.print()
             output.heading(to, title, f"{part.bars:,} bars")

@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 
 from ktrdr_mcp.evaluation.blocks import Floats
+from ktrdr_mcp.evaluation.edge import student_quantile
 from ktrdr_mcp.schemas.results import Alarm
 
 BASIS_POINT: Final = 1e-4
-BLOCK_BARS: Final = 50  # of the bootstrap of half-spreads
-DRAWS: Final = 999
+BLOCK_BARS: Final = 50  # of the bounds of half-spreads
 BOUND: Final = 0.025  # lower end of the two-sided 95 % interval
 FORETELLS: Final = 0.1  # least correlation with the next move
 FORETELLING_DEVIATIONS: Final = 4.0
@@ -28,28 +28,38 @@ LEAST_SUSPICIOUS_T: Final = 4.0
 FEWEST_BARS: Final = 100
 
 
-def half_spread_bound(opening: Floats, seed: int = 0) -> float:
+def half_spread_bound(opening: Floats, close: Floats) -> float:
     """The lower 95 % bound of Roll's half-spread, in basis points; 0 where there is none.
 
     Prints that jump between bid and ask make moves from print to print alternate:
-    half-spread^2 = -cov(move, next move), of openings, since positions are entered there.
+    half-spread^2 = -cov(move, next move). Positions are entered at openings, so those must
+    alternate; and a signal can live on it only if the bar's own move, which it knows, is taken back
+    from the next opening on. The smaller of both bounds counts.
 
     Args:
         opening: float64[n], opening prices.
-        seed: of the block bootstrap.
+        close: float64[n].
     Source:
         R. Roll, A Simple Implicit Measure of the Effective Bid-Ask Spread, 1984.
     """
-    moves = np.diff(np.log(opening))
-    if len(moves) < FEWEST_BARS:
+    if len(opening) < FEWEST_BARS + 2:
         return 0.0
-    centred = moves - moves.mean()
-    product = centred[1:] * centred[:-1]
+    moves = np.diff(np.log(opening))
+    own = np.log(close) - np.log(opening)
+    covariance = max(covariance_bound(moves[:-1], moves[1:]), covariance_bound(own[:-2], moves[1:]))
+    return math.sqrt(-covariance) / BASIS_POINT if covariance < 0 else 0.0
+
+
+def covariance_bound(one: Floats, other: Floats) -> float:
+    """The upper 95 % bound of the covariance of two columns, with Student's t over blocks.
+
+    Percentiles of a block bootstrap are too narrow for returns with heavy tails.
+    """
+    product = (one - one.mean()) * (other - other.mean())
     count = len(product) // BLOCK_BARS
     blocks = product[: count * BLOCK_BARS].reshape(count, BLOCK_BARS).mean(axis=1)
-    drawn = np.random.default_rng(seed).integers(0, count, (DRAWS, count))
-    covariance = float(np.quantile(blocks[drawn].mean(axis=1), 1 - BOUND))
-    return math.sqrt(-covariance) / BASIS_POINT if covariance < 0 else 0.0
+    error = float(blocks.std(ddof=1)) / math.sqrt(count)
+    return float(blocks.mean()) + student_quantile(1 - BOUND, count - 1) * error
 
 
 def correlation(one: Floats, other: Floats) -> float:
@@ -120,7 +130,7 @@ def data_alarms(
         cost_bps: what a trade is taken to cost.
         repeated: how many tested bars move exactly as earlier ones did.
     """
-    spread = half_spread_bound(opening)
+    spread = half_spread_bound(opening, close)
     if spread > cost_bps:
         yield Alarm(
             name="half_spread",

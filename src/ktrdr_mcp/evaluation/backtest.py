@@ -23,7 +23,7 @@ from ktrdr_mcp.evaluation.edge import Interval, ratio_interval
 from ktrdr_mcp.evaluation.sharpe import sharpe_error, sharpe_ratio
 from ktrdr_mcp.labels.registry import HOLD
 from ktrdr_mcp.schemas.responses import BacktestFigures
-from ktrdr_mcp.schemas.results import MonthReturn, TradingRule
+from ktrdr_mcp.schemas.results import MonthReturn, TradingRule, TradingScores
 from ktrdr_mcp.strategy.form import Strategy
 
 
@@ -223,6 +223,17 @@ class Backtest:
     cost_bps: float
     gross_per_trade: Interval | None
     net_per_trade: Interval | None
+
+    def scores(self) -> TradingScores:
+        """What a log keeps, to judge this beside others."""
+        return TradingScores(
+            timing_p=self.timing_p,
+            timing_blocks=self.timing_blocks.stored(),
+            net_sums=self.net_blocks.sums.tolist(),
+            mean_net_high=self.mean_net_high,
+            net_total_return=self.net.total_return,
+            cost_bps=self.cost_bps,
+        )
 
     def figures(self) -> BacktestFigures:
         """The numbers of a reply; None where there is none."""

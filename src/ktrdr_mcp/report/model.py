@@ -23,9 +23,13 @@ from ktrdr_mcp.schemas.responses import BacktestFigures, ModelBacktest
 # Parts of a backtest by their field in the reply: heading, and what they are worth as evidence.
 PARTS: Final = {
     "out_of_sample": ("Fresh bars", "Bars that the model has not seen: these alone are evidence."),
+    "choosing": (
+        "Bars seen in choosing",
+        "Validation and walk-forward, by whose figures the model was chosen: no evidence.",
+    ),
     "in_sample": (
         "Bars seen in training",
-        "The model was fitted or chosen on these bars, so that a gain here says nothing.",
+        "The model was fitted on these bars, so that a gain here says nothing.",
     ),
 }
 ROWS: Final = (
@@ -88,7 +92,7 @@ def part_section(
     return section(
         heading,
         paragraph(worth),
-        equity_figure(points, seen=name == "in_sample"),
+        equity_figure(points, seen=name != "out_of_sample"),
         table(["", f"{figures.bars:,} bars"], rows),
     )
 

@@ -105,6 +105,13 @@ class ReadTaskHandle(Strict):
     )
 
 
+class ReadCandidate(Strict):
+    """A request for one candidate's own test figures; all candidates count as trials from then."""
+
+    task_id: TaskId
+    candidate: int = Field(ge=1, description="its number in the search")
+
+
 class ShowTraining(Strict):
     """A request to show a task to a person."""
 

@@ -691,6 +691,23 @@ class BacktestFigures(Reply):
     last_bar: str | None = None
 
 
+class SeenBars(Reply):
+    """How many bars of a range a model has seen, and how."""
+
+    in_sample: int  # in training
+    choosing: int  # validation and walk-forward, by which it was chosen
+    out_of_sample: int  # fresh
+
+
+class TimingEvidence(Reply):
+    """Whether the timing on fresh bars earned its costs, beside what was tried on them before."""
+
+    earlier: int  # backtests on the same bars
+    p: float  # of this one alone
+    adjusted_p: float
+    level: float  # what the adjusted p must not exceed
+
+
 class ModelBacktest(Success):
     """What a saved model's signals would have earned, by the bars that it has seen or not."""
 
@@ -702,7 +719,11 @@ class ModelBacktest(Success):
     last_bar: str
     cost_bps: float
     long_only: bool
-    out_of_sample: BacktestFigures | None  # the only part that says anything of the future
+    bars: SeenBars
+    out_of_sample: BacktestFigures | None  # fresh: the only part that says anything of the future
+    timing: TimingEvidence | None  # of the fresh part
+    # In a conversation null: the resource has them.
+    choosing: BacktestFigures | None
     in_sample: BacktestFigures | None
     summary: str
     equity: str  # resource with the equity curve of each part
@@ -845,6 +866,30 @@ class SweepCandidates(Success):
     sweep: dict[str, Any] = Field(description="the search, and its candidates by number")
 
 
+class CandidateFigures(Success):
+    """One candidate of a search on test rows; to ask for it makes a trial of every candidate."""
+
+    task_id: str
+    candidate: int
+    settings: dict[str, Any]  # what differs from the task's own
+    seed: int
+    state: str
+    statistic: float | None  # T of its own walk-forward; null where a fold is missing
+    p: float | None
+    adjusted_p: float | None  # among the other candidates and the trials before its search
+    level: float  # what the adjusted p must not exceed
+    accuracy: float | None
+    accuracy_error: float | None
+    rows: int | None
+    adds_trials: int  # to what was tried on these bars
+    note: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Itself, as a resource."""
+        return self.model_dump(mode="json", exclude={"success"})
+
+
 class ModelCard(Success):
     """What a model's newest version is, was trained on and measured."""
 
@@ -868,8 +913,15 @@ class EquityCurve(Success):
     """The growth of one unit under a model's signals."""
 
     model_name: str
-    equity: dict[str, Any] = Field(description="points of in_sample and out_of_sample")
+    equity: dict[str, Any] = Field(description="points of in_sample, choosing and out_of_sample")
     trades: dict[str, list[Trade]]  # of the same parts
+    figures: dict[str, BacktestFigures]  # likewise
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The points and figures of each part, as one resource."""
+        figures = {name: each.model_dump(mode="json") for name, each in self.figures.items()}
+        return {**self.equity, "figures": figures}
 
 
 class ListedStrategy(Reply):

@@ -246,6 +246,30 @@ class TradingScores(Stored):
     cost_bps: float | None = None
 
 
+class FreshBacktest(Stored):
+    """What a saved model came to on bars that it has not seen, before it is judged beside others.
+
+    Args:
+        bars: how many fresh bars the range has.
+        after: whether they come after bars that the model has seen.
+        what: names the model's version, the fresh bars and the rule.
+        symbol: whose bars.
+        first_bar: opening of the first fresh bar, ISO 8601 UTC; None without any.
+        last_bar: of the last one.
+        seen_until: where fresh bars of the model's own series begin.
+        scores: None where there are too few to trade.
+    """
+
+    bars: int
+    after: bool
+    what: str
+    symbol: str
+    first_bar: str | None
+    last_bar: str | None
+    seen_until: str
+    scores: TradingScores | None
+
+
 class FailedFolds(Stored):
     """Networks of one role that were planned and say nothing in the end.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -18,19 +19,23 @@ from ktrdr_mcp.evaluation.backtest import (
     trade_returns,
     trading_rule,
 )
+from ktrdr_mcp.evaluation.blocks import BlockSums
+from ktrdr_mcp.evaluation.families import level_of_trial
+from ktrdr_mcp.evaluation.multiple_testing import judge_in_family
+from ktrdr_mcp.evaluation.verdict import level_text, p_text
 from ktrdr_mcp.features.registry import check
 from ktrdr_mcp.features.timeframes import warm_up_of
 from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.paths import symbol_in_file_name
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.requests import BacktestModel
-from ktrdr_mcp.schemas.results import EquityPoint, TradingRule
+from ktrdr_mcp.schemas.results import EquityPoint, FreshBacktest, TradingRule, TradingScores
 from ktrdr_mcp.service.evaluation import MEASURED_DIGITS, round_figure
 from ktrdr_mcp.service.model_cache import Loaded, day_rule, warnings
 from ktrdr_mcp.training import predictor
 from ktrdr_mcp.training.judgement import equity_curve
 
-TIMING_LEVEL: Final = 0.05  # of a single test
+P_DIGITS: Final = 4  # as many as the draws behind it
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +86,27 @@ def bound(bars: Bars, text: str | None, field: str) -> int | None:
     return None if text is None else bars.bound(text, field, end_of_day=field == "end_date")
 
 
-def find_seen(loaded: Loaded, bars: Bars) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """(bars,) whether the weights were fitted or selected on a bar, or on a label that saw it."""
+def find_seen(loaded: Loaded, bars: Bars) -> predictor.Seen:
+    """How the model has seen each bar, or a label that looks at it: by symbol and time."""
+    seen = np.full(len(bars), predictor.FRESH, dtype=np.int8)
     if bars.symbol != loaded.row.symbol:
-        return np.zeros(len(bars), dtype=np.bool_)
+        return seen
     model = loaded.model
-    before = bars.time < parse_timestamp(model.seen_before, "seen_before", end_of_day=False)
-    if model.seen_from is None:
-        return before
-    first = parse_timestamp(model.seen_from, "seen_from", end_of_day=False)
-    return before & (bars.time >= first)
+    first = 0 if model.seen_from is None else place_of(bars, model.seen_from)
+    fitted = place_of(bars, model.fitted_before or model.seen_before)
+    seen[first : place_of(bars, seen_until(model))] = predictor.CHOOSING
+    seen[first:fitted] = predictor.TRAINING
+    return seen
+
+
+def place_of(bars: Bars, moment: str) -> int:
+    """How many bars open before a stored moment."""
+    return int(np.searchsorted(bars.time, parse_timestamp(moment, "moment", end_of_day=False)))
+
+
+def seen_until(model: predictor.Model) -> str:
+    """Where fresh bars of a model's own series begin."""
+    return max(model.seen_before, model.chosen_before or "")
 
 
 def rule_of(loaded: Loaded, request: BacktestModel) -> TradingRule:
@@ -107,8 +123,8 @@ def rule_of(loaded: Loaded, request: BacktestModel) -> TradingRule:
 
 
 def reply(loaded: Loaded, request: BacktestModel, traded: Traded) -> responses.ModelBacktest:
-    """The reply."""
-    bars, chosen = traded.bars, traded.chosen
+    """The reply, but for what the fresh bars say, which others' backtests decide."""
+    bars, chosen, parts = traded.bars, traded.chosen, traded.run.parts
     return responses.ModelBacktest(
         model_name=loaded.row.model_name,
         version=loaded.row.version,
@@ -118,7 +134,10 @@ def reply(loaded: Loaded, request: BacktestModel, traded: Traded) -> responses.M
         last_bar=format_timestamp(int(bars.time[chosen.stop - 1])),
         cost_bps=traded.rule.cost_bps,
         long_only=traded.rule.long_only,
+        bars=responses.SeenBars(**{name: len(rows) for name, rows in parts.named.items()}),
         out_of_sample=part(traded, "out_of_sample"),
+        timing=None,
+        choosing=part(traded, "choosing"),
         in_sample=part(traded, "in_sample"),
         summary=summary(loaded, traded),
         equity=address(request),
@@ -133,32 +152,89 @@ def part(traded: Traded, name: str) -> responses.BacktestFigures | None:
 
 
 def summary(loaded: Loaded, traded: Traded) -> str:
-    """What the part out of sample says, and what a reader must know to take it rightly."""
+    """What a reader must know to take the figures rightly."""
     bars = traded.bars
     caveats = warnings(loaded, bars.symbol, bars.timestamp(traded.chosen.first))
     skipped = left_out(traded.run.parts)
-    return " ".join([outcome(traded.run), *skipped, *caveats, *rules(loaded, traded.rule)])
+    return " ".join([*skipped, *caveats, *rules(loaded, traded.rule)])
 
 
-def outcome(run: predictor.Run) -> str:
-    """What the part out of sample came to."""
-    unseen, bars = run.backtests.get("out_of_sample"), len(run.parts.out_of_sample)
-    if unseen is None and bars:
+def fresh_of(loaded: Loaded, traded: Traded) -> FreshBacktest:
+    """What the fresh bars came to, and what names this backtest among others."""
+    rows, bars, rule = traded.run.parts.out_of_sample, traded.bars, traded.rule
+    first, last = (bars.timestamp(int(rows[at])) if len(rows) else None for at in (0, -1))
+    bounds = [bars.symbol, bars.timeframe, first, last]
+    found = traded.parts.get("out_of_sample")
+    return FreshBacktest(
+        bars=len(rows),
+        after=traded.run.parts.after,
+        what=json.dumps([loaded.row.model_id, *bounds, rule.cost_bps, rule.long_only]),
+        symbol=bars.symbol,
+        first_bar=first,
+        last_bar=last,
+        seen_until=seen_until(loaded.model),
+        scores=None if found is None else found.scores(),
+    )
+
+
+def judged(
+    reply: responses.ModelBacktest, fresh: FreshBacktest, earlier: Sequence[TradingScores]
+) -> responses.ModelBacktest:
+    """The reply with what its fresh bars say beside the backtests that were made on them before.
+
+    Args:
+        reply: without it.
+        fresh: what they came to.
+        earlier: scores of the others, oldest first.
+    """
+    timing = None if fresh.scores is None else evidence(fresh.scores, earlier)
+    said = f"{outcome(reply, fresh, timing)} {reply.summary}".strip()
+    return reply.model_copy(update={"timing": timing, "summary": said})
+
+
+def evidence(scores: TradingScores, earlier: Sequence[TradingScores]) -> responses.TimingEvidence:
+    """The timing's p among the backtests before it, by the rule of trainings."""
+    level = level_of_trial(1 + len(earlier))
+    own, *others = (BlockSums.of(each.timing_blocks) for each in (scores, *earlier))
+    family = judge_in_family(own, others, own_p=scores.timing_p, level=level)
+    return responses.TimingEvidence(
+        earlier=len(earlier),
+        p=round(family.p, P_DIGITS),
+        adjusted_p=round(family.adjusted_p if earlier else family.p, P_DIGITS),
+        level=float(level_text(level)),
+    )
+
+
+def outcome(
+    reply: responses.ModelBacktest, fresh: FreshBacktest, timing: responses.TimingEvidence | None
+) -> str:
+    """What the fresh bars came to, in one sentence."""
+    figures = reply.out_of_sample
+    if figures is None or timing is None:
+        nothing = "this says nothing of the future"
+        if fresh.bars:
+            return (
+                f"There are {fresh.bars} fresh bars, and trading needs {predictor.MIN_BARS}:"
+                f" {nothing}."
+            )
         return (
-            f"Out of sample there are {bars} bars, and trading needs {predictor.MIN_BARS}: this"
-            " says nothing of the future."
+            "Every bar of the range was seen, in training or in choosing (validation,"
+            f" walk-forward): {nothing}. Fresh bars begin at {fresh.seen_until}."
         )
-    if unseen is None:
-        return "Every bar of the range is in sample: this says nothing of the future."
-    net, held = unseen.net.total_return, unseen.buy_and_hold.total_return
-    better = "more" if net > held else "less"
-    earned = unseen.timing_p <= TIMING_LEVEL
-    timing = "the timing earned its costs" if earned else "no evidence that timing earns its costs"
-    p = f"{unseen.timing_p:.2f}" if unseen.timing_p >= 0.01 else "below 0.01"
+    net, held = figures.net_total_return, figures.buy_and_hold_return
+    earned = timing.adjusted_p <= timing.level
+    said = "the timing earned its costs" if earned else "no evidence that timing earns its costs"
+    p = f"p {p_text(timing.p)}"
+    if timing.earlier:
+        s = "s" if timing.earlier > 1 else ""
+        p += (
+            f"; {p_text(timing.adjusted_p)} beside {timing.earlier} backtest{s} made before on"
+            " these bars"
+        )
     return (
-        f"Out of sample{' (after the training)' if run.parts.after else ''}: net {net:+.1%} on"
-        f" {unseen.bars} bars, {better} than holding ({held:+.1%}); {timing} (p {p},"
-        " not adjusted for other trials)."
+        f"Fresh bars{' (after the training)' if fresh.after else ''}: net {net:+.1%} on"
+        f" {figures.bars} bars, {'more' if net > held else 'less'} than holding ({held:+.1%});"
+        f" {said} ({p}; level {level_text(timing.level)})."
     )
 
 

@@ -12,11 +12,17 @@ import anyio.to_thread
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import DatabaseError, InvalidRequest, TaskNotCompleted
 from ktrdr_mcp.evaluation.compare import Difference, difference, differing_settings, meaning
-from ktrdr_mcp.evaluation.families import EarlierTrials, Stream
+from ktrdr_mcp.evaluation.families import EarlierTrials, Stream, level_of_trial
 from ktrdr_mcp.evaluation.multiple_testing import Overfitting, overfitting
-from ktrdr_mcp.evaluation.verdict import leak_suspected, leak_tested, next_step, verdict
+from ktrdr_mcp.evaluation.verdict import (
+    leak_suspected,
+    leak_tested,
+    level_text,
+    next_step,
+    verdict,
+)
 from ktrdr_mcp.schemas import responses
-from ktrdr_mcp.schemas.results import TaskResult, TrialScores
+from ktrdr_mcp.schemas.results import CandidateResult, TaskResult, TrialScores
 from ktrdr_mcp.service import replies
 from ktrdr_mcp.service.training import digest
 from ktrdr_mcp.store.task_row import TaskRow
@@ -46,6 +52,7 @@ class Judged:
     verdict: responses.Verdict
     scores: TrialScores
     trial: int  # its number on its test window
+    added: int = 0  # trials before it that candidates of other tasks count as
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,9 @@ class Judge:
         family = await self._family(row)
         judged = await self._judge_task(row, family)
         counted = family[: judged.trial]
-        earlier = await anyio.to_thread.run_sync(earlier_trials, row, counted, Stream())
+        earlier = await anyio.to_thread.run_sync(
+            earlier_trials, row, counted, Stream(), judged.added
+        )
         readings = await self._trial_log.count_reading(row.task_id)
         return ReportedTask(judged, performance_reply(judged, readings), earlier)
 
@@ -98,6 +107,23 @@ class Judge:
     async def unread(self, row: TaskRow) -> Judged:
         """The same for a caller that counts what it shows."""
         return await self._judge_task(row, await self._family(row))
+
+    async def candidate_test(
+        self, row: TaskRow, one: CandidateResult, candidates: int
+    ) -> responses.CandidateFigures:
+        """A candidate's own walk-forward; all candidates of its task are trials from now on.
+
+        Args:
+            row: the completed search.
+            one: the candidate.
+            candidates: how many the search had.
+        Raises:
+            StorageError: that it was asked for cannot be stored, so nothing is shown.
+        """
+        judged = await self.unread(row)
+        await self._trial_log.add_trials(row.task_id, candidates)
+        await self._trial_log.count_reading(row.task_id)
+        return candidate_figures(judged, one, candidates)
 
     async def count_readings(self, rows: Iterable[TaskRow]) -> None:
         """Counts a reading of the test results of each."""
@@ -130,20 +156,24 @@ class Judge:
         names = [trial.task_id for trial in family]
         origin = row.group_id or row.task_id  # a reproduction is the same trial
         number = names.index(origin) if origin in names else len(names)
+        added = [
+            each for each in await self._trial_log.added_trials(origin) if each.set_id in names
+        ]
+        before = sum(each.trials for each in added if each.before)
         if row.task_id not in self._verdicts:
             place = await self._trial_log.place_of_family((names[:number] or [origin])[0])
             self._verdicts[row.task_id] = await anyio.to_thread.run_sync(
-                judge, row, scores, family[: number + 1], Stream(place)
+                judge, row, scores, family[: number + 1], Stream(place), before
             )
             while len(self._verdicts) > REMEMBERED:
                 self._verdicts.popitem(last=False)
-        since = max(len(family) - number - 1, 0)
+        since = max(len(family) - number - 1, 0) + sum(each.trials for each in added) - before
         told = self._verdicts[row.task_id].model_copy(update={"trials_since": since})
-        return Judged(row, row.result, told, scores, number + 1)
+        return Judged(row, row.result, told, scores, number + 1, before)
 
 
 def judge(
-    row: TaskRow, own: TrialScores, family: Sequence[Trial], stream: Stream
+    row: TaskRow, own: TrialScores, family: Sequence[Trial], stream: Stream, added: int = 0
 ) -> responses.Verdict:
     """One completed task's verdict.
 
@@ -153,15 +183,19 @@ def judge(
         family: the trials on its bars up to itself, oldest first; without itself if it is a
             reproduction of a task that is gone.
         stream: when its family began.
+        added: trials before it that candidates of other tasks count as.
     Raises:
         DatabaseError: stored scores are not what was written.
     """
     if row.result is None:
         raise replies.not_completed(row)
-    return verdict(own, earlier_trials(row, family, stream), row.result, row.config["labels"])
+    earlier = earlier_trials(row, family, stream, added)
+    return verdict(own, earlier, row.result, row.config["labels"])
 
 
-def earlier_trials(row: TaskRow, family: Sequence[Trial], stream: Stream) -> EarlierTrials:
+def earlier_trials(
+    row: TaskRow, family: Sequence[Trial], stream: Stream, added: int = 0
+) -> EarlierTrials:
     """The trials that a task's verdict counts beside its own; arguments as of `judge`."""
     origin = row.group_id or row.task_id
     before = [trial for trial in family if trial.task_id != origin]
@@ -172,7 +206,43 @@ def earlier_trials(row: TaskRow, family: Sequence[Trial], stream: Stream) -> Ear
         for trial in before
         if (trial.completed_at or "~") <= known_at and (found := trial.scores()) is not None
     ]
-    return EarlierTrials(scored, len(before) - len(scored), stream=stream)
+    return EarlierTrials(scored, len(before) - len(scored) + added, stream=stream)
+
+
+def candidate_figures(
+    judged: Judged, one: CandidateResult, candidates: int
+) -> responses.CandidateFigures:
+    """A candidate's own walk-forward beside all that it was one of.
+
+    Its block sums are not kept, so the trials before its search and the other candidates count as
+    independent (Z. Sidak, 1967), which asks for more, not less.
+
+    Args:
+        judged: its search.
+        one: the candidate.
+        candidates: how many the search had.
+    """
+    test, number = one.test, judged.verdict.as_of_trial - 1 + candidates
+    told = (
+        f"One of {candidates} candidates, chosen after their tests: trainings on these bars now"
+        f" count {candidates} trials more."
+    )
+    return responses.CandidateFigures(
+        task_id=judged.row.task_id,
+        candidate=one.number,
+        settings=one.settings,
+        seed=one.seed,
+        state=one.state,
+        statistic=None if test is None else round(test.statistic, SHOWN_DIGITS),
+        p=None if test is None else round(test.p, SHOWN_DIGITS),
+        adjusted_p=None if test is None else round(1 - (1 - test.p) ** number, SHOWN_DIGITS),
+        level=float(level_text(level_of_trial(number))),
+        accuracy=None if test is None else test.accuracy,
+        accuracy_error=None if test is None else test.accuracy_error,
+        rows=None if test is None else test.rows,
+        adds_trials=candidates,
+        note=told,
+    )
 
 
 def overfitting_of(task_id: str, own: TrialScores, family: list[Trial]) -> Overfitting:

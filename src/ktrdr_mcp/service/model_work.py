@@ -19,7 +19,7 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.service import backtesting, models, replies
-from ktrdr_mcp.service.model_cache import ModelCache, predict_one
+from ktrdr_mcp.service.model_cache import Loaded, ModelCache, predict_one
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.task_row import TaskRow
 
@@ -70,12 +70,11 @@ class ModelWork:
         return predict_one(loaded, asked, self._sources).model_dump(mode="json")
 
     def backtest(self, row: Json, request: Json) -> Json:
-        """The reply to backtest_model, and whether it shows bars of the model's own series."""
+        """A backtest; see `traded_in_json`."""
         loaded = self._cache.get(ModelRow(**row))
         asked = requests.BacktestModel.model_validate(request)
         traded = backtesting.trade(loaded, asked, self._sources)
-        reply = backtesting.reply(loaded, asked, traded).model_dump(mode="json")
-        return {"reply": reply, "reads": reads_own_series(traded, loaded.row)}
+        return traded_in_json(loaded, asked, traded)
 
     def equity(self, row: Json, request: Json) -> Json:
         """The same reply with the curves and the trades of the backtest by part."""
@@ -88,12 +87,7 @@ class ModelWork:
             name: [trade.model_dump(mode="json") for trade in part]
             for name, part in backtesting.trades(traded).items()
         }
-        return {
-            "reply": backtesting.reply(loaded, asked, traded).model_dump(mode="json"),
-            "equity": equity,
-            "trades": trades,
-            "reads": reads_own_series(traded, loaded.row),
-        }
+        return {**traded_in_json(loaded, asked, traded), "equity": equity, "trades": trades}
 
     def explain(self, task: Json) -> Json:
         """What the networks of a completed task learned."""
@@ -123,10 +117,21 @@ class ModelWork:
         return {}
 
 
+def traded_in_json(
+    loaded: Loaded, asked: requests.BacktestModel, traded: backtesting.Traded
+) -> Json:
+    """The reply but for its judgement, what that needs, and whether test results are shown."""
+    return {
+        "reply": backtesting.reply(loaded, asked, traded).model_dump(mode="json"),
+        "fresh": backtesting.fresh_of(loaded, traded).to_json(),
+        "reads": reads_own_series(traded, loaded.row),
+    }
+
+
 def reads_own_series(traded: backtesting.Traded, row: ModelRow) -> bool:
-    """Whether a backtest shows bars that the model has not seen of the series that it is of."""
-    unseen = backtesting.part(traded, "out_of_sample")
-    return unseen is not None and traded.bars.symbol == row.symbol
+    """Whether a backtest shows bars that the model was not fitted on, of its own series."""
+    shown = traded.parts.keys() & {"choosing", "out_of_sample"}
+    return bool(shown) and traded.bars.symbol == row.symbol
 
 
 def open_work(workspace: str) -> ModelWork:

@@ -54,7 +54,7 @@ class Research:
         if row.status == "completed":
             judged = await self._judge.unread(row)
             verdict = f"{judged.verdict.prediction}, {judged.verdict.trading}".replace("_", " ")
-            trial = judged.trial
+            trial = judged.verdict.as_of_trial
         return responses.ResearchEntry(
             task_id=row.task_id,
             trial=trial,

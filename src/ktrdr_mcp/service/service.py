@@ -24,9 +24,10 @@ from ktrdr_mcp.report.training import TrainingReport, loss_curve, training_page
 from ktrdr_mcp.report.view import view_drawing, view_page
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.pages import fit_page
-from ktrdr_mcp.schemas.results import Json
+from ktrdr_mcp.schemas.results import FreshBacktest, Json, TradingScores
 from ktrdr_mcp.schemas.service import CALLER, OnProgress
 from ktrdr_mcp.service import (
+    backtesting,
     evaluation,
     explaining,
     fetching,
@@ -44,11 +45,17 @@ from ktrdr_mcp.service.model_work import ModelCalls
 from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.service.research import Research
 from ktrdr_mcp.service.resources import Resources
-from ktrdr_mcp.service.sweeps import read_candidates
+from ktrdr_mcp.service.sweeps import (
+    count_set,
+    find_candidate,
+    read_candidates,
+    stored_candidates,
+)
 from ktrdr_mcp.service.training import admit, request_hashes
+from ktrdr_mcp.store.backtests import TradedModel
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.stores import Stores
-from ktrdr_mcp.store.task_row import TaskRow
+from ktrdr_mcp.store.task_row import TaskRow, json_text
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.duration import Speed
@@ -99,6 +106,7 @@ class Service:
         self._judge = Judge(stores.trial_log)
         self._looks = stores.research
         self._handles = stores.handles
+        self._backtests = stores.backtests
         self._research = Research(stores.tasks, stores.research, self._judge)
         self._resources = Resources(workspace, stores, manager, self._library, self._strategies)
         self._saving = asyncio.Lock()
@@ -125,6 +133,10 @@ class Service:
             keep = partial(new.keep, self._workspace)
             row, _ = await self._manager.submit(new.task, CALLER.get(), keep)
         reply = await self._acknowledge(row)
+        similar = await self._tasks.similar(row.similarity_hash, row.task_id)
+        reply = replies.starting(row, similar, max(1, self._manager.running))
+        counted = await count_set(self._workspace, self._trial_log, row)
+        reply = reply.model_copy(update={"warnings": [*reply.warnings, *counted]})
         if request.wait_s <= 0:
             return reply
         return await self._with_outcome(
@@ -305,24 +317,45 @@ class Service:
 
     async def backtest_model(self, request: requests.BacktestModel) -> responses.ModelBacktest:
         """Trades a saved model's signals over any range, after costs."""
-        answer = await self._trade("backtest", request)
-        return responses.ModelBacktest.model_validate(answer["reply"])
+        reply, _ = await self._trade("backtest", request)
+        return reply
 
     async def equity_curve(self, request: requests.ReadEquityCurve) -> responses.EquityCurve:
-        """The equity curve and the trades of a backtest, in sample and out of it apart."""
-        answer = await self._trade("equity", request)
+        """The equity curve, the trades and the figures of each part of a backtest."""
+        reply, answer = await self._trade("equity", request)
+        parts = {name: getattr(reply, name) for name in responses.SeenBars.model_fields}
         return responses.EquityCurve(
-            model_name=request.model_name, equity=answer["equity"], trades=answer["trades"]
+            model_name=request.model_name,
+            equity=answer["equity"],
+            trades=answer["trades"],
+            figures={name: each for name, each in parts.items() if each is not None},
         )
 
-    async def _trade(self, name: str, request: requests.BacktestModel) -> Json:
-        """What a backtest of a model comes to; counts what it shows of the model's own series."""
+    async def _trade(
+        self, name: str, request: requests.BacktestModel
+    ) -> tuple[responses.ModelBacktest, Json]:
+        """What a backtest of a model comes to, beside those that were made before.
+
+        Counts what it shows of the model's own series, and on fresh bars as a backtest there.
+        """
         row = await self._library.newest(request.model_name)
         wanted = {"row": asdict(row), "request": sent_fields(request)}
         answer: Json = await self._calls.call(name, wanted)
         if answer["reads"]:
             await self._trial_log.count_readings(row.task_id)
-        return answer
+        reply = responses.ModelBacktest.model_validate(answer["reply"])
+        fresh = FreshBacktest.from_json(answer["fresh"])
+        earlier = await self._backtests_before(fresh)
+        return await in_thread(backtesting.judged, reply, fresh, earlier), answer
+
+    async def _backtests_before(self, fresh: FreshBacktest) -> list[TradingScores]:
+        """What was made on the same fresh bars before; logs this one."""
+        if fresh.scores is None or fresh.first_bar is None or fresh.last_bar is None:
+            return []
+        scores = json_text(fresh.scores.to_json())
+        one = TradedModel(fresh.what, fresh.symbol, fresh.first_bar, fresh.last_bar, scores)
+        earlier = await self._backtests.add(one)
+        return await in_thread(lambda: [each.read_scores() for each in earlier])
 
     async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
         """Sets completed tasks side by side."""
@@ -357,6 +390,16 @@ class Service:
         await in_thread(training.require, self._workspace, row)
         sweep = await in_thread(read_candidates, self._workspace, row)
         return responses.SweepCandidates(task_id=row.task_id, sweep=sweep)
+
+    async def candidate_test(self, request: requests.ReadCandidate) -> responses.CandidateFigures:
+        """One candidate's own test figures, which makes a trial of every candidate."""
+        row = await self._tasks.get(request.task_id)
+        if row.status != "completed":
+            raise replies.not_completed(row)
+        await in_thread(training.require, self._workspace, row)
+        candidates = await in_thread(stored_candidates, self._workspace, row)
+        one = find_candidate(candidates, request.candidate)
+        return await self._judge.candidate_test(row, one, len(candidates))
 
     async def training_history(self, request: requests.TaskOnly) -> responses.TrainingHistory:
         """A task's whole story: specification, every epoch, metrics."""
@@ -431,8 +474,7 @@ class Service:
 
     async def model_report(self, request: requests.BacktestModel) -> responses.Report:
         """What a saved model's signals would have earned, drawn: one HTML file."""
-        answer = await self._trade("equity", request)
-        reply = responses.ModelBacktest.model_validate(answer["reply"])
+        reply, answer = await self._trade("equity", request)
         return responses.Report(html=await in_thread(model_page, reply, answer["equity"]))
 
     async def comparison_report(self, request: requests.CompareTrainings) -> responses.Report:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+
+from anyio import to_thread
 
 from ktrdr_mcp.errors import InvalidRequest, KtrdrError, NotFound
 from ktrdr_mcp.evaluation.backtest import trading_rule
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.config import Sweep, TrainingConfig
+from ktrdr_mcp.schemas.results import CandidateResult
 from ktrdr_mcp.schemas.space import STRATEGY
 from ktrdr_mcp.store.task_row import TaskRow
+from ktrdr_mcp.store.trials import TrialLog
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.candidates import (
     Settings,
     candidates_count,
+    candidates_of,
     labels_vary,
     longest_horizon,
     with_settings,
@@ -83,6 +88,15 @@ def read_candidates(workspace: Workspace, task: TaskRow) -> dict[str, Any]:
     Raises:
         NotFound: it was no search.
     """
+    candidates = stored_candidates(workspace, task)
+    figures = task.result.sweep if task.result else None
+    sweep = {} if figures is None else figures.model_dump(mode="json")
+    shown = [each.model_dump(mode="json", exclude={"test"}) for each in candidates]
+    return {**sweep, "test_of_one": test_address(task, len(candidates)), "candidates": shown}
+
+
+def stored_candidates(workspace: Workspace, task: TaskRow) -> list[CandidateResult]:
+    """Every candidate of a search; arguments as of `read_candidates`. Blocks. Raises NotFound."""
     candidates = bundle.read_manifest(workspace.bundle_directory(task.task_id)).candidates
     if not candidates or task.result is None or task.result.sweep is None:
         raise NotFound(
@@ -90,8 +104,81 @@ def read_candidates(workspace: Workspace, task: TaskRow) -> dict[str, Any]:
             hint="Start one with config.sweep; get_model_performance has this task's figures.",
             field="task_id",
         )
-    shown = [each.model_dump(mode="json", exclude={"test"}) for each in candidates]
-    return {**task.result.sweep.model_dump(mode="json"), "candidates": shown}
+    return candidates
+
+
+def test_address(task: TaskRow, candidates: int) -> str:
+    """Where a candidate's test figures are, and what they cost."""
+    return f"sweep://{task.task_id}/NUMBER; reading one adds {candidates} trials to these bars"
+
+
+def find_candidate(candidates: Sequence[CandidateResult], number: int) -> CandidateResult:
+    """The candidate of this number. Raises NotFound."""
+    for each in candidates:
+        if each.number == number:
+            return each
+    raise NotFound(
+        f"There is no candidate {number}: the search has {len(candidates)}, from 1.",
+        hint="sweep://TASK_ID lists them with settings and validation scores.",
+        field="candidate",
+    )
+
+
+LEFT_ASIDE: Final = {"seeds", "sweep", "walk_forward", "control", "device"}
+
+
+async def count_set(workspace: Workspace, trial_log: TrialLog, row: TaskRow) -> list[str]:
+    """Counts all candidates of an earlier task where a start repeats exactly one of them.
+
+    Which one was worth repeating is known from what all of them came to.
+
+    Args:
+        workspace: where bundles lie.
+        trial_log: where they are counted.
+        row: the task that starts, or was started.
+    Returns:
+        a sentence for the reply, or nothing.
+    """
+    if candidates_count(TrainingSpec.from_dict(row.spec)) > 1 or row.test_start is None:
+        return []
+    for earlier in await trial_log.sets_before(row.task_id):
+        found = await to_thread.run_sync(candidate_like, workspace, earlier, row)
+        if found is None:
+            continue
+        number, of = found
+        await trial_log.add_trials(earlier.task_id, of - 1, row.task_id)
+        mine = [
+            each
+            for each in await trial_log.added_trials(row.task_id)
+            if each.set_id == earlier.task_id and each.started == row.task_id
+        ]
+        counts = f"so this start counts as {of} trials" if mine else "which count as trials already"
+        return [f"This is candidate {number} of {of} in task {earlier.task_id}, {counts}."]
+    return []
+
+
+def candidate_like(workspace: Workspace, earlier: TaskRow, row: TaskRow) -> tuple[int, int] | None:
+    """Which candidate of an earlier task another one repeats, and of how many. Blocks.
+
+    Args:
+        workspace: where bundles lie; without the earlier one, only its seeds are known.
+        earlier: a completed task with several candidates.
+        row: a task with one.
+    """
+    own, spec = TrainingSpec.from_dict(row.spec), TrainingSpec.from_dict(earlier.spec)
+    tried: list[Settings] = [{}]
+    if spec.config.sweep is not None:
+        try:
+            stored = bundle.read_manifest(workspace.bundle_directory(earlier.task_id)).candidates
+        except KtrdrError:  # removed to free space, or damaged
+            stored = None
+        tried = list({key_of(each.settings): each.settings for each in stored or []}.values())
+    candidates = candidates_of(spec, tried)
+    wanted = own.strategy.to_dict(), own.config.model_dump(exclude=LEFT_ASIDE)
+    for each in candidates:
+        if (each.strategy.to_dict(), each.config.model_dump(exclude=LEFT_ASIDE)) == wanted:
+            return each.number, len(candidates)
+    return None
 
 
 def with_choice(spec: TrainingSpec, alternatives: Mapping[str, Alternative]) -> TrainingSpec:

@@ -47,7 +47,13 @@ def copy_whole(connection: sqlite3.Connection, final: Path, doing: str) -> None:
 
 BUSY_TIMEOUT_MS: Final = 5_000
 # The position, from 1, is the version it leads to.
-MIGRATION_FILES: Final = ("schema.sql", "migration_2.sql", "migration_3.sql", "migration_4.sql")
+MIGRATION_FILES: Final = (
+    "schema.sql",
+    "migration_2.sql",
+    "migration_3.sql",
+    "migration_4.sql",
+    "migration_5.sql",
+)
 START: Final = "start"  # the name of the copy made at every start
 CONNECTION_PRAGMAS: Final = (
     f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",

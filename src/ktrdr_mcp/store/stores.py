@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from ktrdr_mcp.store.backtests import BacktestLog
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.handles import HandleStore
 from ktrdr_mcp.store.models import ModelRegistry
@@ -15,13 +16,14 @@ from ktrdr_mcp.store.trials import TrialLog
 
 @dataclass(frozen=True)
 class Stores:
-    """Tasks, saved models, what was tried on which test window, the research log, and handles."""
+    """Tasks, models, what was tried on which test window, research log, handles, backtests."""
 
     tasks: TaskStore
     registry: ModelRegistry
     trial_log: TrialLog
     research: ResearchLog
     handles: HandleStore
+    backtests: BacktestLog
 
     @classmethod
     def of(cls, database: Database) -> Self:
@@ -32,4 +34,5 @@ class Stores:
             TrialLog(database),
             ResearchLog(database),
             HandleStore(database),
+            BacktestLog(database),
         )

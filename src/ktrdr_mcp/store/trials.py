@@ -11,7 +11,7 @@ from typing import Final
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.schemas.results import TrialScores
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.task_row import parse_column, read_stored
+from ktrdr_mcp.store.task_row import TaskRow, parse_column, read_stored
 
 # Times are text of one form, so their order is the order of text. A reproduction is no new trial.
 FAMILY: Final = """
@@ -26,6 +26,22 @@ AND NOT EXISTS (
     SELECT 1 FROM training_tasks AS earlier
     WHERE earlier.symbol = first.symbol AND earlier.seq < first.seq AND earlier.group_id IS NULL
     AND earlier.test_start <= first.test_end AND earlier.test_end >= first.test_start)"""
+ADD_TRIALS: Final = """
+INSERT INTO added_trials (set_id, trials, known_tasks, started)
+VALUES (:set_id, :trials,
+    coalesce((SELECT seq - 1 FROM training_tasks WHERE task_id = :started),
+             (SELECT max(seq) FROM training_tasks)), :started)
+ON CONFLICT DO NOTHING"""
+ADDED: Final = """
+SELECT set_id, trials, started,
+    known_tasks < (SELECT seq FROM training_tasks WHERE task_id = ?) AS before FROM added_trials"""
+SETS_BEFORE: Final = """
+SELECT sets.* FROM training_tasks AS sets JOIN training_tasks AS own ON own.task_id = :task_id
+WHERE sets.symbol = own.symbol AND sets.seq < own.seq AND sets.group_id IS NULL
+AND sets.status = 'completed' AND sets.completed_at <= own.created_at
+AND sets.test_start <= own.test_end AND sets.test_end >= own.test_start
+AND (sets.config ->> '$.seeds' > 1 OR sets.config ->> '$.sweep' IS NOT NULL)
+ORDER BY sets.seq DESC"""
 ADD_READINGS: Final = """
 INSERT INTO test_readings (task_id, readings)
 SELECT task_id, :readings FROM training_tasks WHERE task_id = :task_id
@@ -53,6 +69,23 @@ class Trial:
         if self.stored_scores is None:
             return None
         return read_stored(TrialScores, parse_column(self.stored_scores))
+
+
+@dataclass(frozen=True)
+class AddedTrials:
+    """The candidates of one task, as trials: one of them was asked for, or started again.
+
+    Args:
+        set_id: the task whose candidates they are.
+        trials: how many they add.
+        started: the task that started one of them again; None where one was asked for.
+        before: whether they count for the task that was asked about.
+    """
+
+    set_id: str
+    trials: int
+    started: str | None
+    before: bool
 
 
 class TrialLog:
@@ -85,6 +118,30 @@ class TrialLog:
         """One training, whatever family it is of; None if there is none of this id."""
         rows = await self._database.read(TRIAL, (task_id,))
         return Trial(*rows[0]) if rows else None
+
+    async def add_trials(self, set_id: str, trials: int, started: str | None = None) -> None:
+        """Adds the candidates of a task to what was tried, unless they are; from now on they count.
+
+        Args:
+            set_id: the task whose candidates they are.
+            trials: how many.
+            started: the task that starts one of them again; the first for which they count.
+        Raises:
+            StorageError: the disk failed.
+        """
+        values: dict[str, SqlValue] = {"set_id": set_id, "trials": trials, "started": started}
+        async with self._database.transaction() as connection:
+            await rows_of(connection, ADD_TRIALS, values)
+
+    async def added_trials(self, task_id: str) -> list[AddedTrials]:
+        """All trials that sets of candidates have added, as a task counts them."""
+        rows = await self._database.read(ADDED, (task_id,))
+        return [AddedTrials(row[0], row[1], row[2], bool(row[3])) for row in rows]
+
+    async def sets_before(self, task_id: str) -> list[TaskRow]:
+        """Tasks with several candidates on a task's bars, completed when it began, newest first."""
+        rows = await self._database.read(SETS_BEFORE, {"task_id": task_id})
+        return [TaskRow.from_row(row) for row in rows]
 
     async def place_of_family(self, first: str) -> int:
         """The place of a family among all, from 1, in the order of their first trials.

@@ -46,7 +46,6 @@ from ktrdr_mcp.schemas.results import (
     FoldRows,
     JudgedFold,
     TradingRule,
-    TradingScores,
     TrialScores,
     WalkForwardResult,
 )
@@ -165,14 +164,7 @@ class Judgement:
         """What the trial log keeps."""
         return TrialScores(
             direction=self.direction.stored(),
-            trading=TradingScores(
-                timing_p=self.trading.timing_p,
-                timing_blocks=self.trading.timing_blocks.stored(),
-                net_sums=self.trading.net_blocks.sums.tolist(),
-                mean_net_high=self.trading.mean_net_high,
-                net_total_return=self.trading.net.total_return,
-                cost_bps=self.trading.cost_bps,
-            ),
+            trading=self.trading.scores(),
             twins=self.surrogate_p,
             model_constant=self.model_constant,
             lost=self.failed,

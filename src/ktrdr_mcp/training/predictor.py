@@ -39,6 +39,10 @@ class Model:
     # Bars of its symbol from the first up to, and without, the second may have decided its weights.
     seen_from: str | None  # ISO 8601 UTC with Z; None from the first bar on
     seen_before: str
+    # Those before the first of these were fitted, and the rest before the second chose: weights,
+    # settings, or the model itself, by the verdict of its walk-forward. None: it is seen_before.
+    fitted_before: str | None = None
+    chosen_before: str | None = None
     program: str = ""  # another program that wrote it, as sentences name it
     seen: SeenGrams | None = None  # of all bars that made it; None where that was not kept
 
@@ -65,7 +69,16 @@ def model_of(bundle: Bundle) -> Model:
         seen_from=periods.train[0],
         seen_before=periods.test[0],
         seen=bundle.seen,
+        fitted_before=periods.validation[0],
+        chosen_before=tested_until(manifest),
     )
+
+
+def tested_until(manifest: BundleManifest) -> str:
+    """When the last tested label was known; older bundles say when the last tested bar opened."""
+    if manifest.tested_window is not None:
+        return manifest.tested_window[1]
+    return max(manifest.periods.test[1], manifest.metrics.walk_forward.tested[1])
 
 
 def predict(model: Model, bars: Bars, rows: npt.NDArray[np.int64]) -> Scores:
@@ -117,41 +130,54 @@ def direction_memberships(strategy: Strategy, direction: float) -> dict[str, flo
 MIN_BARS = 3  # of a part: two openings after a signal make its first return
 
 Rows = npt.NDArray[np.int64]
+Seen = npt.NDArray[np.int8]  # (bars,) FRESH, CHOOSING or TRAINING
+FRESH, CHOOSING, TRAINING = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """A range of a series, as bar indices, and the part of it that the model has seen."""
+    """A range of a series, as bar indices, and how the model has seen each bar of the series."""
 
     first: int
     stop: int
-    seen: npt.NDArray[np.bool_]  # (bars,) whether each bar of the series is in sample
+    seen: Seen
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The bars of a range by what the model has seen, ascending bar indices.
+    """The bars of a range by how the model has seen them, ascending bar indices.
 
     Args:
-        in_sample: (n,)
-        out_of_sample: (m,) the last run of bars that it has not seen.
+        in_sample: (n,) seen in training.
+        choosing: (c,) not seen in training, but in choosing.
+        out_of_sample: (m,) fresh: the last run of bars that it has not seen.
         left_out: (k,) those that it has not seen before bars that it has. They are no part of any
             backtest: joined with later bars they would make up trades across the training.
-        after: whether the part out of sample comes after bars that the model has seen.
+        after: whether the fresh part comes after bars that the model has seen.
     """
 
     in_sample: Rows
+    choosing: Rows
     out_of_sample: Rows
     left_out: Rows
     after: bool
 
+    @property
+    def named(self) -> dict[str, Rows]:
+        """The parts that are traded."""
+        return {
+            "in_sample": self.in_sample,
+            "choosing": self.choosing,
+            "out_of_sample": self.out_of_sample,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """The parts of a range and the backtest of each that has enough bars."""
+    """The parts of a range and the backtest of each that has enough bars, by name."""
 
     parts: Parts
-    backtests: dict[str, Backtest]  # "in_sample", "out_of_sample"
+    backtests: dict[str, Backtest]
 
 
 def run(model: Model, bars: Bars, chosen: Range, rule: TradingRule) -> Run:
@@ -171,14 +197,13 @@ def run(model: Model, bars: Bars, chosen: Range, rule: TradingRule) -> Run:
     signal = confident_signals(probabilities, rule.confidence_threshold)
     yearly = bars_per_year(series)
     parts = parts_of(rows, chosen.seen)
-    named = {"in_sample": parts.in_sample, "out_of_sample": parts.out_of_sample}
     return Run(
         parts,
         {
             name: backtest(
                 series.time, series.open, part, signal[np.isin(rows, part)], rule, yearly
             )
-            for name, part in named.items()
+            for name, part in parts.named.items()
             if len(part) >= MIN_BARS
         },
     )
@@ -198,15 +223,15 @@ def rows_of(model: Model, series: Bars, chosen: Range) -> Rows:
     return rows
 
 
-def parts_of(rows: Rows, seen: npt.NDArray[np.bool_]) -> Parts:
+def parts_of(rows: Rows, seen: Seen) -> Parts:
     """Tells the bars of a range apart.
 
     Args:
         rows: (n,) consecutive bar indices.
-        seen: (bars,) whether each bar of the series is in sample.
+        seen: how the model has seen each bar of the series.
     """
-    in_sample, unseen = rows[seen[rows]], rows[~seen[rows]]
+    in_sample, choosing, unseen = (rows[seen[rows] == kind] for kind in (TRAINING, CHOOSING, FRESH))
     last_run = int(np.flatnonzero(np.diff(unseen, prepend=-2) > 1)[-1]) if len(unseen) else 0
-    traded = unseen[last_run:]
-    after = bool(len(traded) and seen[: traded[0]].any())
-    return Parts(in_sample, traded, unseen[:last_run], after)
+    fresh = unseen[last_run:]
+    after = bool(len(fresh) and seen[: fresh[0]].any())
+    return Parts(in_sample, choosing, fresh, unseen[:last_run], after)
