@@ -7,6 +7,7 @@
     python -m benchmarks.honesty today found   planted signals of several kinds
     python -m benchmarks.honesty leaks     bars with something wrong: the alarms
     python -m benchmarks.honesty alarms    how often bars raise alarms, without networks
+    python -m benchmarks.honesty oracle    what one foresees who knows a generator's state
     python -m benchmarks.honesty noise     200 noise series: how often "skill", "survives_costs"
     python -m benchmarks.honesty planted   planted signals: how often they are found
     python -m benchmarks.honesty family    100 configurations, one after the other, on ten series
@@ -23,7 +24,7 @@ import argparse
 import secrets
 import time
 
-from benchmarks.honesty import cost, explained, family, levels, nulls, size, sweep, verdicts
+from benchmarks.honesty import cost, explained, family, levels, nulls, oracle, size, sweep, verdicts
 from benchmarks.honesty.run import Run
 from ktrdr_mcp.jobs.executors.threads import load_torch
 
@@ -34,6 +35,7 @@ TABLES = {
     "found": nulls.found,
     "leaks": nulls.leaks,
     "alarms": nulls.alarms,
+    "oracle": oracle.oracle,
     "size": size.size,
     "levels": levels.levels,
     "noise": verdicts.noise,

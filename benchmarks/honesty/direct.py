@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+from benchmarks.honesty.rivals import Rival, p_of_rival
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.data.bars import Bars, LoadedBars
 from ktrdr_mcp.data.catalog import BarCatalog
@@ -29,6 +30,7 @@ from ktrdr_mcp.training.prepare import prepare
 from ktrdr_mcp.training.search import Searched, by_place
 from ktrdr_mcp.training.spec import SeriesSpec, TrainingSpec
 
+NO_RIVALS: Final[Mapping[str, Rival]] = {}
 AT_ONCE: Final = 6  # series whose networks train as one batch
 
 
@@ -50,6 +52,7 @@ class Found:
     verdict: Verdict
     result: TaskResult
     scores: TrialScores
+    rivals: Mapping[str, float]  # p by name, where they were asked for
 
 
 def read_strategy(name: str) -> Strategy:
@@ -58,7 +61,11 @@ def read_strategy(name: str) -> Strategy:
 
 
 def judge_all(
-    series: Sequence[Bars], config: dict[str, Any], strategy: Strategy, seeds: Sequence[int]
+    series: Sequence[Bars],
+    config: dict[str, Any],
+    strategy: Strategy,
+    seeds: Sequence[int],
+    rivals: Mapping[str, Rival] = NO_RIVALS,
 ) -> list[Found | str]:
     """Trains and judges each series by itself, all networks as one batch.
 
@@ -67,6 +74,7 @@ def judge_all(
         config: of all.
         strategy: of all.
         seeds: one for each series.
+        rivals: models that are tested on the same folds.
     Returns:
         what was found, or the error by which a series was refused.
     """
@@ -100,5 +108,6 @@ def judge_all(
             continue
         result, scores = task_result(spec, prepared, outcome), outcome.judgement.scores()
         judged = verdict(scores, EarlierTrials(), result, spec.config.labels)
-        found[number] = Found(judged, result, scores)
+        beside = {name: p_of_rival(searched, rival) for name, rival in rivals.items()}
+        found[number] = Found(judged, result, scores, beside)
     return found
