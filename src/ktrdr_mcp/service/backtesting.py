@@ -22,7 +22,7 @@ from ktrdr_mcp.evaluation.backtest import (
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.families import level_of_trial
 from ktrdr_mcp.evaluation.multiple_testing import judge_in_family
-from ktrdr_mcp.evaluation.verdict import level_text, p_text
+from ktrdr_mcp.evaluation.verdict import MIN_BLOCKS, level_text, p_text
 from ktrdr_mcp.features.registry import check
 from ktrdr_mcp.features.timeframes import warm_up_of
 from ktrdr_mcp.labels.registry import horizon_bars
@@ -224,6 +224,8 @@ def outcome(
     net, held = figures.net_total_return, figures.buy_and_hold_return
     earned = timing.adjusted_p <= timing.level
     said = "the timing earned its costs" if earned else "no evidence that timing earns its costs"
+    if fresh.scores is not None and len(fresh.scores.timing_blocks.sums) < MIN_BLOCKS:
+        said = "too few bars to judge the timing by"
     p = f"p {p_text(timing.p)}"
     if timing.earlier:
         s = "s" if timing.earlier > 1 else ""
