@@ -23,7 +23,7 @@ PARTS = (
     "duration",
     "cuda",
 )
-BY_NAME = ("scaling",)  # starts dozens of processes, so only where it is asked for
+BY_NAME = ("scaling", "pages")  # dozens of processes, a browser: only where it is asked for
 
 
 def main() -> None:

@@ -15,11 +15,13 @@ from starlette.testclient import TestClient
 
 from ktrdr_mcp.api.http.app import build_api
 from ktrdr_mcp.api.http.guard import Rules
-from ktrdr_mcp.report.drawing import Chart, growth_axis, linear_axis, sparkline
+from ktrdr_mcp.report.drawing import Chart, epoch_axis, growth_axis, linear_axis, sparkline
+from ktrdr_mcp.report.explanation import explanation_section
 from ktrdr_mcp.report.page import source_hash
+from ktrdr_mcp.report.sweep import Candidate, sweep_section
 from ktrdr_mcp.report.terminal import chart
 from ktrdr_mcp.report.training import TrainingReport, training_page
-from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
 from tests.support import sample_replies
 from tests.support.service_calls import Bench
@@ -36,7 +38,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.figures: dict[str, Any] = {}
-        self.open: list[str] = []
+        self.dots: list[str] = []
         self.text = ""
         self.feed(html)
 
@@ -45,16 +47,20 @@ class Page(HTMLParser):
         self.tags.append((tag, found))
         if tag == "data":
             self.figures[str(found["data-field"])] = json.loads(str(found["value"]))
+        if (found.get("class") or "").startswith("dots"):
+            self.dots.append(str(found["d"]))
 
     def handle_data(self, data: str) -> None:
         self.text += data
 
 
 def field_of(document: Any, path: str) -> Any:
-    """The value at a dotted path in JSON."""
-    for name in path.split("."):
-        document = document[int(name)] if isinstance(document, list) else document[name]
-    return document
+    """The value at a dotted path in JSON, where names may have dots themselves."""
+    if isinstance(document, dict) and path in document:
+        return document[path]
+    name, _, rest = path.partition(".")
+    inner = document[int(name)] if isinstance(document, list) else document[name]
+    return field_of(inner, rest) if rest else inner
 
 
 def loads_nothing(page: Page) -> bool:
@@ -85,6 +91,94 @@ async def test_every_figure_of_a_report_is_the_one_of_the_json(bench: Bench) -> 
     assert len(html.encode()) < LARGEST_BYTES
     assert loads_nothing(page)
     assert performance.test_readings == 2  # a report is a reading, too
+
+
+@pytest.mark.asyncio
+async def test_a_search_has_its_candidates_drawn_and_an_explanation_its_importances(
+    bench: Bench,
+) -> None:
+    vary = {"learning_rate": {"low": 0.0001, "high": 0.1, "log": True}, "labels.horizon": [6, 8]}
+    config = {"epochs": 2, "hidden_layers": [4], "sweep": {"trials": 4, "vary": vary}}
+    await bench.trained(task_id=TASK, config=config)
+    before = Page((await bench.service.training_report(bench.task(TASK))).html)
+    assert not any(path.startswith("groups.") for path in before.figures)
+    asked = parse(requests.ExplainModel, {"task_id": TASK})
+    explained = (await bench.service.explain_model(asked)).model_dump(mode="json")
+    page = Page((await bench.service.training_report(bench.task(TASK))).html)
+    performance = (await bench.performance(TASK)).model_dump(mode="json")
+    sweep = (await bench.service.sweep_candidates(bench.task(TASK))).sweep
+    shown = {
+        path: number
+        for path, number in page.figures.items()
+        if path.startswith(("sweep.", "groups."))
+    }
+    assert {"sweep.best.0.score", "groups.0.importance", "groups.0.p"} <= shown.keys()
+    assert all(field_of({**performance, **explained}, path) == shown[path] for path in shown)
+    scores = [each["score"] for each in sweep["candidates"] if each["score"] is not None]
+    drawn = [heights(path) for path in page.dots if len(heights(path)) == len(scores)]
+    assert len(drawn) == len(vary)  # a drawing for each setting
+    for places in drawn:  # downwards, as far as scores differ
+        assert np.corrcoef(places, scores)[0, 1] == pytest.approx(-1, abs=0.01)
+
+
+def heights(path: str) -> list[float]:
+    """The vertical places of the dots of a path."""
+    return [float(found) for found in re.findall(r"M[\d.]+ ([\d.]+)h0", path)]
+
+
+def test_the_largest_search_and_explanation_leave_a_report_small() -> None:
+    names = [f"setting.number_{n}" for n in range(8)]
+    candidates = [
+        Candidate(n, {name: n * (place + 1) / 7 for place, name in enumerate(names)}, n / 100)
+        for n in range(1, 1_025)
+    ]
+    groups = [
+        {"group": f"indicator_{n}", "importance": 0.1 / n, "error": 0.01, "p": 0.5}
+        for n in range(1, 129)
+    ]
+    explanation = responses.Explanation.model_validate(
+        {
+            "task_id": TASK,
+            "summary": "None.",
+            "groups": groups,
+            "response": None,
+            "rules": [],
+            "rows": 1,
+            "blocks": 1,
+            "test_readings": 1,
+            "details": "",
+        }
+    )
+    sweep = responses.SweepFigures.model_validate(
+        {
+            "trials": 1_024,
+            "diverged": 0,
+            "collapsed": 0,
+            "groups": 1,
+            "sampler": "qmc",
+            "chosen_by_fold": [1, 2],
+            "kept": 3,
+            "by_default": 0,
+            "best": [],
+            "all": "",
+            "not_distinguishable_from_best": 0,
+            "matters": dict.fromkeys(names, 0.1),
+        }
+    )
+    html = sweep_section(sweep, candidates) + explanation_section(explanation)
+    assert len(html.encode()) < 0.4 * LARGEST_BYTES
+    page = Page(html)
+    assert sum(tag == "svg" for tag, _ in page.tags) == 5
+    assert "4 more settings varied" in page.text
+    assert "108 less important ones" in page.text
+
+
+@pytest.mark.asyncio
+async def test_a_training_without_folds_has_a_report_that_says_so(bench: Bench) -> None:
+    await bench.trained(task_id=TASK, config={"epochs": 2, "walk_forward": None})
+    page = Page((await bench.service.training_report(bench.task(TASK))).html)
+    assert "has no walk-forward folds" in page.text
+    assert loads_nothing(page)
 
 
 @pytest.mark.asyncio
@@ -187,6 +281,16 @@ def test_an_axis_covers_its_values_with_rising_ticks(values: list[float]) -> Non
     assert list(axis.ticks) == sorted(set(axis.ticks))
     assert all(axis.low <= value <= axis.high for value in finite)
     assert 2 <= len(axis.ticks) <= 8
+
+
+@pytest.mark.parametrize(("most", "shown"), [(0.1, "0.025"), (10, "2.5"), (4, "1")])
+def test_labels_of_ticks_say_where_the_ticks_are(most: float, shown: str) -> None:
+    axis = linear_axis([0, most], "unit")
+    assert [float(axis.show(tick)) for tick in axis.ticks] == pytest.approx(axis.ticks)
+    assert axis.show(axis.ticks[1]) == shown
+    assert [float(epoch_axis(1, 8).show(tick)) for tick in epoch_axis(1, 8).ticks] == list(
+        epoch_axis(1, 8).ticks
+    )
 
 
 def test_growth_by_many_times_is_shown_by_factors() -> None:

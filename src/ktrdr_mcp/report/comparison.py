@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from ktrdr_mcp.report.drawing import Axis, Chart, linear_axis
+from ktrdr_mcp.report.drawing import Chart, epoch_axis, linear_axis
 from ktrdr_mcp.report.page import (
     decimal,
     figure,
@@ -99,9 +99,7 @@ def curves(tasks: Sequence[ComparedTask], epochs: Mapping[str, Epochs]) -> str:
     last = max(line[-1][0] for line in lines.values())
     chart = Chart(
         "Validation loss per epoch",
-        Axis(
-            "epoch", tuple(1 + (last - 1) * place / 4 for place in range(5)), lambda v: f"{v:.0f}"
-        ),
+        epoch_axis(1, last),
         linear_axis([y for line in lines.values() for _, y in line], "log loss, nats"),
     )
     for task, style in zip(known, STYLES, strict=False):

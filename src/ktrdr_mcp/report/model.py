@@ -17,7 +17,7 @@ from ktrdr_mcp.report.page import (
     text,
     value,
 )
-from ktrdr_mcp.report.training import day
+from ktrdr_mcp.report.training import day, drawdown_figure
 from ktrdr_mcp.schemas.responses import BacktestFigures, ModelBacktest
 
 # Parts of a backtest by their field in the reply: heading, and what they are worth as evidence.
@@ -92,13 +92,13 @@ def part_section(
     return section(
         heading,
         paragraph(worth),
-        equity_figure(points, seen=name != "out_of_sample"),
+        equity_figure(points, figures.max_drawdown, seen=name != "out_of_sample"),
         table(["", f"{figures.bars:,} bars"], rows),
     )
 
 
-def equity_figure(points: Sequence[Mapping[str, Any]], *, seen: bool) -> str:
-    """Growth of one unit after costs; shaded where the model has seen the bars."""
+def equity_figure(points: Sequence[Mapping[str, Any]], deepest: float, *, seen: bool) -> str:
+    """Growth of one unit after costs and its drawdown; shaded where the model has seen the bars."""
     line = [(seconds(each["time"]), float(each["equity"])) for each in points]
     if len(line) < 2:
         return ""
@@ -111,6 +111,8 @@ def equity_figure(points: Sequence[Mapping[str, Any]], *, seen: bool) -> str:
         chart.band(line[0][0], line[-1][0], "past")
     chart.level(1.0, "faint")
     chart.line(line, "own")
-    return figure(
-        chart.svg(), f"One unit grew to {decimal(line[-1][1])} after costs on these bars."
+    shaded = " Shaded: the model has seen all of them." if seen else ""
+    grown = figure(
+        chart.svg(), f"One unit grew to {decimal(line[-1][1])} after costs on these bars.{shaded}"
     )
+    return grown + drawdown_figure(line, chart.horizontal, deepest)

@@ -35,11 +35,12 @@ p{margin:.5rem 0}
 font-size:.875rem;font-weight:600}
 .good{color:var(--good)}.bad{color:var(--bad)}.open{color:var(--other)}
 figure{margin:1rem 0}figcaption{font-size:.9375rem}
-svg{display:block;width:100%;height:auto}
+svg{display:block;width:100%;height:auto;overflow:visible}
 svg text{font:12px system-ui,sans-serif;fill:var(--soft)}
 svg .label{fill:var(--ink)}
 .grid,.axis{stroke:var(--line);fill:none}
 .line{fill:none;stroke-width:1.75;stroke-linejoin:round}
+.whisker{fill:none;stroke-width:1.25}
 .rule{fill:none;stroke-width:1.25;stroke-dasharray:4 3}
 .own{stroke:var(--own)}.other{stroke:var(--other)}.faint{stroke:var(--soft)}
 .loss{stroke:var(--bad)}
@@ -48,24 +49,29 @@ svg .label{fill:var(--ink)}
 .dot.faint{fill:var(--soft);stroke:none}
 svg text.own{fill:var(--own);stroke:none}svg text.other{fill:var(--other);stroke:none}
 svg text.faint{fill:var(--soft);stroke:none}
+.dots{fill:none;stroke-width:7;stroke-linecap:round}.dots.faint{opacity:.45}
+.reach{fill:none;stroke-width:12}.reach.faint{stroke:var(--line)}
 .area{stroke:none}.area.loss{fill:var(--bad);opacity:.25}.area.own{fill:var(--shade)}
-.band.own{fill:var(--shade)}.band.past{fill:var(--past)}
+.band{stroke:none}.band.own{fill:var(--shade)}.band.past{fill:var(--past)}
 .key{display:flex;flex-wrap:wrap;gap:.25rem 1rem;list-style:none;margin:.25rem 0;padding:0;
 font-size:.875rem}
 .key li::before{content:"";display:inline-block;width:1.25rem;height:.1875rem;margin:0 .375rem .2rem
 0;background:currentColor}
 .key .own{color:var(--own)}.key .other{color:var(--other)}.key .faint{color:var(--soft)}
 .key .loss{color:var(--bad)}.key .gain{color:var(--good)}
+.many{display:grid;grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:0 1rem}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9375rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;color:var(--soft);font-size:.9375rem;padding-bottom:.25rem}
 th,td{padding:.25rem .75rem .25rem 0;text-align:right;vertical-align:top;font-weight:400;
 white-space:nowrap}
-th:first-child,td:first-child{text-align:left}caption{white-space:normal}
+th:first-child,td:first-child{text-align:left}th[scope=row],.words{white-space:normal}
+.tight th,.tight td{padding:.25rem .375rem .25rem 0;font-size:.8125rem}
+.words{min-width:14rem;text-align:left}th[scope=row]+td{white-space:normal}
 thead th{color:var(--soft)}tbody tr{border-top:1px solid var(--line)}
 code{font:.875em ui-monospace,monospace}
 a{color:var(--own)}
-@media(max-width:30rem){svg text{font-size:19px}.wide-only{display:none}}
+@media(max-width:30rem){svg text{font-size:19px}.many svg text{font-size:12px}
+.wide-only{display:none}}
 @media print{body{max-width:none;padding:0}h2,figure,tr{break-inside:avoid}
 :root{--paper:#fff;--ink:#000;--soft:#444;--line:#bbb;--own:#0b62c4;--other:#b35900;--good:#1a7f37;
 --bad:#c4232b}}
@@ -91,6 +97,9 @@ UNSEEN: Final = re.compile(
 NONE: Final = "\N{EN DASH}"
 MINUS: Final = "\N{MINUS SIGN}"
 MOST_CHARACTERS: Final = 400  # of a text from outside
+MOST_WIDE_COLUMNS: Final = 8  # more are set closer together
+MOST_IN_A_LINE: Final = 32  # of a cell of a table
+MARKUP: Final = re.compile(r"<[^>]*>|&\w+;")
 
 
 def text(words: str, most: int = MOST_CHARACTERS) -> str:
@@ -158,6 +167,11 @@ def figure(drawing: str, caption: str, key: Sequence[tuple[str, str]] = ()) -> s
     return f"<figure>{drawing}{listed}<figcaption>{caption}</figcaption></figure>"
 
 
+def side_by_side(figures: Iterable[str]) -> str:
+    """Small figures, as many in a row as the page holds."""
+    return f'<div class="many">{"".join(figures)}</div>'
+
+
 def value(field: str, number: float | str | None, shown: str) -> str:
     """A figure of the JSON, written for people and kept as it is for programs.
 
@@ -182,15 +196,32 @@ def decimal(number: float | None, digits: int = 2) -> str:
     return NONE if number is None else f"{number:,.{digits}f}".replace("-", MINUS)
 
 
+def trials_in_words(count: int) -> str:
+    """ "one trial" or "3 trials"."""
+    return "one trial" if count == 1 else f"{count} trials"
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
     """Rows of cells that are HTML already, under heads that are text."""
-    lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
+    lines = list(rows)
     if not lines:
         return ""
-    named = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    said = f"<caption>{caption}</caption>" if caption else ""
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return wide(f"<table>{said}<thead><tr>{named}</tr></thead><tbody>{body}</tbody></table>")
+    columns = zip(*lines, strict=True)
+    words = [any(len(MARKUP.sub("", cell)) > MOST_IN_A_LINE for cell in each) for each in columns]
+    kinds = [' class="words"' if long else "" for long in words]
+    named = "".join(
+        f'<th scope="col"{kind}>{escape(head)}</th>'
+        for head, kind in zip(heads, kinds, strict=True)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(line, kinds, strict=True))
+        + "</tr>"
+        for line in lines
+    )
+    kind = ' class="tight"' if len(heads) > MOST_WIDE_COLUMNS else ""
+    drawn = wide(f"<table{kind}><thead><tr>{named}</tr></thead><tbody>{body}</tbody></table>")
+    return f"{paragraph(caption, 'soft')}{drawn}"
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:

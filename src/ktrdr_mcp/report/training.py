@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,7 +9,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr_mcp.report.drawing import Axis, Chart, growth_axis, linear_axis, seconds, time_axis
+from ktrdr_mcp.report.drawing import (
+    Axis,
+    Chart,
+    epoch_axis,
+    growth_axis,
+    linear_axis,
+    seconds,
+    share_axis,
+    time_axis,
+)
+from ktrdr_mcp.report.explanation import explanation_section
 from ktrdr_mcp.report.page import (
     decimal,
     facts,
@@ -21,9 +30,11 @@ from ktrdr_mcp.report.page import (
     section,
     table,
     text,
+    trials_in_words,
     value,
 )
-from ktrdr_mcp.schemas.responses import ModelPerformance, TrainingStatus
+from ktrdr_mcp.report.sweep import Candidate, sweep_section
+from ktrdr_mcp.schemas.responses import Explanation, ModelPerformance, TrainingStatus
 from ktrdr_mcp.schemas.results import JudgedFold, MonthReturn, TaskResult
 
 Floats = NDArray[np.float64]
@@ -31,6 +42,7 @@ Epochs = Sequence[Mapping[str, float]]
 
 CLASSES: Final = ("buy", "hold", "sell")
 HISTOGRAM_BINS: Final = 40
+NEAR: Final = 0.005  # of a drawdown, as a share: no difference to the eye
 STYLES: Final = {
     "skill": "good",
     "survives_costs": "good",
@@ -95,6 +107,8 @@ class TrainingReport:
         luck: None where the test has no blocks.
         fold_statistics: T of each judged fold alone, in the order of time.
         price: None where the bars are not to be had.
+        candidates: of a search, those that have a score.
+        explanation: what `explain_model` found last; None where it was not asked.
         notes: what a reader must know besides.
     """
 
@@ -108,6 +122,8 @@ class TrainingReport:
     luck: Luck | None = None
     fold_statistics: Sequence[float] = ()
     price: Price | None = None
+    candidates: Sequence[Candidate] = ()
+    explanation: Explanation | None = None
     notes: Sequence[str] = field(default=())
 
 
@@ -130,13 +146,14 @@ def training_page(report: TrainingReport) -> str:
     parts += [
         verdict_section(performance),
         luck_section(report.luck),
-        sweep_section(performance),
         folds_section(report, result),
         equity_section(report, result, performance),
         epochs_section(report.epochs, result.training_metrics.best_epoch),
         classes_section(performance, result),
         calibration_section(result),
         months_section(result.months),
+        sweep_section(performance.sweep, report.candidates),
+        explanation_section(report.explanation),
         settings_section(report, performance, result),
     ]
     return page(title, parts)
@@ -162,8 +179,15 @@ def verdict_section(performance: ModelPerformance) -> str:
             ("trading", "trading", verdict.trading),
         )
     )
-    dump = verdict.model_dump()
-    more = [text(str(dump[name]), 1_000) for name in ("rows", "needs", "luck") if dump.get(name)]
+    more = [
+        text(sentence.format(said), 1_000)
+        for said, sentence in (
+            (verdict.rows, "Judged on {}."),
+            (verdict.needs, "It would take: {}"),
+            (verdict.luck, "By chance: {}."),
+        )
+        if said
+    ]
     rows = [
         *edge_rows(performance),
         (
@@ -232,39 +256,6 @@ def edge_rows(performance: ModelPerformance) -> list[tuple[str, str]]:
     return rows
 
 
-def sweep_section(performance: ModelPerformance) -> str:
-    """What a search tried, by validation alone."""
-    sweep = performance.sweep
-    if sweep is None:
-        return ""
-    matters = [
-        [text(name), value(f"sweep.matters.{name}", share, percent(share))]
-        for name, share in sweep.matters.items()
-        if "." not in name
-    ]
-    scored = [
-        [text(json.dumps(each.model_dump()["settings"]), 200), decimal(each.score)]
-        for each in sweep.best
-    ]
-    chosen = ", ".join(str(number or "none") for number in sweep.chosen_by_fold)
-    return section(
-        "Search",
-        paragraph(
-            f"{sweep.trials:,} sets of settings by {text(sweep.sampler)}, {sweep.diverged} "
-            f"diverged. The folds chose candidates {chosen}; the kept network is candidate "
-            f"{sweep.kept}. {sweep.not_distinguishable_from_best} are not distinguishable from "
-            f"the best. The search counts as {trials_in_words(sweep.counts_as)} on these bars."
-        ),
-        table(["settings", "validation score"], scored, "The best by validation."),
-        table(["setting", "share of variance"], matters, "Which settings mattered."),
-    )
-
-
-def trials_in_words(count: int) -> str:
-    """ "one trial" or "3 trials"."""
-    return "one trial" if count == 1 else f"{count} trials"
-
-
 def luck_section(luck: Luck | None) -> str:
     """How T is distributed by luck, with what was observed."""
     if luck is None or not len(luck.draws):
@@ -276,13 +267,13 @@ def luck_section(luck: Luck | None) -> str:
     chart = Chart(
         "Distribution of T by luck, with the observed T",
         horizontal,
-        linear_axis([0, *share.tolist()], "share of draws", lambda each: f"{each:.0%}"),
+        share_axis([0, *share.tolist()], "share of draws"),
     )
     for left, right, height in zip(edges[:-1], edges[1:], share, strict=True):
         chart.bar(float(left), float(right), float(height), "faint")
     if luck.critical is not None:
         chart.upright(luck.critical, "other", "counts as evidence")
-    chart.upright(luck.statistic, "own", f"T = {luck.statistic:z.2f}")
+    chart.upright(luck.statistic, "own", f"T = {decimal(luck.statistic)}")
     below = float((luck.draws < luck.statistic).mean())
     trials = trials_in_words(luck.trials)
     trials = trials if luck.trials == 1 else f"the best of {trials}"
@@ -327,6 +318,15 @@ def folds_section(report: TrainingReport, result: TaskResult) -> str:
         if failed
         else ""
     )
+    if not result.walk_forward.used:
+        return section(
+            "The tested part",
+            paragraph(
+                "This training has no walk-forward folds: the verdict rests on the last part of "
+                "the rows alone, which one network predicted."
+            ),
+            charts[0],
+        )
     return section(
         "Walk-forward folds",
         *charts,
@@ -402,13 +402,14 @@ def equity_section(
     chart.line(points, "own")
     key = [("own", "the model, after costs")] + ([("other", "buy and hold")] if held else [])
     net, hold = performance.trading.net_total_return, performance.trading.buy_and_hold_return
+    what = "walk-forward predictions" if result.walk_forward.used else "last part"
     return section(
-        "Trading the walk-forward predictions",
+        f"Trading the {what}",
         figure(
             chart.svg(),
             f"After {result.trading_rule.cost_bps:g} basis points per unit of position change the "
             f"model ends at {percent(net, signed=True)}, buying and holding at "
-            f"{percent(hold, signed=True)}.",
+            f"{percent(hold, signed=True)}. No network was fitted on the bars that it trades here.",
             key,
         ),
         drawdown_figure(points, horizontal, performance.trading.max_drawdown),
@@ -433,11 +434,16 @@ def drawdown_figure(points: Sequence[tuple[float, float]], horizontal: Axis, dee
     chart = Chart(
         "Drawdown",
         horizontal,
-        linear_axis([0.0, *fall.tolist()], "below the peak", lambda each: percent(each, 0)),
+        share_axis([0.0, *fall.tolist()], "below the peak"),
         height=160,
     )
     chart.area([(x, float(y)) for (x, _), y in zip(points, fall, strict=True)], 0.0, "loss")
-    return figure(chart.svg(), f"The deepest fall from a peak is {percent(deepest)}.")
+    thinned = (
+        ""
+        if float(fall.min()) < deepest + NEAR
+        else f" It lies between two of the {len(points):,} points that are drawn."
+    )
+    return figure(chart.svg(), f"The deepest fall from a peak is {percent(deepest)}.{thinned}")
 
 
 def epochs_section(epochs: Epochs, best: int | None) -> str:
@@ -480,10 +486,10 @@ def epochs_chart(epochs: Epochs, best: int | None, what: str) -> str:
     lines = {part: [each[f"{part}_{what}"] for each in epochs] for part in ("train", "val")}
     chart = Chart(
         f"{what.capitalize()} per epoch, training and validation rows",
-        Axis("epoch", tuple(np.linspace(number[0], number[-1], 5).tolist()), lambda v: f"{v:.0f}"),
-        linear_axis(
-            [*lines["train"], *lines["val"]], "loss, nats" if what == "loss" else "share of rows"
-        ),
+        epoch_axis(number[0], number[-1]),
+        linear_axis([*lines["train"], *lines["val"]], "loss, nats")
+        if what == "loss"
+        else share_axis([*lines["train"], *lines["val"]], "share of rows"),
         height=220,
     )
     if best is not None:
@@ -560,7 +566,7 @@ def calibration_section(result: TaskResult) -> str:
     ends = [each.predicted for each in bins] + [
         edge for each in bins for edge in (each.observed - each.error, each.observed + each.error)
     ]
-    both = linear_axis(ends, "probability of the class that is named", lambda v: f"{v:.0%}")
+    both = share_axis(ends, "probability of the class that is named")
     chart = Chart(
         "Predicted probabilities and how often they came true",
         both,

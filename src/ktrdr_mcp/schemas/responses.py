@@ -768,6 +768,7 @@ class Explanation(Success):
     blocks: int
     test_readings: int
     left_out: int = 0  # groups, so that the reply stays short
+    critical: float | None = None  # importance by error that the largest reaches by luck in 2 %
     details: str  # resource with every group
 
 

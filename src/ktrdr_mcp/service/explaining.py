@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from typing import Final
 
-from ktrdr_mcp.errors import InvalidRequest
+from pydantic import ValidationError
+
+from ktrdr_mcp import files
+from ktrdr_mcp.errors import InvalidRequest, StorageError
+from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.results import Json
+from ktrdr_mcp.training.explain import LEVEL
 
-LEVEL: Final = 0.02  # of all groups together
+KEPT: Final = "explanation.json"  # beside a task's bundle
+LARGEST_BYTES: Final = 1024 * 1024
 SHOWN_DIGITS: Final = 5
+
+log = logging.getLogger(__name__)
 
 
 def require_one(request: requests.ExplainModel) -> None:
@@ -48,8 +58,29 @@ def reply(task_id: str, found: Json, readings: int) -> responses.Explanation:
         rows=found["rows"],
         blocks=found["blocks"],
         test_readings=readings,
+        critical=None if found["critical"] is None else round(found["critical"], SHOWN_DIGITS - 1),
         details=f"explanation://{task_id}",
     )
+
+
+def keep(workspace: Workspace, explained: responses.Explanation) -> None:
+    """Keeps an explanation for the task's report; a disk that takes nothing refuses none."""
+    path = workspace.task_directory(explained.task_id) / KEPT
+    try:
+        files.replace(path, files.json_bytes(explained.model_dump(mode="json")))
+    except StorageError as error:
+        log.warning("the explanation of %s is not kept: %s", explained.task_id, error.message)
+
+
+def read_kept(workspace: Workspace, task_id: str) -> responses.Explanation | None:
+    """What `keep` wrote; None if it is not there or not what was written."""
+    path = workspace.task_directory(task_id) / KEPT
+    try:
+        if path.is_symlink() or path.stat().st_size > LARGEST_BYTES:
+            return None
+        return responses.Explanation.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError, ValidationError):
+        return None
 
 
 def summary(groups: list[responses.GroupImportance], blocks: int) -> str:

@@ -14,13 +14,18 @@ from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import statistic
 from ktrdr_mcp.evaluation.multiple_testing import FamilyJudgement
 from ktrdr_mcp.evaluation.verdict import blocks_of, direction_family
+from ktrdr_mcp.paths import Workspace
+from ktrdr_mcp.report.sweep import Candidate
 from ktrdr_mcp.report.training import Luck, Price, TrainingReport
 from ktrdr_mcp.schemas.responses import TrainingStatus
 from ktrdr_mcp.schemas.results import JudgedFold, TaskResult
+from ktrdr_mcp.schemas.space import STRATEGY
 from ktrdr_mcp.service import replies
 from ktrdr_mcp.service.evaluation import ReportedTask
+from ktrdr_mcp.service.explaining import read_kept
 from ktrdr_mcp.store.task_row import TaskRow
-from ktrdr_mcp.training.bundle import History
+from ktrdr_mcp.training.bundle import History, read_manifest
+from ktrdr_mcp.training.candidates import value_in
 
 PRICE_POINTS: Final = 400
 NS: Final = 10**9
@@ -41,7 +46,11 @@ def unfinished_report(row: TaskRow, status: TrainingStatus, epochs: History) -> 
 
 
 def completed_report(
-    reported: ReportedTask, status: TrainingStatus, epochs: History, sources: BarCatalog
+    reported: ReportedTask,
+    status: TrainingStatus,
+    epochs: History,
+    sources: BarCatalog,
+    workspace: Workspace,
 ) -> TrainingReport:
     """What a report of a completed task draws.
 
@@ -50,6 +59,7 @@ def completed_report(
         status: where it stands.
         epochs: every epoch; empty where its bundle was removed.
         sources: where bars come from.
+        workspace: where bundles and explanations lie.
     """
     row, result = reported.judged.row, reported.judged.result
     notes = [] if epochs else ["The task's bundle was removed, so that its epochs are gone."]
@@ -66,6 +76,8 @@ def completed_report(
         luck=luck_of(direction_family(reported.judged.scores, reported.earlier)),
         fold_statistics=fold_statistics(result, blocks),
         price=price,
+        candidates=candidates_of(row, workspace) if epochs and result.sweep else (),
+        explanation=read_kept(workspace, row.task_id),
         notes=notes,
     )
 
@@ -79,6 +91,18 @@ def luck_of(family: FamilyJudgement) -> Luck | None:
     if not len(family.draws):
         return None
     return Luck(family.draws, family.statistic, family.luck_upper, family.critical, family.trials)
+
+
+def candidates_of(row: TaskRow, workspace: Workspace) -> list[Candidate]:
+    """The candidates of a search that have a score, with every setting that varied."""
+    found = read_manifest(workspace.bundle_directory(row.task_id)).candidates or []
+    names = dict.fromkeys(name for each in found for name in each.settings)
+    own = {name: row.strategy if name == STRATEGY else value_in(row.config, name) for name in names}
+    return [
+        Candidate(each.number, own | each.settings, each.score)
+        for each in found
+        if each.score is not None
+    ]
 
 
 def fold_statistics(result: TaskResult, blocks: BlockSums) -> list[float]:

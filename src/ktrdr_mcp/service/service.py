@@ -258,7 +258,9 @@ class Service:
             raise replies.not_completed(row)
         found = await self._calls.call("explain", {"task": asdict(row)})
         readings = await self._trial_log.count_reading(row.task_id)
-        return explaining.reply(row.task_id, found, readings)
+        explained = explaining.reply(row.task_id, found, readings)
+        await in_thread(explaining.keep, self._workspace, explained)
+        return explained
 
     async def research_log(self, request: requests.ReadResearch) -> responses.ResearchPage:
         """What was tried, newest first."""
@@ -470,7 +472,9 @@ class Service:
         if row.status != "completed":
             return reports.unfinished_report(row, status, epochs)
         reported = await self._judge.report(row)
-        return await in_thread(reports.completed_report, reported, status, epochs, self._sources)
+        return await in_thread(
+            reports.completed_report, reported, status, epochs, self._sources, self._workspace
+        )
 
     async def model_report(self, request: requests.BacktestModel) -> responses.Report:
         """What a saved model's signals would have earned, drawn: one HTML file."""

@@ -138,3 +138,11 @@ def labels_vary(spec: TrainingSpec) -> bool:
     named = [*sweep.vary, *(name for each in sweep.include for name in each)]
     others = (each.config.labels != spec.config.labels for each in spec.alternatives.values())
     return any(name.startswith("labels.") for name in named) or any(others)
+
+
+def value_in(config: Mapping[str, object], name: str) -> object:
+    """The value of a setting by its dotted name; None where a part of it is off."""
+    value: object = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

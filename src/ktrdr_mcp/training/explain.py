@@ -45,7 +45,7 @@ PERMUTATIONS: Final = 10
 BLOCK_ROWS: Final = 29  # shuffled together; a prime, so that no hour or weekday keeps its place
 ERROR_ROWS: Final = 24  # of a block whose sum is one observation
 FLIPS: Final = 5_000
-LEVEL: Final = 0.02
+LEVEL: Final = 0.02  # of all groups together
 GRID_QUANTILES: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
 GRID_ROWS: Final = 400
 MAX_RULES: Final = 3
@@ -119,6 +119,7 @@ class Explanation:
         blocks: of which each sum is one observation.
         response: of the folds' networks on average.
         rules: of the same networks; none without fuzzy sets.
+        critical: the importance by its error that the largest of all groups reaches by luck in 2 %.
     """
 
     groups: list[Importance]
@@ -126,6 +127,7 @@ class Explanation:
     blocks: int
     response: Response | None
     rules: list[Rule] = field(default_factory=list)
+    critical: float | None = None
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ def explain(
             hint="Train with walk_forward, which is on by default.",
             field="task_id",
         )
-    importances = importances_of(folds)
+    importances, critical = importances_of(folds)
     blocks = sum(-(-len(fold.rows) // ERROR_ROWS) for fold in folds)
     return Explanation(
         groups=importances,
@@ -264,6 +266,7 @@ def explain(
         blocks=blocks,
         response=response_of(folds, [each.group for each in importances]),
         rules=rules_of(folds),
+        critical=critical,
     )
 
 
@@ -303,8 +306,8 @@ def groups_of(strategy: Strategy, view: View) -> dict[str, Rows]:
     return {name: np.array(places) for name, places in found.items()}
 
 
-def importances_of(folds: Sequence[FoldNetwork]) -> list[Importance]:
-    """What the score loses with each group of any fold, the most first."""
+def importances_of(folds: Sequence[FoldNetwork]) -> tuple[list[Importance], float]:
+    """What the score loses with each group of any fold, the most first, and what luck reaches."""
     groups = list(dict.fromkeys(name for fold in folds for name in fold.groups))
     lost: dict[str, list[Floats]] = {name: [] for name in groups}
     for number, fold in enumerate(folds):
@@ -324,13 +327,15 @@ def importances_of(folds: Sequence[FoldNetwork]) -> list[Importance]:
     rows = sum(len(fold.rows) for fold in folds)
     spread = np.sqrt((sums**2).sum(axis=1))
     statistic = np.divide(sums.sum(axis=1), spread, out=np.zeros(len(sums)), where=spread > 0)
-    p = p_of_maximum(sums, spread, statistic)
+    largest = largest_by_luck(sums, spread)
+    reached = (largest[:, None] >= statistic[None, :]).sum(axis=0)
+    p = (1 + reached) / (FLIPS + 1)
     found = [
         Importance(name, float(total / rows), float(error / rows), float(chance))
         for name, total, error, chance in zip(groups, sums.sum(axis=1), spread, p, strict=True)
     ]
     order = np.argsort(-statistic, kind="stable")
-    return [found[place] for place in order.tolist()]
+    return [found[place] for place in order.tolist()], float(np.quantile(largest, 1 - LEVEL))
 
 
 def shuffled_blocks(rows: int, generator: np.random.Generator) -> Rows:
@@ -340,20 +345,17 @@ def shuffled_blocks(rows: int, generator: np.random.Generator) -> Rows:
     return np.concatenate([blocks[place] for place in generator.permutation(len(blocks))])
 
 
-def p_of_maximum(sums: Floats, spread: Floats, statistic: Floats) -> Floats:
-    """(groups,) the chance that the largest statistic of all groups reaches each by luck.
+def largest_by_luck(sums: Floats, spread: Floats) -> Floats:
+    """(flips,) the largest statistic of all groups where the signs of the blocks are random.
 
     Args:
         sums: (groups, blocks) what was lost.
         spread: (groups,) roots of the sums of squares.
-        statistic: (groups,)
     """
     generator = np.random.default_rng(0)
     signs = generator.choice(np.array([-1.0, 1.0]), (FLIPS, sums.shape[1]))
     scaled = np.divide(sums, spread[:, None], out=np.zeros_like(sums), where=spread[:, None] > 0)
-    largest = (signs @ scaled.T).max(axis=1)
-    reached = (largest[:, None] >= statistic[None, :]).sum(axis=0)
-    return np.asarray((1 + reached) / (FLIPS + 1))
+    return np.asarray((signs @ scaled.T).max(axis=1))
 
 
 def response_of(folds: Sequence[FoldNetwork], strongest: Sequence[str]) -> Response | None:

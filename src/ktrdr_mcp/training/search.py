@@ -24,6 +24,7 @@ from ktrdr_mcp.training.candidates import (
     candidates_of,
     longest_horizon,
     own_candidates,
+    value_in,
 )
 from ktrdr_mcp.training.checkpointer import FOLDER, Checkpointer
 from ktrdr_mcp.training.choice import (
@@ -344,14 +345,6 @@ def own_values(spec: TrainingSpec) -> Settings:
         each.name: spec.strategy.name if each.name == STRATEGY else value_in(config, each.name)
         for each in dimensions_of(sweep)
     }
-
-
-def value_in(config: Mapping[str, object], name: str) -> object:
-    """The value of a setting by its dotted name; None where a part of it is off."""
-    value: object = config
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def count_groups(candidates: Sequence[Candidate]) -> int:
