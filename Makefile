@@ -7,8 +7,8 @@ TOOLS := build/tools
 
 CODE := src tests benchmarks examples tools packaging
 
-.PHONY: setup demo test test-faults test-ray test-feeds test-api conformance clients browser pictures docs dist mcpb container lint types layers unit coverage bench \
-	format clean
+.PHONY: setup demo test test-slow test-faults test-ray test-feeds test-api conformance clients browser \
+	pictures docs dist mcpb container lint types layers unit coverage bench format clean
 
 setup: $(READY)
 	@echo "Ready. Next: make demo, or $(BIN)/ktrdr-mcp train AAPL 1h"
@@ -29,7 +29,11 @@ layers: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 unit: $(READY)
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist worksteal -m 'not slow'
+
+# Servers started, killed and replaced, many trainings, simulations; tests/conftest.py lists them.
+test-slow: $(READY)
+	$(BIN)/pytest -n auto --dist worksteal -m slow
 
 # Which lines and branches the tests reach, in processes too; a report, no gate.
 coverage: $(READY)

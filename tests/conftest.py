@@ -39,10 +39,43 @@ SECTIONS = {
     "7. List Trained Models": "list",
 }
 
+# What `make test-slow` runs and `make test` does not: whole servers that are started, killed and
+# replaced, many trainings, simulations. Paths below tests/.
+SLOW = (
+    "benchmarks",
+    "cli/test_cli_daemon.py",
+    "cli/test_cli_doctor_mcp.py",
+    "cli/test_cli_doctor_verify.py",
+    "cli/test_cli_screens.py",
+    "cli/test_cli_training.py",
+    "conversation",
+    "end_to_end",
+    "evaluation/test_honest_verdicts.py",
+    "examples",
+    "faults",
+    "http/test_generated_requests.py",
+    "http/test_one_owner.py",
+    "jobs/test_processes.py",
+    "ownership",
+    "service/test_backtests.py",
+    "service/test_sweeps_end_to_end.py",
+    "training/test_search_resumed.py",
+    "training/test_surrogates_catch_leaks.py",
+)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Fault tests say what they tried."""
     config.pluginmanager.register(FaultTable())
+    config.addinivalue_line("markers", "slow: what `make test-slow` runs; see tests/conftest.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the slow tests."""
+    slow = [Path(__file__).parent / path for path in SLOW]
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in slow):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
