@@ -18,13 +18,15 @@ import pytest
 import pytest_asyncio
 
 from ktrdr_mcp import files
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.errors import Conflict, InvalidRequest
+from ktrdr_mcp.errors import Conflict, InvalidRequest, TaskNotFound
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
-from ktrdr_mcp.service import fetching
+from ktrdr_mcp.service import fetching, replies
 from ktrdr_mcp.service.fetching import Fetches
+from tests.support.service_calls import Bench, names_of
 
 # Runs in the child's place: the real child, with a feed that reads what it must do from a file.
 CHILD = """
@@ -268,3 +270,55 @@ def test_an_unknown_source_is_refused_at_once(workspace: Workspace) -> None:
 
     with pytest.raises(InvalidRequest):
         asyncio.run(submit())
+
+
+def summary(task_id: str, created_at: str) -> responses.TaskSummary:
+    return responses.TaskSummary(
+        task_id=task_id, status="completed", progress=100, symbol="X", timeframe="1h", strategy="",
+        created_at=created_at, val_accuracy=None, error_code=None, differs="",
+    )  # fmt: skip
+
+
+def test_pages_of_trainings_and_fetches_are_cut_from_one_list() -> None:
+    trainings = [summary(f"t{n}", f"2026-01-01T00:00:{n:02}Z") for n in (40, 30, 30, 20, 11, 10)]
+    fetches = [summary(f"f{n}", f"2026-01-01T00:00:{n:02}Z") for n in (50, 30, 25, 11, 5)]
+    for few in (fetches, fetches[:1], fetches[-2:], []):
+        whole = sorted([*trainings, *few], key=lambda one: one.created_at, reverse=True)
+        for offset in range(14):
+            for limit in range(1, 14):
+                begin = max(0, offset - len(few))
+                rows = trainings[begin : offset + limit]
+                has_more = offset + limit < len(trainings)
+                wanted = parse(requests.ListTasks, {"offset": offset, "limit": limit})
+                page = replies.task_page(rows, few, has_more, wanted)
+                assert page.tasks == whole[offset : offset + limit], (offset, limit, len(few))
+                assert page.has_more == (offset + limit < len(whole))
+
+
+@pytest.mark.asyncio
+async def test_a_fetch_is_listed_followed_and_cancelled_like_any_task(
+    feed: MadeFeed, workspace: Workspace
+) -> None:
+    feed.tell(bars=100, hang=True)
+    async with open_workspace(workspace) as opened:
+        bench = Bench(opened.service, workspace)
+        task_id = (await bench.service.fetch_market_data(request())).fetch.task_id
+
+        async def listed(**raw: Any) -> list[tuple[str, str, str]]:
+            wanted = parse(requests.ListTasks, raw)
+            page = await bench.service.list_training_tasks(wanted)
+            return [(one.task_id, one.status, one.differs) for one in page.tasks]
+
+        while not (await listed(status="training", symbol="btc/usdt")):
+            await bench.status(task_id, wait_s=0.05)
+        ((found, status, differs),) = await listed()
+        assert (found, status) == (task_id, "training")
+        assert "made" in differs
+        assert await listed(symbol="AAPL") == []
+        assert await names_of(bench.service, "task_id", "fetch_") == [task_id]
+        with pytest.raises(TaskNotFound) as refused:
+            await bench.performance(task_id)
+        assert "fetch" in refused.value.message
+        assert (await bench.cancel(task_id)).status == "cancelled"
+        assert (await bench.status(task_id)).status == "cancelled"
+        assert [one[1] for one in await listed()] == ["cancelled"]

@@ -79,7 +79,7 @@ function ask(question, wantsName) {
   }, { once: true }));
 }
 async function cancel(id) {
-  if (!(await ask(`Stop ${id} for good? What it learned is lost.`, false))) return;
+  if (!(await ask(`Stop ${id} for good? What it has so far is lost.`, false))) return;
   say((await call(`/training/${encodeURIComponent(id)}/cancel`, {})).message);
   refresh();
 }
@@ -156,6 +156,10 @@ async function refresh() {
   if (again) { again = false; refresh(); }
 }
 function actions(task) {
+  if (task.task_id.startsWith("fetch_")) {
+    const runs = !TERMINAL.has(task.status);
+    return runs ? [button("Cancel", () => cancel(task.task_id), `Cancel ${task.task_id}`)] : [""];
+  }
   if (task.status === "completed") {
     return [button("Report", () => report(task.task_id), `Report of ${task.task_id}`), " ",
       button("Save", () => save(task.task_id), `Save ${task.task_id}`)];

@@ -18,7 +18,7 @@ from asyncio.subprocess import PIPE, Process
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio.to_thread
 
@@ -111,6 +111,33 @@ class Fetches:
     def knows(self, task_id: str) -> bool:
         """Whether an id is that of a fetch."""
         return task_id in self._known
+
+    def refuse(self, task_id: str) -> None:
+        """Refuses what only trainings have. Raises TaskNotFound if an id is that of a fetch."""
+        if self.knows(task_id):
+            raise TaskNotFound(
+                f"{task_id} is a fetch of bars, not a training.",
+                hint="get_training_status says where it stands, cancel_training stops it.",
+                field="task_id",
+            )
+
+    def ids_with_prefix(self, prefix: str, limit: int) -> list[str]:
+        """Ids that begin with the prefix, newest first."""
+        return [one.task_id for one in self.listed() if one.task_id.startswith(prefix)][:limit]
+
+    def listed(self, status: str | None = None, symbol: str | None = None) -> list[Fetch]:
+        """The fetches, newest first.
+
+        Args:
+            status: only those that a list of tasks shows with it.
+            symbol: only those of this symbol.
+        """
+        found = [
+            one
+            for one in self._known.values()
+            if status in {None, task_status(one)} and symbol in {None, one.symbol}
+        ]
+        return sorted(found, key=lambda one: (one.created_at, one.task_id), reverse=True)
 
     async def submit(self, request: requests.FetchData) -> Fetch:
         """Begins a fetch; the same that is under way is that one.
@@ -402,12 +429,33 @@ def progress_of(one: Fetch) -> int:
     return max(0, min(99, int(100 * share)))
 
 
+def task_status(one: Fetch) -> requests.Status:
+    """A fetch's status in the words of all tasks."""
+    status = "training" if one.status == "fetching" else one.status
+    return cast("requests.Status", status)
+
+
+def summary_of(one: Fetch) -> responses.TaskSummary:
+    """A fetch in a list of tasks."""
+    return responses.TaskSummary(
+        task_id=one.task_id,
+        status=task_status(one),
+        progress=progress_of(one),
+        symbol=one.symbol,
+        timeframe=one.timeframe,
+        strategy="",
+        created_at=one.created_at,
+        val_accuracy=None,
+        error_code=None if one.error is None else one.error["code"],
+        differs=f"fetch from {one.source} since {one.since}",
+    )
+
+
 def as_training(one: Fetch) -> responses.TrainingStatus:
     """A fetch as the status of any task: pages stand in the place of epochs."""
-    status = "training" if one.status == "fetching" else one.status
     return responses.TrainingStatus(
         task_id=one.task_id,
-        status=status,
+        status=task_status(one),
         progress=progress_of(one),
         current_epoch=one.pages,
         total_epochs=one.pages,

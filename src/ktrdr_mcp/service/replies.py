@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from ktrdr_mcp.interop.ktrdr.documents import ZIGZAGS
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.report.drawing import sparkline
-from ktrdr_mcp.schemas import responses
+from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.service import models
 from ktrdr_mcp.store.db import utc_now_text
@@ -281,6 +282,34 @@ def task_summary(row: TaskRow, live: Live | None) -> responses.TaskSummary:
         error_code=row.error_code,
         differs=list_differing(row.config),
         note=shortened(note_of(row)),
+    )
+
+
+def task_page(
+    trainings: list[responses.TaskSummary],
+    fetches: list[responses.TaskSummary],
+    has_more: bool,
+    request: requests.ListTasks,
+) -> responses.TaskList:
+    """A page of trainings and fetches in one order, newest first.
+
+    Args:
+        trainings: from as many before the page's offset as there are fetches, or from the first.
+        fetches: all of them.
+        has_more: whether there are trainings behind these.
+        request: which page.
+    """
+    before = max(0, request.offset - len(fetches))  # trainings that are not among these
+    among = fetches
+    if before:
+        newest = trainings[0].created_at if trainings else ""
+        among = [one for one in fetches if one.created_at <= newest]
+        before += len(fetches) - len(among)
+    together = list(heapq.merge(trainings, among, key=lambda one: one.created_at, reverse=True))
+    first = request.offset - before
+    rows = together[first : first + request.limit]
+    return responses.TaskList(
+        tasks=rows, returned=len(rows), has_more=has_more or len(together) > first + request.limit
     )
 
 

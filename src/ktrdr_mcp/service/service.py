@@ -159,18 +159,23 @@ class Service:
 
     async def create_task_handle(self, request: requests.TaskOnly) -> responses.TaskHandle:
         """Gives out a new handle for a task."""
-        row = await self._tasks.get(request.task_id)
+        row = await self._training_of(request.task_id)
         return responses.TaskHandle(**asdict(await self._handles.create(row.task_id)))
 
     async def read_task_handle(self, request: requests.ReadTaskHandle) -> responses.FollowedTask:
         """Where the task of a handle stands, and what it came to once it has ended."""
         handle = await self._handles.get(request.handle)
-        row = await self._tasks.get(handle.task_id)
+        row = await self._training_of(handle.task_id)
         outcome = None
         if request.outcome and row.status in TERMINAL:
             outcome = await self._with_outcome(await self._acknowledge(row), row)
         now = await self._status_of(row)
         return replies.followed(handle, row, now, outcome)
+
+    async def _training_of(self, task_id: str) -> TaskRow:
+        """The task of a training. Raises TaskNotFound, for a fetch too."""
+        self.fetches.refuse(task_id)
+        return await self._tasks.get(task_id)
 
     async def _find_repeated(self, request: requests.StartTraining) -> TaskRow | None:
         """The task that this very request made before, whatever the data look like today."""
@@ -184,7 +189,7 @@ class Service:
         """A task's state; waits up to `wait_s` for its end and reports progress meanwhile."""
         if self.fetches.knows(request.task_id):
             return fetching.as_training(await self.fetches.wait(request.task_id, request.wait_s))
-        row = await self._tasks.get(request.task_id)
+        row = await self._training_of(request.task_id)
         if request.wait_s > 0:
 
             async def tell(live: Live) -> None:
@@ -200,11 +205,11 @@ class Service:
 
     async def get_model_performance(self, request: requests.TaskOnly) -> responses.ModelPerformance:
         """What a completed task measured."""
-        return await self._judge.performance(await self._tasks.get(request.task_id))
+        return await self._judge.performance(await self._training_of(request.task_id))
 
     async def save_trained_model(self, request: requests.SaveModel) -> responses.ModelSaved:
         """Publishes a completed task's model under a name."""
-        task = await self._tasks.get(request.task_id)
+        task = await self._training_of(request.task_id)
         if task.status != "completed":
             raise replies.not_completed(task)
         async with self._saving:
@@ -242,10 +247,17 @@ class Service:
         return page
 
     async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
-        """A page of the tasks."""
-        page = await self._tasks.page(request.limit, request.offset, request.status, request.symbol)
+        """A page of the tasks, trainings and fetches together."""
+        fetches = self.fetches.listed(request.status, request.symbol)
+        # Whatever lies before these trainings lies before the page, fetches between them or not.
+        skipped = max(0, request.offset - len(fetches))
+        page = await self._tasks.page(
+            request.offset - skipped + request.limit, skipped, request.status, request.symbol
+        )
         rows = [replies.task_summary(row, self._manager.live(row.task_id)) for row in page.rows]
-        return responses.TaskList(tasks=rows, returned=len(rows), has_more=page.has_more)
+        return replies.task_page(
+            rows, [fetching.summary_of(one) for one in fetches], page.has_more, request
+        )
 
     async def explain_model(self, request: requests.ExplainModel) -> responses.Explanation:
         """What a trained network learned; counts as a reading of its test results."""
@@ -253,7 +265,7 @@ class Service:
         task_id = request.task_id
         if request.model_name is not None:
             task_id = (await self._library.newest(request.model_name)).task_id
-        row = await self._tasks.get(task_id or "")
+        row = await self._training_of(task_id or "")
         if row.status != "completed":
             raise replies.not_completed(row)
         found = await self._calls.call("explain", {"task": asdict(row)})
@@ -365,7 +377,7 @@ class Service:
 
     async def _judge_together(self, request: requests.CompareTrainings) -> list[Judged]:
         """The tasks to compare, judged; each is a reading of its results."""
-        rows = [await self._tasks.get(task_id) for task_id in request.task_ids]
+        rows = [await self._training_of(task_id) for task_id in request.task_ids]
         evaluation.require_comparable(rows)
         return [await self._judge.comparable(row) for row in rows]
 
@@ -373,7 +385,7 @@ class Service:
         self, request: requests.ReproduceTraining
     ) -> responses.Reproduction:
         """Trains a completed task again from what is stored, and compares."""
-        original = await self._tasks.get(request.task_id)
+        original = await self._training_of(request.task_id)
         if original.status != "completed":
             raise replies.not_completed(original)
         await in_thread(training.require, self._workspace, original)
@@ -386,7 +398,7 @@ class Service:
 
     async def sweep_candidates(self, request: requests.TaskOnly) -> responses.SweepCandidates:
         """Every candidate of a completed search."""
-        row = await self._tasks.get(request.task_id)
+        row = await self._training_of(request.task_id)
         if row.status != "completed":
             raise replies.not_completed(row)
         await in_thread(training.require, self._workspace, row)
@@ -405,7 +417,7 @@ class Service:
 
     async def training_history(self, request: requests.TaskOnly) -> responses.TrainingHistory:
         """A task's whole story: specification, every epoch, metrics."""
-        row = await self._tasks.get(request.task_id)
+        row = await self._training_of(request.task_id)
         position = await self._manager.position(row.task_id)
         status = replies.status(row, self._manager.live(row.task_id), position)
         epochs = await self._epochs_of(row)
@@ -443,13 +455,13 @@ class Service:
 
     async def training_report(self, request: requests.TaskOnly) -> responses.Report:
         """What a task came to, drawn: one HTML file. Counts as a reading of test results."""
-        row = await self._tasks.get(request.task_id)
+        row = await self._training_of(request.task_id)
         report = await self._report_of(row, await self._status_of(row), await self._epochs_of(row))
         return responses.Report(html=await in_thread(training_page, report))
 
     async def show_training(self, request: requests.ShowTraining) -> responses.ShownTraining:
         """Where a task stands, in short; drawn when completed, it counts as a reading."""
-        row = await self._tasks.get(request.task_id)
+        row = await self._training_of(request.task_id)
         status, epochs = await self._status_of(row), await self._epochs_of(row)
         drawing = None
         if request.draw:
@@ -490,7 +502,7 @@ class Service:
 
     async def training_curve(self, request: requests.TaskOnly) -> responses.Drawing:
         """The losses of a task so far, drawn; no reading, as they are not of test rows."""
-        row = await self._tasks.get(request.task_id)
+        row = await self._training_of(request.task_id)
         epochs = await self._epochs_of(row)
         best = row.result.training_metrics.best_epoch if row.result else None
         return responses.Drawing(svg=await in_thread(loss_curve, epochs, best))
@@ -517,7 +529,7 @@ class Service:
         self, request: requests.ListStrategies
     ) -> responses.StrategyList:
         """The workspace's strategies and the built-in ones, with what is wrong with them."""
-        task = None if request.task_id is None else await self._tasks.get(request.task_id)
+        task = None if request.task_id is None else await self._training_of(request.task_id)
         return await in_thread(strategies.strategy_page, self._strategies, request, task)
 
     async def save_strategy(self, request: requests.SaveStrategy) -> responses.StrategySaved:
@@ -545,7 +557,10 @@ class Service:
         """Known names that begin with a text."""
         kind, prefix = request.kind, request.prefix
         if kind == "task_id":
-            names = await self._tasks.ids_with_prefix(prefix, limit=20)
+            names = [
+                *self.fetches.ids_with_prefix(prefix, limit=20),
+                *await self._tasks.ids_with_prefix(prefix, limit=20),
+            ][:20]
         elif kind == "model_name":
             names = await self._library.names(prefix, limit=20)
         else:

@@ -449,8 +449,9 @@ def changed_names(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]
 
 
 def comparable(result: TaskResult) -> TaskResult:
-    """A result without what need not be the same: how long it took, and the task's name."""
+    """A result without what need not be the same: duration, the task's name, the bars' place."""
     timeless = result.training_metrics.model_copy(update={"training_time_minutes": 0.0})
     sweep = result.sweep and result.sweep.model_copy(update={"all": ""})
-    changes = {"training_metrics": timeless, "details": "", "sweep": sweep}
+    data = result.data.model_copy(update={"source": ""})  # a file, or its version
+    changes = {"training_metrics": timeless, "details": "", "sweep": sweep, "data": data}
     return result.model_copy(update=changes)
