@@ -25,10 +25,7 @@ from tests.support.mcp_tasks import EXTENSION, FollowTasks, ask, begin
 pytestmark = pytest.mark.asyncio
 
 START = {"symbol": "AAPL", "timeframe": "1h"}
-HANDLE = "5f" * 16
-CREATED = responses.TaskHandle(
-    handle=HANDLE, task_id=sample_replies.UUID, created_at="2026-11-28T10:00:00Z"
-)
+HANDLE = sample_replies.HANDLE.handle
 
 
 def ended(status: str, **more: Any) -> responses.FollowedTask:
@@ -41,18 +38,12 @@ def at(
     now: responses.TrainingStatus, outcome: responses.TrainingStarted | None = None
 ) -> responses.FollowedTask:
     """What the service says of the handle."""
-    return responses.FollowedTask(
-        **CREATED.model_dump(), changed_at="2026-11-28T10:00:05Z", now=now, outcome=outcome
-    )
+    return sample_replies.FOLLOWED.model_copy(update={"now": now, "outcome": outcome})
 
 
 @pytest.fixture
-def declaring(service, service_and_server) -> Callable[..., Client]:
+def declaring(service_and_server) -> Callable[..., Client]:
     """Makes a client that declares the extension."""
-    service.replies |= {
-        "create_task_handle": CREATED,
-        "read_task_handle": at(sample_replies.PENDING),
-    }
     return lambda *extensions, mode="auto": Client(
         service_and_server[1], mode=mode, extensions=extensions or (FollowTasks(),)
     )

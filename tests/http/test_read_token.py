@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from mcp.client import Client
+from mcp.client.extension import ClientExtension
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_REQUEST
 
 from ktrdr_mcp.api.http.app import build_api
 from ktrdr_mcp.api.http.guard import Rules, make_rules
@@ -20,6 +23,8 @@ from ktrdr_mcp.errors import InvalidRequest
 from tests.support import sample_replies
 from tests.support.asgi_requests import JSON, LOCAL, TOKEN, ask
 from tests.support.fake_service import FakeService
+from tests.support.mcp_tasks import FollowTasks, begin
+from tests.support.mcp_tasks import ask as follow
 
 pytestmark = pytest.mark.asyncio
 
@@ -105,11 +110,15 @@ async def server_url() -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def client(url: str, token: str, mode: str) -> AsyncIterator[Client]:
+async def client(
+    url: str, token: str, mode: str, *extensions: ClientExtension
+) -> AsyncIterator[Client]:
     head = {"Authorization": f"Bearer {token}"}
     async with (
         httpx2.AsyncClient(headers=head, trust_env=False) as http,
-        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as opened,
+        Client(
+            streamable_http_client(f"{url}/mcp", http_client=http), mode=mode, extensions=extensions
+        ) as opened,
     ):
         yield opened
 
@@ -148,6 +157,23 @@ async def test_tools_that_change_something_are_refused_to_the_second_token(mode)
             ]
             assert codes[1] != "reading_only", name
             assert (codes[0] == "reading_only") == (name in CHANGING), name
+
+
+async def test_a_task_is_followed_but_neither_begun_nor_cancelled_with_the_second_token() -> None:
+    async with (
+        server_url() as url,
+        client(url, READER, "2026-07-28", FollowTasks()) as reader,
+        client(url, TOKEN, "2026-07-28", FollowTasks()) as owner,
+    ):
+        series = {"symbol": "AAPL", "timeframe": "1h"}
+        refused = await reader.session.call_tool("start_training", series, allow_claimed=True)
+        assert refused.structured_content["error"]["code"] == "reading_only"
+        task = await begin(owner, "start_training", **series)
+        assert (await follow(reader, "get", task.task_id))["status"] == "working"
+        with pytest.raises(MCPError) as error:
+            await follow(reader, "cancel", task.task_id)
+        assert error.value.error.code == INVALID_REQUEST
+        assert (await follow(owner, "cancel", task.task_id))["resultType"] == "complete"
 
 
 async def test_a_session_of_the_first_token_gives_the_second_no_rights() -> None:

@@ -51,6 +51,8 @@ CANNED: dict[str, Any] = {
     "show_training": sample_replies.SHOWN,
     "training_view": responses.Report(html="<!doctype html>"),
     "live_page": responses.Report(html="<!doctype html>", policy="default-src 'none'"),
+    "create_task_handle": sample_replies.HANDLE,
+    "read_task_handle": sample_replies.FOLLOWED,
     "equity_curve": responses.EquityCurve(
         model_name="alpha",
         equity={"out_of_sample": [{"time": sample_replies.TIMESTAMP, "equity": 1.01}]},

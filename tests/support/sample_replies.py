@@ -80,6 +80,10 @@ PENDING = responses.TrainingStatus(
     queue_position=2,
 )
 
+HANDLE = responses.TaskHandle(handle="5f" * 16, task_id=UUID, created_at="2026-11-28T10:00:00Z")
+FOLLOWED = responses.FollowedTask(
+    **HANDLE.model_dump(), changed_at="2026-11-28T10:00:05Z", now=PENDING
+)
 SHOWN = responses.ShownTraining(
     task=responses.ShownTask(
         task_id=UUID,

@@ -19,6 +19,7 @@ from mcp.types import (
     HEADER_MISMATCH,
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    INVALID_REQUEST,
     CallToolRequestParams,
     CallToolResult,
     EmptyResult,
@@ -200,5 +201,8 @@ def require_same_name(context: RequestContext, params: TaskParams) -> None:
 
 def protocol_error(error: KtrdrError) -> MCPError:
     """What the protocol says of an error of the service."""
-    unknown = isinstance(error, NotFound | InvalidName)
-    return MCPError(INVALID_PARAMS if unknown else INTERNAL_ERROR, f"{error.message} {error.hint}")
+    if isinstance(error, NotFound | InvalidName):
+        code = INVALID_PARAMS
+    else:
+        code = INVALID_REQUEST if error.http_status < 500 else INTERNAL_ERROR
+    return MCPError(code, f"{error.message} {error.hint}")
