@@ -46,6 +46,11 @@ def test_the_mcp_client_trains_judges_saves_and_predicts(workspace: Path) -> Non
     assert (workspace / "models" / "example" / "AAPL_1h_v1" / "bundle.json").exists()
 
 
+def test_a_client_follows_a_task_from_the_call_to_the_verdict(workspace: Path) -> None:
+    words = run("follow_task.py", str(workspace), EPOCHS)
+    assert (words[0], words[-2:]) == ("tools/call", ["tasks/get", "verdict"])
+
+
 def test_the_http_client_trains_judges_saves_and_predicts(workspace: Path) -> None:
     with ServeProcess(workspace) as server:
         words = run("http_client.py", server.url, EPOCHS)
@@ -72,6 +77,7 @@ def test_a_planted_effect_is_found_with_the_tools_alone_in_ten_calls(workspace: 
 def test_every_example_is_run_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "mcp_client.py",
+        "follow_task.py",
         "http_client.py",
         "own_strategy.py",
         "own_hypothesis.py",
