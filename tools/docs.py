@@ -47,6 +47,8 @@ NAVIGATION: Final[Mapping[str, Sequence[str]]] = {
         "reference/tools.md",
         "reference/http.md",
         "reference/resources.md",
+        "mcp.md",
+        "conformance.md",
         "reference/commands.md",
         "reference/configuration.md",
         "reference/strategy.md",

@@ -32,6 +32,13 @@ TRAINING: Final = {  # a training of seconds, so that the Inspector looks more t
     "timeframe": "1h",
     "config": '{"epochs": 40, "early_stopping": null}',
 }
+HEADING: Final = """\
+# Conformance
+
+What `python -m tests.clients.conformance --output docs/conformance.md` printed; `make conformance`
+prints the same. "Expected to fail" are checks that tests/clients/conformance.yaml names with the
+reason; it names the scenarios that are left out, too. [The protocol](mcp.md) says what is
+spoken."""
 FAILED: Final = "FAILURE"
 PASSED: Final = "SUCCESS"
 WARNED: Final = "WARNING"
@@ -56,7 +63,7 @@ class Tables:
 
     def begin(self, title: str, *columns: str) -> None:
         """Begins a table."""
-        self._say(f"\n{title}\n" if self.lines else f"{title}\n")
+        self._say(f"\n## {title}\n" if self.lines else f"## {title}\n")
         self.row(*columns)
         self.row(*("---" for _ in columns))
 
@@ -92,7 +99,7 @@ def main(output: Path | None) -> None:
     click.echo(f"\nIn {time.monotonic() - begun:.0f} s:")
     click.echo(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
     if output is not None:
-        output.write_text("\n".join(tables.lines) + "\n", encoding="utf-8")
+        output.write_text("\n".join([HEADING, "", *tables.lines, ""]), encoding="utf-8")
     sys.exit(1 if failed else 0)
 
 
@@ -110,9 +117,9 @@ def run_all(plan: dict[str, Any], folder: Path, tables: Tables) -> Iterator[Outc
     suite = f"@modelcontextprotocol/conformance {version('@modelcontextprotocol/conformance')}"
     with ServeProcess(workspace) as server, fixture_server.serving() as fixture:
         for era, scenarios in plan["run"].items():
-            of_era = "tasks extension" if era == EXTENSION else f"protocol {era}"
+            of_era = "Tasks extension" if era == EXTENSION else f"Protocol {era}"
             columns = ("scenario", "checks passed", "expected to fail", "warnings", "")
-            tables.begin(f"{suite}, {of_era}:", *columns)
+            tables.begin(f"{of_era}, {suite}", *columns)
             url = fixture if era == EXTENSION else f"{server.url}/mcp"
             for scenario in scenarios:
                 known = plan["expected_failures"].get(f"{era} {scenario}", {})
@@ -121,7 +128,7 @@ def run_all(plan: dict[str, Any], folder: Path, tables: Tables) -> Iterator[Outc
                 tables.row(scenario, *counts, "FAILED" if outcome.problems else "ok")
                 yield outcome
         inspector = f"@modelcontextprotocol/inspector {version('@modelcontextprotocol/inspector')}"
-        tables.begin(f"{inspector}:", "transport", "era", "what", "came to")
+        tables.begin(f"Inspector, {inspector}", "transport", "era", "what", "came to")
         for target in ("stdio", f"{server.url}/mcp"):
             for era in ("legacy", "modern"):
                 yield inspect_schemas(target, era, folder, tables)
