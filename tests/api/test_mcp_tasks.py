@@ -20,7 +20,15 @@ from ktrdr_mcp.errors import LabUnavailable, NotFound, StorageFull
 from ktrdr_mcp.schemas import responses
 from tests.support import sample_replies
 from tests.support.mcp_clients import Connect
-from tests.support.mcp_tasks import EXTENSION, FollowTasks, ask, begin
+from tests.support.mcp_tasks import (
+    EXTENSION,
+    Detailed,
+    FollowTasks,
+    Listen,
+    ListenParams,
+    ask,
+    begin,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -172,6 +180,14 @@ async def test_clients_that_do_not_declare_it_notice_nothing(connect: Connect, s
             expected = MISSING_REQUIRED_CLIENT_CAPABILITY if modern else METHOD_NOT_FOUND
             assert refused.value.error.code == expected
     assert [name for name, _ in service.calls] == ["start_training"]
+
+
+async def test_who_listens_to_tasks_must_declare_them(service_and_server) -> None:
+    request = Listen(params=ListenParams(notifications={"taskIds": [HANDLE]}))
+    async with Client(service_and_server[1]) as client:
+        with pytest.raises(MCPError) as refused:
+            await client.session.send_request(request, Detailed)
+        assert refused.value.error.code == MISSING_REQUIRED_CLIENT_CAPABILITY
 
 
 async def test_an_older_protocol_has_no_tasks_even_if_the_client_declares_them(

@@ -57,6 +57,15 @@ class CancelTask(Request[TaskParams, Literal["tasks/cancel"]]):
     name_param = "taskId"
 
 
+class ListenParams(RequestParams):
+    notifications: dict[str, Any]
+
+
+class Listen(Request[ListenParams, Literal["subscriptions/listen"]]):
+    method: Literal["subscriptions/listen"] = "subscriptions/listen"
+    params: ListenParams
+
+
 METHODS: Final = {"get": GetTask, "update": UpdateTask, "cancel": CancelTask}
 
 

@@ -24,6 +24,7 @@ from mcp.types import (
     SubscriptionsListenResult,
 )
 
+from ktrdr_mcp.api.mcp.tasks import require_declared_listening
 from ktrdr_mcp.api.operations import RESOURCE_STATES
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.schemas.responses import ResourceStates
@@ -153,6 +154,7 @@ class Listen(ListenHandler):
         self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
         """See ListenHandler."""
+        require_declared_listening(ctx)
         with self._events.following(list(params.notifications.resource_subscriptions or [])):
             return await super().__call__(ctx, params)
 

@@ -182,6 +182,19 @@ def takes_tasks(context: RequestContext) -> bool:
     return context.protocol_version in VERSIONS and EXTENSION_ID in (declared or {})
 
 
+def require_declared_listening(context: RequestContext) -> None:
+    """Checks a request to listen to tasks, which the SDK drops: none of them is pushed.
+
+    Args:
+        context: of a subscriptions/listen.
+    Raises:
+        MCPError: it names tasks, and the extension is not declared.
+    """
+    wanted = (context.params or {}).get("notifications")
+    if isinstance(wanted, Mapping) and wanted.get("taskIds"):
+        require_client_extension(context, EXTENSION_ID)
+
+
 def require_same_name(context: RequestContext, params: TaskParams) -> None:
     """Checks what the SDK checks of its own methods alone: the header by which proxies route.
 
