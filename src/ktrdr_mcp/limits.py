@@ -36,6 +36,7 @@ MAX_DATABASE_BACKUP_BYTES: Final = 32 * 1024**2  # of the copy made at every sta
 MCP_PAGE_ROWS: Final = 20
 MAX_COMPARED_TASKS: Final = 6
 MAX_PAGE_ROWS: Final = 1_000
+MAX_BAR_ROWS: Final = 200_000  # of one reply
 MAX_CURVE_POINTS: Final = 200_000
 MAX_SHOWN_EPOCHS: Final = 200  # of a task that trains, or ended without a result
 

@@ -192,6 +192,15 @@ class SummarizeData(Strict):
     offset: Offset = 0
 
 
+class ReadBars(Strict):
+    """Read the bars of a series."""
+
+    symbol: Symbol
+    timeframe: Timeframe
+    start_date: Text | None = None
+    end_date: Text | None = None
+
+
 class ImportBars(Strict):
     """Recognise and store files of bars that other tools wrote."""
 

@@ -273,6 +273,17 @@ class DataSummary(Success):
     description: SeriesDescription | None = Field(None, exclude_if=is_absent)
 
 
+class BarRows(Success):
+    """The bars of a series, oldest first."""
+
+    symbol: str
+    timeframe: str
+    dates: list[str]  # of opening
+    ohlcv: list[tuple[float, float, float, float, float]]
+    source: str
+    notes: list[str]
+
+
 class ImportedSeries(Reply):
     """One series of imported bars, as it was understood."""
 
@@ -858,6 +869,14 @@ class TrainingHistory(Success):
 
     task_id: str
     history: dict[str, Any] = Field(description="specification, every epoch, metrics")
+
+
+class TrainingEpochs(Success):
+    """The epochs of a task so far, evenly spaced where there are many."""
+
+    task_id: str
+    total_epochs: int
+    epochs: list[dict[str, Any]]
 
 
 class SweepCandidates(Success):

@@ -10,10 +10,10 @@ from ktrdr_mcp.data import catalog as data
 from ktrdr_mcp.data.calendars import session_notes
 from ktrdr_mcp.data.files import SUFFIXES, read_file, series_name
 from ktrdr_mcp.data.timestamps import format_timestamp
-from ktrdr_mcp.errors import InvalidRequest, NotEnoughData, NotFound, quote
+from ktrdr_mcp.errors import InvalidRequest, LimitExceeded, NotEnoughData, NotFound, quote
 from ktrdr_mcp.evaluation.description import MIN_BARS, describe
 from ktrdr_mcp.files import storage_errors
-from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
+from ktrdr_mcp.limits import MAX_BAR_ROWS, MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.store.research import StoredLook
@@ -51,6 +51,37 @@ def data_summary(
         has_more=len(chosen) > stop,
         not_read=not_read(sources, request.symbol),
         note=note,
+    )
+
+
+def read_bars(sources: data.BarCatalog, request: requests.ReadBars) -> responses.BarRows:
+    """The bars of a series that open within a range.
+
+    Raises:
+        KtrdrError: there is no such series, it has none there, or too many for one reply.
+    """
+    loaded = sources.load(request.symbol, request.timeframe)
+    bars, (start, end) = loaded.bars, (request.start_date, request.end_date)
+    first, stop, warnings = data.select_range(
+        bars,
+        None if start is None else bars.bound(start, "start_date", end_of_day=False),
+        None if end is None else bars.bound(end, "end_date", end_of_day=True),
+    )
+    if stop - first > MAX_BAR_ROWS:
+        raise LimitExceeded(
+            f"The range has {stop - first:,} bars, more than the {MAX_BAR_ROWS:,} of one reply.",
+            hint="Ask for a shorter range with start_date and end_date.",
+            field="start_date",
+        )
+    part = bars.slice(first, stop)
+    rows = zip(*(column.tolist() for column in part.columns()), strict=True)
+    return responses.BarRows(
+        symbol=bars.symbol,
+        timeframe=bars.timeframe,
+        dates=part.times(),
+        ohlcv=list(rows),
+        source=loaded.source,
+        notes=[*warnings, *loaded.notes],
     )
 
 

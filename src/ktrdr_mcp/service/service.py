@@ -38,7 +38,7 @@ from ktrdr_mcp.service import (
     strategies,
     training,
 )
-from ktrdr_mcp.service.data import completions, data_summary, describe_series
+from ktrdr_mcp.service.data import completions, data_summary, describe_series, read_bars
 from ktrdr_mcp.service.epochs import read_epochs
 from ktrdr_mcp.service.evaluation import Judge, Judged
 from ktrdr_mcp.service.model_work import ModelCalls
@@ -436,6 +436,18 @@ class Service:
             "epochs": epochs,
         }
         return responses.TrainingHistory(task_id=row.task_id, history=history)
+
+    async def read_bars(self, request: requests.ReadBars) -> responses.BarRows:
+        """The stored bars of a series."""
+        return await in_thread(read_bars, self._sources, request)
+
+    async def training_epochs(self, request: requests.TaskOnly) -> responses.TrainingEpochs:
+        """Every epoch of a task so far; no test results, and so no reading of them."""
+        row = await self._tasks.get(request.task_id)
+        epochs = await self._epochs_of(row)
+        return responses.TrainingEpochs(
+            task_id=row.task_id, total_epochs=row.total_epochs, epochs=epochs
+        )
 
     async def _epochs_of(self, row: TaskRow) -> bundle.History:
         """Every epoch so far: of a task that trains from memory, of others from their files."""

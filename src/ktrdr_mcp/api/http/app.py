@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.api.http import docs_page, openapi
+from ktrdr_mcp.api.http import docs_page, ktrdr_client, openapi
 from ktrdr_mcp.api.http.arguments import raw_arguments
 from ktrdr_mcp.api.http.events import END, all_events, as_it_is, event_stream
 from ktrdr_mcp.api.http.guard import SAFE_METHODS, Guard, Rules
@@ -73,6 +73,7 @@ def build_api(service: ServiceProtocol, rules: Rules, more: Sequence[BaseRoute] 
         all_events_route(service),
         *sign_in_routes(keys),
         *document_routes(openapi.document(operations)),
+        *ktrdr_routes(service),
         *more,
     ]
     app = Starlette(
@@ -97,7 +98,9 @@ class SamePaths:
             path: str = scope["path"]
             if path.startswith(f"{PREFIX}/"):
                 path = path.removeprefix(PREFIX)
-            scope = {**scope, "path": (path.removesuffix("/") if len(path) > 1 else path)}
+            if len(path) > 1 and path not in ktrdr_client.KEPT_SLASH:
+                path = path.removesuffix("/")
+            scope = {**scope, "path": path}
         await self.app(scope, receive, send)
 
 
@@ -197,6 +200,14 @@ def document_routes(document: dict[str, Any]) -> list[Route]:
     return [
         route("/openapi.json", "GET", "openapi", programs),
         route("/docs", "GET", "docs", people),
+    ]
+
+
+def ktrdr_routes(service: ServiceProtocol) -> list[Route]:
+    """The routes of KTRDR's later client, which the document does not name."""
+    return [
+        route(path, method, f"{method} {path}", ktrdr_client.bound_to(service, answer))
+        for method, path, answer in ktrdr_client.ROUTES
     ]
 
 
