@@ -25,6 +25,7 @@ TITLE: Final = "The live page in Chromium"
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 TASKS: Final = 1_000
 CARDS: Final = 8
+LIMIT_MS: Final = 180_000
 FOREVER: Final = {"epochs": 100_000, "early_stopping": None, "walk_forward": None}
 MOST_REPORT_S: Final = 0.3
 MOST_PAINT_S: Final = 0.5
@@ -130,6 +131,7 @@ def live_page(chromium: str, tasks: int, loads: int, watched_s: float) -> Report
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         painted, complete = loads_of(browser, Path(name), tasks, loads)
         page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(LIMIT_MS)
         page.goto(address(Path(name)))
         page.wait_for_function(LISTED, arg=tasks)
         running = [started(server) for _ in range(os.cpu_count() or 1)]
@@ -191,6 +193,7 @@ def loads_of(
     painted, complete = [], []
     for _ in range(count):
         page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(LIMIT_MS)
         page.goto(address(workspace))
         page.wait_for_function(LISTED, arg=tasks)
         painted.append(page.evaluate(PAINT) / 1e3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -171,6 +172,15 @@ def test_the_largest_search_and_explanation_leave_a_report_small() -> None:
     assert sum(tag == "svg" for tag, _ in page.tags) == 5
     assert "4 more settings varied" in page.text
     assert "108 less important ones" in page.text
+
+
+@pytest.mark.asyncio
+async def test_a_missing_bundle_is_said(bench: Bench) -> None:
+    await bench.trained(task_id=TASK)
+    shutil.rmtree(bench.workspace.bundle_directory(TASK))
+    page = Page((await bench.service.training_report(bench.task(TASK))).html)
+    assert "bundle was removed" in page.text
+    assert "Verdict" in page.text
 
 
 @pytest.mark.asyncio

@@ -2,7 +2,7 @@
 const $ = (id) => document.getElementById(id);
 const KEPT = "ktrdr-token";
 const TERMINAL = new Set(["completed", "failed", "cancelled"]);
-const CURVE_MS = 100, LIST_ROWS = 1000;
+const CURVE_MS = 100, LIST_ROWS = 1000, LONG_CELL = 40;
 const cards = new Map();
 let token = sessionStorage.getItem(KEPT), sending = false, again = false;
 
@@ -47,6 +47,7 @@ function table(place, heads, rows, empty) {
     const row = element("tr");
     for (const each of cells) {
       const cell = element("td");
+      if (String(each).length > LONG_CELL) cell.className = "words";
       cell.append(...(Array.isArray(each) ? each : [each ?? ""]));
       row.append(cell);
     }
@@ -104,6 +105,9 @@ function card(status) {
   }
   return found;
 }
+function count() {
+  $("no-running").hidden = cards.size > 0; $("key").hidden = !cards.size;
+}
 async function draw(id, found) {
   found.timer = null; found.drawn = performance.now();
   const answer = await call(`/training/${encodeURIComponent(id)}/curve`, undefined, "image/svg+xml");
@@ -116,7 +120,7 @@ async function draw(id, found) {
 function show(status) {
   if (TERMINAL.has(status.status)) {
     cards.get(status.task_id)?.root.remove(); cards.delete(status.task_id);
-    $("no-running").hidden = cards.size > 0;
+    count();
     return refresh();
   }
   if (status.status !== "training") return;
@@ -126,7 +130,7 @@ function show(status) {
   found.line.textContent = `${status.symbol} ${status.timeframe}, epoch ${status.current_epoch} of ${status.total_epochs}`
     + (now ? `, validation loss ${now.val_loss.toFixed(4)}, accuracy ${share(now.val_accuracy)}` : "")
     + (status.alarm ? `. ${status.alarm}` : "");
-  $("no-running").hidden = true;
+  count();
   const wait = Math.max(0, CURVE_MS * Math.max(1, cards.size / 2) - (performance.now() - found.drawn));
   if (!found.timer) {
     found.timer = setTimeout(() => draw(status.task_id, found).catch(() => {}), wait);
@@ -173,7 +177,7 @@ async function workers() {
   const found = await call("/lab/workers").catch(() => ({ workers: [] }));
   if (!found.workers.length) return $("workers").replaceChildren();
   table($("workers"), ["worker", "task", "memory", "since"], found.workers.map((one) => [
-    String(one.pid), one.task ?? "idle", `${(one.memory_bytes / 1e6).toFixed(0)} MB`, day(one.since)]), "");
+    String(one.pid), one.task ?? "idle", one.memory_bytes ? `${(one.memory_bytes / 1e6).toFixed(0)} MB` : "", day(one.since)]), "");
 }
 async function series() {
   const found = await call("/data");
@@ -183,7 +187,7 @@ async function series() {
 }
 async function verdicts() {
   const found = await call("/research?limit=50");
-  table($("verdicts"), ["task", "series", "strategy", "trial", "verdict", "note"], found.trials.map((one) => [
+  table($("verdicts"), ["task", "series", "strategy", "trial", "direction, trading", "note"], found.trials.map((one) => [
     one.task_id, `${one.symbol} ${one.timeframe}`, one.strategy,
     one.trial ? `trial ${one.trial} on this window` : "", one.verdict, one.note ?? ""]), "Nothing was tried yet.");
 }

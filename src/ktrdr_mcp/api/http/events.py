@@ -10,7 +10,7 @@ from typing import Final
 
 from ktrdr_mcp.api.operations import LIST_TRAINING_TASKS, TERMINAL
 from ktrdr_mcp.errors import KtrdrError
-from ktrdr_mcp.schemas.requests import GetTrainingStatus, ListTasks
+from ktrdr_mcp.schemas.requests import GetTrainingStatus, ListTasks, Status
 from ktrdr_mcp.schemas.responses import TrainingStatus
 from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 
@@ -132,18 +132,24 @@ class Followed:
     async def look(self) -> None:
         """Follows what runs, for ever; notices tasks that came or ended. Raises KtrdrError."""
         while True:
-            page = await LIST_TRAINING_TASKS(self._service, ListTasks(limit=MOST_FOLLOWED))
-            known = {task.task_id: task.status for task in page.tasks}
+            running = await self._list("training")  # however many newer tasks wait
+            known = {**await self._list(None), **running}
             if known != self._known:
                 self._known, self.has_changed = known, True
                 self.news.set()
             self._watching = {
                 name: task for name, task in self._watching.items() if not task.done()
             }
-            for name, status in known.items():
-                if status == "training" and name not in self._watching:
+            for name in running:
+                if name not in self._watching:
                     self._watching[name] = asyncio.create_task(self._follow(name))
             await asyncio.sleep(LOOK_INTERVAL_S)
+
+    async def _list(self, status: Status | None) -> dict[str, str]:
+        """The states of the newest tasks that are in one, or of all. Raises KtrdrError."""
+        asked = ListTasks(limit=MOST_FOLLOWED, status=status)
+        page = await LIST_TRAINING_TASKS(self._service, asked)
+        return {task.task_id: task.status for task in page.tasks}
 
     async def _follow(self, name: str) -> None:
         """Takes every status of a task to its end."""

@@ -1,0 +1,44 @@
+"""What the live page is told of, and that it holds nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from ktrdr_mcp.api.http.events import MOST_FOLLOWED, all_events
+from ktrdr_mcp.report.live import live_page
+from tests.support.service_calls import Bench
+
+FOREVER = {"epochs": 100_000, "early_stopping": None, "walk_forward": None, "hidden_layers": [8]}
+LIMIT_S = 60
+
+
+@pytest.mark.asyncio
+async def test_what_runs_is_followed_however_many_newer_tasks_wait(bench: Bench) -> None:
+    names = [f"task-{number}" for number in range(MOST_FOLLOWED + 2)]
+    for name in names:
+        await bench.start(task_id=name, config=FOREVER)
+    seen: set[str] = set()
+    events = all_events(bench.service)
+    async with asyncio.timeout(LIMIT_S):
+        async for part in events:
+            for line in part.decode().splitlines():
+                if line.startswith("data: {") and "task_id" in line:
+                    seen.add(json.loads(line.removeprefix("data: "))["task_id"])
+            if names[0] in seen:
+                break
+    await events.aclose()
+    for name in reversed(names):
+        await bench.cancel(name)
+
+
+def test_the_page_names_no_other_origin_and_carries_no_address() -> None:
+    html, policy = live_page()
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "connect-src 'self'" in policy
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "Bearer ${token}" in html  # made in the tab; none is written into the page
