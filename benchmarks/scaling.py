@@ -5,6 +5,7 @@ Each figure is measured in one run on one machine, so that what counts is its ra
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -36,13 +37,14 @@ from benchmarks.server import Server
 from benchmarks.stdio import StdioServer
 from benchmarks.timing import Latencies, seconds_of
 from ktrdr_mcp.daemon.connection import stop_daemon
-from ktrdr_mcp.daemon.executors import VARIABLE
+from ktrdr_mcp.daemon.executors import ADDRESS_VARIABLE, VARIABLE
 from ktrdr_mcp.jobs.executors.processes import available_cores
 from ktrdr_mcp.ownership import address
 from ktrdr_mcp.paths import Workspace
 
 JOBS = 8
 SHARE_OF_A_CORE = 0.9
+SHARE_OF_A_CORE_ON_A_CLUSTER = 0.8
 FIRST_QUESTIONS: dict[str, dict[str, Any]] = {
     "list_training_tasks": {},
     "get_training_status": {},  # of the task that is there
@@ -70,29 +72,29 @@ def measure(short: bool) -> Report:
     """All figures of one run; in the short form few of each."""
     size = SHORT if short else WHOLE
     targets: list[Target] = []
-    with with_processes(), tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, with_executor("processes"):
         folder = Path(name)
         targets += on_every_core(folder / "jobs", size)
         targets += answers(folder / "answers", size)
         targets += from_nothing(folder / "answers", size)
         targets += queued(folder / "queue", size)
+        with with_executor("ray"):
+            targets += on_a_cluster(folder / "cluster", size)
     rows = [[each.what, each.figure, each.bound] for each in targets]
     note = f"{available_cores()} cores; processes unless it says threads; {size.rounds} rounds."
     return Report([Table("Every core", ["what", "measured", "target"], rows, [note])], targets)
 
 
 @contextmanager
-def with_processes() -> Iterator[None]:
-    """Servers that are started meanwhile train in worker processes."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "processes"
+def with_executor(executor: str) -> Iterator[None]:
+    """Servers that are started meanwhile train there; on a cluster, on one of this machine."""
+    before = dict(os.environ)
+    os.environ |= {VARIABLE: executor, ADDRESS_VARIABLE: "local"}
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
+        os.environ.clear()
+        os.environ |= before
 
 
 def job(size: Size, seed: int) -> dict[str, Any]:
@@ -125,7 +127,6 @@ def run_jobs(server: Server, size: Size, seeds: range, at_once: bool) -> float:
 def on_every_core(folder: Path, size: Size) -> list[Target]:
     """Jobs at once against one after the other, and one alone against threads."""
     cores, seeds = available_cores(), itertools.count(1)
-    gains: list[float] = []
     folder.mkdir()
 
     def next_seeds(count: int) -> range:
@@ -133,10 +134,7 @@ def on_every_core(folder: Path, size: Size) -> list[Target]:
         return range(first, first + count)
 
     with Server(folder) as server:
-        run_jobs(server, size, next_seeds(cores), at_once=True)  # every worker has imported
-        for _ in range(size.rounds):
-            apart = run_jobs(server, size, next_seeds(size.jobs), at_once=False)
-            gains.append(apart / run_jobs(server, size, next_seeds(size.jobs), at_once=True))
+        gains = gains_at_once(server, size, next_seeds)
         threads = anyio.run(job_in_a_thread, folder.with_name("threads"), size)
         alone = [run_jobs(server, size, next_seeds(1), at_once=False) for _ in threads]
         slower = [ours / theirs for ours, theirs in zip(alone, threads, strict=True)]
@@ -148,6 +146,34 @@ def on_every_core(folder: Path, size: Size) -> list[Target]:
         ),
         under("one default job alone, warm, against threads", median(slower), 1.1, " x"),
     ]
+
+
+def gains_at_once(server: Server, size: Size, next_seeds: Callable[[int], range]) -> list[float]:
+    """How often as fast jobs are at once as one after the other, in each round."""
+    run_jobs(server, size, next_seeds(available_cores()), at_once=True)  # workers have imported
+    gains = []
+    for _ in range(size.rounds):
+        apart = run_jobs(server, size, next_seeds(size.jobs), at_once=False)
+        gains.append(apart / run_jobs(server, size, next_seeds(size.jobs), at_once=True))
+    return gains
+
+
+def on_a_cluster(folder: Path, size: Size) -> list[Target]:
+    """Jobs at once against one after the other on a Ray cluster; nothing where there is no Ray."""
+    if importlib.util.find_spec("ray") is None:
+        return []
+    seeds = itertools.count(1)
+    folder.mkdir()
+
+    def next_seeds(count: int) -> range:
+        first = next(seeds) * JOBS
+        return range(first, first + count)
+
+    with Server(folder) as server:
+        gains = gains_at_once(server, size, next_seeds)
+    bound = SHARE_OF_A_CORE_ON_A_CLUSTER * min(available_cores(), size.jobs)
+    what = f"{size.jobs} default jobs at once on a local Ray cluster, one after the other there"
+    return [at_least(what, median(gains), bound)]
 
 
 async def job_in_a_thread(folder: Path, size: Size) -> list[float]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ktrdr_mcp.daemon import executors
+from tests.support import eager_work, programs
 from tests.support.fault_table import FAULTS, Fault
 from tests.support.trained_bits import trained_in_a_thread
 
@@ -44,3 +46,12 @@ def new_fault(request: pytest.FixtureRequest) -> Callable[..., Fault]:
 def longer(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """What trained_bits.LONGER comes to in a thread."""
     return trained_in_a_thread(tmp_path_factory.mktemp("longer"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def eager() -> Iterator[None]:
+    """Workers keep a checkpoint after every epoch, and each travels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(programs.ROOT))
+        patch.setattr(executors, "SENT_TRAINING", eager_work.SENT_ENTRY)
+        yield

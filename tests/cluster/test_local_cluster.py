@@ -3,72 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from ktrdr_mcp.daemon import executors
 from ktrdr_mcp.daemon.executors import Cluster
-from ktrdr_mcp.daemon.server import OpenWorkspace, open_workspace
+from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
-from tests.support import eager_work, programs
 from tests.support.background_servers import wait_until
 from tests.support.fault_table import Fault
 from tests.support.long_form import LONG
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
 from tests.support.process_footprint import children
 from tests.support.trained_bits import LONGER, WAIT_S, bits_of, end, start, trained_in
+from tests.support.trained_lab import Lab, resumed_epoch
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_600 if LONG else 900)]
 
 NewFault = Callable[..., Fault]
 TIMES = 10 if LONG else 1
-
-
-@dataclass
-class Lab:
-    """A workspace that is open on a cluster of this machine."""
-
-    folder: Path
-    opened: OpenWorkspace
-
-    async def until_checkpoint(self, task_id: str, epoch: int) -> int:
-        """Waits until a checkpoint of at least this epoch is on the disk; the epoch then."""
-        folder = Workspace(self.folder).checkpoints_directory(task_id)
-
-        def kept() -> int:
-            found = [0]
-            for generation in ("a", "b"):
-                try:
-                    state = json.loads((folder / generation / "state.json").read_bytes())
-                except FileNotFoundError:
-                    continue
-                found.append(int(state["trainer"]["epoch"]))
-            return max(found)
-
-        await asyncio.to_thread(wait_until, lambda: kept() >= epoch, WAIT_S)
-        return kept()
-
-    def worker_of(self, task_id: str) -> int:
-        """The process id of the worker that has a task."""
-        (pid,) = [each.pid for each in self.opened.workers() if each.task == task_id]
-        return pid
-
-
-@pytest.fixture(scope="module", autouse=True)
-def eager() -> Iterator[None]:
-    """Workers keep a checkpoint after every epoch, and each travels."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(programs.ROOT))
-        patch.setattr(executors, "SENT_TRAINING", eager_work.SENT_ENTRY)
-        yield
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -78,7 +36,6 @@ async def lab(eager: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     async with open_workspace(Workspace(folder), Cluster("local")) as opened:
         yield Lab(folder, opened)
     assert_nothing_lost(folder, set(tasks_of(folder)))
-    assert not list(folder.rglob(".staging-*"))
 
 
 async def test_all_executors_come_to_the_same_bits(
@@ -133,7 +90,7 @@ async def test_a_killed_worker_costs_one_attempt_of_its_task_and_no_bit(
         assert bits_of(lab.folder, name) == longer
         row = tasks_of(lab.folder)[name]
         assert row["attempt"] == 2
-        assert int(row["resumed_from"].split()[1].rstrip(":")) >= saved
+        assert resumed_epoch(row) >= saved
         fault.tries += 1
         fault.resumed += 1
 
@@ -152,7 +109,7 @@ async def test_a_killed_driver_costs_one_attempt_and_no_bit(
         assert bits_of(lab.folder, name) == longer
         row = tasks_of(lab.folder)[name]
         assert row["attempt"] == 2
-        assert int(row["resumed_from"].split()[1].rstrip(":")) >= saved
+        assert resumed_epoch(row) >= saved
         fault.tries += 1
         fault.resumed += 1
 

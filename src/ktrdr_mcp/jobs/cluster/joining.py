@@ -10,6 +10,9 @@ import os
 import re
 import secrets
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +34,7 @@ HOLES: Final[Mapping[tuple[int, int], str]] = {
     (2, 55): "CVE-2026-32981 (files of a node could be read)",
 }
 REACH_S: Final = 5.0
+ASK_S: Final = 60.0
 LOCAL_STORE_BYTES: Final = 150 * 1024**2
 LOCAL_LOST_S: Final = 5  # after which a cluster of this machine ends without its head
 QUIET: Final = 40  # logging.ERROR
@@ -180,6 +184,7 @@ def join(address: ClusterAddress, cores: int, folder: Path) -> Any:
     else:
         settings = {"address": address.text}
         reach(address.text)
+        check_token(address.text)
     try:
         ray.init(**settings, **quiet)
     except Exception as error:
@@ -201,16 +206,69 @@ def reach(address: str) -> None:
         ) from error
 
 
+# Says whether the head at an address takes a token, and then goes on trying: its first line counts.
+ASK: Final = (
+    "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1]); print('taken')"
+)
+
+
+def takes(address: str, token: str | None = None) -> bool:
+    """Whether the head of a cluster takes a token, asked in a process of its own.
+
+    Args:
+        address: of the head.
+        token: by default the one that this process has.
+    Raises:
+        LabUnavailable: it says neither.
+    """
+    environment = dict(os.environ) if token is None else {**os.environ, TOKEN: token}
+    with subprocess.Popen(  # noqa: S603 (our own program)
+        [sys.executable, "-P", "-c", ASK, address],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as asking:
+        limit = threading.Timer(ASK_S, asking.kill)
+        limit.start()
+        try:
+            for line in asking.stdout or ():
+                if line.strip() == "taken":
+                    return True
+                if "nauthenticated" in line:
+                    return False
+        finally:
+            limit.cancel()
+            asking.kill()
+    raise LabUnavailable(
+        f"What answers at {address} is no head of a Ray cluster.",
+        hint="Name the port that 'ray start --head' printed.",
+    )
+
+
+def check_token(address: str) -> None:
+    """Refuses a cluster that is open to everybody, and one that has another token.
+
+    Raises:
+        LabUnavailable: says which.
+    """
+    if takes(address, secrets.token_hex(32)):
+        raise LabUnavailable(
+            f"The Ray cluster at {address} asks for no token: whoever reaches it can run programs.",
+            hint="Start every node of it with RAY_AUTH_MODE=token and the same token.",
+        )
+    if not takes(address):
+        raise LabUnavailable(
+            f"The Ray cluster at {address} does not take this token.",
+            hint="Put the one that its nodes have into ~/.ray/auth_token or RAY_AUTH_TOKEN here.",
+        )
+
+
 def refusal(address: ClusterAddress, error: Exception) -> LabUnavailable:
     """Why a cluster could not be joined, in our words, with the first of Ray's."""
     text = " ".join(str(error).split())
     where = "on this machine" if address.is_local else f"at {address.text}"
-    if "oken" in text or "nauthenticated" in text or type(error).__name__ == "AuthenticationError":
-        return LabUnavailable(
-            f"The Ray cluster {where} does not take this token, or asks for none.",
-            hint="Start every node with RAY_AUTH_MODE=token and the same token, and let this server"
-            " have it in ~/.ray/auth_token or RAY_AUTH_TOKEN.",
-        )
     if "ersion mismatch" in text:
         return LabUnavailable(
             f"The Ray cluster {where} has other versions of Ray or Python: {text[:200]}",

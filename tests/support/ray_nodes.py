@@ -1,0 +1,143 @@
+"""A Ray cluster as an administrator starts it, each node with `ray start`, on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from tests.support import programs
+from tests.support.background_servers import wait_until
+
+STARTS_S = 240.0
+TRIES = 3
+STORE_BYTES = 100 * 1024**2
+
+
+class Node:
+    """One node.
+
+    Args:
+        command: what starts it, for as long as it runs.
+        environment: of it.
+        log: where its output goes.
+    """
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def runs(self) -> bool:
+        """Waits until it runs; False if it has ended instead."""
+
+        def told() -> bool:
+            return "Ray runtime started" in self.log.read_text(errors="replace")
+
+        wait_until(lambda: told() or self.process.poll() is not None, STARTS_S)
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """Kills everything of the node at once: kill -9 of its whole session."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class RayCluster:
+    """A head without cores, and nodes that are started when they are asked for.
+
+    Args:
+        token: what the cluster asks for; None for one that is open.
+    """
+
+    def __init__(self, token: str | None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-"))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = 6_400 + free.getsockname()[1] % 3_000
+        self.address = f"127.0.0.1:{self.port}"
+        self._token = token
+        self._nodes: list[Node] = []
+        try:
+            self.start_head()
+        except BaseException:
+            self.close()
+            raise
+
+    def start_head(self) -> Node:
+        """A head at the same port as ever."""
+        self.head = self._start("--head", f"--port={self.port}", "--num-cpus=0")
+        return self.head
+
+    def node_of(self, pid: int) -> Node:
+        """The node that started a process."""
+        ancestors = {pid}
+        while pid > 1:
+            status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1]
+            pid = int(status.split()[1])
+            ancestors.add(pid)
+        (node,) = [each for each in self._nodes if each.process.pid in ancestors]
+        return node
+
+    def add(self, cores: int, path: str | None = None) -> Node:
+        """A further node.
+
+        Args:
+            cores: how many trainings it runs at once.
+            path: what Python imports from first, there.
+        """
+        return self._start(f"--address={self.address}", f"--num-cpus={cores}", path=path)
+
+    def _start(self, *arguments: str, path: str | None = None) -> Node:
+        """Starts a node; again where a busy machine was too slow for it."""
+        for _ in range(TRIES):
+            node = self._launch(*arguments, path=path)
+            if node.runs():
+                return node
+            node.kill()
+        raise AssertionError(node.log.read_text(errors="replace"))
+
+    def _launch(self, *arguments: str, path: str | None = None) -> Node:
+        """Begins to start a node."""
+        environment = {
+            **{name: each for name, each in os.environ.items() if not name.startswith("RAY_")},
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "disabled" if self._token is None else "token",
+            "RAY_AUTH_TOKEN": self._token or "",
+            "PYTHONPATH": ":".join(filter(None, [path, str(programs.ROOT)])),
+        }
+        program = [sys.executable, "-P", "-c", "from ray.scripts.scripts import main; main()"]
+        common = ["--block", "--disable-usage-stats", f"--object-store-memory={STORE_BYTES}"]
+        if "--head" in arguments:
+            common += ["--include-dashboard=false", f"--temp-dir={self.folder}"]
+        log = self.folder / f"node-{len(self._nodes)}.log"
+        node = Node([*program, "start", *common, *arguments], environment, log)
+        self._nodes.append(node)
+        return node
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every node."""
+        for node in reversed(self._nodes):
+            node.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
