@@ -44,6 +44,7 @@ from ktrdr_mcp.training.sent import bars_to_send
 
 FETCH_INTERVAL_S: Final = 0.1
 LOOK_INTERVAL_S: Final = 2.0
+END_S: Final = 8.0  # for what still asks the cluster, and for the end of a local one
 MAX_KEPT_BARS: Final = 8  # series whose bars stay in the object store
 
 log = logging.getLogger(__name__)
@@ -431,6 +432,10 @@ async def drive(ray: Any, settings: Settings, connection: Connection) -> None:
 
     threading.Thread(target=listen, name="listen", daemon=True).start()
     await driver.serve()
+    # What waits for a cluster that is gone would keep this process for minutes.
+    limit = threading.Timer(END_S, os._exit, [1])
+    limit.daemon = True
+    limit.start()
 
 
 def main(arguments: list[str]) -> None:
