@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -32,6 +33,30 @@ async def test_what_runs_is_followed_however_many_newer_tasks_wait(bench: Bench)
     await events.aclose()
     for name in reversed(names):
         await bench.cancel(name)
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_never_ran_and_is_cancelled_changes_the_list(bench: Bench) -> None:
+    await bench.start(task_id="running", config=FOREVER)
+    while (await bench.status("running", wait_s=0.1)).status != "training":
+        pass
+    for name in ("waiting", "newest"):
+        await bench.start(task_id=name, config=FOREVER)
+    events = all_events(bench.service)
+    async with asyncio.timeout(LIMIT_S):
+        await changed(events)
+        await bench.cancel("waiting")
+        await changed(events)
+    await events.aclose()
+    for name in ("newest", "running"):
+        await bench.cancel(name)
+
+
+async def changed(events: AsyncIterator[bytes]) -> None:
+    """Reads events until the list of tasks is another one."""
+    async for part in events:
+        if b"event: tasks" in part:
+            return
 
 
 def test_the_page_names_no_other_origin_and_carries_no_address() -> None:

@@ -21,6 +21,7 @@ from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 
 LOOK_INTERVAL_S: Final = 1.0  # while a caller waits; what trains changes no more often
+MOST_RUNNING: Final = 64  # tasks; more would hold all cores of a large machine
 ABSENT: Final = "absent"
 
 
@@ -94,13 +95,19 @@ class Resources:
         return f"{row.status} {row.attempt} {row.current_epoch}"
 
     async def _lists(self) -> str:
-        """What changes when something is started, saved or written."""
+        """What changes when something is started, begins, ends, is saved or written."""
         newest = await self._stores.tasks.page(1, 0, None, None)
+        running = await self._stores.tasks.page(MOST_RUNNING, 0, "training", None)
+        counts = await self._stores.tasks.counts()
         saved = await self._stores.registry.page(1, 0, None)
         folders = (self._workspace.models, self._workspace.strategies)
         files = await anyio.to_thread.run_sync(lambda: [stamp(folder) for folder in folders])
         return digest(
-            *(row.task_id for row in newest.rows), *(row.model_id for row in saved.rows), *files
+            *(row.task_id for row in newest.rows),
+            *(row.task_id for row in running.rows),
+            *map(str, sorted(counts.items())),
+            *(row.model_id for row in saved.rows),
+            *files,
         )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from ktrdr_mcp.api.following import POLL_S, next_states
 from ktrdr_mcp.api.operations import LIST_TRAINING_TASKS, TERMINAL
 from ktrdr_mcp.errors import KtrdrError
-from ktrdr_mcp.schemas.requests import GetTrainingStatus, ListTasks, Status
-from ktrdr_mcp.schemas.responses import TrainingStatus
+from ktrdr_mcp.schemas.requests import GetTrainingStatus, ListTasks
+from ktrdr_mcp.schemas.responses import ResourceStates, TrainingStatus
 from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 
 KEEP_ALIVE_S: Final = 10.0
@@ -109,9 +110,8 @@ async def event_stream(
             await watching
 
 
-LOOK_INTERVAL_S: Final = 0.5  # for tasks that began, or that nobody follows yet
 MOST_FOLLOWED: Final = 64
-CHANGED: Final = b"event: tasks\ndata: {}\n\n"  # the list of tasks is another than before
+CHANGED: Final = b"event: tasks\ndata: {}\n\n"  # tasks, models or strategies are others than before
 
 
 class Followed:
@@ -124,32 +124,35 @@ class Followed:
     def __init__(self, service: ServiceProtocol) -> None:
         self._service = service
         self._newest: dict[str, TrainingStatus] = {}
-        self._known: Mapping[str, str] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
         self.has_changed = False
         self.news = asyncio.Event()
 
     async def look(self) -> None:
-        """Follows what runs, for ever; notices tasks that came or ended. Raises KtrdrError."""
+        """Follows what runs and notices other changes until the service ends. Raises KtrdrError."""
+        clock = asyncio.get_running_loop().time
+        seen: ResourceStates | None = None
         while True:
-            running = await self._list("training")  # however many newer tasks wait
-            known = {**await self._list(None), **running}
-            if known != self._known:
-                self._known, self.has_changed = known, True
+            began = clock()
+            now = await next_states(self._service, [], seen)
+            if seen is None or now.mark != seen.mark:
+                self.has_changed = True
                 self.news.set()
-            self._watching = {
-                name: task for name, task in self._watching.items() if not task.done()
-            }
-            for name in running:
-                if name not in self._watching:
-                    self._watching[name] = asyncio.create_task(self._follow(name))
-            await asyncio.sleep(LOOK_INTERVAL_S)
+                await self._follow_running()
+            elif clock() - began < POLL_S / 2:  # only a service that shuts down answers early
+                return
+            seen = now
 
-    async def _list(self, status: Status | None) -> dict[str, str]:
-        """The states of the newest tasks that are in one, or of all. Raises KtrdrError."""
-        asked = ListTasks(limit=MOST_FOLLOWED, status=status)
+    async def _follow_running(self) -> None:
+        """Follows each task that runs, however many newer ones wait. Raises KtrdrError."""
+        asked = ListTasks(limit=MOST_FOLLOWED, status="training")
         page = await LIST_TRAINING_TASKS(self._service, asked)
-        return {task.task_id: task.status for task in page.tasks}
+        watching = self._watching.items()
+        self._watching = {name: task for name, task in watching if not task.done()}
+        for task in page.tasks:
+            if task.task_id not in self._watching:
+                following = asyncio.create_task(self._follow(task.task_id))
+                self._watching[task.task_id] = following
 
     async def _follow(self, name: str) -> None:
         """Takes every status of a task to its end."""

@@ -24,15 +24,14 @@ from mcp.types import (
     SubscriptionsListenResult,
 )
 
+from ktrdr_mcp.api.following import next_states
 from ktrdr_mcp.api.mcp.tasks import require_declared_listening
-from ktrdr_mcp.api.operations import RESOURCE_STATES
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.schemas.responses import ResourceStates
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
 logger = logging.getLogger(__name__)
 
-POLL_S: Final = 5.0  # so long a service waits for a change before it answers
 PAUSE_S: Final = 1.0  # after the service could not be asked
 MAX_FOLLOWED: Final = 1_000  # addresses; what is beyond changes unheard
 
@@ -114,11 +113,7 @@ class ServiceEvents(InMemorySubscriptionBus):
             KtrdrError: the service cannot be asked.
         """
         addresses = sorted(self._followed)[:MAX_FOLLOWED]
-        same = seen is not None and seen.states.keys() == set(addresses)
-        known = {"mark": seen.mark, "wait_s": POLL_S} if seen is not None and same else {}
-        asked = asyncio.ensure_future(
-            RESOURCE_STATES.answer(self._service, {"addresses": addresses, **known})
-        )
+        asked = asyncio.ensure_future(next_states(self._service, addresses, seen))
         others = asyncio.ensure_future(self._others.wait())
         try:
             await asyncio.wait({asked, others}, return_when=asyncio.FIRST_COMPLETED)
