@@ -7,8 +7,9 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ from ktrdr_mcp.paths import Workspace
 from tests.support.fault_table import Fault
 from tests.support.long_form import LONG
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
-from tests.support.ray_nodes import RayCluster
-from tests.support.trained_bits import LONGER, bits_of, end, start
+from tests.support.ray_nodes import Network, RayCluster
+from tests.support.trained_bits import LONGER, bits_of, end, start, trained_in
 from tests.support.trained_lab import Lab, resumed_epoch
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(3_600 if LONG else 900)]
@@ -162,3 +163,32 @@ async def test_a_lost_head_costs_one_attempt_and_tasks_wait_for_the_next(
         row = tasks_of(tmp_path)["headless"]
         assert row["attempt"] == 2
         assert resumed_epoch(row) >= saved
+
+
+@pytest.mark.skipif(not LONG, reason="waits until Ray notices: KTRDR_FAULTS=long make test-ray")
+async def test_what_a_node_that_was_cut_off_brings_late_is_refused(
+    tmp_path: Path, longer: tuple[str, str], new_fault: NewFault
+) -> None:
+    fault = new_fault("network to a node cut and mended")
+    with ExitStack() as stack:
+        try:
+            network = stack.enter_context(Network.made())
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("no network namespace can be made here")
+        far_away = stack.enter_context(RayCluster(TOKEN, network.ours))
+        far_away.add(1, inside=network)
+        async with open_lab(tmp_path, far_away) as lab:
+            await start(lab.opened, "cut", epochs=1_500)
+            saved = await lab.until_checkpoint("cut", 10)
+            await asyncio.to_thread(far_away.add, 1)
+            network.cut()
+            await lab.until_attempt("cut", 2)
+            network.mend()
+            assert await end(lab.opened, "cut") == "completed"
+            row = tasks_of(tmp_path)["cut"]
+            assert (row["attempt"], row["crashes"]) == (2, 1)
+            assert resumed_epoch(row) >= saved
+        whole = await asyncio.to_thread(trained_in, tmp_path / "whole", "processes", epochs=1_500)
+        assert bits_of(tmp_path, "cut") == whole
+        fault.tries += 1
+        fault.resumed += 1

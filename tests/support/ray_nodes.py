@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -58,19 +60,64 @@ class Node:
         self.process.wait()
 
 
+@dataclass(frozen=True)
+class Network:
+    """A network namespace that one cable joins to this machine's own."""
+
+    name: str
+    ours: str
+    theirs: str
+    cable: str
+
+    @classmethod
+    @contextmanager
+    def made(cls) -> Iterator[Network]:
+        """Makes one, and removes it. Raises OSError or CalledProcessError where that fails."""
+        number = os.getpid() % 250
+        found = cls(f"ktrdr{number}", f"10.231.{number}.1", f"10.231.{number}.2", f"ktr{number}h")
+        try:
+            for line in (
+                f"netns add {found.name}",
+                f"link add {found.cable} type veth peer name eth0 netns {found.name}",
+                f"addr add {found.ours}/24 dev {found.cable}",
+                f"link set {found.cable} up",
+                f"-n {found.name} addr add {found.theirs}/24 dev eth0",
+                f"-n {found.name} link set eth0 up",
+                f"-n {found.name} link set lo up",
+            ):
+                found.ip(line)
+            yield found
+        finally:
+            subprocess.run(["ip", "netns", "del", found.name], stderr=subprocess.DEVNULL)
+
+    def ip(self, line: str) -> None:
+        """Runs ip."""
+        subprocess.run(["ip", *line.split()], check=True, stderr=subprocess.DEVNULL)
+
+    def cut(self) -> None:
+        """Cuts the cable."""
+        self.ip(f"link set {self.cable} down")
+
+    def mend(self) -> None:
+        """Mends it."""
+        self.ip(f"link set {self.cable} up")
+
+
 class RayCluster:
     """A head without cores, and nodes that are started when they are asked for.
 
     Args:
         token: what the cluster asks for; None for one that is open.
+        host: the address of the head.
     """
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = 6_400 + free.getsockname()[1] % 3_000
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{host}:{self.port}"
         self._token = token
         self._nodes: list[Node] = []
         try:
@@ -81,7 +128,7 @@ class RayCluster:
 
     def start_head(self) -> Node:
         """A head at the same port as ever."""
-        self.head = self._start("--head", f"--port={self.port}", "--num-cpus=0")
+        self.head = self._start("--head", f"--port={self.port}", "--num-cpus=0", at=self.host)
         return self.head
 
     def node_of(self, pid: int) -> Node:
@@ -94,25 +141,31 @@ class RayCluster:
         (node,) = [each for each in self._nodes if each.process.pid in ancestors]
         return node
 
-    def add(self, cores: int, path: str | None = None) -> Node:
+    def add(self, cores: int, path: str | None = None, inside: Network | None = None) -> Node:
         """A further node.
 
         Args:
             cores: how many trainings it runs at once.
             path: what Python imports from first, there.
+            inside: a network of its own.
         """
-        return self._start(f"--address={self.address}", f"--num-cpus={cores}", path=path)
+        at = self.host if inside is None else inside.theirs
+        where = [] if inside is None else ["ip", "netns", "exec", inside.name]
+        joins = (f"--address={self.address}", f"--num-cpus={cores}")
+        return self._start(*joins, at=at, path=path, prefix=where)
 
-    def _start(self, *arguments: str, path: str | None = None) -> Node:
+    def _start(
+        self, *arguments: str, at: str, path: str | None = None, prefix: Sequence[str] = ()
+    ) -> Node:
         """Starts a node; again where a busy machine was too slow for it."""
         for _ in range(TRIES):
-            node = self._launch(*arguments, path=path)
+            node = self._launch(prefix, path, f"--node-ip-address={at}", *arguments)
             if node.runs():
                 return node
             node.kill()
         raise AssertionError(node.log.read_text(errors="replace"))
 
-    def _launch(self, *arguments: str, path: str | None = None) -> Node:
+    def _launch(self, prefix: Sequence[str], path: str | None, *arguments: str) -> Node:
         """Begins to start a node."""
         environment = {
             **{name: each for name, each in os.environ.items() if not name.startswith("RAY_")},
@@ -126,7 +179,7 @@ class RayCluster:
         if "--head" in arguments:
             common += ["--include-dashboard=false", f"--temp-dir={self.folder}"]
         log = self.folder / f"node-{len(self._nodes)}.log"
-        node = Node([*program, "start", *common, *arguments], environment, log)
+        node = Node([*prefix, *program, "start", *common, *arguments], environment, log)
         self._nodes.append(node)
         return node
 

@@ -11,6 +11,7 @@ from typing import Any
 from ktrdr_mcp.daemon.server import OpenWorkspace
 from ktrdr_mcp.paths import Workspace
 from tests.support.background_servers import wait_until
+from tests.support.nothing_lost import tasks_of
 from tests.support.trained_bits import WAIT_S
 
 
@@ -46,6 +47,14 @@ class Lab:
             return live is not None and live.progress is not None and live.progress.epoch >= epoch
 
         await asyncio.to_thread(wait_until, reported, WAIT_S)
+
+    async def until_attempt(self, task_id: str, attempt: int) -> None:
+        """Waits until a task is tried again."""
+
+        def tried() -> bool:
+            return tasks_of(self.folder)[task_id]["attempt"] >= attempt
+
+        await asyncio.to_thread(wait_until, tried, WAIT_S)
 
     def worker_of(self, task_id: str) -> int:
         """The process id of the worker that has a task."""
