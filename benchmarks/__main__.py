@@ -20,6 +20,7 @@ PARTS = (
     "latency",
     "predict",
     "memory",
+    "bars",
     "duration",
     "cuda",
 )

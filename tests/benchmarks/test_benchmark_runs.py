@@ -17,6 +17,7 @@ TITLES = (
     "Start to completed",
     "Predictions",
     "Memory",
+    "Bars",
     "On CUDA",
     "Targets",
 )

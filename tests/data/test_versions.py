@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,12 @@ import pytest
 from ktrdr_mcp import files
 from ktrdr_mcp.data import stored, versions
 from ktrdr_mcp.data.bars import Bars, fingerprint
+from ktrdr_mcp.data.cache import FileState
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.errors import DataNotFound, StorageError
+from ktrdr_mcp.data.notes import series_notes
+from ktrdr_mcp.data.reader import READERS
+from ktrdr_mcp.data.series import StoredSeries
+from ktrdr_mcp.errors import DataInvalid, DataNotFound, StorageError
 from ktrdr_mcp.paths import Workspace
 
 HOUR_NS = 3_600 * 10**9
@@ -160,3 +166,41 @@ def test_removing_takes_all_versions_and_no_file_of_the_user(workspace: Workspac
     assert list(workspace.data.iterdir()) == []
     with pytest.raises(DataNotFound):
         versions.remove(workspace, "BTC/USDT", "1h")
+
+
+def test_the_file_of_a_version_is_read_here_and_one_with_other_bytes_in_a_process_of_its_own(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(workspace, series(1_000))
+    path = workspace.data_file("BTC/USDT", "1h", ".parquet")
+    elsewhere: list[str] = []
+    read = READERS.read
+
+    def reading(state: FileState, name: str, symbol: str, timeframe: str) -> StoredSeries:
+        elsewhere.append(name)
+        return read(state, name, symbol, timeframe)
+
+    monkeypatch.setattr(READERS, "read", reading)
+    own = BarCatalog(workspace).load("BTC/USDT", "1h")
+    assert elsewhere == []
+    assert fingerprint(own.bars) == fingerprint(series(1_000))
+
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as if it were the same
+    with contextlib.suppress(DataInvalid):  # a flipped bit need not break the decoder
+        BarCatalog(workspace).load("BTC/USDT", "1h")
+    assert elsewhere == [path.name]
+
+
+def test_a_stored_series_says_what_is_to_be_said_of_its_bars(workspace: Workspace) -> None:
+    bars = series(1_000)
+    bars = Bars(
+        bars.symbol, bars.timeframe, bars.time, *(one / np.where(np.arange(1_000) < 500, 1, 4)
+        for one in bars.columns()[:4]), bars.volume,
+    )  # fmt: skip
+    commit(workspace, bars)
+    notes = BarCatalog(workspace).load("BTC/USDT", "1h").notes
+    assert notes == series_notes(bars)
+    assert any("split" in note for note in notes)

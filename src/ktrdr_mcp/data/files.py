@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -283,13 +283,20 @@ class WorkspaceFiles:
             )
         suffix, path = present[0]
         name = f"{stem}{suffix}"
-        series = read_file(path, name, symbol, timeframe, self._cache)
+        written = self._written(symbol, timeframe) if suffix == ".parquet" else frozenset()
+        series = read_file(path, name, symbol, timeframe, self._cache, written)
         bars, notes = series.bars(symbol, timeframe, reach)
         if len(present) > 1:
             notes.append(f"{stem}{present[1][0]} is not read: {name} comes first.")
         notes += self._hidden(path, bars)
         version = None if suffix != ".parquet" else self._version(symbol, timeframe)
         return LoadedBars(bars, f"{self.name} {name}", notes, dataset=version)
+
+    def _written(self, symbol: str, timeframe: str) -> frozenset[str]:
+        """The SHA-256 of each file of this series that this program wrote."""
+        from ktrdr_mcp.data.versions import written_files
+
+        return written_files(self._workspace, symbol, timeframe)
 
     def _version(self, symbol: str, timeframe: str) -> str | None:
         """The version that a file is, with its timeframe, as "1h v3"."""
@@ -342,7 +349,12 @@ class WorkspaceFiles:
 
 
 def read_file(
-    path: Path, name: str, symbol: str, timeframe: str, cache: BarCache | None = None
+    path: Path,
+    name: str,
+    symbol: str,
+    timeframe: str,
+    cache: BarCache | None = None,
+    written: Collection[str] = (),
 ) -> StoredSeries:
     """The series of one file, from the cache if it has not changed.
 
@@ -352,6 +364,7 @@ def read_file(
         symbol: what was traded.
         timeframe: the nominal width of a bar.
         cache: where it may be kept.
+        written: the SHA-256 of files that this program wrote, which are decoded in this process.
     Raises:
         DataInvalid: it is no table of bars, or its times are not in order.
         LimitExceeded: it is larger than what is read.
@@ -363,6 +376,13 @@ def read_file(
         state = FileState.of(path, status)
 
     def read() -> StoredSeries:
+        if written:
+            from ktrdr_mcp.data.stored import read_own
+
+            with storage_errors(f"reading {name}"), open_regular(path, name) as (file, opened):
+                found = read_own(file, name, written)
+            if found is not None and FileState.of(path, opened) == state:
+                return found
         return READERS.read(state, name, symbol, timeframe)
 
     return read() if cache is None else cache.get(state, read)

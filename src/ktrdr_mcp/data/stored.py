@@ -1,18 +1,25 @@
 """Bars as this program stores them: Parquet with the times in UTC, and the offset where it counts.
 
 Columns: timestamp (UTC nanoseconds), open, high, low, close, volume, and `offset_s`, how many
-seconds the clock by which the series names its days is ahead of UTC; left out where that is 0.
+seconds the clock by which the series names its days is ahead of UTC; left out where that is 0. The
+file of a whole series carries what is to be said of it, so that it need not be found out again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Container, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
+from ktrdr_mcp import __version__
 from ktrdr_mcp.data.bars import COLUMNS, Bars, fingerprint
+from ktrdr_mcp.data.notes import series_notes
+from ktrdr_mcp.data.series import StoredSeries
 from ktrdr_mcp.data.tables import BarTable, unusable
 from ktrdr_mcp.data.timestamps import SECOND_NS
 from ktrdr_mcp.files import sha256_of_file
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
 MARK: Final = "ktrdr_mcp"
 FORMAT: Final = "1"
 OFFSET: Final = "offset_s"
+NOTES: Final = "notes"
+NOTED_BY: Final = "noted_by"  # the version of this program that found the notes
 
 
 def frame_of(bars: Bars) -> pl.DataFrame:
@@ -41,9 +50,16 @@ def frame_of(bars: Bars) -> pl.DataFrame:
     return pl.DataFrame([time, *columns, *offset])
 
 
-def write_bars(bars: Bars, path: Path) -> None:
-    """Writes bars to a file that does not exist yet."""
-    frame_of(bars).write_parquet(path, compression="zstd", metadata={MARK: FORMAT})
+def write_bars(bars: Bars, path: Path, notes: Sequence[str] | None = None) -> None:
+    """Writes bars to a file that does not exist yet.
+
+    Args:
+        bars: checked and final.
+        path: the file.
+        notes: all that is to be said of them, if that is known.
+    """
+    known = {} if notes is None else {NOTES: json.dumps(list(notes)), NOTED_BY: __version__}
+    frame_of(bars).write_parquet(path, compression="zstd", metadata={MARK: FORMAT, **known})
 
 
 def is_stored(file: BinaryIO) -> bool:
@@ -76,17 +92,43 @@ def read_bars(file: BinaryIO, name: str) -> BarTable:
     return BarTable(name, time, named, offset, columns, "row", 1)
 
 
-def stage(bars: Bars, folder: Path) -> dict[str, Any]:
+def read_own(file: BinaryIO, name: str, written: Container[str]) -> StoredSeries | None:
+    """The series of a file whose bytes are those that this program wrote, checked back then.
+
+    Only such a file is decoded outside the readers' processes.
+
+    Args:
+        file: at its beginning.
+        name: the file, as messages call it.
+        written: the SHA-256 of each file that was written.
+    Returns:
+        None if it has other bytes, or another version of this program found its notes.
+    """
+    import polars as pl
+
+    content = file.read()
+    if hashlib.sha256(content).hexdigest() not in written:
+        return None
+    known = pl.read_parquet_metadata(BytesIO(content))
+    if known.get(NOTED_BY) != __version__:
+        return None
+    table = read_bars(BytesIO(content), name)
+    notes: list[str] = json.loads(known[NOTES])
+    return StoredSeries(table, np.zeros(len(table.time), dtype=np.bool_), tuple(notes))
+
+
+def stage(bars: Bars, folder: Path, notes: Sequence[str] | None = None) -> dict[str, Any]:
     """Writes a series as a whole and by months, for a version to be made of it.
 
     Args:
         bars: the series, not empty.
         folder: where; made here.
+        notes: what `series_notes` says of it, if that is known.
     Returns:
         the fields of versions.Staged.
     """
     (folder / "parts").mkdir(parents=True)
-    write_bars(bars, folder / "bars.parquet")
+    write_bars(bars, folder / "bars.parquet", series_notes(bars) if notes is None else notes)
     months = bars.time.astype("datetime64[ns]").astype("datetime64[M]")
     starts = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])
     parts = {}

@@ -258,6 +258,15 @@ def version_of_file(workspace: paths.Workspace, symbol: str, timeframe: str) -> 
     return None
 
 
+def written_files(workspace: paths.Workspace, symbol: str, timeframe: str) -> frozenset[str]:
+    """The SHA-256 of the files that the versions of a series were in data/."""
+    try:
+        manifest = read_manifest(workspace, symbol, timeframe)
+    except StorageError:
+        return frozenset()
+    return frozenset(() if manifest is None else (one.sha256 for one in manifest.versions))
+
+
 def load_version(workspace: paths.Workspace, symbol: str, timeframe: str, name: str) -> Bars:
     """The bars of one version.
 

@@ -519,7 +519,8 @@ def finish(series: tuple[str, str], parts: list[Part], folder: Path | None) -> d
     if len(bars) > 1 and find_unfinished(bars, known_at):
         bars = bars.slice(0, len(bars) - 1)
         left_out["unfinished last bar"] = 1
-    staged = None if folder is None else stage(bars, folder)
+    found = series_notes(bars)
+    staged = None if folder is None else stage(bars, folder, found)
     first = parts[0]
     return {
         "symbol": series[0],
@@ -534,7 +535,7 @@ def finish(series: tuple[str, str], parts: list[Part], folder: Path | None) -> d
         "first_bar": bars.timestamp(0),
         "last_bar": bars.timestamp(len(bars) - 1),
         "left_out": [f"{count:,} {what}" for what, count in left_out.items()],
-        "notes": [*notes, *series_notes(bars)],
+        "notes": [*notes, *found],
         "staged": staged,
     }
 
