@@ -8,14 +8,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from io import StringIO
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from starlette.testclient import TestClient
 
 from ktrdr_mcp.api.http.app import build_api
 from ktrdr_mcp.api.http.guard import Rules
+from ktrdr_mcp.cli.reports import MOST_COLUMNS, width_of
 from ktrdr_mcp.report.drawing import Chart, epoch_axis, growth_axis, linear_axis, sparkline
 from ktrdr_mcp.report.explanation import explanation_section
 from ktrdr_mcp.report.page import source_hash
@@ -340,3 +343,9 @@ def test_a_terminal_chart_is_as_wide_as_asked_and_falls_where_values_fall() -> N
 def test_frozen_inputs_are_not_changed_by_drawing() -> None:
     report = TrainingReport(sample_replies.PENDING, "default", "2026-01-01T00:00:00Z", "")
     assert training_page(report) == training_page(replace(report))
+
+
+def test_a_terminal_drawing_is_as_wide_as_the_terminal_and_bounded_where_there_is_none() -> None:
+    assert width_of(Console(file=StringIO(), width=60, force_terminal=True)) == 60
+    assert width_of(Console(file=StringIO(), width=5_000, force_terminal=True)) == MOST_COLUMNS
+    assert width_of(Console(file=StringIO(), width=5_000)) <= MOST_COLUMNS

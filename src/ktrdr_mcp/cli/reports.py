@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from ktrdr_mcp.paths import Workspace
     from ktrdr_mcp.schemas import responses
     from ktrdr_mcp.schemas.service import ServiceProtocol
+
+
+MOST_COLUMNS: Final = 160  # of a drawing: beyond, it is too flat to read
 
 
 @click.command()
@@ -150,8 +154,15 @@ def draw_history(to: Console, history: dict[str, Any]) -> None:
     """The curves of a task's history, as wide as the terminal, and its verdict."""
     draw_curves(to, history)
     verdict = history.get("verdict")
-    said = verdict["reason"] if verdict else f"The task is {history['status']['status']}."
+    status = history["status"]
+    said = verdict["reason"] if verdict else status["error"] or f"Status: {status['status']}."
     to.print(output.printable(said))
+
+
+def width_of(to: Console) -> int:
+    """The columns of the terminal; what is piped has none, and gets those that are usual."""
+    columns = to.width if to.is_terminal else shutil.get_terminal_size().columns
+    return min(columns, MOST_COLUMNS)
 
 
 def draw_curves(to: Console, history: dict[str, Any]) -> None:
@@ -162,10 +173,16 @@ def draw_curves(to: Console, history: dict[str, Any]) -> None:
     losses = {name: [each[f"{name}_loss"] for each in epochs] for name in ("train", "val")}
     result = history.get("performance") or {}
     equity = [each["equity"] for each in result.get("equity", [])]
+    ends = (
+        f"; at the end {losses['train'][-1]:.4g} in training, {losses['val'][-1]:.4g} in validation"
+        if epochs
+        else ""
+    )
+    grown = f", {equity[-1]:.3g} at the end" if equity else ""
     for title, lines in (
-        ("loss of training and validation rows, nats, by epoch", losses),
-        ("growth of one unit after costs, walk-forward rows", {"equity": equity}),
+        (f"loss by epoch, nats{ends}", losses),
+        (f"growth of one unit after costs, tested rows{grown}", {"equity": equity}),
     ):
-        if drawing := chart(lines, to.width):
+        if drawing := chart(lines, width_of(to)):
             to.print(title, style="bold")
             to.print(drawing)
