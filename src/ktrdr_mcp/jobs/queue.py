@@ -315,7 +315,9 @@ class JobManager:
         return len(self._running)
 
     async def promised_bytes(self) -> int:
-        """What other tasks that run or wait may hold while one more runs, by their estimates."""
+        """What others that run or wait may hold of this machine while one more runs, estimated."""
+        if not self._executor.here:
+            return 0
         estimates = sorted(await self._tasks.memory_estimates(), reverse=True)
         return sum(estimates[: self._executor.capacity - 1])
 

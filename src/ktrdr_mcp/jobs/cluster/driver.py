@@ -234,6 +234,8 @@ class Driver:
         """Sees one run to its end; whatever goes wrong becomes a value."""
         try:
             ended = await self._run(run)
+        except (self._ray.exceptions.RayError, ConnectionError) as error:
+            ended = Ended(died=describe(error))  # with its cluster, or a part of that
         except Exception as error:
             ended = Ended(failure=failure_of(error))
         finally:

@@ -164,6 +164,10 @@ class Executor(Protocol):
     def kills(self) -> bool:
         """Whether it ends a cancelled run that does not stop by itself."""
 
+    @property
+    def here(self) -> bool:
+        """Whether its runs share the memory of this machine."""
+
     async def open(self, on_room: Callable[[], None]) -> None:
         """Makes ready to take runs. Raises KtrdrError if it cannot be.
 

@@ -446,6 +446,7 @@ class ProcessExecutor:
     """
 
     kills = True
+    here = True
 
     def __init__(self, pool: Pool, capacity: int) -> None:
         self.capacity = capacity

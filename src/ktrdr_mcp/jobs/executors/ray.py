@@ -31,6 +31,7 @@ from ktrdr_mcp.jobs.executors.processes import (
 from ktrdr_mcp.jobs.worker import failure_of
 
 JOIN_S: Final = 180.0  # a busy machine takes long to start a cluster
+LOCAL: Final = "local"  # the address of a cluster that the driver starts and ends itself
 END_S: Final = 10.0  # a driver may take to end its cluster
 RETRY_S: Final = 5.0  # between tries to join a cluster that was lost
 
@@ -72,6 +73,7 @@ class Driver(asyncio.Protocol):
     def __init__(self, process: subprocess.Popen[bytes], on_change: Callable[[], None]) -> None:
         self.process = process
         self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.joined.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.ended = asyncio.Event()
         self.gone = False
         self.slots = 0
@@ -180,6 +182,7 @@ class RayExecutor:
     kills = True
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        self.here = settings["address"] == LOCAL
         self._settings = {"idle_s": IDLE_S, **settings}
         self._launcher = Launcher()
         self._driver: Driver | None = None

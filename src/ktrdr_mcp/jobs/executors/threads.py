@@ -189,6 +189,7 @@ class ThreadExecutor:
     """
 
     kills = False
+    here = True
 
     def __init__(self, run: Run, capacity: int = limits.CONCURRENT_TRAININGS) -> None:
         self.lease = FairLease()
