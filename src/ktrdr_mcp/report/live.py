@@ -12,7 +12,8 @@ MORE_STYLE: Final = """
 body{max-width:80rem}
 header{display:flex;flex-wrap:wrap;gap:.25rem 1rem;align-items:baseline}
 #running{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr));gap:.75rem}
-article{border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem;max-width:42rem}
+article{border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem;max-width:42rem;
+contain:content}
 h3{font-size:1rem;margin:0}
 progress{width:100%;accent-color:var(--own)}
 button,input{font:inherit;color:inherit;background:transparent;border:1px solid var(--soft);
@@ -21,7 +22,7 @@ button{cursor:pointer}button:hover{background:var(--shade)}
 :focus-visible{outline:2px solid var(--own);outline-offset:2px}
 th,td{text-align:left}td{vertical-align:middle}
 tbody tr{content-visibility:auto;contain-intrinsic-size:auto 2rem}
-#tasks .wide{max-height:28rem;overflow:auto}
+#tasks .wide{max-height:28rem;overflow:auto;contain:content}
 dialog{background:var(--paper);color:var(--ink);border:1px solid var(--line);border-radius:.5rem}
 dialog::backdrop{background:#0008}
 """.strip()
