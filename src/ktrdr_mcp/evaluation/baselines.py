@@ -87,12 +87,14 @@ def logistic_probabilities(
     Source:
         scikit-learn, LogisticRegression with the solver lbfgs.
     """
+    from sklearn import config_context
     from sklearn.linear_model import LogisticRegression  # takes more than a second to import
 
-    fitted = LogisticRegression(max_iter=1_000).fit(train_features, train_labels)
     result = np.zeros((len(features), len(CLASSES)))
-    if len(features):
-        result[:, fitted.classes_] = fitted.predict_proba(features)
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # both are known
+        fitted = LogisticRegression(max_iter=1_000).fit(train_features, train_labels)
+        if len(features):
+            result[:, fitted.classes_] = fitted.predict_proba(features)
     return result
 
 

@@ -138,6 +138,9 @@ class HeldOutMetrics(Reply):
     precision: float
     recall: float
     f1_score: float
+    rows: str | None = Field(
+        None, exclude_if=is_none, description="what these, baselines and collapsed speak of"
+    )
 
 
 class ModelInfo(Reply):
@@ -616,11 +619,12 @@ class ModelPerformance(Success):
     training_metrics: TrainingMetrics
     test_metrics: HeldOutMetrics
     baselines: Baselines
-    beats_linear: bool  # accuracy above logistic regression's, on the verdict's rows
+    # On the verdict's rows accuracy above logistic regression's; never of a collapsed model.
+    beats_linear: bool
     edge: EdgeFigures | None = None
     trading: TradingFigures
     model_info: ModelInfo
-    collapsed: bool  # one class is predicted for every test row
+    collapsed: bool  # the kept network predicts one class for every row of the last part
     leak_suspected: bool | None  # noise twins were foreseen; null without control
     seeds: SeedFigures | None
     sweep: SweepFigures | None = Field(None, exclude_if=is_none)

@@ -35,6 +35,7 @@ EDGE_DIGITS: Final = 3
 BPS_DIGITS: Final = 1
 LEFT_TO_RESOURCE: Final = (
     *(("trading", name) for name in ("gross_bps", "bars", "exposure", "cost_bps")),
+    ("test_metrics", "rows"),
     ("verdict", "rows"),
     ("verdict", "trials_since"),
     ("trading", "net_bps"),
@@ -271,9 +272,11 @@ def performance_reply(judged: Judged, readings: int) -> responses.ModelPerforman
             task_id=row.task_id,
             verdict=judged.verdict,
             training_metrics=round_figure(result.training_metrics, SHOWN_DIGITS),
-            test_metrics=round_figure(result.test_metrics, SHOWN_DIGITS),
+            test_metrics=round_figure(result.test_metrics, SHOWN_DIGITS).model_copy(
+                update={"rows": rows_of_tests(result)}
+            ),
             baselines=round_figure(result.baselines, EDGE_DIGITS),
-            beats_linear=result.beats_linear,
+            beats_linear=result.beats_linear and not result.collapsed,
             edge=edge_figures(judged.scores),
             trading=round_figure(trading, EDGE_DIGITS).model_copy(
                 update={
@@ -295,6 +298,12 @@ def performance_reply(judged: Judged, readings: int) -> responses.ModelPerforman
             report=f"/training/{row.task_id}/report",
         )
     )
+
+
+def rows_of_tests(result: TaskResult) -> str:
+    """Which rows test metrics and baselines speak of, beside those of the verdict."""
+    first, last = (moment[:10] for moment in result.test_period)
+    return f"kept network, last part, {first} to {last}"
 
 
 def fitted(reply: responses.ModelPerformance) -> responses.ModelPerformance:

@@ -233,7 +233,7 @@ def judge(pairs: Sequence[Pair], splits: Splits, horizon: int) -> Judgement:
             ),
         ],
         wandering=wandering_features(model),
-        beats_linear=pooled_accuracy(folds) > linear_accuracy(folds),
+        beats_linear=tells_apart(pooled) and pooled_accuracy(folds) > linear_accuracy(folds),
     )
 
 
@@ -273,6 +273,11 @@ def wandering_features(model: Learner) -> list[str]:
         for name, column in zip(model.view.feature_names, values.T, strict=True)
         if has_unit_root(column)
     ]
+
+
+def tells_apart(pooled: Floats) -> bool:
+    """Whether float64[rows, 3] ever name another class; one on every row beats nothing."""
+    return len(np.unique(pooled.argmax(axis=1))) > 1
 
 
 def pooled_accuracy(folds: Sequence[Predicted]) -> float:

@@ -171,11 +171,12 @@ def measure(prepared: Prepared, searched: Searched) -> Outcome:
     ]
     results = candidate_results(searched) if searched.spec.config.sweep else []
     task_id = searched.spec.task_id
+    parts = evaluations(learner, network)
     return Outcome(
         learner=learner,
         trained=network,
-        parts=evaluations(learner, network),
-        seeds=[evaluations(*pair) for pair in alike],
+        parts=parts,
+        seeds=[parts if pair[1] is network else evaluations(*pair) for pair in alike],
         seed_spread=seed_spread(searched),
         sweep=sweep_figures(searched, results, task_id) if results else None,
         candidates=results,

@@ -162,10 +162,12 @@ def seed_spread(searched: Searched) -> dict[str, float | bool] | None:
     `depends_on_seed` is true where some of them reach what skill needs of one trial alone, and
     others do not.
     """
+    if searched.spec.choice != "nested":
+        return None
     kept = key_of(dict(searched.kept[0].candidate.settings))
     alike = [each for each in searched.candidates if key_of(dict(each.settings)) == kept]
     tests = [test for each in alike if (test := own_test(searched, each)) is not None]
-    if searched.spec.choice != "nested" or len(tests) < 2:
+    if len(tests) < 2:
         return None
     critical = judge_in_family(tests[0].blocks, []).critical
     found = [test.statistic for test in tests]
