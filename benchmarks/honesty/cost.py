@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import anyio
+import numpy as np
+import torch
 
+from benchmarks.honesty.direct import read_strategy, train_alone
 from benchmarks.honesty.run import Run
 from benchmarks.honesty.series import NOISE
 from benchmarks.honesty.trainings import Series, Trained, open_service_with
+from ktrdr_mcp.data.bars import timestamps_per_year
+from ktrdr_mcp.evaluation.backtest import backtest_legs
+from ktrdr_mcp.evaluation.direction import directional_test
+from ktrdr_mcp.evaluation.families import EarlierTrials
+from ktrdr_mcp.evaluation.verdict import verdict
+from ktrdr_mcp.training.judgement import (
+    alarms_of_data,
+    legs_of,
+    linear_accuracy,
+    predict_rows,
+    score,
+    signals_by_fold,
+    wandering_features,
+)
+from ktrdr_mcp.training.pipeline import measure, task_result
 
 ROUNDS = 5
 WAYS: dict[str, dict[str, Any]] = {
@@ -20,8 +40,61 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def cost(run: Run) -> None:
-    """Seconds of training and of all the rest, with and without folds and sign-flip surrogates."""
+    """Seconds of training and of all the rest; then what each part of judging takes of it."""
     anyio.run(compared, run)
+    print()
+    parts(run)
+
+
+def processor_ms(work: Callable[[], object]) -> float:
+    """Processor time of some work, the least of several rounds."""
+    found = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        work()
+        found.append((time.process_time() - began) * 1e3)
+    return min(found)
+
+
+def parts(run: Run) -> None:
+    """Processor time of each part of judging a default training, as a share of the training's.
+
+    Processor time, so that a busy machine counts little; the first round of all warms up.
+    """
+    torch.set_num_threads(1)
+    bars, strategy = NOISE["garch"](run.bars, run.seed), read_strategy("default")
+    config = {"epochs": run.epochs, "seed": 42}
+    trained = train_alone(bars, config, strategy)
+    searched, spec, prepared = trained.searched, trained.spec, trained.prepared
+    outcome = measure(prepared, searched)
+    result, scores = task_result(spec, prepared, outcome), outcome.judgement.scores()
+    folds = [predict_rows(*each) for each in searched.chosen() if each[0].role == "fold"]
+    own, horizon = folds[0].learner.dataset, searched.horizon
+    rows = np.concatenate([fold.learner.split.test for fold in folds])
+    rule, main = outcome.judgement.rule, searched.splits.main.train
+    rows_scored = [score(fold, horizon) for fold in folds]
+    legs = legs_of(own, rows, *signals_by_fold(folds, main))
+    per_year = timestamps_per_year(own.timestamps)
+    ninth = EarlierTrials([scores] * 9)
+    work: dict[str, Callable[[], object]] = {
+        "training, prepared anew": lambda: train_alone(bars, config, strategy),
+        "everything after it": lambda: task_result(spec, prepared, measure(prepared, searched)),
+        "  logistic regressions of the folds": lambda: linear_accuracy(folds),
+        "  directional test, edge": lambda: directional_test(rows_scored, own.timestamps, horizon),
+        "  trading, bootstrap": lambda: backtest_legs(legs, own.timestamps, rule, per_year),
+        "  alarms about the bars": lambda: list(alarms_of_data(own, rows, rule.cost_bps)),
+        "  unit roots": lambda: wandering_features(searched.chosen()[0][0]),
+        "verdict of a first trial": lambda: verdict(
+            scores, EarlierTrials(), result, spec.config.labels
+        ),
+        "verdict of a tenth": lambda: verdict(scores, ninth, result, spec.config.labels),
+    }
+    times = {name: processor_ms(each) for name, each in work.items()}
+    whole = times["training, prepared anew"]
+    epochs = sum(network.epochs_completed for _, network in searched.chosen())
+    print(f"five networks, {epochs} epochs in all, {len(rows):,} tested rows")
+    for name, spent in times.items():
+        print(f"{name:40}{spent:>10.1f} ms{spent / whole:>10.1%}")
 
 
 async def compared(run: Run) -> None:

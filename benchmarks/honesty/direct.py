@@ -26,7 +26,7 @@ from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.learners import fit, make_learners, splits_of_task
 from ktrdr_mcp.training.pipeline import measure, task_result
-from ktrdr_mcp.training.prepare import prepare
+from ktrdr_mcp.training.prepare import Prepared, prepare
 from ktrdr_mcp.training.search import Searched, by_place
 from ktrdr_mcp.training.spec import SeriesSpec, TrainingSpec
 
@@ -58,6 +58,31 @@ class Found:
 def read_strategy(name: str) -> Strategy:
     """A strategy that ships with the program."""
     return StrategyCatalog(Workspace(Path(tempfile.gettempdir()))).read(name)
+
+
+@dataclass(frozen=True)
+class TrainedAlone:
+    """One training in this process, before it is judged."""
+
+    spec: TrainingSpec
+    prepared: Prepared
+    searched: Searched
+
+
+def train_alone(bars: Bars, config: dict[str, Any], strategy: Strategy) -> TrainedAlone:
+    """Trains on one series, without judging it."""
+    chosen = effective(TrainingConfig.model_validate(config), strategy)
+    one = SeriesSpec(bars.symbol, bars.timeframe, None, None)
+    spec = TrainingSpec("alone", (one,), strategy, chosen)
+    prepared = prepare(spec, cast(BarCatalog, OneSeries(bars)))
+    learners = make_learners(prepared, spec)
+    with tempfile.TemporaryDirectory() as folder:
+        networks = fit(learners, Checkpointer(Path(folder), spec, NullContext()))
+    pairs = list(zip(learners, networks, strict=True))
+    splits, candidates = splits_of_task(prepared, spec), own_candidates(spec)
+    return TrainedAlone(
+        spec, prepared, Searched(spec, splits, candidates, by_place(pairs), [], 0.0)
+    )
 
 
 def judge_all(
