@@ -192,6 +192,15 @@ async def test_a_training_on_changed_bars_is_said_to_differ(bench, write_csv) ->
     assert any("bars have changed" in difference for difference in told.differences)
 
 
+async def test_a_performance_names_the_rows_of_the_verdict_and_of_the_test_metrics(bench) -> None:
+    task_id = await bench.trained()
+    told = await bench.performance(task_id)
+    first, last = (await history_of(bench.service, task_id))["performance"]["test_period"]
+    assert told.test_metrics.rows == f"kept network, last part, {first[:10]} to {last[:10]}"
+    assert told.verdict.rows.startswith("4 folds, ")
+    assert not (told.collapsed and told.beats_linear)
+
+
 async def test_a_backtest_says_which_part_was_in_sample(bench) -> None:
     task_id = await bench.trained(end_date="2026-03-31")
     await bench.save(task_id, "traded")
