@@ -34,8 +34,8 @@ SHOWN_DIGITS: Final = 4  # of what only a reader compares
 EDGE_DIGITS: Final = 3
 BPS_DIGITS: Final = 1
 LEFT_TO_RESOURCE: Final = (
-    *(("trading", name) for name in ("gross_bps", "bars", "exposure", "cost_bps")),
     ("test_metrics", "rows"),
+    *(("trading", name) for name in ("gross_bps", "bars", "exposure", "cost_bps")),
     ("verdict", "rows"),
     ("verdict", "trials_since"),
     ("trading", "net_bps"),
