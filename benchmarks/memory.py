@@ -9,7 +9,14 @@ import sys
 
 from benchmarks.report import Report, Table, skipped
 
-STAGES = ("interpreter", "stdio proxy", "service", "training")
+STAGES = (
+    "interpreter",
+    "stdio proxy",
+    "service",
+    "training",
+    "ninety columns",
+    "ninety columns, folds",
+)
 TITLE = "Memory"
 
 

@@ -7,7 +7,9 @@ import json
 import resource
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 PAGE_BYTES = resource.getpagesize()
 MEBIBYTE = 1024**2
@@ -80,11 +82,43 @@ def training() -> dict[str, float]:
     }
 
 
+WIDE_BARS = 1_000_000
+
+
+def ninety_columns(folds: bool) -> dict[str, float]:
+    """30 indicators in three timeframes with window 8 on a million bars, trained for an epoch."""
+    from benchmarks.features import ninety_columns as strategy_of_ninety
+    from benchmarks.features import random_walk
+    from benchmarks.honesty.direct import OneSeries
+    from ktrdr_mcp.context import NullContext
+    from ktrdr_mcp.data.catalog import BarCatalog
+    from ktrdr_mcp.schemas.config import TrainingConfig
+    from ktrdr_mcp.training.checkpointer import Checkpointer
+    from ktrdr_mcp.training.config import effective
+    from ktrdr_mcp.training.learners import fit, make_learners
+    from ktrdr_mcp.training.prepare import prepare
+    from ktrdr_mcp.training.spec import SeriesSpec, TrainingSpec
+
+    bars, strategy = random_walk(WIDE_BARS), strategy_of_ninety()
+    asked = {"epochs": 1, "batch_size": 1_024, "hidden_layers": [16]}
+    config = TrainingConfig.model_validate(asked if folds else {**asked, "walk_forward": None})
+    series = SeriesSpec(bars.symbol, bars.timeframe, None, None)
+    spec = TrainingSpec("wide", (series,), strategy, effective(config, strategy))
+    prepared = prepare(spec, cast(BarCatalog, OneSeries(bars)))
+    learners = make_learners(prepared, spec)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(learners, Checkpointer(Path(folder) / "wide", spec, NullContext()))
+    how = "with four folds" if folds else "the model alone"
+    return {f"{WIDE_BARS:,} bars, 90 columns, window 8, {how}, most": peak_mib()}
+
+
 STAGES = {
     "interpreter": interpreter,
     "stdio proxy": stdio_proxy,
     "service": service_alone,
     "training": training,
+    "ninety columns": partial(ninety_columns, folds=False),
+    "ninety columns, folds": partial(ninety_columns, folds=True),
 }
 
 if __name__ == "__main__":

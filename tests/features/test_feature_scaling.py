@@ -9,7 +9,7 @@ import pytest
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from ktrdr_mcp.errors import DataInvalid
-from ktrdr_mcp.features.scaling import Scaler, fit
+from ktrdr_mcp.features.scaling import Scaler, fit, fit_in_blocks
 
 
 @pytest.fixture
@@ -48,3 +48,24 @@ def test_the_stored_form_scales_alike(values, kind):
 def test_values_too_large_to_scale_are_refused():
     with pytest.raises(DataInvalid, match="too large"):
         fit(np.array([[1e300], [-1e300]]), "standard")
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 9, 17, 90])
+@pytest.mark.parametrize("kind", ["standard", "minmax"])
+def test_rows_in_blocks_fit_to_the_bits_of_all_rows_at_once(kind, columns):
+    generator = np.random.default_rng(columns)
+    values = generator.standard_normal((5_003, columns)) * 10.0 ** generator.integers(
+        -6, 6, columns
+    )
+    values[:, columns // 2] += 1e6
+    whole = fit(values, kind)
+    step = 777 if columns > 1 else len(values)
+    blocks = [values[start : start + step] for start in range(0, len(values), step)]
+    scaler, same = fit_in_blocks(lambda: blocks, kind)
+    expected = (values.mean(axis=0), values.std(axis=0))
+    if kind == "minmax":
+        expected = (values.min(axis=0), np.ptp(values, axis=0))
+    for found in (whole, scaler):
+        assert np.array_equal(found.shift, expected[0])
+        assert np.array_equal(found.scale, expected[1])
+    assert not same.any()

@@ -160,12 +160,15 @@ def fit_sets(
         ) from None
 
 
-def feature_matrix(table: IndicatorTable, strategy: Strategy) -> tuple[tuple[str, ...], Floats]:
-    """The features of every bar.
+def feature_matrix(
+    table: IndicatorTable, strategy: Strategy, rows: NDArray[np.int64] | None = None
+) -> tuple[tuple[str, ...], Floats]:
+    """The features of bars.
 
     Args:
         table: of this strategy.
         strategy: with explicit sets, as `fit_fuzzy` returns it.
+        rows: int64[n], which bars; all of them if None.
     Returns:
         the names, as `feature_names` orders them, and float64[n, f]; NaN only in the warm-up.
     Raises:
@@ -173,10 +176,11 @@ def feature_matrix(table: IndicatorTable, strategy: Strategy) -> tuple[tuple[str
     """
     names = feature_names(strategy)
     bars = len(next(iter(table.features.values())))
-    values = np.empty((bars, len(names)))
+    values = np.empty((bars if rows is None else len(rows), len(names)))
     column = 0
     for each in order_inputs(strategy):
-        feature = table.features[each.indicator_output]
+        known = table.features[each.indicator_output]
+        feature = known if rows is None else known[rows]
         if each.sets == "auto":
             raise ValueError("fit_fuzzy comes before feature_matrix")
         if each.sets == "crisp":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -30,11 +30,17 @@ class Scaler:
     shift: Floats
     scale: Floats
 
-    def transform(self, values: Floats) -> Floats:
-        """Scales float64[n, f]."""
+    def transform(self, values: Floats, out: Floats | None = None) -> Floats:
+        """Scales float64[n, f].
+
+        Args:
+            values: as they are.
+            out: where to write, which may be `values`; else into new memory.
+        """
         if self.kind == "none":
             return values
-        return (values - self.shift) / self.scale
+        scaled = np.subtract(values, self.shift, out=out)
+        return np.divide(scaled, self.scale, out=scaled)
 
     def of_columns(self, columns: NDArray[np.int64]) -> Scaler:
         """The scaler of some of its columns, in their order."""
@@ -60,20 +66,71 @@ def fit(values: Floats, kind: Scaling) -> Scaler:
     Raises:
         DataInvalid: a column is too large to be scaled.
     """
-    columns = values.shape[1]
+    return fit_in_blocks(lambda: [values], kind)[0]
+
+
+def fit_in_blocks(
+    blocks: Callable[[], Iterable[Floats]], kind: Scaling
+) -> tuple[Scaler, NDArray[np.bool_]]:
+    """The scaler of rows that are never held all at once, with the bits of `fit`.
+
+    Args:
+        blocks: gives the rows, some at a time, as often as it is called; of one column, all at
+            once, because numpy adds those in another order.
+        kind: standard, minmax or none.
+    Returns:
+        the scaler, and which columns do not vary but by rounding.
+    Raises:
+        DataInvalid: a column is too large to be scaled.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
+        found = _figures(blocks)
+        span = found.high - found.low
+        same = np.asarray(span <= ROUNDING * np.maximum(np.abs(found.low), np.abs(found.high)))
+        if kind == "none":
+            return Scaler(kind, np.zeros(len(span)), np.ones(len(span))), same
+        shift, scale = found.low, span
         if kind == "standard":
-            shift, scale = values.mean(axis=0), values.std(axis=0)
-        elif kind == "minmax":
-            shift, scale = values.min(axis=0), np.ptp(values, axis=0)
-        else:
-            return Scaler(kind, np.zeros(columns), np.ones(columns))
+            shift = found.total / found.count
+            squares: Floats | None = None
+            for block in blocks():
+                apart = block - shift
+                squares = _add(squares, np.multiply(apart, apart, out=apart))
+            scale = np.sqrt(np.asarray(squares) / found.count)
     if not (np.isfinite(shift).all() and np.isfinite(scale).all()):
         raise DataInvalid(
             "A feature is too large to be scaled.",
             hint="Leave out raw: true and crisp for indicators with huge values.",
         )
-    return Scaler(kind, shift, np.where(constant(values), 1.0, scale))
+    return Scaler(kind, shift, np.where(same, 1.0, scale)), same
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """Of each column: its bounds and sum; and how many rows there are."""
+
+    low: Floats
+    high: Floats
+    total: Floats
+    count: int
+
+
+def _figures(blocks: Callable[[], Iterable[Floats]]) -> Figures:
+    """The figures of all rows."""
+    low, high, total, count = None, None, None, 0
+    for block in blocks():
+        least, most = block.min(axis=0), block.max(axis=0)
+        low = least if low is None else np.minimum(low, least)
+        high = most if high is None else np.maximum(high, most)
+        total = _add(total, block)
+        count += len(block)
+    return Figures(np.asarray(low), np.asarray(high), np.asarray(total), count)
+
+
+def _add(total: Floats | None, block: Floats) -> Floats:
+    """Sums of columns, row by row as numpy adds them when it has all rows."""
+    rows = block if total is None else np.concatenate([total[None], block])
+    return np.asarray(np.add.reduce(rows, axis=0))
 
 
 def constant(values: Floats) -> NDArray[np.bool_]:

@@ -44,9 +44,7 @@ class DeviceRows:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        features = np.asarray(rows.features)
-        self.features = torch.ones(len(features), features.shape[1] + 1, dtype=dtype, device=device)
-        self.features[:, :-1] = torch.as_tensor(features).to(device)
+        self.features = _with_ones(rows, dtype, device)
         self.places = _window_places(rows, self.features.shape[1], device)
         labels = np.atleast_2d(np.asarray(rows.labels, dtype=np.int64))
         self.train_rows = _one_each(rows.train_rows, networks, "training")
@@ -180,6 +178,16 @@ class Batches:
         first = torch.arange(start, stop, device=device) * self._batch_rows
         place = first[:, None, None] + torch.arange(self._batch_rows, device=device)
         return place < self._row_counts[:, None]
+
+
+def _with_ones(rows: TrainingRows, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(n, inputs + 1) the features and a one; in their own memory where they lie so."""
+    if rows.with_ones is not None and device.type == "cpu" and dtype == torch.float32:
+        return torch.from_numpy(rows.with_ones)
+    features = np.asarray(rows.features)
+    made = torch.ones(len(features), features.shape[1] + 1, dtype=dtype, device=device)
+    made[:, :-1] = torch.as_tensor(features).to(device)
+    return made
 
 
 def _window_places(rows: TrainingRows, columns: int, device: torch.device) -> Tensor | None:

@@ -57,6 +57,8 @@ class TrainingRows:
         row_weights: (n,) or (K, n) non-negative weights in the loss, or None for one each.
         windows: which feature, how many rows before, each input of a network is; None where the
             inputs are the row's own features.
+        with_ones: (n, inputs + 1) float32, the features with a one behind each row, if they lie so
+            in memory; a training on the CPU then reads them there, and copies nothing.
     """
 
     features: NDArray[np.float32]
@@ -65,6 +67,7 @@ class TrainingRows:
     validation_rows: Sequence[NDArray[np.integer[Any]]]
     row_weights: NDArray[np.floating[Any]] | None = None
     windows: Windows | None = None
+    with_ones: NDArray[np.float32] | None = None
 
 
 class EpochMetrics(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,15 @@ from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.evaluation.baselines import newest_known
 from ktrdr_mcp.evaluation.walk_forward import Timeline
 from ktrdr_mcp.features import build
-from ktrdr_mcp.features.scaling import Scaler, constant, fit
+from ktrdr_mcp.features.scaling import Scaler, fit_in_blocks
 from ktrdr_mcp.features.windows import Windows, windows_of
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.strategy.form import Strategy
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+BLOCK_ROWS: Final = 65_536  # of which features are computed at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,18 +164,20 @@ class SeriesFit:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Features as one set of training rows fits them.
+    """Features as one set of training rows fits them; computed for the rows that are asked for.
+
+    A million bars of ninety features are 720 MB, of which a training has a view for each fold.
 
     Args:
         feature_names: in order.
         fits: one for each series.
-        features: float64[rows, features], scaled; NaN in the warm-up.
+        dataset: whose rows.
         windows: which of them each input of a network is; None where all are its row's own.
     """
 
     feature_names: tuple[str, ...]
     fits: tuple[SeriesFit, ...]
-    features: Floats
+    dataset: Dataset
     windows: Windows | None = None
 
     @property
@@ -181,9 +185,37 @@ class View:
         """The inputs of a network, in order."""
         return self.windows.names(self.feature_names) if self.windows else self.feature_names
 
+    @property
+    def features(self) -> Floats:
+        """float64[rows, features] of every row, scaled; NaN in the warm-up. Computed anew."""
+        return self.features_of(np.arange(self.dataset.starts[-1]))
+
+    def features_of(self, rows: Integers) -> Floats:
+        """float64[n, features] of some rows, scaled."""
+        found = np.empty((len(rows), len(self.feature_names)))
+        for number, (one, own) in enumerate(self.dataset.split_by_series(rows)):
+            if own.any():
+                fitted, bars = self.fits[number], self.dataset.bars_of(number, rows[own])
+                values = build.feature_matrix(one.table, fitted.strategy, bars)[1]
+                found[own] = fitted.scaler.transform(values, out=values)
+        return found
+
+    def blocks(self) -> Iterator[Floats]:
+        """The features of every row, some rows at a time."""
+        rows = int(self.dataset.starts[-1])
+        for start in range(0, rows, BLOCK_ROWS):
+            yield self.features_of(np.arange(start, min(start + BLOCK_ROWS, rows)))
+
     def inputs(self, rows: Integers) -> Floats:
         """float64[n, inputs], what a network sees of some rows."""
-        return self.windows.gather(self.features, rows) if self.windows else self.features[rows]
+        if self.windows is None:
+            return self.features_of(rows)
+        lags, lag = np.unique(self.windows.lags, return_inverse=True)
+        before = rows[:, None] - lags
+        needed = np.unique(before)
+        place = np.searchsorted(needed, before)
+        gathered: Floats = self.features_of(needed)[place[:, lag], self.windows.columns]
+        return gathered
 
 
 def concatenate(arrays: Sequence[Integers]) -> Integers:
@@ -224,16 +256,23 @@ def view_of(dataset: Dataset, train_rows: Integers) -> View:
     Raises:
         DataError: the rows of a series do not carry its features.
     """
-    fits, features = [], []
-    names: tuple[str, ...] = ()
+    fits = []
     for number, (one, own) in enumerate(dataset.split_by_series(train_rows)):
         rows = dataset.bars_of(number, train_rows[own])
         fitted = build.fit_fuzzy(one.table, dataset.strategy, rows)
-        names, values = build.feature_matrix(one.table, fitted)
-        fitted_on = values[rows]
-        scaler = fit(fitted_on, fitted.features.scaling)
-        unvarying = frozenset(np.array(names)[constant(fitted_on)].tolist())
-        fits.append(SeriesFit(fitted, scaler, unvarying))
-        features.append(scaler.transform(values))
-    stacked = features[0] if len(features) == 1 else np.concatenate(features)
-    return View(names, tuple(fits), stacked, windows_of(dataset.strategy))
+        names = build.feature_names(fitted)
+        at_once = BLOCK_ROWS if len(names) > 1 else max(1, len(rows))
+
+        def blocks(
+            table: build.IndicatorTable = one.table,
+            fitted: Strategy = fitted,
+            rows: Integers = rows,
+            at_once: int = at_once,
+        ) -> Iterator[Floats]:
+            for start in range(0, max(1, len(rows)), at_once):
+                yield build.feature_matrix(table, fitted, rows[start : start + at_once])[1]
+
+        scaler, same = fit_in_blocks(blocks, fitted.features.scaling)
+        fits.append(SeriesFit(fitted, scaler, frozenset(np.array(names)[same].tolist())))
+    names = build.feature_names(fits[0].strategy)
+    return View(names, tuple(fits), dataset, windows_of(dataset.strategy))

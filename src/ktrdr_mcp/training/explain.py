@@ -166,6 +166,11 @@ class FoldNetwork:
             for one, name in zip(each.sets, features_of(each), strict=True)
         }
 
+    @cached_property
+    def features(self) -> Floats:
+        """(rows, features) of its rows, scaled."""
+        return self.view.features_of(self.rows)
+
     def values(self, group: str) -> Floats:
         """(rows,) of a group's first output, in the units that are fuzzified."""
         output = first_output(self.learner.dataset.strategy, group)
@@ -462,7 +467,7 @@ def is_on(fold: FoldNetwork, when: str) -> Marks:
     """(rows,) where a set is on; nowhere in a fold whose strategy lacks it."""
     if when not in fold.sets:
         return np.zeros(len(fold.rows), dtype=np.bool_)
-    view, column = fold.view, fold.sets[when].column
-    scaler = view.fits[0].scaler
-    degrees = view.features[fold.rows, column] * scaler.scale[column] + scaler.shift[column]
+    column = fold.sets[when].column
+    scaler = fold.view.fits[0].scaler
+    degrees = fold.features[:, column] * scaler.scale[column] + scaler.shift[column]
     return np.asarray(degrees >= ON)

@@ -166,7 +166,6 @@ def arrays_of(prepared: Prepared) -> Iterator[tuple[str, Array]]:
             if one.table.features[name] is not value:
                 named[f"feature-{output}"] = one.table.features[name]
         yield from ((f"{number}-{name}", array) for name, array in named.items())
-    yield "features", prepared.view.features
     yield "grams", prepared.grams.hashes
     yield "gram-times", prepared.grams.time
     for name in PARTS:
@@ -195,12 +194,11 @@ def read(path: Path, spec: TrainingSpec, key: str) -> Prepared | None:
         )
         for one in found["fits"]
     )
+    dataset = Dataset(spec.strategy, series)
     return Prepared(
-        dataset=Dataset(spec.strategy, series),
+        dataset=dataset,
         split=Split(**{name: arrays[name] for name in PARTS}, purged_rows=found["purged_rows"]),
-        view=View(
-            tuple(found["feature_names"]), fits, arrays["features"], windows_of(spec.strategy)
-        ),
+        view=View(tuple(found["feature_names"]), fits, dataset, windows_of(spec.strategy)),
         used=DataUsed.model_validate(found["used"]),
         warnings=found["warnings"],
         grams=Grams(arrays["grams"], arrays["gram-times"]),

@@ -267,7 +267,7 @@ def alarms_of_data(dataset: Dataset, rows: Integers, cost_bps: float) -> Iterato
 
 def wandering_features(model: Learner) -> list[str]:
     """The names of features that have a unit root on the model's training rows."""
-    values = model.view.features[model.split.train]
+    values = model.view.features_of(model.split.train)
     return [
         name
         for name, column in zip(model.view.feature_names, values.T, strict=True)
@@ -290,13 +290,10 @@ def linear_accuracy(folds: Sequence[Predicted]) -> float:
     """The same of logistic regressions that learn from each fold's training rows."""
     right = []
     for fold in folds:
-        features, label, split = (
-            fold.learner.view.features,
-            fold.learner.dataset.label,
-            (fold.learner.split),
-        )
+        learner = fold.learner
+        view, label, split = learner.view, learner.dataset.label, learner.split
         linear = logistic_probabilities(
-            features[split.train], label[split.train], features[split.test]
+            view.features_of(split.train), label[split.train], view.features_of(split.test)
         )
         right.append(linear.argmax(axis=1) == actual(fold))
     return float(np.concatenate(right).mean())

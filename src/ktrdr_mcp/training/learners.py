@@ -26,12 +26,13 @@ from ktrdr_mcp.evaluation.walk_forward import (
 from ktrdr_mcp.features import build
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.nn.network import (
+    ROWS_AT_ONCE,
+    WINDOWED,
     Estimator,
     Network,
     Weights,
     network_of,
     probabilities,
-    windowed_probabilities,
 )
 from ktrdr_mcp.nn.settings import (
     NetworkSettings,
@@ -367,10 +368,12 @@ def stacked(learners: Sequence[Learner], config: EffectiveConfig) -> TrainingRow
     offset, start = {}, 0
     for key, learner in first_of.items():
         offset[key] = start
-        start += len(learner.view.features)
+        start += int(learner.dataset.starts[-1])
     owners = list(first_of.values())
+    with_ones = float32_below_each_other([learner.view for learner in owners])
     return TrainingRows(
-        features=np.concatenate([features_of(learner.view) for learner in owners]),
+        features=with_ones[:, :-1],
+        with_ones=with_ones,
         labels=np.concatenate([learner.dataset.label for learner in owners]),
         train_rows=[learner.split.train + offset[id(learner.view)] for learner in learners],
         validation_rows=[
@@ -385,18 +388,28 @@ def stacked(learners: Sequence[Learner], config: EffectiveConfig) -> TrainingRow
     )
 
 
-def features_of(view: View) -> npt.NDArray[np.float32]:
-    """(rows, features) as the trainer wants them."""
-    return view.features.astype(np.float32)
+def float32_below_each_other(views: Sequence[View]) -> npt.NDArray[np.float32]:
+    """(rows, features and a one) as the trainer wants them, filled block by block."""
+    rows = sum(int(view.dataset.starts[-1]) for view in views)
+    stacked = np.ones((rows, len(views[0].feature_names) + 1), dtype=np.float32)
+    start = 0
+    for view in views:
+        for block in view.blocks():
+            stacked[start : start + len(block), :-1] = block
+            start += len(block)
+    return stacked
 
 
 def probabilities_of_rows(
     shape: Estimator, weights: Weights, view: View, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """(rows, classes) what a network says of some rows, in evaluation mode."""
-    if view.windows is None:
-        return probabilities(shape, weights, view.features[rows])
-    return windowed_probabilities(shape, weights, view.windows, view.features, rows)
+    at_once = ROWS_AT_ONCE if view.windows is None else WINDOWED
+    parts = [
+        probabilities(shape, weights, view.inputs(rows[start : start + at_once]))
+        for start in range(0, len(rows), at_once)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, shape.outputs))
 
 
 def class_weights_of_rows(learner: Learner) -> npt.NDArray[np.float64]:

@@ -173,10 +173,10 @@ def input_look(dataset: Dataset, view: View, each: FuzzyInput, rows: Integers) -
     low, median, high = (float(x) for x in np.quantile(values, (0, 0.5, 1)))
     on: dict[str, float] = {}
     if not isinstance(each.sets, str):
-        fitted = view.fits[0].scaler
+        fitted, features = view.fits[0].scaler, view.features_of(rows)
         for one, name in zip(each.sets, features_of(each), strict=True):
             column = view.feature_names.index(name)
-            scaled = view.features[rows, column]
+            scaled = features[:, column]
             plain = scaled * fitted.scale[column] + fitted.shift[column]
             on[one.name] = round(float((plain >= ON - 1e-9).mean()), 3)
     return SetLook(each.indicator_output, low, median, high, on)
@@ -193,7 +193,7 @@ def alike(view: View, rows: Integers) -> list[tuple[str, str, float]]:
         return []
     step = max(1, len(rows) // SAMPLED_ROWS)
     with np.errstate(all="ignore"):
-        found = np.asarray(np.corrcoef(view.features[rows[::step]][:, varying], rowvar=False))
+        found = np.asarray(np.corrcoef(view.features_of(rows[::step])[:, varying], rowvar=False))
     one, other = np.nonzero(np.triu(np.abs(found) >= NEAR, k=1))
     names = [view.feature_names[column] for column in varying]
     pairs = zip(one.tolist(), other.tolist(), strict=True)

@@ -38,7 +38,7 @@ from ktrdr_mcp.schemas.results import CandidateResult, Json, Period, RunResult, 
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest, Parity, Periods
 from ktrdr_mcp.training.checkpointer import FOLDER
-from ktrdr_mcp.training.dataset import Dataset, Floats, Integers
+from ktrdr_mcp.training.dataset import Dataset, Integers, View
 from ktrdr_mcp.training.estimate import weights_megabytes
 from ktrdr_mcp.training.explain import keep_folds
 from ktrdr_mcp.training.handover import take_or_prepare
@@ -228,8 +228,12 @@ def task_result(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> Tas
     learner, judgement = outcome.learner, outcome.judgement
     dataset, split, shape = learner.dataset, learner.split, learner.shape
     train, validation, test = (outcome.parts[name] for name in ("train", "validation", "test"))
+    used = np.concatenate([split.train, split.test])
     simple = baselines(
-        learner.view.features, dataset.label, dataset.newest_label, split.train, split.test
+        learner.view.features_of(used),
+        dataset.label[used],
+        dataset.newest_label[used],
+        *np.split(np.arange(len(used)), [len(split.train)]),
     )
     return TaskResult(
         training_metrics=TrainingMetrics(
@@ -371,18 +375,18 @@ def manifest_of(
         scores=outcome.judgement.scores(),
         tested_window=window,
         candidates=list(outcome.candidates) or None,
-        feature_ranges=ranges_of(outcome.learner.view.features, outcome.learner.split.train),
+        feature_ranges=ranges_of(outcome.learner.view, outcome.learner.split.train),
     )
 
 
-def ranges_of(features: Floats, rows: Integers) -> list[tuple[float, float]]:
+def ranges_of(view: View, rows: Integers) -> list[tuple[float, float]]:
     """The 1st and 99th percentile of each feature on training rows, which tell of novel bars.
 
     Args:
-        features: float64[rows, features], scaled.
+        view: of the rows.
         rows: int64[n], training rows; of many, some.
     """
-    chosen = features[rows[:: max(1, len(rows) // RANGE_ROWS)]]
+    chosen = view.features_of(rows[:: max(1, len(rows) // RANGE_ROWS)])
     low, high = np.quantile(chosen, RANGE_QUANTILES, axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
