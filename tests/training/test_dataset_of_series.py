@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.evaluation.backtest import Leg, backtest, backtest_legs
 from ktrdr_mcp.evaluation.walk_forward import chronological
+from ktrdr_mcp.features.windows import Windows
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.schemas.results import TradingRule
@@ -181,3 +184,13 @@ def test_a_leg_without_bars_in_a_place_adds_nothing_there() -> None:
     found = backtest_legs([one, other], time, rule, 1_000.0)
     # 10 % on half of the capital at each of the three times
     np.testing.assert_allclose(found.equity, 1.05 ** np.arange(1, 4))
+
+
+def test_features_and_windows_of_any_rows_are_those_of_all(dataset) -> None:
+    view = prepared_of(dataset).view
+    rows = np.random.default_rng(0).permutation(dataset.usable)
+    np.testing.assert_array_equal(view.features_of(rows), view.features[rows])
+    count = len(view.feature_names)
+    windows = Windows(np.array([0, 0, 0, 1, count - 1]), np.array([0, 1, 5, 2, 0]))
+    found = replace(view, windows=windows).inputs(rows)
+    np.testing.assert_array_equal(found, windows.gather(view.features, rows))
