@@ -88,9 +88,9 @@ def photograph(run: Run, program: list[str], environment: dict[str, str]) -> Non
             finally:
                 training.terminate()  # it only waits; the server has the training
             training.wait()
-        page.set_viewport_size({"width": WIDTH, "height": 1_250})
+        page.set_viewport_size({"width": WIDTH, "height": 1_165})
         report = opened_report(page)
-        report.set_viewport_size({"width": WIDTH, "height": 1_250})
+        report.set_viewport_size({"width": WIDTH, "height": 1_165})
         report.screenshot(path=FOLDER / "report.png")
         browser.close()
 

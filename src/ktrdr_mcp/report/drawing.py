@@ -200,7 +200,7 @@ class Chart:
         self.x = Scale(horizontal, left, width - RIGHT)
         self.y = Scale(vertical, height - BOTTOM, TOP)
         self._marks: list[str] = []
-        self._labels = 0
+        self._labels: list[str] = []  # above all marks
 
     def line(self, points: Sequence[Point], style: str) -> None:
         """A line through finite points; a value that is not finite interrupts it."""
@@ -248,11 +248,10 @@ class Chart:
         if label:
             end = x > self.width * 0.6
             anchor = ' text-anchor="end"' if end else ""
-            self._marks.append(
+            self._labels.append(
                 f'<text class="label {style}" x="{round(x + (-5 if end else 5), 1)}" '
-                f'y="{TOP + 12 + 20 * self._labels}"{anchor}>{escape(label)}</text>'
+                f'y="{TOP + 12 + 20 * len(self._labels)}"{anchor}>{escape(label)}</text>'
             )
-            self._labels += 1
 
     def level(self, value: float, style: str) -> None:
         """A horizontal line at a value."""
@@ -288,19 +287,12 @@ class Chart:
             f'<path class="reach {style}" d="M{self.x(low)} {self.y(y)}H{self.x(high)}"/>'
         )
 
-    def text(self, x: float, y: float, words: str) -> None:
-        """A word centred above a place."""
-        self._marks.append(
-            f'<text class="label" text-anchor="middle" x="{self.x(x)}" '
-            f'y="{round(self.y(y) - 7, 1)}">{escape(words)}</text>'
-        )
-
     def svg(self) -> str:
         """The drawing as an `svg` element."""
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" '
             f'role="img"><title>{escape(self.title)}</title>{self._axes()}'
-            f"{''.join(self._marks)}</svg>"
+            f"{''.join(self._marks)}{''.join(self._labels)}</svg>"
         )
 
     def _axes(self) -> str:

@@ -47,7 +47,7 @@ function table(place, heads, rows, empty) {
     const row = element("tr");
     for (const each of cells) {
       const cell = element("td");
-      if (String(each).length > LONG_CELL) cell.className = "words";
+      if (typeof each === "string" && each.length > LONG_CELL) cell.className = "words";
       cell.append(...(Array.isArray(each) ? each : [each ?? ""]));
       row.append(cell);
     }

@@ -20,7 +20,7 @@ button,input{font:inherit;color:inherit;background:transparent;border:1px solid 
 border-radius:.375rem;padding:.125rem .625rem}
 button{cursor:pointer}button:hover{background:var(--shade)}
 :focus-visible{outline:2px solid var(--own);outline-offset:2px}
-th,td{text-align:left}td{vertical-align:middle}
+th,td{text-align:left}td{vertical-align:middle}.words{min-width:30rem}
 tbody tr{content-visibility:auto;contain-intrinsic-size:auto 2rem}
 #tasks .wide{max-height:28rem;overflow:auto;contain:content}
 dialog{background:var(--paper);color:var(--ink);border:1px solid var(--line);border-radius:.5rem}

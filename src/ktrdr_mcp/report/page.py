@@ -37,7 +37,7 @@ font-size:.875rem;font-weight:600}
 figure{margin:1rem 0}figcaption{font-size:.9375rem}
 svg{display:block;width:100%;height:auto;overflow:visible}
 svg text{font:12px system-ui,sans-serif;fill:var(--soft)}
-svg .label{fill:var(--ink)}
+svg text.label{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:3px}
 .grid,.axis{stroke:var(--line);fill:none}
 .line{fill:none;stroke-width:1.75;stroke-linejoin:round}
 .whisker{fill:none;stroke-width:1.25}
@@ -47,8 +47,8 @@ svg .label{fill:var(--ink)}
 .bar.own,.dot.own{fill:var(--own);stroke:none}.bar.other,.dot.other{fill:var(--other);stroke:none}
 .bar.faint{fill:var(--line);stroke:none}.bar.gain{fill:var(--good)}.bar.fall{fill:var(--bad)}
 .dot.faint{fill:var(--soft);stroke:none}
-svg text.own{fill:var(--own);stroke:none}svg text.other{fill:var(--other);stroke:none}
-svg text.faint{fill:var(--soft);stroke:none}
+svg text.own{fill:var(--own)}svg text.other{fill:var(--other)}
+svg text.faint{fill:var(--soft)}
 .dots{fill:none;stroke-width:7;stroke-linecap:round}.dots.faint{opacity:.45}
 .reach{fill:none;stroke-width:12}.reach.faint{stroke:var(--line)}
 .area{stroke:none}.area.loss{fill:var(--bad);opacity:.25}.area.own{fill:var(--shade)}
