@@ -148,6 +148,10 @@ def waiting(status: TrainingStatus | None) -> str:
 
 def epochs(status: TrainingStatus) -> str:
     """How far it is."""
+    if status.task_id.startswith(
+        "fetch_"
+    ):  # which has pages in their place, and no end that is known
+        return f"{status.current_epoch:,} pages"
     epoch = f"epoch {status.current_epoch:,} of {status.total_epochs:,}"
     return epoch if status.sweep is None else f"{epoch}, {status.sweep}"
 
