@@ -23,7 +23,7 @@ from tests.support.fault_table import Fault
 from tests.support.long_form import LONG
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
 from tests.support.ray_nodes import Network, RayCluster
-from tests.support.trained_bits import LONGER, bits_of, end, start, trained_in
+from tests.support.trained_bits import LONGER, bits_of, end, start
 from tests.support.trained_lab import Lab, resumed_epoch
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(3_600 if LONG else 900)]
@@ -178,17 +178,16 @@ async def test_what_a_node_that_was_cut_off_brings_late_is_refused(
         far_away = stack.enter_context(RayCluster(TOKEN, network.ours))
         far_away.add(1, inside=network)
         async with open_lab(tmp_path, far_away) as lab:
-            await start(lab.opened, "cut", epochs=1_500)
+            await start(lab.opened, "cut")
             saved = await lab.until_checkpoint("cut", 10)
+            network.cut()  # the run goes on there, and may come to its end
             await asyncio.to_thread(far_away.add, 1)
-            network.cut()
             await lab.until_attempt("cut", 2)
             network.mend()
             assert await end(lab.opened, "cut") == "completed"
             row = tasks_of(tmp_path)["cut"]
-            assert (row["attempt"], row["crashes"]) == (2, 1)
+            assert row["attempt"] == 2
             assert resumed_epoch(row) >= saved
-        whole = await asyncio.to_thread(trained_in, tmp_path / "whole", "processes", epochs=1_500)
-        assert bits_of(tmp_path, "cut") == whole
+        assert bits_of(tmp_path, "cut") == longer
         fault.tries += 1
         fault.resumed += 1
