@@ -14,6 +14,7 @@
     python -m benchmarks.honesty sweep     searches of 64 candidates on noise and planted series
     python -m benchmarks.honesty explained whether explanations name what was planted, and only that
     python -m benchmarks.honesty cost      what judging costs beside training
+    python -m benchmarks.honesty judging   the same by its parts, in processor time
 
 Every table begins with the seed it was made with; --seed repeats it. --share 0.1 takes a tenth.
 """
@@ -44,6 +45,7 @@ TABLES = {
     "sweep": sweep.sweep,
     "explained": explained.explained,
     "cost": cost.cost,
+    "judging": cost.judging,
 }
 
 

@@ -40,10 +40,8 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def cost(run: Run) -> None:
-    """Seconds of training and of all the rest; then what each part of judging takes of it."""
+    """Seconds of training and of all the rest, with and without folds and sign-flip surrogates."""
     anyio.run(compared, run)
-    print()
-    parts(run)
 
 
 def processor_ms(work: Callable[[], object]) -> float:
@@ -56,7 +54,7 @@ def processor_ms(work: Callable[[], object]) -> float:
     return min(found)
 
 
-def parts(run: Run) -> None:
+def judging(run: Run) -> None:
     """Processor time of each part of judging a default training, as a share of the training's.
 
     Processor time, so that a busy machine counts little; the first round of all warms up.
@@ -92,9 +90,10 @@ def parts(run: Run) -> None:
     times = {name: processor_ms(each) for name, each in work.items()}
     whole = times["training, prepared anew"]
     epochs = sum(network.epochs_completed for _, network in searched.chosen())
-    print(f"five networks, {epochs} epochs in all, {len(rows):,} tested rows")
+    about = f"{epochs} epochs in all, {len(rows):,} tested rows"
+    print(f"{about:40}{'ms':>10}{'share':>10}")
     for name, spent in times.items():
-        print(f"{name:40}{spent:>10.1f} ms{spent / whole:>10.1%}")
+        print(f"{name:40}{spent:>10.1f}{spent / whole:>10.1%}")
 
 
 async def compared(run: Run) -> None:

@@ -23,6 +23,17 @@ ROWS = {
     "planted": ("q 0.5 L 24", "q 0.25 L 24", "q 0.15 L 96", "all"),
     "family": ("plain",),
     "cost": ("the model alone", "default, four folds", "folds and four surrogates"),
+    "judging": (
+        "training",
+        "everything after it",
+        "  logistic",
+        "  directional test",
+        "  trading",
+        "  alarms",
+        "  unit roots",
+        "verdict of a first trial",
+        "verdict of a tenth",
+    ),
 }
 SMALL = ("--seed", "3", "--bars", "1500", "--epochs", "2", "--share", "0.02")
 
