@@ -49,6 +49,7 @@ NAVIGATION: Final[Mapping[str, Sequence[str]]] = {
         "reference/resources.md",
         "mcp.md",
         "conformance.md",
+        "conformance.md",
         "reference/commands.md",
         "reference/configuration.md",
         "reference/strategy.md",
