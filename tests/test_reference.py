@@ -54,7 +54,7 @@ def test_every_page_stands_in_the_navigation_once_and_a_new_one_under_how_to() -
     by_title = {
         title: names for one in navigation(there | {"new.md"}) for title, names in one.items()
     }
-    assert by_title["How to"][-1] == "new.md"
+    assert "new.md" in by_title["How to"]
     assert set(INCLUDED) <= set(NAVIGATION["Project"])
 
 

@@ -32,7 +32,7 @@ ROOT: Final = Path(__file__).parents[1]
 # Sections of the navigation and their pages, those first that a reader wants first. A page that
 # stands nowhere comes last in "How to".
 NAVIGATION: Final[Mapping[str, Sequence[str]]] = {
-    "Start": ["index.md", "tutorial.md", "install.md", "clients.md"],
+    "Start": ["index.md", "tutorial.md", "clients.md"],
     "How to": [
         "data.md",
         "strategies.md",
@@ -49,14 +49,12 @@ NAVIGATION: Final[Mapping[str, Sequence[str]]] = {
         "reference/resources.md",
         "mcp.md",
         "conformance.md",
-        "conformance.md",
         "reference/commands.md",
         "reference/configuration.md",
         "reference/strategy.md",
         "reference/indicators.md",
         "reference/errors.md",
         "workspace.md",
-        "mcp.md",
     ],
     "Explanation": ["verdict.md", "method.md", "processes.md", "speed.md"],
     "Project": ["project/architecture.md", "project/contributing.md", "project/changelog.md"],
