@@ -75,7 +75,7 @@ pictures: $(READY)
 # The documentation as pages in build/docs: links are checked, the reference comes from the contract.
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 # Every official client over stdio and HTTP; those from npm are skipped as above.
 clients: $(READY)
