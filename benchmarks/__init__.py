@@ -6,6 +6,7 @@ import shutil
 import tempfile
 
 USER_FOLDER = "KTRDR_DATA_HOME"
+os.environ.setdefault("KTRDR_TRIAL_RECORD", ".ktrdr/trials.db")  # in each workspace
 
 if USER_FOLDER not in os.environ:
     # a user of its own: the workspaces of benchmarks leave no marks in the real one's folder

@@ -23,6 +23,7 @@ from tests.support.fault_table import FaultTable
 
 load_torch()  # one torch thread, as in the server; two fight over two busy cores
 
+os.environ["KTRDR_TRIAL_RECORD"] = ".ktrdr/trials.db"  # each workspace counts its own alone
 if "PYTEST_XDIST_WORKER" not in os.environ:
     # each run is a user of its own, whose workspaces are no other's; its processes inherit that
     os.environ["KTRDR_DATA_HOME"] = tempfile.mkdtemp(prefix="ktrdr-user-")

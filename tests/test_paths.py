@@ -96,11 +96,9 @@ def test_the_workspace_is_found_in_the_documented_order(tmp_path: Path) -> None:
     [
         ("60m", "1h"),
         ("60min", "1h"),
-        ("daily", "1d"),
-        ("hourly", "1h"),
-        ("H4", "4h"),
         ("240 min", "4h"),
         ("24h", "1d"),
+        ("hourly", "1h"),
         ("2d", "1d"),
     ],
 )

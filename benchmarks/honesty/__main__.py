@@ -13,6 +13,7 @@
     python -m benchmarks.honesty family    100 configurations, one after the other, on ten series
     python -m benchmarks.honesty sweep     searches of 64 candidates on noise and planted series
     python -m benchmarks.honesty explained whether explanations name what was planted, and only that
+    python -m benchmarks.honesty games     other names, dates, workspaces and windows: what is said
     python -m benchmarks.honesty cost      what judging costs beside training
     python -m benchmarks.honesty judging   the same by its parts, in processor time
 
@@ -25,7 +26,18 @@ import argparse
 import secrets
 import time
 
-from benchmarks.honesty import cost, explained, family, levels, nulls, oracle, size, sweep, verdicts
+from benchmarks.honesty import (
+    cost,
+    explained,
+    family,
+    games,
+    levels,
+    nulls,
+    oracle,
+    size,
+    sweep,
+    verdicts,
+)
 from benchmarks.honesty.run import Run
 from ktrdr_mcp.jobs.executors.threads import load_torch
 
@@ -44,6 +56,7 @@ TABLES = {
     "family": family.family,
     "sweep": sweep.sweep,
     "explained": explained.explained,
+    "games": games.games,
     "cost": cost.cost,
     "judging": cost.judging,
 }

@@ -30,12 +30,6 @@ TIMEFRAME_MINUTES: Final[Mapping[str, int]] = {
     "1d": 1_440,
     "1w": 10_080,
 }
-UNIT_MINUTES: Final = {"m": 1, "h": 60, "d": 1_440, "w": 10_080}
-WIDTH: Final = re.compile(  # in the words of other tools
-    r"(?P<before>\d{0,5}) ?(?P<unit>m|min|minute|h|hr|hour|d|day|dai|w|wk|week)(s|ly)?"
-    r"|(?P<letter>[mhdw])(?P<after>\d{1,5})",
-    re.ASCII,
-)
 
 
 def match_whole(text: object, pattern: str, field: str, what: str) -> str:
@@ -120,12 +114,11 @@ def series_in_file_name(of_symbol: str, of_timeframe: str) -> str:
 
 
 def as_wide_as(text: str) -> str | None:
-    """The timeframe that a text says in other words, if any: 60min, 1day, 24h, H1, daily."""
-    match = WIDTH.fullmatch(text)
+    """The timeframe that a text such as 60min, 1day or 24h says in other words, if any does."""
+    match = re.fullmatch(r"(\d{0,5}) ?(m|h|d|w)(in|inute|our|ay|eek)?(s|ly)?", text, re.ASCII)
     if match is None:
         return None
-    count = int(match["before"] or match["after"] or 1)
-    minutes = count * UNIT_MINUTES[(match["unit"] or match["letter"])[0]]
+    minutes = int(match[1] or 1) * {"m": 1, "h": 60, "d": 1_440, "w": 10_080}[match[2]]
     return next((name for name, width in TIMEFRAME_MINUTES.items() if width == minutes), None)
 
 
@@ -292,3 +285,22 @@ def user_folder(environment: Mapping[str, str] | None = None) -> Path:
     if named:
         return Path(named).expanduser()
     return Path(platformdirs.user_data_dir("ktrdr-mcp", appauthor=False))
+
+
+RECORD_VARIABLE: Final = "KTRDR_TRIAL_RECORD"
+RECORD: Final = "trials.db"
+OWN_RECORD: Final = f".ktrdr/{RECORD}"  # a workspace's own
+
+
+def record_file(workspace: Workspace) -> Path | None:
+    """Where the record of the trials of all workspaces lies; None if the user has no folder.
+
+    A relative path in the variable lies in the workspace, which then counts its own trials alone.
+    """
+    named = os.environ.get(RECORD_VARIABLE)
+    if named:
+        return workspace.root / Path(named).expanduser()
+    try:
+        return user_folder() / RECORD
+    except RuntimeError:  # nobody's home
+        return None

@@ -54,13 +54,14 @@ class Program:
 
 def environment(**variables: str) -> dict[str, str]:
     """The environment of every process that a test starts."""
-    user = "KTRDR_DATA_HOME"
+    own = ("KTRDR_DATA_HOME", "KTRDR_TRIAL_RECORD")
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name == user or not name.startswith("KTRDR_")
+        if name in own or not name.startswith("KTRDR_")
     }
-    return {**kept, "KTRDR_LAB_IDLE_S": IDLE_S, "COLUMNS": "100", **variables}
+    own_record = {"KTRDR_TRIAL_RECORD": ".ktrdr/trials.db"}  # of each workspace
+    return {**own_record, **kept, "KTRDR_LAB_IDLE_S": IDLE_S, "COLUMNS": "100", **variables}
 
 
 def wait_until(reached: Callable[[], Any], limit_s: float = ENDS_S) -> Any:

@@ -43,7 +43,7 @@ def windows_of(close: np.ndarray) -> list[tuple[int, ...]]:
 
 
 def sketch(close: np.ndarray) -> Sketch | None:
-    return sketch_of(grams_of(bars_of(close)).hashes, len(close))
+    return sketch_of(grams_of(bars_of(close)).hashes)
 
 
 @pytest.mark.parametrize("kind", ["walk", "ticks", "rests"])
@@ -93,7 +93,7 @@ def test_long_series_are_sketched_by_a_halved_rate_and_found_all_the_same() -> N
 def test_bars_are_the_same_under(change: Callable[[np.ndarray], Bars]) -> None:
     close = walk(1_500, 21)
     other = grams_of(change(close)).hashes
-    assert are_related(sketch(close), sketch_of(other, len(close)))
+    assert are_related(sketch(close), sketch_of(other))
 
 
 def test_bars_that_rest_tell_nothing() -> None:

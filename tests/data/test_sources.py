@@ -16,7 +16,7 @@ from ktrdr_mcp.data import samples
 from ktrdr_mcp.data.bars import fingerprint
 from ktrdr_mcp.data.cache import BarCache
 from ktrdr_mcp.data.catalog import BarCatalog, select_range
-from ktrdr_mcp.data.checks import check_catalog_source
+from ktrdr_mcp.data.checks import check_source
 from ktrdr_mcp.data.files import WorkspaceFiles
 from ktrdr_mcp.data.samples import Samples
 from ktrdr_mcp.data.timestamps import parse_timestamp
@@ -110,8 +110,8 @@ def test_every_source_keeps_its_promises(workspace: Workspace) -> None:
     put(workspace, "EURUSD_1h.csv")
     put(workspace, "BRK-B_1d.csv", THREE_HOURS.replace(":00,", ":00Z,"))
     shutil.copy(HERE / "utc_column.parquet", workspace.data / "P_1h.parquet")
-    check_catalog_source(Samples(BarCache()))
-    check_catalog_source(WorkspaceFiles(workspace, BarCache()))
+    check_source(Samples(BarCache()))
+    check_source(WorkspaceFiles(workspace, BarCache()))
 
 
 def test_a_workspace_file_wins_over_the_sample(workspace: Workspace) -> None:
@@ -196,11 +196,11 @@ def test_what_is_not_there_is_refused_with_what_is(workspace: Workspace) -> None
     with pytest.raises(DataNotFound) as caught:
         sources.load("APPL", "1h")
     assert "Did you mean 'AAPL'?" in caught.value.message
-    assert "AAPL 1h, AAPL 1d and EURUSD 1h" in caught.value.hint
+    assert "AAPL 1h, AAPL 1d, EURUSD 1h" in caught.value.hint
     assert caught.value.field == "symbol"
     with pytest.raises(DataNotFound) as caught:
         sources.load("AAPL", "5m")
-    assert "There are AAPL 1h and AAPL 1d." in caught.value.hint
+    assert "There is AAPL 1h, AAPL 1d." in caught.value.hint
     assert caught.value.field == "timeframe"
 
 

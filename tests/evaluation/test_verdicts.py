@@ -190,7 +190,7 @@ def test_the_luck_line_has_what_the_level_asks_for_and_what_was_spent() -> None:
     line = luck_line(family, EarlierTrials(missing=39, stream=Stream(place=7)))
     assert "1.6" in line
     assert "2.9" in line
-    assert "stretch 7" in line
+    assert "39 here, 6 other stretches" in line
     assert "stretch" not in luck_line(family, EarlierTrials(missing=39))
 
 

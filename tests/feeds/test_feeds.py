@@ -24,9 +24,6 @@ import pytest
 
 from ktrdr_mcp import files
 from ktrdr_mcp.data import fetch_child, stored, versions
-from ktrdr_mcp.data.feeds import feed_named
-from ktrdr_mcp.data.feeds.base import FeedBusy
-from ktrdr_mcp.data.feeds.checks import check_source
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import Conflict, DataNotFound, NotEnoughData
 from ktrdr_mcp.paths import Workspace
@@ -62,8 +59,6 @@ SOURCES = [
         Source("yfinance", "yfinance", "ACME", pages=False, timeframe="1d"),
     )
 ]
-# alpaca-py imports what its websocket library gives up; nothing here uses it.
-pytestmark = pytest.mark.filterwarnings("ignore:websockets.legacy:DeprecationWarning")
 each_source = pytest.mark.parametrize("source", SOURCES)
 
 
@@ -177,30 +172,6 @@ def openings(source: Source, count: int) -> list[int]:
     new_york = ZoneInfo("America/New_York")
     days = [datetime(2024, 1, 1, tzinfo=new_york) + timedelta(days=n) for n in range(count)]
     return [int(day.timestamp()) * 10**9 for day in days]
-
-
-@each_source
-def test_every_source_keeps_its_promises(source: Source, server: Server) -> None:
-    def break_next(fault: str) -> None:
-        server.tell(bars=350, faults={"1": fault})
-
-    kind, venue = feed_named(source.name)
-    rows = check_source(
-        kind, venue, source.symbol, source.timeframe, since="2024-01-01", breaks=break_next
-    )
-    assert [row[0] for row in rows] == openings(source, 350)
-
-
-@each_source
-def test_a_source_that_says_how_long_to_wait_is_heard(source: Source, server: Server) -> None:
-    if source.name == "yfinance":
-        pytest.skip("yfinance does not pass Retry-After on")
-    kind, venue = feed_named(source.name)
-    feed = kind(venue, source.symbol, source.timeframe)
-    server.tell(bars=350, faults={"1": "429"})
-    with pytest.raises(FeedBusy) as busy:
-        feed.page(SINCE_NS)
-    assert busy.value.wait_s == 1
 
 
 @each_source

@@ -62,7 +62,7 @@ async def test_other_bars_are_another_family_that_must_hold_beside_the_first(ben
     verdict = (await bench.performance(second)).verdict
     assert (verdict.as_of_trial, verdict.level) == (1, 0.02)
     assert verdict.holds_across is not None
-    assert "stretch 2" in verdict.luck
+    assert "1 other stretch" in verdict.luck
 
 
 async def test_a_window_that_does_not_overlap_is_another_family(bench) -> None:

@@ -65,8 +65,9 @@ async def test_a_new_database_has_its_tables_and_only_its_owner_can_read_it(path
     async with await Database.open(path):
         pass
     assert column(path, "SELECT name FROM sqlite_master WHERE type='table' ORDER BY 1") == [
-        "added_trials", "backtests", "looks", "models", "research_notes", "sqlite_sequence",
-        "task_handles", "test_readings", "training_tasks", "workspace",
+        "added_trials", "backtests", "foreign_trials", "looks", "models", "research_notes",
+        "sketches", "sqlite_sequence", "standings", "task_handles", "test_readings",
+        "training_tasks", "workspace",
     ]  # fmt: skip
     assert column(path, "PRAGMA user_version") == [VERSION]
     assert mode(path) == 0o600

@@ -16,6 +16,7 @@ from ktrdr_mcp.ownership.lock import is_owned, lock_file
 from ktrdr_mcp.paths import Workspace
 
 USER_FOLDER = "KTRDR_DATA_HOME"
+os.environ.setdefault("KTRDR_TRIAL_RECORD", ".ktrdr/trials.db")  # in each workspace
 # should all else fail; and the user of the tests, where a client passes on no environment
 if USER_FOLDER not in os.environ:  # outside pytest, whose conftest sets it
     os.environ[USER_FOLDER] = tempfile.mkdtemp(prefix="ktrdr-user-")

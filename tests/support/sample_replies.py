@@ -142,7 +142,7 @@ PERFORMANCE = responses.ModelPerformance(
         ),
         needs="About 240,000 bars for 80 % power (115,030 used).",
         as_of_trial=1000,
-        luck="luck averages T 2.6; the level asks 3.3",
+        luck="luck T 2.6, level T 3.3",
         trials_since=12,
         level=0.0025,
         rows="4 folds, 2021-03-04 to 2026-08-10",

@@ -35,7 +35,7 @@ from ktrdr_mcp.training.seen import SeenGrams
 from tests.support.sample_results import task_result
 
 TRAINING_ROWS = 2_000
-SEEN = SeenGrams.of(NO_GRAMS, 0, 0, 0)
+SEEN = SeenGrams.of(NO_GRAMS, (0, 0, 0, 0))
 EPOCH = {"epoch": 1, "train_loss": 1.0, "val_loss": 1.1, "train_accuracy": 0.4, "val_accuracy": 0.3}
 FINGERPRINT = "f" * 64
 PERIOD = ["2024-08-06T13:30:00Z"] * 2

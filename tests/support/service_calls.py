@@ -11,7 +11,10 @@ from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
-BOOKKEEPING = {"lab.lock", "lab.json", "owner.json", "workspace.json"}
+BOOKKEEPING = {
+    *("lab.lock", "lab.json", "owner.json", "workspace.json"),
+    *("trials.db", "trials.db-journal"),
+}
 SHORT = {"epochs": 3, "hidden_layers": [8]}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ktrdr_mcp.data.bars import Bars, LoadedBars, aggregate
 from ktrdr_mcp.data.content import grams_of
-from ktrdr_mcp.training.seen import CHOOSING, FRESH, TRAINING, SeenGrams
+from ktrdr_mcp.training.seen import FRESH, TENSORS, TESTED, TRAINING, VALIDATION, SeenGrams
 
 HOUR = 3_600 * 10**9
 
@@ -24,12 +24,15 @@ def close() -> np.ndarray:
 
 @pytest.fixture
 def seen(close: np.ndarray) -> SeenGrams:
-    """Trained on bars 100 to 599, chosen by 600 to 799."""
-    return SeenGrams.of(grams_of(series(close)), 100 * HOUR, 600 * HOUR, 800 * HOUR)
+    """Trained on bars 100 to 599, chosen by 600 to 699, tested on 700 to 799."""
+    times = (100 * HOUR, 600 * HOUR, 700 * HOUR, 800 * HOUR)
+    return SeenGrams.of(grams_of(series(close)), times)
 
 
 def level_of(number: int) -> int:
-    return TRAINING if 100 <= number < 600 else CHOOSING if 600 <= number < 800 else FRESH
+    if 100 <= number < 600:
+        return TRAINING
+    return VALIDATION if 600 <= number < 700 else TESTED if 700 <= number < 800 else FRESH
 
 
 def test_every_bar_has_the_level_of_its_row(close: np.ndarray, seen: SeenGrams) -> None:
@@ -71,6 +74,6 @@ def test_other_bars_are_fresh_and_bars_that_rest_tell_nothing(seen: SeenGrams) -
 
 def test_grams_are_read_as_they_were_written(seen: SeenGrams) -> None:
     again = SeenGrams.from_bytes(seen.to_bytes())
-    assert np.array_equal(again.training, seen.training)
-    assert np.array_equal(again.choosing, seen.choosing)
+    for name in TENSORS:
+        assert np.array_equal(getattr(again, name), getattr(seen, name))
     assert again.to_bytes() == seen.to_bytes()

@@ -17,7 +17,7 @@ from ktrdr_mcp.cli import output
 from ktrdr_mcp.daemon.process import IDLE_VARIABLE
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.files import TRUST_VARIABLE
-from ktrdr_mcp.paths import USER_FOLDER_VARIABLE, Workspace
+from ktrdr_mcp.paths import OWN_RECORD, RECORD_VARIABLE, USER_FOLDER_VARIABLE, Workspace
 
 TERMINAL: Final = {"completed", "failed", "cancelled"}
 IDLE_S: Final = 2.0  # for how long a daemon that the demo started goes on
@@ -169,9 +169,12 @@ class Demo:
 
 
 def pass_on() -> dict[str, str]:
-    """The variables that say which workspaces are trusted; the client passes on few by itself."""
-    names = (USER_FOLDER_VARIABLE, TRUST_VARIABLE)
-    return {name: os.environ[name] for name in names if name in os.environ}
+    """What says which workspaces are trusted and where trials count; clients pass on little."""
+    names = (USER_FOLDER_VARIABLE, TRUST_VARIABLE, RECORD_VARIABLE)
+    # what the demo tries counts in its own workspace alone
+    return {RECORD_VARIABLE: OWN_RECORD} | {
+        name: os.environ[name] for name in names if name in os.environ
+    }
 
 
 async def run_demo(workspace: Workspace, as_json: bool, in_process: bool = False) -> None:

@@ -134,7 +134,10 @@ async def build_service(
     def prepare(task: TaskRow) -> None:
         training.keep_request(workspace, task)
 
+    loop = asyncio.get_running_loop()
+
     def clean_up(task_id: str) -> None:
+        loop.call_soon_threadsafe(service.note_end)
         reconciliation.discard_checkpoints(workspace, task_id)
 
     manager = JobManager(
@@ -164,6 +167,7 @@ async def assemble(
     try:
         async with AsyncExitStack() as jobs:
             await jobs.enter_async_context(manager)
+            await jobs.enter_async_context(service.recording())
             await service.fetches.open()
             jobs.push_async_callback(service.fetches.close)
             yield OpenWorkspace(

@@ -205,14 +205,11 @@ class BarCatalog:
     def what_there_is(self, symbol: str) -> str:
         """Which series there are, of a symbol if there are any."""
         stored = self.series()
-        found = [series for series in stored if series[0] == symbol] or stored
-        if not found:
-            return "There is no data."
-        listed = [" ".join(series) for series in found[:SERIES_NAMED]]
-        if len(found) > SERIES_NAMED:
-            listed.append(f"{len(found) - SERIES_NAMED} more")
-        *first, last = listed
-        return f"There are {', '.join(first)} and {last}." if first else f"There is {last}."
+        same = [series for series in stored if series[0] == symbol]
+        listed = ", ".join(" ".join(series) for series in (same or stored)[:SERIES_NAMED])
+        more = len(same or stored) - SERIES_NAMED
+        there_is = f"{listed}{f' and {more} more' if more > 0 else ''}" if listed else "no data"
+        return f"There is {there_is}."
 
     def no_bars(self, of: str, symbol: str) -> str:
         """That there are no bars of a symbol, and the symbol that may have been meant."""

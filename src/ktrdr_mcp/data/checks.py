@@ -1,4 +1,4 @@
-"""The checks that every source of the catalog must pass; feeds have theirs in `feeds.checks`."""
+"""The checks that every data source must pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ktrdr_mcp.errors import DataNotFound
 ABSENT_SYMBOL = "NO-SUCH-SYMBOL"
 
 
-def check_catalog_source(source: Source) -> None:
+def check_source(source: Source) -> None:
     """Checks a source whose series are all sound.
 
     Each series has the names it was asked by, sound bars in arrays that cannot be written to, and

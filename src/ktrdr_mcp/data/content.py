@@ -140,14 +140,13 @@ def bound_at(halvings: int) -> np.uint64:
     return np.uint64(2 ** (64 - halvings) - 1)
 
 
-def sketch_of(hashes: Hashes, bars: int) -> Sketch | None:
+def sketch_of(hashes: Hashes) -> Sketch | None:
     """The sketch of a stretch of bars; None if too few grams count to tell it from others.
 
     Args:
-        hashes: uint64[m] of its grams.
-        bars: how many stored bars it has; they decide the rate.
+        hashes: uint64[m] of its grams, of which there is at most one for each bar.
     """
-    halvings = max(0, math.ceil(math.log2(max(bars, 1) / KEPT_WHOLE)))
+    halvings = max(0, math.ceil(math.log2(max(len(hashes), 1) / KEPT_WHOLE)))
     kept = Sketch(halvings, ascending(hashes[hashes <= bound_at(halvings)]))
     return kept if len(kept.hashes) >= MIN_HASHES else None
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 from ktrdr_mcp.data import fetching, stored, versions
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.feeds import feed_named
+from ktrdr_mcp.data.feeds.base import client_version
 from ktrdr_mcp.errors import Conflict, KtrdrError
 from ktrdr_mcp.paths import Workspace
 
@@ -79,7 +80,7 @@ def run(request: dict[str, Any], report: fetching.Report) -> dict[str, Any]:
         "revised": joined.revised,
         "why": joined.why,
         "since_ns": since_ns,
-        "client": kind.client_version(),
+        "client": client_version(kind),
         "adjustment": kind.adjustment,
         "terms": kind.terms,
         "zone": "UTC" if bars.offset is None else fetching.zone_of(folder),

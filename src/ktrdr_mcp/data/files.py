@@ -32,6 +32,15 @@ TABLES: Final = {
 COPY_MARK: Final = re.compile(r"(?: ?\(\d+\)| - Copy| copy)$")
 NAME_WITH_TIMEFRAME: Final = re.compile(r"(?P<symbol>.+?)[ _.,-]+(?P<timeframe>[A-Za-z0-9]+)")
 WORD_END: Final = re.compile(r"[ _,]")
+UNIT_MINUTES: Final = {"m": 1, "h": 60, "d": 1_440, "w": 10_080}
+TIMEFRAME_WORDS: Final = {
+    "minute": "1m", "hourly": "1h", "hour": "1h", "daily": "1d", "day": "1d", "weekly": "1w",
+    "week": "1w",
+}  # fmt: skip
+TIMEFRAME_WORD: Final = re.compile(
+    r"(?P<before>\d{1,5})(?P<unit>m|min|mins|minute|minutes|h|hr|hour|hours|d|day|days|w|wk|week)"
+    r"|(?P<letter>[mhdw])(?P<after>\d{1,5})"
+)
 HIDES: Final = 1.5  # times as many bars, from which on a finer file is spoken of
 SESSION_SHARE: Final = 0.25  # of the bars that a day could have, those that a session has
 
@@ -191,9 +200,17 @@ def name_parts(name: str) -> tuple[str, str | None, list[str]] | None:
 
 def timeframe_of(word: str) -> str | None:
     """The timeframe that a word of other tools means: "60m", "H1", "1hour", "daily", ..."""
-    if word.endswith(MONTH) or len(word) == 1:  # a single letter says too little
+    if word.endswith(MONTH):
         return None
-    return paths.as_wide_as(word.lower())
+    match = TIMEFRAME_WORD.fullmatch(word.lower())
+    if word.lower() in TIMEFRAME_WORDS:
+        return TIMEFRAME_WORDS[word.lower()]
+    if match is None:
+        return None
+    count = int(match["before"] or match["after"] or 0)
+    minutes = count * UNIT_MINUTES[(match["unit"] or match["letter"])[0]]
+    names = (name for name, width in paths.TIMEFRAME_MINUTES.items() if width == minutes)
+    return next(names, None)
 
 
 def leads_outside(name: str, meant: SeriesName) -> NotRead:

@@ -70,12 +70,16 @@ class EarlierTrials:
         missing: how many others started before it: failed, cancelled, or not yet completed.
         since: how many related trials have started after it; they change nothing.
         stream: what had been tried on other bars when its family began.
+        elsewhere: how many of the trials before it are of other workspaces.
+        recorded: whether trials of other workspaces could be counted.
     """
 
     scored: Sequence[TrialScores] = ()
     missing: int = 0
     since: int = 0
     stream: Stream = Stream()
+    elsewhere: int = 0
+    recorded: bool = True
 
     @property
     def number(self) -> int:

@@ -306,9 +306,17 @@ def luck_line(family: FamilyJudgement, earlier: EarlierTrials) -> str:
         family: the trial's judgement.
         earlier: what it is judged beside.
     """
-    line = f"luck averages T {family.luck_mean:z.1f}; the level asks {family.critical:.1f}"
-    if earlier.stream.place > 1:
-        line += f"; stretch {earlier.stream.place} of bars"
+    line = f"luck T {family.luck_mean:z.1f}, level T {family.critical:.1f}"
+    spent, other = [], earlier.stream.place - 1
+    if before := earlier.number - 1:
+        elsewhere = f" ({earlier.elsewhere} elsewhere)" if earlier.elsewhere else ""
+        spent.append(f"{before} here{elsewhere}")
+    if other:
+        spent.append(f"{other} other stretch{'es' if other > 1 else ''}")
+    if spent:
+        line += f"; spent: {', '.join(spent)}"
+    if not earlier.recorded:
+        line += "; only this workspace's trials are counted"
     return line
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.data.bars import Bars, LoadedBars
 from ktrdr_mcp.data.catalog import BarCatalog, select_range
 from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
@@ -34,6 +34,7 @@ from ktrdr_mcp.service.evaluation import MEASURED_DIGITS, round_figure
 from ktrdr_mcp.service.model_cache import Loaded, day_rule, warnings
 from ktrdr_mcp.training import predictor
 from ktrdr_mcp.training.judgement import equity_curve
+from ktrdr_mcp.training.seen import FRESH, TRAINING
 
 P_DIGITS: Final = 4  # as many as the draws behind it
 
@@ -75,7 +76,9 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
         bound(bars, request.start_date, "start_date"),
         bound(bars, request.end_date, "end_date"),
     )
-    chosen = predictor.Range(first, stop, find_seen(loaded, bars))
+    named, known = seen_by_name(loaded, bars), seen_by_content(loaded, series)
+    chosen = predictor.Range(first, stop, np.maximum(named, known))
+    beyond += seen_otherwise(int((known > named)[first:stop].sum()), stop - first)
     rule = rule_of(loaded, request)
     run = predictor.run(loaded.model, bars, chosen, rule)
     return Traded(bars, chosen, rule, run, [*beyond, *series.notes])
@@ -86,7 +89,30 @@ def bound(bars: Bars, text: str | None, field: str) -> int | None:
     return None if text is None else bars.bound(text, field, end_of_day=field == "end_date")
 
 
-def find_seen(loaded: Loaded, bars: Bars) -> predictor.Seen:
+def seen_by_content(loaded: Loaded, series: LoadedBars) -> predictor.Seen:
+    """How the model has seen each bar, whatever its name and time; older models do not say."""
+    levels = None if loaded.model.seen is None else loaded.model.seen.levels(series)
+    seen = np.full(len(series.bars), predictor.FRESH, dtype=np.int8)
+    if levels is not None:
+        seen[levels > FRESH] = predictor.CHOOSING
+        seen[levels == TRAINING] = predictor.TRAINING
+    return seen
+
+
+def seen_otherwise(count: int, bars: int) -> list[str]:
+    """A sentence if bars made the model under another name or at another time.
+
+    Args:
+        count: how many of the range that symbol and time do not tell.
+        bars: of the range.
+    """
+    if not count:
+        return []
+    known = f"The model has seen {count:,} of these {bars:,} bars"
+    return [f"{known} under another name or at another time."]
+
+
+def seen_by_name(loaded: Loaded, bars: Bars) -> predictor.Seen:
     """How the model has seen each bar, or a label that looks at it: by symbol and time."""
     seen = np.full(len(bars), predictor.FRESH, dtype=np.int8)
     if bars.symbol != loaded.row.symbol:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,9 +12,9 @@ from typing import Final, TypeVar
 import anyio.to_thread
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.errors import DatabaseError, InvalidRequest, TaskNotCompleted
+from ktrdr_mcp.errors import DatabaseError, InvalidRequest, StorageError, TaskNotCompleted
 from ktrdr_mcp.evaluation.compare import Difference, difference, differing_settings, meaning
-from ktrdr_mcp.evaluation.families import EarlierTrials, Stream, level_of_trial
+from ktrdr_mcp.evaluation.families import EarlierTrials, level_of_trial
 from ktrdr_mcp.evaluation.multiple_testing import Overfitting, overfitting
 from ktrdr_mcp.evaluation.verdict import (
     leak_suspected,
@@ -24,9 +26,10 @@ from ktrdr_mcp.evaluation.verdict import (
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.results import CandidateResult, TaskResult, TrialScores
 from ktrdr_mcp.service import replies
+from ktrdr_mcp.service.families import Families, Family
 from ktrdr_mcp.service.training import digest
 from ktrdr_mcp.store.task_row import TaskRow
-from ktrdr_mcp.store.trials import Trial, TrialLog
+from ktrdr_mcp.store.trials import TrialLog, parse_scores
 
 REMEMBERED: Final = 256  # verdicts, which are fixed when their tasks complete
 MEASURED_DIGITS: Final = 6  # of what others recompute
@@ -40,6 +43,8 @@ LEFT_TO_RESOURCE: Final = (
     ("verdict", "trials_since"),
     ("trading", "net_bps"),
 )
+
+log = logging.getLogger(__name__)
 
 Figures = TypeVar("Figures", bound=responses.Reply)
 
@@ -70,11 +75,14 @@ class Judge:
 
     Args:
         trial_log: what was tried on which test window.
+        families: which trials are related.
     """
 
-    def __init__(self, trial_log: TrialLog) -> None:
+    def __init__(self, trial_log: TrialLog, families: Families) -> None:
         self._trial_log = trial_log
+        self._families = families
         self._verdicts: OrderedDict[str, responses.Verdict] = OrderedDict()
+        self._settling = asyncio.Lock()
 
     async def performance(self, row: TaskRow) -> responses.ModelPerformance:
         """A task's figures; counts as a reading of its test results.
@@ -84,18 +92,16 @@ class Judge:
         Raises:
             TaskNotCompleted: it has none.
         """
-        judged = await self._judge_task(row, await self._family(row))
+        judged = await self._judge_task(row, await self._families.of(row))
         readings = await self._trial_log.count_reading(row.task_id)
         return performance_reply(judged, readings)
 
     async def report(self, row: TaskRow) -> ReportedTask:
         """All that a report draws of a completed task; counts as a reading of its results."""
-        family = await self._family(row)
+        family = await self._families.of(row)
         judged = await self._judge_task(row, family)
-        counted = family[: judged.trial]
-        earlier = await anyio.to_thread.run_sync(
-            earlier_trials, row, counted, Stream(), judged.added
-        )
+        scores = await self._families.scores(family.scored)
+        earlier = await anyio.to_thread.run_sync(earlier_trials, family, scores, judged.added)
         readings = await self._trial_log.count_reading(row.task_id)
         return ReportedTask(judged, performance_reply(judged, readings), earlier)
 
@@ -107,7 +113,7 @@ class Judge:
 
     async def unread(self, row: TaskRow) -> Judged:
         """The same for a caller that counts what it shows."""
-        return await self._judge_task(row, await self._family(row))
+        return await self._judge_task(row, await self._families.of(row))
 
     async def candidate_test(
         self, row: TaskRow, one: CandidateResult, candidates: int
@@ -132,82 +138,89 @@ class Judge:
 
     async def read_whole(self, row: TaskRow) -> dict[str, object]:
         """All that is said of a completed task's worth; counts as a reading of its results."""
-        family = await self._family(row)
+        family = await self._families.of(row)
         judged = await self._judge_task(row, family)
+        others = [*family.before, *family.later]
+        scores = await self._families.scores(others)
         return {
             "verdict": judged.verdict.model_dump(),
             "overfitting": asdict(
-                await anyio.to_thread.run_sync(overfitting_of, row.task_id, judged.scores, family)
+                await anyio.to_thread.run_sync(overfitting_of, judged.scores, others, scores)
             ),
             "test_readings": await self._trial_log.count_reading(row.task_id),
         }
 
-    async def _family(self, row: TaskRow) -> list[Trial]:
-        """Every trial on the task's test window, its own included."""
-        if row.test_start is None or row.test_end is None:
-            return []
-        return await self._trial_log.family(row.symbol, row.test_start, row.test_end)
+    async def settle(self, row: TaskRow) -> None:
+        """Fixes a completed task's verdict; no reading. Raises KtrdrError."""
+        await self._judge_task(row, await self._families.of(row))
 
-    async def _judge_task(self, row: TaskRow, family: list[Trial]) -> Judged:
+    async def _judge_task(self, row: TaskRow, family: Family) -> Judged:
         """The verdict, from memory if it has been read before. Raises TaskNotCompleted."""
         if row.status != "completed" or row.result is None:
             raise replies.not_completed(row)
-        own = await self._trial_log.trial(row.task_id)
-        scores = await anyio.to_thread.run_sync(scores_of, own)
-        names = [trial.task_id for trial in family]
+        own = await self._trial_log.stored_scores([row.task_id])
+        scores = await anyio.to_thread.run_sync(scores_of, row.task_id, own)
         origin = row.group_id or row.task_id  # a reproduction is the same trial
-        number = names.index(origin) if origin in names else len(names)
+        names = {*family.before, origin, *family.later}
         added = [
             each for each in await self._trial_log.added_trials(origin) if each.set_id in names
         ]
         before = sum(each.trials for each in added if each.before)
-        if row.task_id not in self._verdicts:
-            place = await self._trial_log.place_of_family((names[:number] or [origin])[0])
-            self._verdicts[row.task_id] = await anyio.to_thread.run_sync(
-                judge, row, scores, family[: number + 1], Stream(place), before
-            )
-            while len(self._verdicts) > REMEMBERED:
-                self._verdicts.popitem(last=False)
-        since = max(len(family) - number - 1, 0) + sum(each.trials for each in added) - before
+        since = len(family.later) + sum(each.trials for each in added) - before
+        async with self._settling:  # two readers of a new result fix one verdict
+            if row.task_id not in self._verdicts:
+                counted = await self._families.scores(family.scored)
+                told = await anyio.to_thread.run_sync(judge, row, scores, family, counted, before)
+                await self._fix(row, family, told, counted)
+                self._verdicts[row.task_id] = told
+                while len(self._verdicts) > REMEMBERED:
+                    self._verdicts.popitem(last=False)
         told = self._verdicts[row.task_id].model_copy(update={"trials_since": since})
-        return Judged(row, row.result, told, scores, number + 1, before)
+        return Judged(row, row.result, told, scores, len(family.before) + 1, before)
+
+    async def _fix(
+        self, row: TaskRow, family: Family, told: responses.Verdict, counted: Mapping[str, str]
+    ) -> None:
+        """Keeps what a verdict counted, so that it never changes."""
+        if family.is_settled or row.group_id is not None:
+            return
+        claimed = told.prediction == "skill" and told.holds_across is not False
+        try:
+            await self._families.settle(row.task_id, family.standing(claimed), counted)
+        except StorageError as error:  # it is kept with the next reading
+            log.warning("the standing of task %s is not stored yet: %s", row.task_id, error.message)
 
 
 def judge(
-    row: TaskRow, own: TrialScores, family: Sequence[Trial], stream: Stream, added: int = 0
+    row: TaskRow, own: TrialScores, family: Family, counted: Mapping[str, str], added: int = 0
 ) -> responses.Verdict:
     """One completed task's verdict.
 
     Args:
         row: the task.
         own: its scores.
-        family: the trials on its bars up to itself, oldest first; without itself if it is a
-            reproduction of a task that is gone.
-        stream: when its family began.
+        family: the trials that are related to it.
+        counted: scores of those before it, as JSON by name.
         added: trials before it that candidates of other tasks count as.
     Raises:
         DatabaseError: stored scores are not what was written.
     """
     if row.result is None:
         raise replies.not_completed(row)
-    earlier = earlier_trials(row, family, stream, added)
+    earlier = earlier_trials(family, counted, added)
     return verdict(own, earlier, row.result, row.config["labels"])
 
 
-def earlier_trials(
-    row: TaskRow, family: Sequence[Trial], stream: Stream, added: int = 0
-) -> EarlierTrials:
+def earlier_trials(family: Family, counted: Mapping[str, str], added: int = 0) -> EarlierTrials:
     """The trials that a task's verdict counts beside its own; arguments as of `judge`."""
-    origin = row.group_id or row.task_id
-    before = [trial for trial in family if trial.task_id != origin]
-    known_at = next((each.completed_at for each in family if each.task_id == origin), None)
-    known_at = known_at or row.completed_at or ""
-    scored = [
-        found
-        for trial in before
-        if (trial.completed_at or "~") <= known_at and (found := trial.scores()) is not None
-    ]
-    return EarlierTrials(scored, len(before) - len(scored) + added, stream=stream)
+    scored = [parse_scores(counted[name]) for name in family.scored if name in counted]
+    return EarlierTrials(
+        scored,
+        len(family.before) - len(scored) + added,
+        stream=family.stream,
+        elsewhere=family.elsewhere,
+        recorded=family.recorded,
+    )
 
 
 def candidate_figures(
@@ -246,21 +259,29 @@ def candidate_figures(
     )
 
 
-def overfitting_of(task_id: str, own: TrialScores, family: list[Trial]) -> Overfitting:
-    """What choosing among its family does to one task's Sharpe ratio. Raises DatabaseError."""
-    return overfitting(own, [trial.scores() for trial in family if trial.task_id != task_id])
+def overfitting_of(
+    own: TrialScores, others: Sequence[str], scores: Mapping[str, str]
+) -> Overfitting:
+    """What choosing among its family does to one task's Sharpe ratio. Raises DatabaseError.
+
+    Args:
+        own: the task's scores.
+        others: names of the other trials of its family.
+        scores: what those came to, as JSON by name.
+    """
+    return overfitting(
+        own, [parse_scores(scores[name]) if name in scores else None for name in others]
+    )
 
 
-def scores_of(trial: Trial | None) -> TrialScores:
+def scores_of(task_id: str, stored: Mapping[str, str]) -> TrialScores:
     """What the trial log keeps of a completed task. Raises DatabaseError."""
-    scores = None if trial is None else trial.scores()
-    if scores is None:
-        name = "a task" if trial is None else f"task {trial.task_id}"
+    if task_id not in stored:
         raise DatabaseError(
-            f"The scores of {name} are missing in the database.",
+            f"The scores of task {task_id} are missing in the database.",
             hint="'ktrdr-mcp doctor --verify' says what else is missing.",
         )
-    return scores
+    return parse_scores(stored[task_id])
 
 
 def performance_reply(judged: Judged, readings: int) -> responses.ModelPerformance:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.data.bars import Bars, DayRule
+from ktrdr_mcp.data.bars import Bars, DayRule, LoadedBars, width_ns
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import DAY_NS, MINUTE_NS, format_timestamp
@@ -27,6 +27,7 @@ from ktrdr_mcp.schemas.requests import Predict
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.training import formats
 from ktrdr_mcp.training.predictor import Model, Scores, direction_memberships, predict
+from ktrdr_mcp.training.seen import VALIDATION
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def predict_one(loaded: Loaded, request: Predict, sources: BarCatalog) -> respon
     index = bar_at(series.bars, request.test_date)
     scores = scores_at(loaded.model, series.bars, index)
     notes = [*another_day(series.bars, index, request.test_date), *series.notes]
-    return reply(loaded, series.bars, index, scores, notes)
+    return reply(loaded, series, index, scores, notes)
 
 
 NOVEL_NAMED: Final = 5
@@ -135,22 +136,23 @@ def day_rule(loaded: Loaded, symbol: str) -> DayRule:
 
 
 def reply(
-    loaded: Loaded, bars: Bars, index: int, scores: Scores, of_bars: list[str]
+    loaded: Loaded, series: LoadedBars, index: int, scores: Scores, of_bars: list[str]
 ) -> responses.ModelPrediction:
     """One bar's prediction as a reply.
 
     Args:
         loaded: the model.
-        bars: the series.
+        series: the bars and where they come from.
         index: of the bar.
         scores: of this bar alone.
         of_bars: warnings of the series.
     """
-    probability = scores.probabilities[0].tolist()
+    bars, probability = series.bars, scores.probabilities[0].tolist()
     best = int(np.argmax(probability))
     direction = probability[0] - probability[2]
     as_of = format_timestamp(int(bars.time[index]))
-    strategy, seen = loaded.model.strategy, in_sample(loaded, bars.symbol, as_of)
+    strategy, named = loaded.model.strategy, in_sample(loaded, bars.symbol, as_of)
+    known = not named and is_known(loaded.model, series, index)
     threshold = trading_rule(strategy, horizon_bars({})).confidence_threshold
     signal = CLASSES[HOLD - int(confident_signals(scores.probabilities, threshold)[0])]
     return responses.ModelPrediction(
@@ -167,12 +169,13 @@ def reply(
         ),
         input_features={name: float(values[0]) for name, values in scores.indicators.items()},
         as_of=as_of,
-        in_sample=seen,
+        in_sample=named or known,
         timeframe=bars.timeframe,
         version=loaded.row.version,
         warnings=[
             *held_back(signal, CLASSES[best], probability[best], threshold),
             *warnings(loaded, bars.symbol, as_of),
+            *([KNOWN_OTHERWISE] if known else []),
             *of_bars,
         ],
         novelty=novelty_of(loaded.model, scores),
@@ -268,6 +271,29 @@ def in_sample(loaded: Loaded, symbol: str, as_of: str) -> bool:
     """Whether the weights were fitted or selected on this bar, or on a label that saw it."""
     first, after = loaded.model.seen_from or "", loaded.model.seen_before
     return symbol == loaded.row.symbol and first <= as_of < after
+
+
+KNOWN_OTHERWISE: Final = "The model has seen this bar, under another name or at another time."
+LOOKED_UP: Final = 64  # stored bars before the one that is looked up, which grams reach into
+
+
+def is_known(model: Model, series: LoadedBars, index: int) -> bool:
+    """Whether this bar fitted or selected the weights, by its content.
+
+    Args:
+        model: the model; older ones do not say.
+        series: where the bar is.
+        index: of the bar.
+    """
+    if model.seen is None:
+        return False
+    bars = series.bars.slice(index, index + 1)
+    stored = series.bars if series.stored is None else series.stored
+    closes = int(bars.time[0]) + width_ns(bars.timeframe)
+    first = int(np.searchsorted(stored.time, bars.time[0]))
+    around = stored.slice(max(0, first - LOOKED_UP), int(np.searchsorted(stored.time, closes)))
+    levels = model.seen.levels(replace(series, bars=bars, stored=around))
+    return levels is not None and int(levels[-1]) >= VALIDATION
 
 
 def warnings(loaded: Loaded, symbol: str, as_of: str) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ from pydantic import BaseModel
 
 from ktrdr_mcp import __version__
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import TERMINAL
 from ktrdr_mcp.jobs.queue import JobManager
@@ -41,6 +44,7 @@ from ktrdr_mcp.service import (
 from ktrdr_mcp.service.data import completions, data_summary, describe_series, read_bars
 from ktrdr_mcp.service.epochs import read_epochs
 from ktrdr_mcp.service.evaluation import Judge, Judged
+from ktrdr_mcp.service.families import Families
 from ktrdr_mcp.service.model_work import ModelCalls
 from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.service.research import Research
@@ -61,6 +65,8 @@ from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.duration import Speed
 
 Value = TypeVar("Value")
+
+log = logging.getLogger(__name__)
 
 
 async def in_thread(work: Callable[..., Value], *arguments: Any) -> Value:
@@ -103,7 +109,9 @@ class Service:
         self._library = ModelCatalog(workspace, self._registry)
         self._calls = calls
         self._trial_log = stores.trial_log
-        self._judge = Judge(stores.trial_log)
+        self._families = Families(workspace, stores.trial_log)
+        self._judge = Judge(stores.trial_log, self._families)
+        self._trials_changed = asyncio.Event()
         self._looks = stores.research
         self._handles = stores.handles
         self._backtests = stores.backtests
@@ -132,6 +140,7 @@ class Service:
                 await self._calls.call("require_device", {"name": "cuda"})
             keep = partial(new.keep, self._workspace)
             row, _ = await self._manager.submit(new.task, CALLER.get(), keep)
+            self._trials_changed.set()
         reply = await self._acknowledge(row)
         similar = await self._tasks.similar(row.similarity_hash, row.task_id)
         reply = replies.starting(row, similar, max(1, self._manager.running))
@@ -176,6 +185,36 @@ class Service:
         """The task of a training. Raises TaskNotFound, for a fetch too."""
         self.fetches.refuse(task_id)
         return await self._tasks.get(task_id)
+
+    @asynccontextmanager
+    async def recording(self) -> AsyncIterator[None]:
+        """Meanwhile, fixes verdicts when trainings have ended, and tells the record of trials."""
+        self._trials_changed.set()  # for what the last process could not do
+        following = asyncio.create_task(self._record_trials(), name="trials")
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+
+    def note_end(self) -> None:
+        """Says, on the event loop, that a task has ended."""
+        self._trials_changed.set()
+
+    async def _record_trials(self) -> None:
+        """Does what a change of the trials asks for; nothing of it is needed for answering."""
+        while True:
+            await self._trials_changed.wait()
+            self._trials_changed.clear()
+            try:
+                await self._families.send()
+                for task_id in await self._trial_log.unsettled():
+                    await self._judge.settle(await self._tasks.get(task_id))
+                await self._families.send()
+            except KtrdrError as error:
+                log.warning("trials are not recorded yet: %s", error.message)
+            except Exception:
+                log.exception("trials are not recorded yet")
 
     async def _find_repeated(self, request: requests.StartTraining) -> TaskRow | None:
         """The task that this very request made before, whatever the data look like today."""

@@ -18,7 +18,9 @@ import numpy.typing as npt
 from ktrdr_mcp import files
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.content import Hashes, sketch_of
 from ktrdr_mcp.data.notes import require_fresh
+from ktrdr_mcp.data.timestamps import parse_timestamp
 from ktrdr_mcp.errors import ResultRemoved, StorageError
 from ktrdr_mcp.nn.network import Network, network_of
 from ktrdr_mcp.paths import Workspace
@@ -54,6 +56,10 @@ from ktrdr_mcp.training.strategies import warnings as strategy_warnings
 MAY_BE_NULL: Final = ("strategy", "start_date", "end_date")  # fields of a start
 NOTE: Final = "note"  # in a stored specification: why the task was started
 NOT_TRAINED: Final = {"task_id", "idempotency_key", "note", "wait_s"}  # change no result
+BY_NAME_ALONE: Final = (
+    "The tested bars have too few different moves to be known by content: trials on them are told"
+    " apart by symbol and time only."
+)
 REQUEST: Final = "task.json"  # beside a task's bundle
 
 log = logging.getLogger(__name__)
@@ -200,10 +206,13 @@ def admit(
     )
     duration_s = work.seconds(speed)
     test_start, test_end = tested_window(prepared.dataset, splits)
+    tested_grams, trained_grams = grams_of_task(prepared, (test_start, test_end))
+    tested_sketch = sketch_of(tested_grams)
     warnings = [
         *too_short(prepared, config, len(splits.folds)),
         *search_warnings(spec, splits),
         *looked_at(bars, tested, looks),
+        *([] if tested_sketch is not None else [BY_NAME_ALONE]),
     ]
     task = NewTask(
         task_id=spec.task_id,
@@ -224,8 +233,25 @@ def admit(
         similarity_hash=similarity_hash(spec),
         idempotency_key=request.idempotency_key,
         total_epochs=config.epochs,
+        tested=tested_sketch,
+        trained=sketch_of(trained_grams),
     )
     return Submission(task, spec, prepared, state)
+
+
+def grams_of_task(prepared: Prepared, tested: tuple[str, str]) -> tuple[Hashes, Hashes]:
+    """The grams of the stored bars that a task is tested on, and of its training range.
+
+    Args:
+        prepared: its data.
+        tested: the window that its verdict rests on.
+    """
+    dataset, split = prepared.dataset, prepared.split
+    start, stop = (parse_timestamp(moment, "moment", end_of_day=False) for moment in tested)
+    first, after = (
+        int(dataset.timestamps[dataset.at(rows[:1])][0]) for rows in (split.train, split.validation)
+    )
+    return prepared.grams.between(start, stop), prepared.grams.between(first, after)
 
 
 def count_surrogate_rows(prepared: Prepared, config: EffectiveConfig) -> list[int]:

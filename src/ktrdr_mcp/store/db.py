@@ -59,7 +59,7 @@ async def finish(work: Coroutine[Any, Any, Value]) -> Value:
     raise interruption from task.exception()
 
 
-SqlValue = str | int | float | None
+SqlValue = str | int | float | bytes | None
 Parameters = Sequence[SqlValue] | Mapping[str, SqlValue]
 
 COUNT_COMMIT: Final = "UPDATE workspace SET commits = commits + 1"

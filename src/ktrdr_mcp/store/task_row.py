@@ -9,10 +9,12 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Final, Self, TypeVar
 
+from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.schemas.results import Json, Stored, TaskResult
 from ktrdr_mcp.store.sqlite_errors import damaged
 
 JSON_COLUMNS: Final = ("config", "spec")
+SKETCHED: Final = ("tested", "trained")  # each with a column for its sketch's key
 
 Value = TypeVar("Value", bound=Stored)
 
@@ -73,10 +75,19 @@ class NewTask:
     idempotency_key: str | None = None
     group_id: str | None = None
     executor: str = "thread"
+    tested: Sketch | None = None  # of the bars that the verdict rests on
+    trained: Sketch | None = None
+
+    @property
+    def sketches(self) -> list[Sketch]:
+        """Those that it has; too few bars have none."""
+        return [one for one in (self.tested, self.trained) if one is not None]
 
     def parameters(self) -> dict[str, str | int | None]:
         """The values of its columns by name."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
+        keys = {name: None if (one := values.pop(name)) is None else one.key for name in SKETCHED}
+        values |= {f"{name}_sketch": key for name, key in keys.items()}
         return {
             name: json_text(value) if name in JSON_COLUMNS else value
             for name, value in values.items()

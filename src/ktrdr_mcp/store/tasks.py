@@ -97,12 +97,13 @@ INSERT: Final = """
 INSERT INTO training_tasks (
     task_id, symbol, timeframe, strategy, config, spec, spec_version, request_hash,
     idempotency_key, similarity_hash, group_id, executor, total_epochs, test_start, test_end,
-    created_at)
+    tested_sketch, trained_sketch, created_at)
 VALUES (
     :task_id, :symbol, :timeframe, :strategy, :config, :spec, :spec_version, :request_hash,
     :idempotency_key, :similarity_hash, :group_id, :executor, :total_epochs, :test_start,
-    :test_end, :created_at)
+    :test_end, :tested_sketch, :trained_sketch, :created_at)
 RETURNING *"""
+ADD_SKETCH: Final = "INSERT INTO sketches VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 GET: Final = "SELECT * FROM training_tasks WHERE task_id = ?"
 COUNT_PENDING: Final = "SELECT count(*) FROM training_tasks WHERE status = 'pending'"
 CLAIM: Final = """
@@ -245,6 +246,8 @@ class TaskStore:
                     f"{pending} tasks are waiting, and no more than {max_pending} may.",
                     hint="Wait until some have run, or cancel some, then start this one again.",
                 )
+            for one in new.sketches:
+                await rows_of(connection, ADD_SKETCH, (one.key, one.halvings, one.to_bytes()))
             rows = await rows_of(
                 connection, INSERT, {**new.parameters(), "created_at": utc_now_text()}
             )

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.errors import StorageError
-from ktrdr_mcp.schemas.results import TrialScores
+from ktrdr_mcp.schemas.results import Stored, TrialScores
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.task_row import TaskRow, parse_column, read_stored
+from ktrdr_mcp.store.sqlite_errors import damaged
+from ktrdr_mcp.store.task_row import TaskRow, json_text, parse_column, read_stored
 
 # Times are text of one form, so their order is the order of text. A reproduction is no new trial.
-FAMILY: Final = """
-SELECT task_id, status, scores, completed_at FROM training_tasks
-WHERE symbol = ? AND test_start <= ? AND test_end >= ? AND group_id IS NULL ORDER BY seq"""
-TRIAL: Final = "SELECT task_id, status, scores, completed_at FROM training_tasks WHERE task_id = ?"
-FAMILIES_BEFORE: Final = """
-SELECT count(*) FROM training_tasks AS first
-WHERE first.seq < (SELECT seq FROM training_tasks WHERE task_id = ?)
-AND first.group_id IS NULL AND first.test_start IS NOT NULL
-AND NOT EXISTS (
-    SELECT 1 FROM training_tasks AS earlier
-    WHERE earlier.symbol = first.symbol AND earlier.seq < first.seq AND earlier.group_id IS NULL
-    AND earlier.test_start <= first.test_end AND earlier.test_end >= first.test_start)"""
+TRIALS: Final = """
+SELECT task_id, status, symbol, created_at, completed_at, test_start, test_end, tested_sketch
+FROM training_tasks WHERE group_id IS NULL AND test_start IS NOT NULL AND test_end IS NOT NULL
+ORDER BY seq"""
+SCORES: Final = """
+SELECT task_id, scores FROM training_tasks
+WHERE scores IS NOT NULL AND task_id IN (SELECT value FROM json_each(:task_ids))
+UNION ALL
+SELECT task_id, scores FROM foreign_trials
+WHERE task_id IN (SELECT value FROM json_each(:task_ids))"""
+SKETCHES: Final = """
+SELECT sketch, halvings, hashes FROM sketches
+WHERE sketch IN (SELECT value FROM json_each(?))"""
+UNSETTLED: Final = """
+SELECT task_id FROM training_tasks WHERE status = 'completed' AND group_id IS NULL
+AND test_start IS NOT NULL AND task_id NOT IN (SELECT task_id FROM standings) ORDER BY seq"""
+STANDING: Final = "SELECT standing FROM standings WHERE task_id = ?"
+CLAIMED: Final = "SELECT task_id FROM standings WHERE json_extract(standing, '$.claimed') = 1"
+ADD_STANDING: Final = "INSERT INTO standings VALUES (?, ?) ON CONFLICT DO NOTHING"
+ADD_FOREIGN: Final = "INSERT INTO foreign_trials VALUES (?, ?) ON CONFLICT DO NOTHING"
+WORKSPACE: Final = "SELECT workspace_id FROM workspace"
 ADD_TRIALS: Final = """
 INSERT INTO added_trials (set_id, trials, known_tasks, started)
 VALUES (:set_id, :trials,
@@ -53,22 +66,58 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a family."""
+    """One training, of this workspace or of another, by its tested window.
+
+    Args:
+        task_id: of another workspace's, with that workspace's name before a slash.
+        status: of the task.
+        symbol: what was traded.
+        created_at: when it was started, ISO 8601 UTC.
+        completed_at: when it ended, likewise; None if it has not.
+        test_start: opening of the window's first bar, ISO 8601 UTC.
+        test_end: close of the last bar that a label depends on.
+        sketch: the key of the window's sketch; None where symbol and time alone are known.
+        claimed: whether another workspace's trial was called skill, also across families.
+    """
 
     task_id: str
     status: str
-    stored_scores: str | None  # JSON; None for a task that has not completed
-    completed_at: str | None = None  # ISO 8601 UTC
+    symbol: str
+    created_at: str
+    completed_at: str | None
+    test_start: str
+    test_end: str
+    sketch: str | None
+    claimed: bool = False
 
-    def scores(self) -> TrialScores | None:
-        """What the trial came to; takes a while, so it is not for the event loop.
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is of another workspace."""
+        return "/" in self.task_id
 
-        Raises:
-            DatabaseError: it is not what was written.
-        """
-        if self.stored_scores is None:
-            return None
-        return read_stored(TrialScores, parse_column(self.stored_scores))
+    @property
+    def window(self) -> tuple[str, str, str, str | None]:
+        """All that tells what it was tested on."""
+        return (self.symbol, self.test_start, self.test_end, self.sketch)
+
+
+class Standing(Stored):
+    """What a completed trial was judged beside, and whether its claim holds.
+
+    Args:
+        foreign: trials of other workspaces that started before it, and whether each has scores.
+        place: of its family among all, from 1.
+        claims: of families before its own.
+        claimed: whether it was called skill, also across families.
+        recorded: whether other workspaces' trials could be counted; None of trials from before
+            they were.
+    """
+
+    foreign: Mapping[str, bool] = {}
+    place: int | None = None
+    claims: int = 0
+    claimed: bool = False
+    recorded: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -100,24 +149,35 @@ class TrialLog:
         self._unstored: Counter[str] = Counter()  # readings by task
         self._storing = asyncio.Lock()
 
-    async def family(self, symbol: str, test_start: str, test_end: str) -> list[Trial]:
-        """Every training on the symbol whose test window overlaps, oldest first.
+    async def workspace(self) -> str:
+        """The name by which other workspaces know this one."""
+        return str((await self._database.read(WORKSPACE))[0][0])
+
+    async def trials(self) -> list[Trial]:
+        """Every training with a test window, oldest first.
 
         Failed, cancelled and waiting ones count too, whatever their timeframe or configuration;
         reproductions do not.
+        """
+        return [Trial(*row) for row in await self._database.read(TRIALS)]
+
+    async def stored_scores(self, task_ids: Iterable[str]) -> dict[str, str]:
+        """What trials came to, as JSON by task; those without scores are left out.
 
         Args:
-            symbol: what was traded.
-            test_start: opening of the window's first bar, ISO 8601 UTC.
-            test_end: opening of its last bar.
+            task_ids: of this workspace's tasks, or of other workspaces' in a standing.
         """
-        rows = await self._database.read(FAMILY, (symbol, test_end, test_start))
-        return [Trial(*row) for row in rows]
+        wanted = json.dumps(list(task_ids))
+        rows = await self._database.read(SCORES, {"task_ids": wanted})
+        return {row[0]: row[1] for row in rows}
 
-    async def trial(self, task_id: str) -> Trial | None:
-        """One training, whatever family it is of; None if there is none of this id."""
-        rows = await self._database.read(TRIAL, (task_id,))
-        return Trial(*rows[0]) if rows else None
+    async def sketches(self, keys: Iterable[str]) -> dict[str, Sketch]:
+        """The stored sketches of these keys."""
+        rows = await self._database.read(SKETCHES, (json.dumps(list(keys)),))
+        try:
+            return {row[0]: Sketch.from_bytes(row[1], row[2]) for row in rows}
+        except ValueError:
+            raise damaged("a sketch is unreadable") from None
 
     async def add_trials(self, set_id: str, trials: int, started: str | None = None) -> None:
         """Adds the candidates of a task to what was tried, unless they are; from now on they count.
@@ -143,14 +203,34 @@ class TrialLog:
         rows = await self._database.read(SETS_BEFORE, {"task_id": task_id})
         return [TaskRow.from_row(row) for row in rows]
 
-    async def place_of_family(self, first: str) -> int:
-        """The place of a family among all, from 1, in the order of their first trials.
+    async def unsettled(self) -> list[str]:
+        """The completed trials of which it is not fixed yet what they are judged beside."""
+        return [row[0] for row in await self._database.read(UNSETTLED)]
+
+    async def standing(self, task_id: str) -> Standing | None:
+        """What a completed trial was judged beside; None if that is not fixed yet."""
+        rows = await self._database.read(STANDING, (task_id,))
+        return read_stored(Standing, parse_column(rows[0][0])) if rows else None
+
+    async def claimed(self) -> set[str]:
+        """The trials that were called skill, also across families."""
+        return {row[0] for row in await self._database.read(CLAIMED)}
+
+    async def settle(
+        self, task_id: str, standing: Standing, foreign_scores: Mapping[str, str]
+    ) -> None:
+        """Fixes what a completed trial is judged beside, unless it is fixed already.
 
         Args:
-            first: the task that began it.
+            task_id: of the trial.
+            standing: what it is.
+            foreign_scores: of the other workspaces' trials in it, as JSON.
         """
-        rows = await self._database.read(FAMILIES_BEFORE, (first,))
-        return 1 + int(rows[0][0])
+        async with self._database.transaction() as connection:
+            for other, scores in foreign_scores.items():
+                await rows_of(connection, ADD_FOREIGN, (other, scores))
+            text = json_text(standing.to_json())
+            await rows_of(connection, ADD_STANDING, (task_id, text))
 
     async def count_readings(self, *task_ids: str) -> None:
         """Counts that the test results of these tasks are read now.
@@ -188,3 +268,12 @@ class TrialLog:
                     values: dict[str, SqlValue] = {"task_id": task_id, "readings": readings}
                     await rows_of(connection, ADD_READINGS, values)
             self._unstored -= counted
+
+
+def parse_scores(text: str) -> TrialScores:
+    """What a trial came to; takes a while, so it is not for the event loop.
+
+    Raises:
+        DatabaseError: it is not what was written.
+    """
+    return read_stored(TrialScores, parse_column(text))

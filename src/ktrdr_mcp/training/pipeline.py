@@ -336,9 +336,10 @@ def seen_by(prepared: Prepared, manifest: BundleManifest) -> SeenGrams:
     """The grams of all bars that made a model, by what they decided."""
     periods = manifest.periods
     last = (manifest.tested_window or periods.test)[1]
-    return SeenGrams.of(
-        prepared.grams, *map(nanoseconds_of, (periods.train[0], periods.validation[0], last))
+    first, chosen, after, until = map(
+        nanoseconds_of, (periods.train[0], periods.validation[0], periods.test[0], last)
     )
+    return SeenGrams.of(prepared.grams, (first, chosen, after, until))
 
 
 def nanoseconds_of(moment: str) -> int:

@@ -1,8 +1,9 @@
-"""Which bars a model has seen, by their content: in training, in choosing, or not at all."""
+"""How a model has seen bars, by their content: in training, in choosing, or not at all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -12,9 +13,10 @@ from ktrdr_mcp.data.bars import Bars, LoadedBars, width_ns
 from ktrdr_mcp.data.content import GRAM, Grams, Hashes, ascending, grams_of
 
 FRESH: Final = 0
-CHOOSING: Final = 1  # validation and walk-forward: they decided which model it is
-TRAINING: Final = 2  # they decided its weights
-TENSORS: Final = ("training", "choosing")  # in the file
+TESTED: Final = 1  # by its walk-forward, whose verdict chooses among models
+VALIDATION: Final = 2  # they chose its weights and settings
+TRAINING: Final = 3  # they decided its weights
+TENSORS: Final = {"tested": TESTED, "validation": VALIDATION, "training": TRAINING}  # in the file
 
 Levels = npt.NDArray[np.int8]
 
@@ -25,32 +27,32 @@ class SeenGrams:
 
     Args:
         training: uint64[m], ascending, of bars that it was fitted on.
-        choosing: uint64[k], ascending, of validation and walk-forward rows and of what their labels
-            depend on.
+        validation: uint64[k], ascending, of bars that chose its weights and settings.
+        tested: uint64[l], ascending, of bars after these that its verdict rests on, and of what
+            their labels depend on.
     """
 
     training: Hashes
-    choosing: Hashes
+    validation: Hashes
+    tested: Hashes
 
     @classmethod
-    def of(cls, grams: Grams, trained: int, chosen: int, until: int) -> SeenGrams:
+    def of(cls, grams: Grams, times: tuple[int, int, int, int]) -> SeenGrams:
         """From the grams of the bars that a training used.
 
         Args:
             grams: of the stored bars.
-            trained: opening of the first training row, UTC nanoseconds.
-            chosen: opening of the first validation row.
-            until: close of the last bar that a tested label depends on.
+            times: openings of the first training row, of the first validation row and of the first
+                row after validation, and the close of the last bar that a tested label depends on;
+                UTC nanoseconds.
         """
-        return cls(
-            ascending(grams.between(trained, chosen)), ascending(grams.between(chosen, until))
-        )
+        return cls(*(ascending(grams.between(*ends)) for ends in pairwise(times)))
 
     def to_bytes(self) -> bytes:
         """As the bundle keeps it: the same bytes for the same grams."""
         from safetensors.numpy import save
 
-        return save(dict(zip(TENSORS, (self.training, self.choosing), strict=True)))
+        return save({name: getattr(self, name) for name in TENSORS})
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> SeenGrams:
@@ -62,10 +64,10 @@ class SeenGrams:
         from safetensors.numpy import load
 
         found = load(raw)
-        arrays = [found[name] for name in TENSORS]
-        if any(array.dtype != np.uint64 or array.ndim != 1 for array in arrays):
+        arrays = {name: found[name] for name in TENSORS}
+        if any(array.dtype != np.uint64 or array.ndim != 1 for array in arrays.values()):
             raise ValueError("not grams")
-        return cls(*arrays)
+        return cls(**arrays)
 
     def levels(self, loaded: LoadedBars) -> Levels | None:
         """How the model has seen each bar of a series, under whatever name and dates.
@@ -77,15 +79,16 @@ class SeenGrams:
         Args:
             loaded: the series; of aggregated bars, those that they were made from are looked up.
         Returns:
-            int8[n] of FRESH, CHOOSING and TRAINING; None if no gram counts, so that symbol and time
-            alone can tell.
+            int8[n] of FRESH, TESTED, VALIDATION and TRAINING; None if no gram counts, so that
+            symbol and time alone can tell.
         """
         stored = loaded.bars if loaded.stored is None else loaded.stored
         grams = grams_of(stored)
         if not len(grams.hashes):
             return None
-        found = np.where(np.isin(grams.hashes, self.choosing), CHOOSING, FRESH)
-        found = np.where(np.isin(grams.hashes, self.training), TRAINING, found).astype(np.int8)
+        found = np.full(len(grams.hashes), FRESH, np.int8)
+        for name, level in TENSORS.items():
+            found[np.isin(grams.hashes, getattr(self, name))] = level
         place = np.searchsorted(grams.time, stored.time, side="right") - 1
         levels = close_gaps(found[np.maximum(place, 0)])
         return levels if loaded.stored is None else widest(levels, stored, loaded.bars)

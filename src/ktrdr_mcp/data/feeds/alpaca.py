@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
-from ktrdr_mcp.data.feeds.base import Feed, FeedBusy, Page, base_url
+from ktrdr_mcp.data.feeds.base import (
+    Feed,
+    FeedBusy,
+    Page,
+    base_url,
+    load_client,
+    require_keys,
+)
 from ktrdr_mcp.errors import FeedFailed, InvalidRequest
 
 PAGE_BARS: Final = 10_000
+KEYS: Final = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
 TRANSIENT: Final = {408, 429, 500, 502, 503, 504}
 WIDTHS: Final = {
     "1m": (1, "Minute"), "5m": (5, "Minute"), "15m": (15, "Minute"), "30m": (30, "Minute"),
@@ -22,44 +30,44 @@ class Alpaca(Feed):
     """The historical data of Alpaca; a symbol with a slash is crypto."""
 
     name: ClassVar[str] = "alpaca"
-    package: ClassVar[str] = "alpaca-py"
+    example: ClassVar[str] = "alpaca"
     extra: ClassVar[str] = "alpaca"
-    keys: ClassVar[Sequence[str]] = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
-    timeframes: ClassVar[Mapping[str, Any]] = WIDTHS
+    package: ClassVar[str] = "alpaca-py"
     adjustment: ClassVar[str] = "split"
+    terms: ClassVar[str] = ""
 
     def __init__(self, venue: str, symbol: str, timeframe: str) -> None:
-        super().__init__(venue, symbol, timeframe)
-        historical = self.client("alpaca.data.historical")
-        self._requests: Any = self.client("alpaca.data.requests")
-        frames: Any = self.client("alpaca.data.timeframe")
-        self._errors: Any = self.client("alpaca.common.exceptions")
-        key, secret = self.read_keys()
+        historical = load_client(Alpaca, "alpaca.data.historical")
+        self._requests: Any = load_client(Alpaca, "alpaca.data.requests")
+        frames: Any = load_client(Alpaca, "alpaca.data.timeframe")
+        self._errors: Any = load_client(Alpaca, "alpaca.common.exceptions")
+        key, secret = require_keys(Alpaca, *KEYS)
         self._is_crypto = "/" in symbol
         kind = "CryptoHistoricalDataClient" if self._is_crypto else "StockHistoricalDataClient"
         self._client: Any = getattr(historical, kind)(key, secret, url_override=base_url())
         self._client._retry = 0  # whether to ask again is decided here, as for every feed
         count, unit = WIDTHS[timeframe]
         self._frame = frames.TimeFrame(count, getattr(frames.TimeFrameUnit, unit))
+        self._symbol, self._venue = symbol, venue
 
     def page(self, since_ns: int) -> Page:
         """The bars from a time on."""
         start = datetime.fromtimestamp(since_ns / 1e9, UTC)
         asked = {
-            "symbol_or_symbols": self.symbol,
+            "symbol_or_symbols": self._symbol,
             "timeframe": self._frame,
             "start": start,
             "limit": PAGE_BARS,
         }
         if not self._is_crypto:
             asked["adjustment"] = self.adjustment
-            if self.venue:
-                asked["feed"] = self.venue
+            if self._venue:
+                asked["feed"] = self._venue
         try:
             kind = "CryptoBarsRequest" if self._is_crypto else "StockBarsRequest"
             request = getattr(self._requests, kind)(**asked)
             ask = self._client.get_crypto_bars if self._is_crypto else self._client.get_stock_bars
-            found = ask(request).data.get(self.symbol, [])
+            found = ask(request).data.get(self._symbol, [])
         except self._errors.APIError as error:
             raise self._meaning(error) from None
         except (OSError, ValueError, self._errors.RetryException) as error:
@@ -74,6 +82,10 @@ class Alpaca(Feed):
         after = rows[-1][0] + NEXT_NS if len(rows) >= PAGE_BARS else None
         return Page(rows, after, "UTC" if self._is_crypto else "America/New_York")
 
+    def now_ns(self) -> int:
+        """This machine's clock."""
+        return time.time_ns()
+
     def _meaning(self, error: Any) -> Exception:
         """What an error of the API means."""
         response = getattr(error, "response", None)
@@ -84,7 +96,7 @@ class Alpaca(Feed):
         if status in {401, 403}:
             return InvalidRequest(
                 "Alpaca does not accept the keys in the environment, or they may not read this.",
-                hint=f"Check {' and '.join(self.keys)}.",
+                hint=f"Check {' and '.join(KEYS)}.",
                 field="source",
             )
         return FeedFailed(f"Alpaca refused: HTTP {status}.", hint="Check symbol and timeframe.")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from ktrdr_mcp.errors import InvalidRequest
 
@@ -46,52 +44,28 @@ class Page:
     zone: str = "UTC"
 
 
-class Feed(ABC):
-    """A place from which bars are fetched; a subclass says what it is, and answers `page`.
+class Feed(Protocol):
+    """A place from which bars are fetched.
 
     Attributes:
         name: as a source begins.
-        example: a source as one writes it; the name, if it takes no venue.
-        package: the client library, whose version is noted.
-        extra: of this program, that installs the client; empty if the package itself does.
-        keys: variables of the environment that it needs.
-        timeframes: those that it has, as it calls them; all that there are, if it is empty.
+        example: a source as one writes it.
+        extra: of this program, that installs its client.
+        package: the client's, whose version is noted.
         adjustment: of its prices: raw, split or all.
         terms: what users must know before they use the bars; none where it is empty.
     """
 
-    name: ClassVar[str] = ""
-    example: ClassVar[str] = ""
-    package: ClassVar[str] = ""
-    extra: ClassVar[str] = ""
-    keys: ClassVar[Sequence[str]] = ()
-    timeframes: ClassVar[Mapping[str, Any]] = {}
-    adjustment: ClassVar[str] = "raw"
-    terms: ClassVar[str] = ""
-
-    def __init_subclass__(cls) -> None:
-        cls.example = cls.example or cls.name
-        cls.package = cls.package or cls.name
+    name: ClassVar[str]
+    example: ClassVar[str]
+    extra: ClassVar[str]
+    package: ClassVar[str]
+    adjustment: ClassVar[str]
+    terms: ClassVar[str]
 
     def __init__(self, venue: str, symbol: str, timeframe: str) -> None:
-        """Opens the feed for one series.
+        """Opens the feed for one series. Raises KtrdrError."""
 
-        Args:
-            venue: what stands behind the colon of a source.
-            symbol: in upper case.
-            timeframe: one that this program knows.
-        Raises:
-            InvalidRequest: it has no such bars, its client is not installed, or keys are missing.
-        """
-        if self.timeframes and timeframe not in self.timeframes:
-            raise InvalidRequest(
-                f"{self.name} has no {timeframe} bars.",
-                hint=f"It has {', '.join(self.timeframes)}; wider ones are made of narrower ones.",
-                field="timeframe",
-            )
-        self.venue, self.symbol, self.timeframe = venue, symbol, timeframe
-
-    @abstractmethod
     def page(self, since_ns: int) -> Page:
         """The bars from a time on, as many as come at once.
 
@@ -102,45 +76,41 @@ class Feed(ABC):
 
     def now_ns(self) -> int:
         """The feed's clock where it has one, else this machine's; UTC nanoseconds."""
-        return time.time_ns()
 
-    @classmethod
-    def client(cls, module: str) -> Any:
-        """A module of the client library. Raises InvalidRequest if it is not installed."""
-        try:
-            return importlib.import_module(module)
-        except ImportError:
-            what = f"ktrdr-mcp[{cls.extra}]" if cls.extra else cls.package
-            raise InvalidRequest(
-                f"{cls.package} is not installed, which {cls.name} is fetched with.",
-                hint=f"Install it: pip install '{what}'.",
-                field="source",
-            ) from None
 
-    @classmethod
-    def client_version(cls) -> str:
-        """The client library with its version."""
-        try:
-            return f"{cls.package} {metadata.version(cls.package)}"
-        except metadata.PackageNotFoundError:
-            return cls.package
+def client_version(feed: type[Feed]) -> str:
+    """A feed's client library with its version."""
+    try:
+        return f"{feed.package} {metadata.version(feed.package)}"
+    except metadata.PackageNotFoundError:
+        return feed.package
 
-    @classmethod
-    def read_keys(cls) -> list[str]:
-        """The keys from the environment; they are never stored. Raises InvalidRequest."""
-        values = [os.environ.get(name, "") for name in cls.keys]
-        if not all(values):
-            pairs = zip(cls.keys, values, strict=True)
-            missing = ", ".join(name for name, value in pairs if not value)
-            raise InvalidRequest(
-                f"{cls.name} needs {missing} in the environment of the server.",
-                hint="Set them, then end the server with `ktrdr-mcp lab stop` so that it starts"
-                " anew.",
-                field="source",
-            )
-        return values
+
+def load_client(feed: type[Feed], module: str) -> Any:
+    """A module of a feed's client. Raises InvalidRequest if it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InvalidRequest(
+            f"{feed.package} is not installed, which {feed.name} is fetched with.",
+            hint=f"Install it: pip install 'ktrdr-mcp[{feed.extra}]'.",
+            field="source",
+        ) from None
 
 
 def base_url() -> str | None:
     """Another address for a feed's API, if the environment says one."""
     return os.environ.get(BASE_URL_VARIABLE) or None
+
+
+def require_keys(feed: type[Feed], *names: str) -> list[str]:
+    """Keys from the environment; they are never stored. Raises InvalidRequest."""
+    values = [os.environ.get(name, "") for name in names]
+    if not all(values):
+        missing = ", ".join(name for name, value in zip(names, values, strict=True) if not value)
+        raise InvalidRequest(
+            f"{feed.name} needs {missing} in the environment of the server.",
+            hint="Set them, then end the server with `ktrdr-mcp lab stop` so that it starts anew.",
+            field="source",
+        )
+    return values

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar, Final
 
-from ktrdr_mcp.data.feeds.base import Feed, FeedBusy, Page, base_url
+from ktrdr_mcp.data.feeds.base import Feed, FeedBusy, Page, base_url, load_client
 from ktrdr_mcp.errors import DataNotFound, FeedFailed, InvalidRequest, did_you_mean
 
 PAGE_BARS: Final = 1_000
@@ -18,10 +19,12 @@ class Ccxt(Feed):
     name: ClassVar[str] = "ccxt"
     example: ClassVar[str] = "ccxt:binance"
     extra: ClassVar[str] = "ccxt"
+    package: ClassVar[str] = "ccxt"
+    adjustment: ClassVar[str] = "raw"
+    terms: ClassVar[str] = ""
 
     def __init__(self, venue: str, symbol: str, timeframe: str) -> None:
-        super().__init__(venue, symbol, timeframe)
-        self._ccxt: Any = self.client("ccxt")
+        self._ccxt: Any = load_client(Ccxt, "ccxt")
         if venue not in self._ccxt.exchanges:
             raise InvalidRequest(
                 f"ccxt knows no exchange {venue}.{did_you_mean(venue, self._ccxt.exchanges)}",
@@ -33,6 +36,7 @@ class Ccxt(Feed):
         )
         if (url := base_url()) is not None:
             self._exchange.urls["api"] = replaced(self._exchange.urls["api"], url)
+        self._symbol, self._timeframe = symbol, timeframe
         if timeframe not in (self._exchange.timeframes or {}):
             raise InvalidRequest(
                 f"{venue} has no {timeframe} bars.",
@@ -47,7 +51,7 @@ class Ccxt(Feed):
             if not self._known:
                 self._know_symbol()
             found = self._exchange.fetch_ohlcv(
-                self.symbol, self.timeframe, since_ns // MILLISECOND_NS, PAGE_BARS
+                self._symbol, self._timeframe, since_ns // MILLISECOND_NS, PAGE_BARS
             )
         except self._ccxt.BadSymbol:
             raise self._no_symbol() from None
@@ -68,19 +72,19 @@ class Ccxt(Feed):
                 return int(self._exchange.fetch_time()) * MILLISECOND_NS
             except self._ccxt.BaseError:
                 pass
-        return super().now_ns()
+        return time.time_ns()
 
     def _know_symbol(self) -> None:
         """Loads the exchange's list of symbols. Raises DataNotFound."""
         self._exchange.load_markets()
-        if self.symbol not in self._exchange.markets:
+        if self._symbol not in self._exchange.markets:
             raise self._no_symbol()
         self._known = True
 
     def _no_symbol(self) -> DataNotFound:
-        near = did_you_mean(self.symbol, self._exchange.markets or {})
+        near = did_you_mean(self._symbol, self._exchange.markets or {})
         return DataNotFound(
-            f"{self._exchange.id} has no symbol {self.symbol}.{near}",
+            f"{self._exchange.id} has no symbol {self._symbol}.{near}",
             hint="ccxt writes symbols as BTC/USDT, and those of futures as BTC/USDT:USDT.",
             field="symbol",
         )

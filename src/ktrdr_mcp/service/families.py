@@ -1,0 +1,301 @@
+"""Which trials are of one family: by content or by symbol and time, in whatever workspace."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import anyio.to_thread
+
+from ktrdr_mcp.data.content import Sketch, are_related
+from ktrdr_mcp.evaluation.families import Stream
+from ktrdr_mcp.paths import Workspace, record_file
+from ktrdr_mcp.store.record import Outcome, TrialRecord
+from ktrdr_mcp.store.task_row import TaskRow
+from ktrdr_mcp.store.trials import Standing, Trial, TrialLog
+
+ENDED: Final = ("completed", "failed", "cancelled")
+ALONE: Final = Stream()
+NAME_CHARACTERS: Final = 16  # of a workspace's name and of its place
+
+
+@dataclass(frozen=True)
+class Family:
+    """The trials that are directly related to one, whose verdict counts those before it.
+
+    Args:
+        before: names of those that started before it, oldest first.
+        scored: of these, those whose scores were known when it completed.
+        later: names of this workspace's that started after it.
+        stream: what had been tried on other bars when the family began.
+        recorded: whether other workspaces' trials are counted.
+        is_settled: whether all that comes before it is fixed.
+    """
+
+    before: Sequence[str] = ()
+    scored: Sequence[str] = ()
+    later: Sequence[str] = ()
+    stream: Stream = ALONE
+    recorded: bool = True
+    is_settled: bool = True
+
+    @property
+    def elsewhere(self) -> int:
+        """How many of those before it are of other workspaces."""
+        return sum("/" in name for name in self.before)
+
+    def standing(self, claimed: bool) -> Standing:
+        """What is kept of it.
+
+        Args:
+            claimed: whether the trial is called skill, also across families.
+        """
+        known = set(self.scored)
+        return Standing(
+            foreign={name: name in known for name in self.before if "/" in name},
+            place=self.stream.place,
+            claims=self.stream.claims,
+            claimed=claimed,
+            recorded=self.recorded,
+        )
+
+
+class Relations:
+    """Which windows have bars in common; each pair of sketches is compared once."""
+
+    def __init__(self) -> None:
+        self.sketches: dict[str, Sketch] = {}
+        self._found: dict[tuple[str, str], bool] = {}
+
+    def between(self, one: Trial, other: Trial) -> bool:
+        """Whether two trials were tested on common bars, by symbol and time or by content."""
+        overlap = one.test_start <= other.test_end and other.test_start <= one.test_end
+        if overlap and one.symbol == other.symbol:
+            return True
+        if one.sketch is None or other.sketch is None:
+            return False
+        if one.sketch == other.sketch:
+            return True
+        pair = (min(one.sketch, other.sketch), max(one.sketch, other.sketch))
+        if pair not in self._found:
+            first, second = (self.sketches.get(key) for key in pair)
+            if first is None or second is None:  # not known today
+                return False
+            self._found[pair] = are_related(first, second)
+        return self._found[pair]
+
+    def beginnings(self, trials: Iterable[Trial]) -> int:
+        """How many families begin in some trials, oldest first."""
+        known: dict[tuple[str, str, str, str | None], Trial] = {}
+        begun = 0
+        for trial in trials:
+            if trial.window not in known:
+                begun += not any(self.between(trial, other) for other in known.values())
+                known[trial.window] = trial
+        return begun
+
+    def stream_before(
+        self, first: Trial, earlier: Sequence[Trial], claimed: Collection[str]
+    ) -> Stream:
+        """What had been tried on other bars when a family began.
+
+        Args:
+            first: its first trial.
+            earlier: all trials that started before that one, oldest first.
+            claimed: names of the trials whose claims hold.
+        """
+        claims = list[Trial]()
+        for trial in earlier:
+            if trial.completed_at is None or trial.completed_at > first.created_at:
+                continue
+            holds = trial.claimed or trial.task_id in claimed
+            if holds and not any(self.between(trial, other) for other in claims):
+                claims.append(trial)
+        return Stream(1 + self.beginnings(earlier), len(claims))
+
+
+class Families:
+    """Finds the families of trials, and tells other workspaces of this one's.
+
+    Args:
+        workspace: whose trials they are.
+        trial_log: this workspace's.
+    """
+
+    def __init__(self, workspace: Workspace, trial_log: TrialLog) -> None:
+        self._workspace = workspace
+        self._log = trial_log
+        self._relations = Relations()
+        self._record: TrialRecord | None = None
+
+    async def of(self, row: TaskRow) -> Family:
+        """The family of a task; of a reproduction, that of the task that it reproduces."""
+        if row.test_start is None or row.test_end is None:
+            return Family()
+        origin = row.group_id or row.task_id
+        own = await self._log.trials()
+        trial = next((each for each in own if each.task_id == origin), None)
+        if trial is None:  # a reproduction of a task that is gone
+            trial = trial_of(row)
+            own.append(trial)
+        standing = await self._log.standing(origin)
+        others = None if standing is not None else await (await self._open_record()).others()
+        await self._load_sketches([*own, *(others or [])])
+        if standing is not None:
+            return await anyio.to_thread.run_sync(self._settled, trial, own, standing)
+        claimed = await self._log.claimed()
+        merged = merge(own, others or [], await self._name())
+        return await anyio.to_thread.run_sync(
+            self._open, trial, merged, claimed, others is not None
+        )
+
+    def _settled(self, trial: Trial, own: Sequence[Trial], standing: Standing) -> Family:
+        """A family whose earlier trials are fixed."""
+        found = self._open(trial, own, (), standing.recorded is not False)
+        stream = found.stream
+        if standing.place is not None:
+            stream = Stream(standing.place, standing.claims)
+        scored = [name for name, known in standing.foreign.items() if known]
+        return Family(
+            before=[*found.before, *standing.foreign],
+            scored=[*found.scored, *scored],
+            later=found.later,
+            stream=stream,
+            recorded=found.recorded,
+        )
+
+    def _open(
+        self, trial: Trial, trials: Sequence[Trial], claimed: Collection[str], recorded: bool
+    ) -> Family:
+        """A family among some trials, oldest first."""
+        at = trials.index(trial)
+        known_at = trial.completed_at or ""
+        before = [each for each in trials[:at] if self._relations.between(each, trial)]
+        later = [
+            each
+            for each in trials[at + 1 :]
+            if not each.is_foreign and self._relations.between(each, trial)
+        ]
+        first = before[0] if before else trial
+        return Family(
+            before=[each.task_id for each in before],
+            scored=[
+                each.task_id
+                for each in before
+                if each.status == "completed" and (each.completed_at or "~") <= known_at
+            ],
+            later=[each.task_id for each in later],
+            stream=self._relations.stream_before(first, trials[: trials.index(first)], claimed),
+            recorded=recorded,
+            is_settled=False,
+        )
+
+    async def scores(self, names: Sequence[str]) -> dict[str, str]:
+        """What trials came to, as JSON by name, wherever they are of."""
+        found = await self._log.stored_scores(names)
+        foreign = [name for name in names if "/" in name and name not in found]
+        if foreign:
+            found |= await (await self._open_record()).scores(foreign) or {}
+        return found
+
+    async def settle(self, task_id: str, standing: Standing, scores: Mapping[str, str]) -> None:
+        """Fixes what a completed trial is judged beside. Raises StorageError.
+
+        Args:
+            task_id: of the trial.
+            standing: what is kept.
+            scores: of all trials that it counts.
+        """
+        foreign = {name: scores[name] for name in standing.foreign if name in scores}
+        await self._log.settle(task_id, standing, foreign)
+
+    async def send(self) -> None:
+        """Adds to the record what it does not have of this workspace. Raises StorageError."""
+        record, trials = await self._open_record(), await self._log.trials()
+        missing = await record.missing(trials)
+        if missing is None or not (missing.trials or missing.outcomes):
+            return
+        unsettled = set(await self._log.unsettled())
+        new = [each for each in trials if each.task_id in missing.trials]
+        ended = [
+            each
+            for each in trials
+            if each.task_id in missing.outcomes
+            and each.task_id not in unsettled
+            and each.status in ENDED
+        ]
+        scores = await self._log.stored_scores([each.task_id for each in ended])
+        claimed = await self._log.claimed()
+        outcomes = [
+            Outcome(
+                each.task_id,
+                each.status,
+                each.completed_at or "",
+                each.task_id in claimed,
+                scores.get(each.task_id),
+            )
+            for each in ended
+        ]
+        if new or outcomes:
+            keys = {each.sketch for each in new if each.sketch is not None}
+            await record.add(new, await self._log.sketches(keys), outcomes)
+
+    async def _load_sketches(self, trials: Iterable[Trial]) -> None:
+        """Reads the sketches that are not known yet."""
+        known = self._relations.sketches
+        keys = {each.sketch for each in trials if each.sketch is not None} - known.keys()
+        if keys:
+            known |= await self._log.sketches(keys)
+        if keys := keys - known.keys():
+            known |= await (await self._open_record()).sketches(keys) or {}
+
+    async def _name(self) -> str:
+        """The name by which other workspaces know this one: a copy of it has another."""
+        place = hashlib.sha256(str(self._workspace.root).encode()).hexdigest()
+        identity = await self._log.workspace()
+        return f"{identity[:NAME_CHARACTERS]}-{place[:NAME_CHARACTERS]}"
+
+    async def _open_record(self) -> TrialRecord:
+        """The record of all workspaces; its file is opened at each use."""
+        if self._record is None:
+            self._record = TrialRecord(record_file(self._workspace), await self._name())
+        return self._record
+
+
+def trial_of(row: TaskRow) -> Trial:
+    """A task as a trial that is known by symbol and time."""
+    start, end = row.test_start or "", row.test_end or ""
+    return Trial(
+        row.task_id, row.status, row.symbol, row.created_at, row.completed_at, start, end, None
+    )
+
+
+def merge(own: Sequence[Trial], others: Sequence[Trial], name: str) -> list[Trial]:
+    """All trials in the order of their starts.
+
+    Args:
+        own: this workspace's, oldest first; whatever the clock did, they stay so.
+        others: those of other workspaces; what a copy of this workspace
+            took along, or a database that was made anew has again, is left out.
+        name: of this workspace, which decides among starts in one second.
+    """
+    keyed, latest = list[tuple[tuple[str, str], Trial]](), ""
+    for trial in own:
+        latest = max(latest, trial.created_at)
+        keyed.append(((latest, name), trial))
+    there = {(each.task_id, each.created_at, each.test_start) for each in own}
+    rebuilt, place = {(each.task_id, each.test_start) for each in own}, name.split("-")[-1]
+    foreign = [
+        ((each.created_at, workspace), each)
+        for each in others
+        for workspace, task_id in [each.task_id.split("/", 1)]
+        if (task_id, each.created_at, each.test_start) not in there
+        and not (workspace.endswith(place) and (task_id, each.test_start) in rebuilt)
+    ]
+    ordered = heapq.merge(
+        keyed, sorted(foreign, key=lambda pair: pair[0]), key=lambda pair: pair[0]
+    )
+    return [trial for _, trial in ordered]

@@ -1,0 +1,290 @@
+"""Trials are known by the content of their bars, under whatever name and in whatever workspace."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from ktrdr_mcp.daemon.server import open_workspace
+from ktrdr_mcp.paths import RECORD_VARIABLE, Workspace
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.store import record
+from tests.conversation.program import wait_until
+from tests.support.service_calls import SHORT, Bench
+
+pytestmark = pytest.mark.asyncio
+
+HOUR = 3_600
+NOT_OURS = b"nothing of ours" * 100
+Open = Callable[[str], Awaitable[Bench]]
+
+
+def write_series(
+    workspace: Workspace, symbol: str, close: np.ndarray, start: str = "2024-01-01T00:00:00"
+) -> None:
+    """An hourly file of these closes."""
+    times = np.datetime64(start) + np.arange(len(close)) * HOUR
+    opens = np.r_[close[0], close[:-1]]
+    lines = ["timestamp,open,high,low,close,volume"]
+    for time, one, other in zip(times, opens.tolist(), close.tolist(), strict=True):
+        high, low = max(one, other) * 1.001, min(one, other) * 0.999
+        lines.append(f"{time}Z,{one!r},{high!r},{low!r},{other!r},10")
+    workspace.data.mkdir(parents=True, exist_ok=True)
+    path = workspace.data / f"{symbol}_1h.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def walk(bars: int = 900, seed: int = 1) -> np.ndarray:
+    return 100 * np.exp(np.cumsum(0.005 * np.random.default_rng(seed).standard_normal(bars)))
+
+
+async def trial_of(bench: Bench, symbol: str, seed: int = 1, **more: object) -> tuple[int, str]:
+    """What a training says of its place in its family, and of what has been spent."""
+    task_id = await bench.trained(symbol=symbol, config={**SHORT, "seed": seed}, **more)
+    verdict = (await bench.performance(task_id)).verdict
+    return verdict.as_of_trial, verdict.luck
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A record that all workspaces of the test have."""
+    path = tmp_path / "user" / "trials.db"
+    monkeypatch.setenv(RECORD_VARIABLE, str(path))
+    return path
+
+
+@pytest_asyncio.fixture
+async def open_bench(tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens workspaces by name until the test ends."""
+    async with AsyncExitStack() as stack:
+
+        async def enter(name: str) -> Bench:
+            workspace = Workspace(tmp_path / name)
+            opened = await stack.enter_async_context(open_workspace(workspace))
+            return Bench(opened.service, workspace)
+
+        yield enter
+
+
+def rows_of(path: Path) -> list[tuple[str, ...]]:
+    """The record's outcomes; none while it is not there."""
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path)) as connection:
+        made = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return connection.execute("SELECT * FROM outcomes").fetchall() if made else []
+
+
+async def outcomes(path: Path, wanted: int) -> list[tuple[str, ...]]:
+    """The record's outcomes, once there are as many."""
+
+    def reached() -> list[tuple[str, ...]] | None:
+        rows = rows_of(path)
+        return rows if len(rows) >= wanted else None
+
+    return await asyncio.to_thread(wait_until, reached)
+
+
+@pytest.fixture
+def damaged(shared: Path) -> Path:
+    """The record, with something else in it."""
+    shared.parent.mkdir()
+    shared.write_bytes(NOT_OURS)
+    return shared
+
+
+async def test_the_same_bars_under_another_name_and_other_dates_are_one_family(bench) -> None:
+    close = walk()
+    write_series(bench.workspace, "FIRST", close)
+    write_series(bench.workspace, "OTHER", close, "2019-05-05T00:00:00")
+    write_series(bench.workspace, "STRANGE", walk(seed=2))
+    assert (await trial_of(bench, "FIRST"))[0] == 1
+    number, luck = await trial_of(bench, "OTHER")
+    assert number == 2
+    assert "spent: 1 here" in luck
+    number, luck = await trial_of(bench, "STRANGE")
+    assert number == 1
+    assert "1 other stretch" in luck
+
+
+async def test_another_timeframe_of_the_same_bars_is_one_family_under_another_name(bench) -> None:
+    close = walk(6_000)
+    write_series(bench.workspace, "FIRST", close)
+    write_series(bench.workspace, "OTHER", close, "2010-05-05T00:00:00")
+    assert (await trial_of(bench, "FIRST"))[0] == 1
+    assert (await trial_of(bench, "OTHER", timeframe="4h"))[0] == 2
+
+
+async def test_another_version_of_a_series_is_the_same_family(bench) -> None:
+    close = walk()
+    write_series(bench.workspace, "FIRST", close[:-50])
+    assert (await trial_of(bench, "FIRST"))[0] == 1
+    write_series(bench.workspace, "LONGER", close, "2019-01-01T00:00:00")
+    assert (await trial_of(bench, "LONGER"))[0] == 2
+
+
+async def test_disjoint_windows_feed_the_stream(bench) -> None:
+    close = walk(2_700)
+    for number in range(3):
+        part = close[number * 900 : (number + 1) * 900]
+        write_series(bench.workspace, f"PART{number}", part)
+    told = [await trial_of(bench, f"PART{number}") for number in range(3)]
+    assert [number for number, _ in told] == [1, 1, 1]
+    assert "2 other stretches" in told[2][1]
+
+
+async def test_trials_of_another_workspace_count(shared: Path, open_bench: Open) -> None:
+    first, second = await open_bench("first"), await open_bench("second")
+    write_series(first.workspace, "FIRST", walk())
+    write_series(second.workspace, "SAME", walk(), "2019-01-01T00:00:00")
+    write_series(second.workspace, "STRANGE", walk(seed=2))
+    assert (await trial_of(first, "FIRST"))[0] == 1
+    await outcomes(shared, 1)
+    number, luck = await trial_of(second, "SAME")
+    assert number == 2
+    assert "spent: 1 here (1 elsewhere)" in luck
+    number, luck = await trial_of(second, "STRANGE", seed=2)
+    assert number == 1
+    assert "1 other stretch" in luck
+    assert "only this workspace" not in luck
+
+
+async def test_a_verdict_stays_when_the_record_is_gone(
+    shared: Path, open_bench: Open, tmp_path: Path
+) -> None:
+    first = await open_bench("first")
+    write_series(first.workspace, "FIRST", walk())
+    await trial_of(first, "FIRST")
+    await outcomes(shared, 1)
+    workspace = Workspace(tmp_path / "second")
+    write_series(workspace, "SAME", walk())
+    async with open_workspace(workspace) as opened:
+        bench = Bench(opened.service, workspace)
+        task_id = await bench.trained(symbol="SAME")
+        before = (await bench.performance(task_id)).verdict
+        await outcomes(shared, 2)
+    await asyncio.to_thread(shared.unlink)
+    async with open_workspace(workspace) as opened:
+        again = await Bench(opened.service, workspace).performance(task_id)
+    assert before.as_of_trial == 2
+    assert again.verdict == before
+
+
+async def test_what_could_not_be_sent_is_sent_at_the_next_start(
+    damaged: Path, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "first")
+    write_series(workspace, "FIRST", walk())
+    async with open_workspace(workspace) as opened:
+        bench = Bench(opened.service, workspace)
+        number, luck = await trial_of(bench, "FIRST")
+    assert number == 1
+    assert "only this workspace's trials are counted" in luck
+    assert await asyncio.to_thread(damaged.read_bytes) == NOT_OURS
+    await asyncio.to_thread(damaged.unlink)
+    async with open_workspace(workspace):
+        (row,) = await outcomes(damaged, 1)
+    assert row[2] == "completed"
+
+
+@pytest.mark.parametrize("harm", ["locked", "newer", "read-only folder", "no folder"])
+async def test_a_record_that_cannot_be_used_neither_fails_nor_delays_a_training(
+    harm: str, shared: Path, open_bench: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(shared.parent.mkdir)
+    connection = sqlite3.connect(shared, isolation_level=None)
+    if harm == "locked":
+        connection.execute("BEGIN EXCLUSIVE")
+    elif harm == "newer":
+        connection.execute(f"PRAGMA application_id = {record.APPLICATION}")
+        connection.execute("PRAGMA user_version = 99")
+    elif harm == "read-only folder":
+        monkeypatch.setenv(RECORD_VARIABLE, "/proc/nothing/trials.db")
+    else:
+        monkeypatch.setenv(RECORD_VARIABLE, str(shared / "in" / "a" / "file"))
+    bench = await open_bench("first")
+    write_series(bench.workspace, "FIRST", walk())
+    number, luck = await trial_of(bench, "FIRST")
+    connection.close()
+    assert number == 1
+    assert "only this workspace's trials are counted" in luck
+
+
+async def test_a_copy_of_a_workspace_counts_what_it_took_along_once(
+    shared: Path, tmp_path: Path
+) -> None:
+    workspace, copy = Workspace(tmp_path / "first"), Workspace(tmp_path / "copy")
+    write_series(workspace, "FIRST", walk())
+    async with open_workspace(workspace) as opened:
+        await trial_of(Bench(opened.service, workspace), "FIRST")
+        await outcomes(shared, 1)
+    await asyncio.to_thread(shutil.copytree, workspace.root, copy.root)
+    async with open_workspace(copy) as opened:
+        assert (await trial_of(Bench(opened.service, copy), "FIRST", seed=2))[0] == 2
+        await outcomes(shared, 3)
+    async with open_workspace(workspace) as opened:
+        assert (await trial_of(Bench(opened.service, workspace), "FIRST", seed=3))[0] == 3
+
+
+async def test_a_reproduction_and_a_repeated_start_are_no_trials(
+    shared: Path, open_bench: Open
+) -> None:
+    bench = await open_bench("first")
+    write_series(bench.workspace, "FIRST", walk())
+    task_id = await bench.trained(symbol="FIRST", task_id="once")
+    await bench.start(symbol="FIRST", task_id="once")
+    asked = parse(requests.ReproduceTraining, {"task_id": task_id, "wait_s": 50.0})
+    assert (await bench.service.reproduce_training(asked)).result == "match"
+    assert (await trial_of(bench, "FIRST", seed=2))[0] == 2
+    assert len(await outcomes(shared, 2)) == 2
+
+
+async def test_bars_that_rest_are_known_by_symbol_and_time_only(bench) -> None:
+    close = np.round(walk() / 10) * 10 + np.arange(900) % 2
+    write_series(bench.workspace, "TICKS", close)
+    write_series(bench.workspace, "COPY", close)
+    started = await bench.start(symbol="TICKS")
+    assert any("symbol and time only" in warning for warning in started.warnings)
+    await bench.finish(started.task_id)
+    assert (await trial_of(bench, "COPY"))[0] == 1
+    assert (await trial_of(bench, "TICKS", seed=2))[0] == 2
+
+
+async def test_a_prediction_on_bars_that_trained_the_model_is_in_sample_whatever_their_name(
+    bench,
+) -> None:
+    close = walk()
+    write_series(bench.workspace, "FIRST", close)
+    write_series(bench.workspace, "COPY", close, "2019-01-01T00:00:00")
+    write_series(bench.workspace, "STRANGE", walk(seed=2), "2019-01-01T00:00:00")
+    await bench.save(await bench.trained(symbol="FIRST"), "kept")
+    day = {"test_date": "2019-01-15"}  # within the first half of the bars
+    copy = await bench.predict("kept", symbol="COPY", **day)
+    assert copy.in_sample
+    assert any("another name" in warning for warning in copy.warnings)
+    assert not (await bench.predict("kept", symbol="STRANGE", **day)).in_sample
+    assert not (await bench.predict("kept", symbol="COPY")).in_sample
+
+
+async def test_a_backtest_on_bars_that_made_the_model_is_told_so_whatever_their_name(
+    bench,
+) -> None:
+    close = walk(1_200)
+    write_series(bench.workspace, "FIRST", close[:900])
+    write_series(bench.workspace, "COPY", close, "2019-01-01T00:00:00")
+    await bench.save(await bench.trained(symbol="FIRST"), "kept")
+    asked = parse(requests.BacktestModel, {"model_name": "kept", "symbol": "COPY"})
+    told = await bench.service.backtest_model(asked)
+    assert told.bars.in_sample > 500
+    assert told.bars.choosing > 100
+    assert told.bars.out_of_sample == pytest.approx(300, abs=20)
+    assert any("another name" in warning for warning in told.warnings)
