@@ -280,7 +280,7 @@ def merge(own: Sequence[Trial], others: Sequence[Trial], name: str) -> list[Tria
         own: this workspace's, oldest first; whatever the clock did, they stay so.
         others: those of other workspaces; what a copy of this workspace
             took along, or a database that was made anew has again, is left out.
-        name: of this workspace, which decides among starts in one second.
+        name: of this workspace.
     """
     keyed, latest = list[tuple[tuple[str, str], Trial]](), ""
     for trial in own:
@@ -289,7 +289,7 @@ def merge(own: Sequence[Trial], others: Sequence[Trial], name: str) -> list[Tria
     there = {(each.task_id, each.created_at, each.test_start) for each in own}
     rebuilt, place = {(each.task_id, each.test_start) for each in own}, name.split("-")[-1]
     foreign = [
-        ((each.created_at, workspace), each)
+        ((each.created_at, ""), each)  # of one second, both count the other
         for each in others
         for workspace, task_id in [each.task_id.split("/", 1)]
         if (task_id, each.created_at, each.test_start) not in there
