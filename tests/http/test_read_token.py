@@ -37,6 +37,7 @@ TOOLS = [name for name, each in OPERATIONS.items() if each.tool is not None]
 CHANGING = {
     "start_training",
     "cancel_training",
+    "candidate_test",  # it adds trials
     "create_task_handle",
     "reproduce_training",
     "save_trained_model",

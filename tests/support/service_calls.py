@@ -13,7 +13,7 @@ from ktrdr_mcp.schemas.service import ServiceProtocol
 
 BOOKKEEPING = {
     *("lab.lock", "lab.json", "owner.json", "workspace.json"),
-    *("trials.db", "trials.db-journal"),
+    *("trials.db", "trials.db-journal", "research.json"),
 }
 SHORT = {"epochs": 3, "hidden_layers": [8]}
 
