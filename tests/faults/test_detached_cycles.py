@@ -33,7 +33,7 @@ REASONS = {"idle": "nobody needed it", "asked": "it was told to", "signalled": "
 CALLS = 20
 LASTING = {
     *("ktrdr.db", "ktrdr.db.bak-start", "lab.lock", "lab.log"),
-    *("owner.json", "workspace.json", "tasks"),
+    *("owner.json", "workspace.json", "tasks", "trials.db"),
 }
 
 

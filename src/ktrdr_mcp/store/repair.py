@@ -24,10 +24,13 @@ TASKS: Final = "SELECT * FROM training_tasks ORDER BY seq"
 SELECT_SCORES: Final = "SELECT task_id, scores FROM training_tasks"
 MODELS: Final = "SELECT * FROM models ORDER BY seq"
 TEXT_COLUMNS: Final = "SELECT name FROM pragma_table_info('training_tasks') WHERE type = 'TEXT'"
-DROP_READINGS: Final = """
-DELETE FROM test_readings
-WHERE task_id = (SELECT task_id FROM training_tasks WHERE seq = ?)"""
-DROP_TASK: Final = "DELETE FROM training_tasks WHERE seq = ?"
+DROP_TASK: Final = (
+    *(
+        f"DELETE FROM {table} WHERE task_id = (SELECT task_id FROM training_tasks WHERE seq = ?)"  # noqa: S608
+        for table in ("test_readings", "standings")  # which refer to it
+    ),
+    "DELETE FROM training_tasks WHERE seq = ?",
+)
 STORED: Final[Mapping[str, type[Stored]]] = {"result": TaskResult, "scores": TrialScores}
 
 
@@ -200,8 +203,8 @@ async def drop_unreadable_tasks(database: Database) -> list[str]:
         rows = await rows_of(connection, f"SELECT seq, {texts} FROM training_tasks")  # noqa: S608
         unreadable = [row for row in rows if not _is_readable(row, names)]
         for row in unreadable:
-            await rows_of(connection, DROP_READINGS, (row["seq"],))
-            await rows_of(connection, DROP_TASK, (row["seq"],))
+            for statement in DROP_TASK:
+                await rows_of(connection, statement, (row["seq"],))
     return [row["task_id"].decode(errors="replace") for row in unreadable]
 
 
