@@ -55,9 +55,21 @@ class Node:
 
     def kill(self) -> None:
         """Kills everything of the node at once: kill -9 of its whole session."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        for pid in members(self.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+
+def members(session: int) -> list[int]:
+    """The processes of a session, whatever their groups."""
+    found = list[int]()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = status.read_text(errors="replace").rsplit(")", 1)[1].split()
+            if int(fields[3]) == session:
+                found.append(int(status.parent.name))
+    return found
 
 
 @dataclass(frozen=True)
@@ -127,9 +139,21 @@ class RayCluster:
             raise
 
     def start_head(self) -> Node:
-        """A head at the same port as ever."""
+        """A head at the same port as ever, once what was there before is gone."""
+        wait_until(lambda: not self._answers(), STARTS_S)
         self.head = self._start("--head", f"--port={self.port}", "--num-cpus=0", at=self.host)
         return self.head
+
+    def _answers(self) -> bool:
+        """Whether anything takes connections at the head's port."""
+        with socket.socket() as asking:
+            return asking.connect_ex((self.host, self.port)) == 0
+
+    def leave_head_alone(self) -> None:
+        """Kills every other node."""
+        for node in self._nodes:
+            if node is not self.head:
+                node.kill()
 
     def node_of(self, pid: int) -> Node:
         """The node that started a process."""

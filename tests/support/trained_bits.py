@@ -13,7 +13,7 @@ from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from tests.support.nothing_lost import sha256
 
-LONGER: dict[str, Any] = {"epochs": 300, "hidden_layers": [8], "early_stopping": None}
+LONGER: dict[str, Any] = {"epochs": 600, "hidden_layers": [8], "early_stopping": None}
 WAIT_S = 280.0
 
 
