@@ -143,6 +143,22 @@ async def nobody_follows() -> None:
     await asyncio.wait_for(asyncio.gather(*left, return_exceptions=True), BOUND_S)
 
 
+async def test_a_service_that_no_longer_waits_is_not_asked_without_pause(
+    service: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PAUSE_S", 3_600)
+    monkeypatch.setattr(service.changed, "clear", lambda: None)
+    service.changed.set()  # it answers at once, as one that shuts down
+    async with (
+        Client(build_server(service)) as client,
+        client.listen(resources_list_changed=True),
+    ):
+        await service.is_followed()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert service.asked.empty()
+
+
 async def test_listening_goes_on_when_the_service_comes_back(service: Changing) -> None:
     async with (
         Client(build_server(service)) as client,

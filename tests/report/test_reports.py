@@ -21,10 +21,10 @@ from ktrdr_mcp.api.http.guard import Rules
 from ktrdr_mcp.cli.reports import MOST_COLUMNS, width_of
 from ktrdr_mcp.report.drawing import Chart, epoch_axis, growth_axis, linear_axis, sparkline
 from ktrdr_mcp.report.explanation import explanation_section
-from ktrdr_mcp.report.page import source_hash
+from ktrdr_mcp.report.page import percent, source_hash
 from ktrdr_mcp.report.sweep import Candidate, sweep_section
 from ktrdr_mcp.report.terminal import chart
-from ktrdr_mcp.report.training import TrainingReport, training_page
+from ktrdr_mcp.report.training import TrainingReport, training_page, verdict_section
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
 from tests.support import sample_replies
@@ -212,6 +212,14 @@ async def test_a_comparison_and_a_model_have_reports_with_the_figures_of_their_r
     assert page.figures
     assert all(field_of(reply, path) == shown for path, shown in page.figures.items())
     assert loads_nothing(page)
+    parts = [name for name in ("out_of_sample", "choosing", "in_sample") if reply[name]]
+    classes = [found.get("class") for _, found in page.tags]
+    assert classes.count("line other") == classes.count("line own") == len(parts)
+    assert classes.count("band past") == len({*parts} & {"choosing", "in_sample"}) == 2
+    for name in parts:
+        assert f"holding at {percent(reply[name]['buy_and_hold_return'], signed=True)}" in page.text
+    assert "Shaded: the model was fitted on these bars." in page.text
+    assert "Shaded: the model was chosen by its figures on these bars." in page.text
 
 
 @pytest.mark.asyncio
@@ -250,6 +258,30 @@ def test_a_task_without_a_result_has_a_report_that_says_so(state: str) -> None:
     )
     assert "State" in page.text
     assert sum(tag == "svg" for tag, _ in page.tags) == 2  # the curves so far
+
+
+def test_all_that_limits_a_verdict_stands_beside_it() -> None:
+    spread = responses.Spread(mean=0.4, deviation=0.01)
+    seeds = responses.SeedFigures(
+        count=5,
+        val_accuracy=spread,
+        test_accuracy=spread,
+        t_median=1.0,
+        t_min=-0.5,
+        t_max=2.5,
+        depends_on_seed=True,
+    )
+    limits = {"holds_across": False, "suspect": ["half_spread"]}
+    verdict = sample_replies.PERFORMANCE.verdict.model_copy(update=limits)
+    reply = sample_replies.PERFORMANCE.model_copy(update={"verdict": verdict, "seeds": seeds})
+    page = Page(verdict_section(reply))
+    said = reply.model_dump(mode="json")
+    wanted = {f"verdict.{name}" for name in ("level", "holds_across", "suspect", "trials_since")}
+    wanted |= {"seeds.depends_on_seed", "edge.low", "edge.high"}
+    assert wanted <= page.figures.keys()
+    assert {path: field_of(said, path) for path in wanted} == {
+        path: page.figures[path] for path in wanted
+    }
 
 
 def test_texts_from_outside_are_shown_as_texts() -> None:

@@ -25,8 +25,10 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service import cleaning, reconciliation
+from ktrdr_mcp.service.explaining import KEPT
 from ktrdr_mcp.service.training import REQUEST
 from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training.explain import FOLDS
 from tests.support.service_calls import SHORT, Bench, history_of
 
 QUICK = {**SHORT, "walk_forward": None}
@@ -135,6 +137,20 @@ def test_the_bytes_freed_are_those_that_the_disk_has_more(workspace: Workspace) 
     with ownership(workspace):
         removed = cleaning.clean(workspace, 0)
     assert sum(one.size_bytes for one in removed) == before - bytes_of_results() > 0
+
+
+def test_networks_of_folds_and_the_explanation_go_with_the_result_and_stay_with_a_saved_one(
+    workspace: Workspace,
+) -> None:
+    for task_id in ("saved", "unsaved"):
+        for name in (FOLDS, KEPT):
+            (workspace.task_directory(task_id) / name).write_bytes(b"x" * 1_000)
+    size = cleaning.bytes_in(workspace.bundle_directory("unsaved")) + 2_000
+    assert [one.size_bytes for one in cleaning.removable(workspace, 0)] == [size]
+    assert cleaned(workspace) == ["unsaved"]
+    assert not workspace.task_directory("unsaved").exists()
+    saved = {path.name for path in workspace.task_directory("saved").iterdir()}
+    assert saved >= {FOLDS, KEPT}
 
 
 def test_looking_changes_nothing_and_tells_what_cleaning_does(workspace: Workspace) -> None:

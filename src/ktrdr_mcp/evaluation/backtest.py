@@ -200,6 +200,7 @@ class Backtest:
         time: int64[bars], when each position is entered or kept, UTC nanoseconds.
         position: float64[bars].
         equity: float64[bars], growth of one unit after each bar, after costs.
+        held: float64[bars], that of one unit bought and held, after the same costs.
         cost_bps: per unit of position change.
         gross_per_trade: basis points, before costs; None with too few trades.
         net_per_trade: the same after costs.
@@ -220,6 +221,7 @@ class Backtest:
     time: Integers
     position: Floats
     equity: Floats
+    held: Floats
     cost_bps: float
     gross_per_trade: Interval | None
     net_per_trade: Interval | None
@@ -369,6 +371,7 @@ def backtest_legs(
         time=timestamps[place + 1],
         position=position,
         equity=np.cumprod(1 + net, dtype=np.float64),
+        held=np.cumprod(1 + held, dtype=np.float64),
         cost_bps=rule.cost_bps,
         gross_per_trade=in_basis_points(ratio_interval(gross, entries, place, timestamps, width)),
         net_per_trade=in_basis_points(ratio_interval(net, entries, place, timestamps, width)),

@@ -172,7 +172,7 @@ def side_by_side(figures: Iterable[str]) -> str:
     return f'<div class="many">{"".join(figures)}</div>'
 
 
-def value(field: str, number: float | str | None, shown: str) -> str:
+def value(field: str, number: float | str | list[str] | None, shown: str) -> str:
     """A figure of the JSON, written for people and kept as it is for programs.
 
     Args:

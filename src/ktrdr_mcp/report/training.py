@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,10 @@ WORDS: Final = {
     "survives_costs": "Survives costs",
     "no_timing": "No timing",
 }
+LUCK: Final = (
+    "By chance: {}. Luck T is what the luckiest of as many trials averages, level T what counts as "
+    "evidence; spent is what was tried before."
+)
 UNFINISHED: Final = {
     "pending": "The task waits in the queue; it has measured nothing yet.",
     "training": "The task trains. What it is worth is measured at its end.",
@@ -184,12 +188,24 @@ def verdict_section(performance: ModelPerformance) -> str:
         for said, sentence in (
             (verdict.rows, "Judged on {}."),
             (verdict.needs, "It would take: {}"),
-            (verdict.luck, "By chance: {}."),
+            (verdict.luck, LUCK),
         )
         if said
     ]
+    more += [value(name, said, sentence) for name, said, sentence in standing(performance)]
+    level = (
+        []
+        if verdict.level is None
+        else [
+            (
+                "Adjusted p must not exceed",
+                value("verdict.level", verdict.level, f"{verdict.level:g}"),
+            )
+        ]
+    )
     rows = [
         *edge_rows(performance),
+        *level,
         (
             "Net return after costs",
             value(
@@ -233,6 +249,33 @@ def verdict_section(performance: ModelPerformance) -> str:
         facts(rows),
         paragraph(f"Next: {text(performance.next, 1_000)}"),
     )
+
+
+def standing(performance: ModelPerformance) -> list[tuple[str, Any, str]]:
+    """What else decides how far a verdict carries: field, its value, and a sentence of it."""
+    verdict, seeds = performance.verdict, performance.seeds
+    said: list[tuple[str, Any, str]] = []
+    if verdict.suspect:
+        alarms = ", ".join(each.replace("_", " ") for each in verdict.suspect)
+        said.append(
+            ("verdict.suspect", verdict.suspect, f"Alarms, which the reason names: {alarms}.")
+        )
+    if verdict.holds_across is not None:
+        across = "holds" if verdict.holds_across else "does not hold"
+        sentence = f"It {across} across all other bars that were tried."
+        said.append(("verdict.holds_across", verdict.holds_across, sentence))
+    if seeds is not None and seeds.depends_on_seed is not None:
+        depends = "depends" if seeds.depends_on_seed else "does not depend"
+        sentence = (
+            f"It {depends} on the seed: T from {decimal(seeds.t_min)} to {decimal(seeds.t_max)} "
+            f"over {seeds.count} seeds."
+        )
+        said.append(("seeds.depends_on_seed", seeds.depends_on_seed, sentence))
+    if verdict.trials_since:
+        since = f"Since then, {trials_in_words(verdict.trials_since)} more on related bars"
+        sentence = f"{since}; the verdict stays as it was."
+        said.append(("verdict.trials_since", verdict.trials_since, sentence))
+    return said
 
 
 def edge_rows(performance: ModelPerformance) -> list[tuple[str, str]]:

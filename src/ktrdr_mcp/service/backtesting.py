@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -300,6 +300,14 @@ def address(request: BacktestModel) -> str:
 def equity(traded: Traded, points: int) -> dict[str, list[EquityPoint]]:
     """The equity curve of each part, thinned out to so many points."""
     return {name: equity_curve(one, points) for name, one in traded.parts.items()}
+
+
+def held(traded: Traded, points: int) -> dict[str, list[EquityPoint]]:
+    """The growth of one unit bought and held over each part, at the same points."""
+    return {
+        name: equity_curve(replace(one, equity=one.held), points)
+        for name, one in traded.parts.items()
+    }
 
 
 def trades(traded: Traded) -> dict[str, list[responses.Trade]]:

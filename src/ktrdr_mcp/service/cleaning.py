@@ -12,11 +12,13 @@ from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.jobs.model import TERMINAL
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.service.epochs import EPOCHS
+from ktrdr_mcp.service.explaining import KEPT
 from ktrdr_mcp.service.training import REQUEST
 from ktrdr_mcp.store import db, inspection, repair
 from ktrdr_mcp.store.inspection import inspect
 from ktrdr_mcp.store.migrate import MIGRATION_FILES, prepare, read_migrations
 from ktrdr_mcp.store.task_row import TaskRow
+from ktrdr_mcp.training.explain import FOLDS
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,11 @@ def remove(workspace: Workspace, task: TaskRow) -> int:
     folder = workspace.task_directory(task.task_id)
     before = bytes_in(folder)
     for result in results(workspace, task):
-        files.discard(result)
+        if result.is_dir():
+            files.discard(result)
+        else:
+            with files.storage_errors(f"removing {result.name}"):
+                result.unlink()
     return before - bytes_in(folder)
 
 
@@ -111,18 +117,20 @@ def unsaved(workspace: Workspace, tasks: Sequence[TaskRow]) -> list[Unsaved]:
 
 
 def results(workspace: Workspace, task: TaskRow) -> list[Path]:
-    """The folder of a task's result, after those that were set aside from its place."""
+    """The folder of a task's result, after those set aside from its place; then what is beside."""
     directory = workspace.bundle_directory(task.task_id)
     folders = files.folders_set_aside(directory)
     if directory.is_dir() and not directory.is_symlink():
         folders.append(directory)
-    return folders
+    beside = [directory.with_name(name) for name in (FOLDS, KEPT)]
+    return folders + [path for path in beside if path.is_file() and not path.is_symlink()]
 
 
-def bytes_in(folder: Path) -> int:
-    """What the files below a folder hold."""
-    with files.storage_errors(f"looking at {folder.name}"):
-        return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+def bytes_in(path: Path) -> int:
+    """What a file, or the files below a folder, hold."""
+    with files.storage_errors(f"looking at {path.name}"):
+        found = [path, *path.rglob("*")]
+        return sum(each.lstat().st_size for each in found if not each.is_dir())
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -81,13 +81,19 @@ class ModelWork:
         loaded = self._cache.get(ModelRow(**row))
         asked = requests.ReadEquityCurve.model_validate(request)
         traded = backtesting.trade(loaded, asked, self._sources)
-        curves = backtesting.equity(traded, asked.points)
-        equity = {name: [point.to_json() for point in curve] for name, curve in curves.items()}
+        equity, held = (
+            {name: [point.to_json() for point in curve] for name, curve in curves.items()}
+            for curves in (
+                backtesting.equity(traded, asked.points),
+                backtesting.held(traded, asked.points),
+            )
+        )
         trades = {
             name: [trade.model_dump(mode="json") for trade in part]
             for name, part in backtesting.trades(traded).items()
         }
-        return {**traded_in_json(loaded, asked, traded), "equity": equity, "trades": trades}
+        reply = traded_in_json(loaded, asked, traded)
+        return {**reply, "equity": equity, "held": held, "trades": trades}
 
     def explain(self, task: Json) -> Json:
         """What the networks of a completed task learned."""

@@ -542,7 +542,8 @@ class Service:
     async def model_report(self, request: requests.BacktestModel) -> responses.Report:
         """What a saved model's signals would have earned, drawn: one HTML file."""
         reply, answer = await self._trade("equity", request)
-        return responses.Report(html=await in_thread(model_page, reply, answer["equity"]))
+        html = await in_thread(model_page, reply, answer["equity"], answer["held"])
+        return responses.Report(html=html)
 
     async def comparison_report(self, request: requests.CompareTrainings) -> responses.Report:
         """Completed tasks side by side, drawn: one HTML file."""

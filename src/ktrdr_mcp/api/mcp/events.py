@@ -24,7 +24,7 @@ from mcp.types import (
     SubscriptionsListenResult,
 )
 
-from ktrdr_mcp.api.following import next_states
+from ktrdr_mcp.api.following import POLL_S, next_states
 from ktrdr_mcp.api.mcp.tasks import require_declared_listening
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.schemas.responses import ResourceStates
@@ -32,7 +32,7 @@ from ktrdr_mcp.schemas.service import ServiceProtocol
 
 logger = logging.getLogger(__name__)
 
-PAUSE_S: Final = 1.0  # after the service could not be asked
+PAUSE_S: Final = 1.0  # after the service could not be asked, or answered early for nothing
 MAX_FOLLOWED: Final = 1_000  # addresses; what is beyond changes unheard
 
 
@@ -85,10 +85,12 @@ class ServiceEvents(InMemorySubscriptionBus):
 
     async def _follow(self) -> None:
         """Publishes what changes."""
+        clock = asyncio.get_running_loop().time
         seen: ResourceStates | None = None
         complaint = ""
         while True:
             self._others.clear()
+            began = clock()
             try:
                 now = await self._states(seen)
             except KtrdrError as error:  # the service may come back
@@ -104,6 +106,9 @@ class ServiceEvents(InMemorySubscriptionBus):
             complaint = ""
             for event in [] if seen is None or now is None else changes(seen, now):
                 await self.publish(event)
+            same = seen is not None and now is not None and now.mark == seen.mark
+            if same and clock() - began < POLL_S / 2:  # a service that shuts down does not wait
+                await asyncio.sleep(PAUSE_S)
             seen = now or seen
 
     async def _states(self, seen: ResourceStates | None) -> ResourceStates | None:
