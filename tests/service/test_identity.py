@@ -14,10 +14,12 @@ import pytest
 import pytest_asyncio
 
 from ktrdr_mcp.daemon.server import open_workspace
+from ktrdr_mcp.errors import StorageFull
 from ktrdr_mcp.paths import RECORD_VARIABLE, Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.store import record
+from ktrdr_mcp.store.trials import TrialLog
 from tests.conversation.program import wait_until
 from tests.support.service_calls import SHORT, Bench
 
@@ -82,6 +84,12 @@ def rows_of(path: Path) -> list[tuple[str, ...]]:
     with closing(sqlite3.connect(path)) as connection:
         made = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         return connection.execute("SELECT * FROM outcomes").fetchall() if made else []
+
+
+def write_scores(path: Path, scores: str) -> None:
+    """Puts other scores into the record's first outcome."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE outcomes SET scores = ? WHERE rowid = 1", (scores,))
 
 
 async def outcomes(path: Path, wanted: int) -> list[tuple[str, ...]]:
@@ -177,6 +185,45 @@ async def test_a_verdict_stays_when_the_record_is_gone(
         again = await Bench(opened.service, workspace).performance(task_id)
     assert before.as_of_trial == 2
     assert again.verdict == before
+
+
+async def test_scores_of_another_workspace_that_cannot_be_read_are_missing_for_good(
+    shared: Path, open_bench: Open, tmp_path: Path
+) -> None:
+    first = await open_bench("first")
+    write_series(first.workspace, "FIRST", walk())
+    await trial_of(first, "FIRST")
+    ((*_, scores),) = await outcomes(shared, 1)
+    await asyncio.to_thread(write_scores, shared, "{}")
+    workspace = Workspace(tmp_path / "second")
+    write_series(workspace, "SAME", walk())
+    async with open_workspace(workspace) as opened:
+        bench = Bench(opened.service, workspace)
+        task_id = await bench.trained(symbol="SAME")
+        before = (await bench.performance(task_id)).verdict
+        await outcomes(shared, 2)
+    await asyncio.to_thread(write_scores, shared, scores)
+    async with open_workspace(workspace) as opened:
+        again = await Bench(opened.service, workspace).performance(task_id)
+    assert before.as_of_trial == 2
+    assert again.verdict == before
+
+
+async def test_a_standing_that_the_disk_refused_is_stored_with_the_next_reading(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise StorageFull("No space left.", hint="Free disk space.")
+
+    write_series(bench.workspace, "FIRST", walk())
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialLog, "settle", refuse)
+        task_id = await bench.trained(symbol="FIRST")
+        before = (await bench.performance(task_id)).verdict
+    assert (await bench.performance(task_id)).verdict == before
+    with closing(sqlite3.connect(bench.workspace.database)) as connection:
+        kept = connection.execute("SELECT task_id FROM standings").fetchall()
+    assert kept == [(task_id,)]
 
 
 async def test_what_could_not_be_sent_is_sent_at_the_next_start(

@@ -29,7 +29,7 @@ from ktrdr_mcp.service import replies
 from ktrdr_mcp.service.families import Families, Family
 from ktrdr_mcp.service.training import digest
 from ktrdr_mcp.store.task_row import TaskRow
-from ktrdr_mcp.store.trials import TrialLog, parse_scores
+from ktrdr_mcp.store.trials import Standing, TrialLog, parse_scores
 
 REMEMBERED: Final = 256  # verdicts, which are fixed when their tasks complete
 MEASURED_DIGITS: Final = 6  # of what others recompute
@@ -82,6 +82,7 @@ class Judge:
         self._trial_log = trial_log
         self._families = families
         self._verdicts: OrderedDict[str, responses.Verdict] = OrderedDict()
+        self._unstored: dict[str, tuple[Standing, Mapping[str, str]]] = {}  # by task
         self._settling = asyncio.Lock()
 
     async def performance(self, row: TaskRow) -> responses.ModelPerformance:
@@ -171,24 +172,27 @@ class Judge:
             if row.task_id not in self._verdicts:
                 counted = await self._families.scores(family.scored)
                 told = await anyio.to_thread.run_sync(judge, row, scores, family, counted, before)
-                await self._fix(row, family, told, counted)
+                if not family.is_settled and row.group_id is None:
+                    claimed = told.prediction == "skill" and told.holds_across is not False
+                    standing = family.standing(claimed, counted)
+                    self._unstored[row.task_id] = (standing, counted)
                 self._verdicts[row.task_id] = told
                 while len(self._verdicts) > REMEMBERED:
                     self._verdicts.popitem(last=False)
+            await self._store_standing(row.task_id)
         told = self._verdicts[row.task_id].model_copy(update={"trials_since": since})
         return Judged(row, row.result, told, scores, len(family.before) + 1, before)
 
-    async def _fix(
-        self, row: TaskRow, family: Family, told: responses.Verdict, counted: Mapping[str, str]
-    ) -> None:
-        """Keeps what a verdict counted, so that it never changes."""
-        if family.is_settled or row.group_id is not None:
+    async def _store_standing(self, task_id: str) -> None:
+        """Keeps what a verdict counted, so that it never changes; tries again at each reading."""
+        if task_id not in self._unstored:
             return
-        claimed = told.prediction == "skill" and told.holds_across is not False
         try:
-            await self._families.settle(row.task_id, family.standing(claimed), counted)
-        except StorageError as error:  # it is kept with the next reading
-            log.warning("the standing of task %s is not stored yet: %s", row.task_id, error.message)
+            await self._families.settle(task_id, *self._unstored[task_id])
+        except StorageError as error:
+            log.warning("the standing of task %s is not stored yet: %s", task_id, error.message)
+        else:
+            del self._unstored[task_id]
 
 
 def judge(

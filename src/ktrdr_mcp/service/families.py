@@ -11,11 +11,12 @@ from typing import Final
 import anyio.to_thread
 
 from ktrdr_mcp.data.content import Sketch, are_related
+from ktrdr_mcp.errors import DatabaseError
 from ktrdr_mcp.evaluation.families import Stream
 from ktrdr_mcp.paths import Workspace, record_file
 from ktrdr_mcp.store.record import Outcome, TrialRecord
 from ktrdr_mcp.store.task_row import TaskRow
-from ktrdr_mcp.store.trials import Standing, Trial, TrialLog
+from ktrdr_mcp.store.trials import Standing, Trial, TrialLog, parse_scores
 
 ENDED: Final = ("completed", "failed", "cancelled")
 ALONE: Final = Stream()
@@ -47,15 +48,16 @@ class Family:
         """How many of those before it are of other workspaces."""
         return sum("/" in name for name in self.before)
 
-    def standing(self, claimed: bool) -> Standing:
+    def standing(self, claimed: bool, counted: Collection[str]) -> Standing:
         """What is kept of it.
 
         Args:
             claimed: whether the trial is called skill, also across families.
+            counted: names of the trials whose scores the verdict had; what the record could not
+                give then stays missing, as the verdict would change with it.
         """
-        known = set(self.scored)
         return Standing(
-            foreign={name: name in known for name in self.before if "/" in name},
+            foreign={name: name in counted for name in self.before if "/" in name},
             place=self.stream.place,
             claims=self.stream.claims,
             claimed=claimed,
@@ -198,7 +200,8 @@ class Families:
         found = await self._log.stored_scores(names)
         foreign = [name for name in names if "/" in name and name not in found]
         if foreign:
-            found |= await (await self._open_record()).scores(foreign) or {}
+            read = await (await self._open_record()).scores(foreign) or {}
+            found |= await anyio.to_thread.run_sync(readable, read)
         return found
 
     async def settle(self, task_id: str, standing: Standing, scores: Mapping[str, str]) -> None:
@@ -263,6 +266,18 @@ class Families:
         if self._record is None:
             self._record = TrialRecord(record_file(self._workspace), await self._name())
         return self._record
+
+
+def readable(scores: Mapping[str, str]) -> dict[str, str]:
+    """Those of other workspaces' scores that this version can read; the rest count as missing."""
+    found = {}
+    for name, text in scores.items():
+        try:
+            parse_scores(text)
+        except DatabaseError:
+            continue
+        found[name] = text
+    return found
 
 
 def trial_of(row: TaskRow) -> Trial:
