@@ -20,6 +20,7 @@ from ktrdr_mcp.api.http.server import listen, serving, url_of
 from ktrdr_mcp.api.mcp.server import build_server
 from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.errors import InvalidRequest
+from ktrdr_mcp.report.live import live_page
 from tests.support import sample_replies
 from tests.support.asgi_requests import JSON, LOCAL, TOKEN, ask
 from tests.support.fake_service import FakeService
@@ -47,6 +48,8 @@ CHANGING = {
     "fetch_market_data",
     "remove_data",
 }
+
+SHOWN = ("/training?limit=", "/models?limit=", "/data", "/research?limit=")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,19 @@ async def test_a_route_is_open_to_the_second_token_unless_it_changes_something(d
 async def test_what_no_row_calls_reading_is_refused(door, method, path) -> None:
     answer = await ask(door.guard, method, path, READS)
     assert (answer.status, answer.error["code"]) == (403, "reading_only")
+
+
+async def test_the_live_page_shows_what_there_is_to_the_second_token_and_changes_nothing(
+    door,
+) -> None:
+    script = live_page()[0]
+    shown = [path for path in SHOWN if f'call("{path}' in script or f"call(`{path}" in script]
+    assert shown == list(SHOWN)
+    for path in SHOWN:
+        route = path.partition("?")[0]
+        assert (await ask(door.guard, "GET", route, READS)).status == 200, path
+    for path in ("/models/save", "/training/alpha/cancel"):
+        assert (await ask(door.guard, "POST", path, READS, b"{}")).status == 403, path
 
 
 async def test_a_token_that_is_neither_is_refused(door) -> None:
