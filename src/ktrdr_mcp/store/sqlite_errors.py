@@ -93,3 +93,5 @@ def sqlite_errors(doing: str) -> Iterator[None]:
         raise
     except sqlite3.Error as error:
         raise meaning_of(error, doing) from error
+    except UnicodeDecodeError as error:  # what Python raises for the name of a column
+        raise damaged("the name of a column is unreadable") from error
