@@ -21,6 +21,7 @@ REQUESTS: Final = "ktrdr_mcp.requests"  # logs each request, where lines are JSO
 TASK: Final = re.compile(r"\btask (%s)")  # in this program's own messages
 DIRECTIVE: Final = re.compile(r"%[sdrgf]")
 CONCEALED: Final = "[token]"
+MAX_EVENT_CHARACTERS: Final = 1_000
 
 
 class OneLine(logging.Formatter):
@@ -59,7 +60,8 @@ class JsonLine(logging.Formatter):
             .replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": printable(record.getMessage()),
+            # Concealed before it is cut, or the beginning of a token would be left.
+            "event": self._conceal(printable(record.getMessage()))[:MAX_EVENT_CHARACTERS],
         }
         if (task_id := task_of(record)) is not None:
             line["task_id"] = printable(task_id)
@@ -68,9 +70,12 @@ class JsonLine(logging.Formatter):
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = printable(self.formatException(record.exc_info), keep="\n")
-        text = json.dumps(line)
+        return self._conceal(json.dumps(line))
+
+    def _conceal(self, text: str) -> str:
+        """A text without what is never logged, plain or as in JSON."""
         for secret in self._concealed:
-            text = text.replace(json.dumps(secret)[1:-1], CONCEALED)
+            text = text.replace(json.dumps(secret)[1:-1], CONCEALED).replace(secret, CONCEALED)
         return text
 
 

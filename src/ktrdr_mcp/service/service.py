@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -206,15 +206,33 @@ class Service:
         while True:
             await self._trials_changed.wait()
             self._trials_changed.clear()
-            try:
-                await self._families.send()
-                for task_id in await self._trial_log.unsettled():
-                    await self._judge.settle(await self._tasks.get(task_id))
-                await self._families.send()
-            except KtrdrError as error:
-                log.warning("trials are not recorded yet: %s", error.message)
-            except Exception:
-                log.exception("trials are not recorded yet")
+            await self._try_to_record(self._families.send())
+            for task_id in await self._unsettled():
+                await self._try_to_record(self._settle(task_id))
+            await self._try_to_record(self._families.send())
+
+    async def _unsettled(self) -> list[str]:
+        """The completed tasks whose standing is not stored; none where that cannot be read."""
+        try:
+            return await self._trial_log.unsettled()
+        except KtrdrError as error:
+            log.warning("trials are not recorded yet: %s", error.message)
+        except Exception:
+            log.exception("trials are not recorded yet")
+        return []
+
+    async def _settle(self, task_id: str) -> None:
+        """Fixes a completed task's verdict. Raises KtrdrError."""
+        await self._judge.settle(await self._tasks.get(task_id))
+
+    async def _try_to_record(self, step: Coroutine[Any, Any, object]) -> None:
+        """Takes a step; one that fails is said, and holds up no other."""
+        try:
+            await step
+        except KtrdrError as error:
+            log.warning("a trial is not recorded yet: %s", error.message)
+        except Exception:
+            log.exception("a trial is not recorded yet")
 
     async def _find_repeated(self, request: requests.StartTraining) -> TaskRow | None:
         """The task that this very request made before, whatever the data look like today."""

@@ -80,6 +80,9 @@ JOURNAL_SUFFIX: Final = "-journal"
 BACKUP_INFIX: Final = ".bak-"
 WRITE_VERSION: Final = 18  # where a file's header says whether it keeps a write-ahead log
 NO_LOG: Final = b"\x01"
+COLUMNS: Final = """
+SELECT columns.name FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
+WHERE tables.type = 'table'"""
 IDENTITY_VERSION: Final = 2  # from here on, the database knows its workspace
 
 
@@ -169,6 +172,7 @@ def _check_content(path: Path, marker: Marker | None, newest_version: int) -> No
             )
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise damaged("its check failed")
+        connection.execute(COLUMNS).fetchall()  # the check above does not read their names
         if version < IDENTITY_VERSION or marker is None or marker.workspace_id is None:
             return
         row = connection.execute("SELECT workspace_id FROM workspace").fetchone()

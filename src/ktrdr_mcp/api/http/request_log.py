@@ -15,7 +15,6 @@ from ktrdr_mcp.api.logs import REQUEST_ID, REQUESTS
 NAME: Final = b"x-request-id"
 FORM: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 PROBES: Final = frozenset({"/health", "/ready", "/lab/proof"})  # asked every few seconds
-MAX_PATH_CHARACTERS: Final = 200
 
 log = logging.getLogger(REQUESTS)
 
@@ -49,7 +48,7 @@ class RequestLog:
         try:
             await self.app(scope, receive, send_named)
         finally:
-            path = scope["path"][:MAX_PATH_CHARACTERS]
+            path = scope["path"]
             if path not in PROBES or status != 200:
                 fields = {"status": status, "ms": round(1_000 * (time.monotonic() - begun), 1)}
                 log.info("%s %s", scope["method"], path, extra={"fields": fields})
