@@ -155,6 +155,7 @@ async def test_a_node_with_another_version_is_refused_by_name(
         node.kill()
 
 
+@pytest.mark.skipif(not LONG, reason="starts three nodes: KTRDR_FAULTS=long make test-ray")
 async def test_a_lost_head_costs_one_attempt_and_tasks_wait_for_the_next(
     tmp_path: Path, cluster: RayCluster, longer: tuple[str, str]
 ) -> None:
