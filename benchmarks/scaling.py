@@ -124,15 +124,21 @@ def run_jobs(server: Server, size: Size, seeds: range, at_once: bool) -> float:
     return time.perf_counter() - began
 
 
-def on_every_core(folder: Path, size: Size) -> list[Target]:
-    """Jobs at once against one after the other, and one alone against threads."""
-    cores, seeds = available_cores(), itertools.count(1)
-    folder.mkdir()
+def fresh_seeds() -> Callable[[int], range]:
+    """What gives seeds that no job of a server has had, as many as it is asked for."""
+    seeds = itertools.count(1)
 
     def next_seeds(count: int) -> range:
         first = next(seeds) * JOBS
         return range(first, first + count)
 
+    return next_seeds
+
+
+def on_every_core(folder: Path, size: Size) -> list[Target]:
+    """Jobs at once against one after the other, and one alone against threads."""
+    cores, next_seeds = available_cores(), fresh_seeds()
+    folder.mkdir()
     with Server(folder) as server:
         gains = gains_at_once(server, size, next_seeds)
         threads = anyio.run(job_in_a_thread, folder.with_name("threads"), size)
@@ -162,13 +168,8 @@ def on_a_cluster(folder: Path, size: Size) -> list[Target]:
     """Jobs at once against one after the other on a Ray cluster; nothing where there is no Ray."""
     if importlib.util.find_spec("ray") is None:
         return []
-    seeds = itertools.count(1)
+    next_seeds = fresh_seeds()
     folder.mkdir()
-
-    def next_seeds(count: int) -> range:
-        first = next(seeds) * JOBS
-        return range(first, first + count)
-
     with Server(folder) as server:
         gains = gains_at_once(server, size, next_seeds)
     bound = SHARE_OF_A_CORE_ON_A_CLUSTER * min(available_cores(), size.jobs)

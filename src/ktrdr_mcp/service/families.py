@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio.to_thread
@@ -156,23 +156,30 @@ class Families:
 
     def _settled(self, trial: Trial, own: Sequence[Trial], standing: Standing) -> Family:
         """A family whose earlier trials are fixed."""
-        found = self._open(trial, own, (), standing.recorded is not False)
-        stream = found.stream
-        if standing.place is not None:
+        found = self._relatives(trial, own)
+        if standing.place is None:
+            stream = self._stream(trial, own, found, ())
+        else:
             stream = Stream(standing.place, standing.claims)
         scored = [name for name, known in standing.foreign.items() if known]
-        return Family(
+        return replace(
+            found,
             before=[*found.before, *standing.foreign],
             scored=[*found.scored, *scored],
-            later=found.later,
             stream=stream,
-            recorded=found.recorded,
+            recorded=standing.recorded is not False,
         )
 
     def _open(
         self, trial: Trial, trials: Sequence[Trial], claimed: Collection[str], recorded: bool
     ) -> Family:
         """A family among some trials, oldest first."""
+        found = self._relatives(trial, trials)
+        stream = self._stream(trial, trials, found, claimed)
+        return replace(found, stream=stream, recorded=recorded, is_settled=False)
+
+    def _relatives(self, trial: Trial, trials: Sequence[Trial]) -> Family:
+        """A family, without what had been tried on other bars when it began."""
         at = trials.index(trial)
         known_at = trial.completed_at or ""
         before = [each for each in trials[:at] if self._relations.between(each, trial)]
@@ -181,7 +188,6 @@ class Families:
             for each in trials[at + 1 :]
             if not each.is_foreign and self._relations.between(each, trial)
         ]
-        first = before[0] if before else trial
         return Family(
             before=[each.task_id for each in before],
             scored=[
@@ -190,10 +196,15 @@ class Families:
                 if each.status == "completed" and (each.completed_at or "~") <= known_at
             ],
             later=[each.task_id for each in later],
-            stream=self._relations.stream_before(first, trials[: trials.index(first)], claimed),
-            recorded=recorded,
-            is_settled=False,
         )
+
+    def _stream(
+        self, trial: Trial, trials: Sequence[Trial], family: Family, claimed: Collection[str]
+    ) -> Stream:
+        """What had been tried on other bars when a family began: it compares all their windows."""
+        began = family.before[0] if family.before else trial.task_id
+        at = next(place for place, each in enumerate(trials) if each.task_id == began)
+        return self._relations.stream_before(trials[at], trials[:at], claimed)
 
     async def scores(self, names: Sequence[str]) -> dict[str, str]:
         """What trials came to, as JSON by name, wherever they are of."""
