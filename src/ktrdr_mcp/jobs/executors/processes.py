@@ -143,7 +143,63 @@ class ProcessRun(Heard):
             self.worker.kill()
 
 
-class Worker(asyncio.Protocol):
+class Child(asyncio.Protocol):
+    """The server's side of a process that speaks in lines of JSON.
+
+    Args:
+        process: the process.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.gone = False
+        self._transport: asyncio.Transport | None = None
+        self._received = b""
+        self._ending: asyncio.Task[None] | None = None
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Sends a line, unless the process is gone."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("a process's socket carries a stream")
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            self._hear(line)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio.Protocol; what has closed its end is about to be gone."""
+        self.gone = True
+        self._ending = asyncio.get_running_loop().create_task(self._end())
+
+    async def _reap(self) -> str:
+        """Waits for the end of the process. Returns with what it ended."""
+        self.process.kill()  # it does not live without its server
+        while (code := self.process.poll()) is None:  # noqa: ASYNC110 (nothing tells of it)
+            await asyncio.sleep(REAP_S)
+        return describe_end(code)
+
+    # What each kind of process does.
+
+    def _hear(self, line: bytes) -> None:
+        """Takes one line of the process."""
+        raise NotImplementedError
+
+    async def _end(self) -> None:
+        """Says what its end means."""
+        raise NotImplementedError
+
+
+class Worker(Child):
     """The server's side of one worker process.
 
     Args:
@@ -158,21 +214,17 @@ class Worker(asyncio.Protocol):
         on_end: Callable[[Worker], None],
         on_about: Callable[[dict[str, Any]], None],
     ) -> None:
-        self.process = process
+        super().__init__(process)
         self.since = utc_now_text()
         self.idle_since_s = time.monotonic()
         self.memory_bytes = 0
         self.run: ProcessRun | None = None
-        self.gone = False
         self.ready = False  # it has imported what it needs
         self.reserved = True  # for whoever wanted it
         self.keeps: str | None = None  # the task whose result it holds until there is room for it
         self._on_end = on_end
         self._on_about = on_about
-        self._transport: asyncio.Transport | None = None
-        self._received = b""
         self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._ending: asyncio.Task[None] | None = None
 
     @property
     def idle(self) -> bool:
@@ -206,11 +258,6 @@ class Worker(asyncio.Protocol):
             del self._calls[identifier]
             self.idle_since_s = time.monotonic()
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Sends a line, unless the worker is gone."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
-
     def end(self) -> None:
         """Lets an idle worker end: it sees its socket close."""
         self.gone = True
@@ -223,33 +270,13 @@ class Worker(asyncio.Protocol):
         with contextlib.suppress(OSError):
             self.process.kill()
 
-    # What asyncio calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a worker's socket carries a stream")
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        *lines, self._received = (self._received + data).split(b"\n")
-        for line in lines:
-            self._hear(line)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """See asyncio.Protocol; what has closed its end is about to be gone."""
-        self.gone = True
-        self._ending = asyncio.get_running_loop().create_task(self._end())
-
     def _hear(self, line: bytes) -> None:
         """Takes one line of the worker."""
         kind = (raw := json.loads(line))["event"]
         if kind == "heartbeat":
             self.memory_bytes = raw["memory_bytes"]
         elif kind == "log":
-            # `name` is ours: only modules of this program and of its libraries log there
-            logging.getLogger(raw["name"]).log(raw["level"], "%s", raw["text"])
+            pass_on_log(raw)
         elif kind == "answer":
             self._finish_call(raw)
         elif kind == "about":
@@ -292,10 +319,7 @@ class Worker(asyncio.Protocol):
 
     async def _end(self) -> None:
         """Waits for the end of the process and says with what it ended."""
-        self.process.kill()  # it does not live without its server
-        while (code := self.process.poll()) is None:  # noqa: ASYNC110 (nothing tells of it)
-            await asyncio.sleep(REAP_S)
-        reason = describe_end(code)
+        reason = await self._reap()
         for future in self._calls.values():
             set_unless_done(future, None, death(reason))
         if (run := self.run) is not None:
@@ -304,6 +328,12 @@ class Worker(asyncio.Protocol):
             self.run, run.worker = None, None
             run.deliver(Ended(stopped=True) if run.killed else Ended(died=reason))
         self._on_end(self)
+
+
+def pass_on_log(raw: dict[str, Any]) -> None:
+    """Logs here what a process has logged."""
+    # `name` is ours: only modules of this program and of its libraries log there
+    logging.getLogger(raw["name"]).log(raw["level"], "%s", raw["text"])
 
 
 def describe_end(code: int) -> str:

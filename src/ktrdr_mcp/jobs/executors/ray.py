@@ -20,12 +20,12 @@ from ktrdr_mcp.errors import LabUnavailable
 from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Failure, Heard, decode
 from ktrdr_mcp.jobs.executors.processes import (
     IDLE_S,
-    REAP_S,
+    Child,
     Launcher,
     WorkerState,
-    describe_end,
     error_of,
     not_started,
+    pass_on_log,
     set_unless_done,
 )
 from ktrdr_mcp.jobs.worker import failure_of
@@ -62,7 +62,7 @@ class ClusterRun(Heard):
             self.driver.send({"do": "stop", "run": self.number, "draining": draining})
 
 
-class Driver(asyncio.Protocol):
+class Driver(Child):
     """The server's side of one driver process.
 
     Args:
@@ -71,24 +71,15 @@ class Driver(asyncio.Protocol):
     """
 
     def __init__(self, process: subprocess.Popen[bytes], on_change: Callable[[], None]) -> None:
-        self.process = process
+        super().__init__(process)
         self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.joined.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.ended = asyncio.Event()
-        self.gone = False
         self.slots = 0
         self.speeds: dict[str, dict[str, float]] = {}  # by node
         self.workers: list[WorkerState] = []
         self.runs: dict[int, ClusterRun] = {}
         self._on_change = on_change
-        self._transport: asyncio.Transport | None = None
-        self._received = b""
-        self._ending: asyncio.Task[None] | None = None
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Sends a line, unless the driver is gone."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
     def begin(self, run: ClusterRun) -> None:
         """Gives it a run."""
@@ -98,33 +89,13 @@ class Driver(asyncio.Protocol):
             {"do": "run", "run": run.number, "envelope": envelope, "workdir": str(run.workdir)}
         )
 
-    # What asyncio calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a driver's socket carries a stream")
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        *lines, self._received = (self._received + data).split(b"\n")
-        for line in lines:
-            self._hear(json.loads(line))
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """See asyncio.Protocol."""
-        self.gone = True
-        self._ending = asyncio.get_running_loop().create_task(self._end())
-
-    def _hear(self, raw: dict[str, Any]) -> None:
+    def _hear(self, line: bytes) -> None:
         """Takes one line of the driver."""
-        kind = raw["event"]
+        kind = (raw := json.loads(line))["event"]
         if kind == "run":
             self._hear_of_run(raw)
         elif kind == "log":
-            # `name` is ours: only modules of this program and of its libraries log there
-            logging.getLogger(raw["name"]).log(raw["level"], "%s", raw["text"])
+            pass_on_log(raw)
         elif kind == "nodes":
             self.slots, self.speeds = raw["slots"], raw["speeds"]
             set_unless_done(self.joined, None, None)  # now it is known what there is room for
@@ -145,10 +116,7 @@ class Driver(asyncio.Protocol):
 
     async def _end(self) -> None:
         """Waits for the end of the process; what it had is dead then."""
-        self.process.kill()  # it does not live without its server
-        while (code := self.process.poll()) is None:  # noqa: ASYNC110 (nothing tells of it)
-            await asyncio.sleep(REAP_S)
-        reason = describe_end(code)
+        reason = await self._reap()
         self.slots, self.workers = 0, []
         set_unless_done(self.joined, None, lost(reason))
         runs, self.runs = self.runs, {}
