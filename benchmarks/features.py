@@ -13,7 +13,7 @@ from benchmarks.report import Report, Table, under
 from benchmarks.timing import seconds_of
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.features import build
-from ktrdr_mcp.features.scaling import fit
+from ktrdr_mcp.features.inputs import fit
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog

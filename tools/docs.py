@@ -23,7 +23,7 @@ from ktrdr_mcp.api.operations import OPERATIONS, Operation
 from ktrdr_mcp.api.schema import OURS, inline_references
 from ktrdr_mcp.cli import cli
 from ktrdr_mcp.errors import kinds_by_code
-from ktrdr_mcp.features.listing import ListedIndicator, listed_indicators
+from ktrdr_mcp.features.registry import ListedIndicator, listed_indicators
 from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.strategy import parsing
 from ktrdr_mcp.strategy.sections import Section

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import Bars, aggregate, bars_per_year, fingerprint
-from ktrdr_mcp.data.checks import check_bars
 from ktrdr_mcp.data.timestamps import parse_timestamp
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
+from tests.support.source_checks import check_bars
 
 HOUR_NS = 3_600 * 10**9
 

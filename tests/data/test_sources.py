@@ -16,7 +16,6 @@ from ktrdr_mcp.data import samples
 from ktrdr_mcp.data.bars import fingerprint
 from ktrdr_mcp.data.cache import BarCache
 from ktrdr_mcp.data.catalog import BarCatalog, select_range
-from ktrdr_mcp.data.checks import check_source
 from ktrdr_mcp.data.files import WorkspaceFiles
 from ktrdr_mcp.data.samples import Samples
 from ktrdr_mcp.data.timestamps import parse_timestamp
@@ -31,6 +30,7 @@ from ktrdr_mcp.errors import (
     StorageError,
 )
 from ktrdr_mcp.paths import Workspace
+from tests.support.source_checks import check_source
 
 HERE = Path(__file__).parent
 HEADER = "timestamp,open,high,low,close,volume\n"

@@ -9,7 +9,7 @@ import pytest
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from ktrdr_mcp.errors import DataInvalid
-from ktrdr_mcp.features.scaling import Scaler, fit, fit_in_blocks
+from ktrdr_mcp.features.inputs import Scaler, fit, fit_in_blocks
 
 
 @pytest.fixture

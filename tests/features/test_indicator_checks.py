@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from ktrdr_mcp.features.checks import check_indicator
 from ktrdr_mcp.features.indicator import INDICATORS, Output, indicator
 from ktrdr_mcp.strategy.form import IndicatorSpec
+from tests.support.indicator_checks import check_indicator
 
 
 def centred(bars, source, params):

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from ktrdr_mcp.errors import InvalidStrategy
-from ktrdr_mcp.features.checks import check_indicator
 from ktrdr_mcp.features.indicator import INDICATORS
 from ktrdr_mcp.features.registry import resolve
 from ktrdr_mcp.strategy.form import IndicatorSpec
+from tests.support.indicator_checks import check_indicator
 
 
 def output(bars, kind, source="close", **params):

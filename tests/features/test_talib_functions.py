@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import talib
 
-from ktrdr_mcp.features.checks import check_indicator
 from ktrdr_mcp.features.registry import resolve
 from ktrdr_mcp.features.talib_functions import REFUSED, function, function_names
 from ktrdr_mcp.strategy.form import IndicatorSpec
+from tests.support.indicator_checks import check_indicator
 
 NEEDS_VOLUME = {"VWMA", "RVOL"}  # nothing to divide by where no volume is
 # Neither proportional nor indifferent to price, because the function is not linear in it.

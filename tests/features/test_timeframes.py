@@ -11,10 +11,10 @@ import pytest
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.errors import InvalidStrategy, NotEnoughData
 from ktrdr_mcp.features.build import compute_indicators
-from ktrdr_mcp.features.checks import check_indicator
 from ktrdr_mcp.features.indicator import INDICATORS
 from ktrdr_mcp.strategy.form import IndicatorSpec, Strategy
 from ktrdr_mcp.strategy.parsing import parse_strategy
+from tests.support.indicator_checks import check_indicator
 
 HOUR = pd.Timedelta(hours=1)
 THREE = """\

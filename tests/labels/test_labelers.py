@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.labels.checks import check_labeler
+from ktrdr_mcp.labels.labelers import first_at_or_above
 from ktrdr_mcp.labels.registry import LABELERS, UNDEFINED, Labels, make_labels
-from ktrdr_mcp.labels.triple_barrier import first_at_or_above
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.config import LabelSettings
+from tests.support.labeler_checks import check_labeler
 
 BUY, HOLD, SELL = 0, 1, 2
 Row = tuple[int, int]

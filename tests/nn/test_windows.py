@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ktrdr_mcp.context import NullContext
-from ktrdr_mcp.features.windows import Windows
+from ktrdr_mcp.features.inputs import Windows
 from ktrdr_mcp.nn import loop
 from ktrdr_mcp.nn.network import probabilities, windowed_probabilities
 from ktrdr_mcp.nn.perceptron import Mlp

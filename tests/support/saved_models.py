@@ -16,7 +16,7 @@ from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.content import NO_GRAMS
 from ktrdr_mcp.features import build
-from ktrdr_mcp.features.scaling import fit
+from ktrdr_mcp.features.inputs import fit
 from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests

@@ -10,7 +10,7 @@ import pytest
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.evaluation.backtest import Leg, backtest, backtest_legs
 from ktrdr_mcp.evaluation.walk_forward import chronological
-from ktrdr_mcp.features.windows import Windows
+from ktrdr_mcp.features.inputs import Windows
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.schemas.results import TradingRule

@@ -9,9 +9,9 @@ import pytest
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.evaluation.verdict import leak_suspected
-from ktrdr_mcp.features.checks import check_indicator
 from ktrdr_mcp.features.indicator import INDICATORS, Floats, Output, Parameters, indicator
 from ktrdr_mcp.strategy.form import IndicatorSpec
+from tests.support.indicator_checks import check_indicator
 
 LEAKS = ("peeking", "centred_average")
 REACH_BARS = 10

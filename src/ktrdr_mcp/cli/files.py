@@ -251,13 +251,13 @@ def constant_features(
     import numpy as np
 
     from ktrdr_mcp.data.catalog import BarCatalog
-    from ktrdr_mcp.features import build, scaling
+    from ktrdr_mcp.features import build, inputs
 
     bars = BarCatalog(workspace).load(symbol, timeframe).bars
     table = build.compute_indicators(bars, strategy)
     rows = np.arange(table.warm_up_bars, len(bars))
     names, values = build.feature_matrix(table, build.fit_fuzzy(table, strategy, rows))
-    return [name for name, same in zip(names, scaling.constant(values[rows]), strict=True) if same]
+    return [name for name, same in zip(names, inputs.constant(values[rows]), strict=True) if same]
 
 
 @strategies.command("show")

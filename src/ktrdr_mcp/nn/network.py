@@ -19,7 +19,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:  # the server knows forms, and imports no torch
     from torch import Tensor
 
-    from ktrdr_mcp.features.windows import Windows
+    from ktrdr_mcp.features.inputs import Windows
     from ktrdr_mcp.nn.batches import DeviceRows
     from ktrdr_mcp.nn.group import Pace, Score
     from ktrdr_mcp.nn.settings import NetworkSettings, TrainerSettings

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktrdr_mcp.errors import InvalidRequest
-from ktrdr_mcp.features.windows import Windows
+from ktrdr_mcp.features.inputs import Windows
 
 if TYPE_CHECKING:  # the server knows settings, and imports no torch
     import torch

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import InvalidRequest, printable
-from ktrdr_mcp.features import listing
+from ktrdr_mcp.features import registry
 from ktrdr_mcp.features.build import feature_names
 from ktrdr_mcp.features.registry import check
 from ktrdr_mcp.schemas import requests, responses
@@ -28,20 +28,20 @@ SHOWN_DIGITS: Final = 5  # significant, of ranges
 
 def indicator_page(request: requests.ListIndicators) -> responses.IndicatorList:
     """A page of the indicators of a group or a name. Raises NotFound."""
-    found = listing.matching(request.group, request.name)
+    found = registry.matching(request.group, request.name)
     stop = request.offset + request.limit
     rows = [
         responses.IndicatorRow.model_validate(plain(each)) for each in found[request.offset : stop]
     ]
     return responses.IndicatorList(
         indicators=rows,
-        groups={group: len(types) for group, types in listing.groups().items()},
+        groups={group: len(types) for group, types in registry.groups().items()},
         returned=len(rows),
         has_more=len(found) > stop,
     )
 
 
-def plain(one: listing.ListedIndicator) -> dict[str, Any]:
+def plain(one: registry.ListedIndicator) -> dict[str, Any]:
     """An indicator's fields in JSON's types."""
     values = asdict(one)
     return {name: list(each) if isinstance(each, tuple) else each for name, each in values.items()}

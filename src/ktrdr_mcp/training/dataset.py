@@ -19,8 +19,7 @@ from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.evaluation.baselines import newest_known
 from ktrdr_mcp.evaluation.walk_forward import Timeline
 from ktrdr_mcp.features import build
-from ktrdr_mcp.features.scaling import Scaler, fit_in_blocks
-from ktrdr_mcp.features.windows import Windows, windows_of
+from ktrdr_mcp.features.inputs import Scaler, Windows, fit_in_blocks, windows_of
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.strategy.form import Strategy
 

@@ -29,8 +29,7 @@ from ktrdr_mcp.data.content import Grams
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.evaluation.walk_forward import Split
 from ktrdr_mcp.features.build import IndicatorTable
-from ktrdr_mcp.features.scaling import Scaler
-from ktrdr_mcp.features.windows import windows_of
+from ktrdr_mcp.features.inputs import Scaler, windows_of
 from ktrdr_mcp.schemas.responses import DataUsed
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training.dataset import Dataset, Series, SeriesFit, View

@@ -13,8 +13,7 @@ from ktrdr_mcp.errors import NotEnoughData
 from ktrdr_mcp.evaluation.backtest import Backtest, backtest, confident_signals
 from ktrdr_mcp.features import build
 from ktrdr_mcp.features.fuzzy import membership
-from ktrdr_mcp.features.scaling import Scaler
-from ktrdr_mcp.features.windows import windows_of
+from ktrdr_mcp.features.inputs import Scaler, windows_of
 from ktrdr_mcp.nn.network import Estimator, from_dict, probabilities, windowed_probabilities
 from ktrdr_mcp.schemas.results import TradingRule
 from ktrdr_mcp.strategy.form import Strategy

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError, StorageFull
-from ktrdr_mcp.features.scaling import Scaler
-from ktrdr_mcp.features.windows import windows_of
+from ktrdr_mcp.features.inputs import Scaler, windows_of
 from ktrdr_mcp.interop.ktrdr import documents
 from ktrdr_mcp.interop.ktrdr.documents import incompatibilities
 from ktrdr_mcp.nn.perceptron import Mlp

@@ -15,7 +15,7 @@ import numpy as np
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import InvalidStrategy, ModelNotReproducible, quote
 from ktrdr_mcp.features.build import feature_names
-from ktrdr_mcp.features.scaling import Scaler
+from ktrdr_mcp.features.inputs import Scaler
 from ktrdr_mcp.interop.ktrdr.documents import CONFIG, FEATURES, LARGEST_PERIODS, METADATA, METRICS
 from ktrdr_mcp.nn.perceptron import ACTIVATIONS, Mlp
 from ktrdr_mcp.strategy.form import (

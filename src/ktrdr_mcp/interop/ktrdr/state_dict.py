@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ktrdr_mcp.errors import ModelCorrupted
-from ktrdr_mcp.features.scaling import Scaler
+from ktrdr_mcp.features.inputs import Scaler
 from ktrdr_mcp.interop.ktrdr.documents import MODEL, state_key
 from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.training.bundle import corrupted, regular_file
