@@ -84,9 +84,10 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
         if abs(len(word) - len(folded)) <= most_edits(folded)
     ]
     part_of = [
-        (len(word), word)
+        (abs(len(word) - len(folded)), word)
         for word in by_folded
-        if len(folded) >= 4 and (word.startswith(folded) or word.endswith(folded))
+        for short, long in [sorted((word, folded), key=len)]
+        if len(short) >= 4 and (long.startswith(short) or long.endswith(short))
     ]
     close = sorted(each for each in near if each[0] <= most_edits(folded)) or sorted(part_of)
     return f" Did you mean '{by_folded[close[0][1]]}'?" if close else ""

@@ -56,6 +56,12 @@ def test_a_bad_configuration_names_its_field_and_what_it_must_be(config, field, 
     assert refused.value.hint
 
 
+@pytest.mark.parametrize("name", ["strategy_name", "the_strategy", "strategie"])
+def test_an_unknown_field_with_a_known_name_in_it_is_taken_for_that_one(name) -> None:
+    with pytest.raises(InvalidRequest, match="Did you mean 'strategy'"):
+        parse(StartTraining, {**SERIES, name: "default"})
+
+
 @pytest.mark.parametrize("raw", [None, 3, "AAPL", [], True])
 def test_a_request_that_is_no_object_is_refused(raw) -> None:
     with pytest.raises(InvalidRequest, match="not an object"):

@@ -93,6 +93,18 @@ async def test_a_new_conversation_goes_on_where_the_last_one_stopped(bench: Benc
     assert rows[0].note is None
 
 
+async def test_the_log_lists_what_differs_from_the_strategy_and_names_what_was_searched(
+    bench: Bench,
+) -> None:
+    await started(bench, task_id="own", strategy="mean_reversion", config={"epochs": 1})
+    vary = {"learning_rate": [0.001, 0.01], "dropout_rate": [0.0, 0.3]}
+    searched = {"epochs": 1, "sweep": {"trials": 2, "vary": vary}}
+    await started(bench, task_id="search", strategy="mean_reversion", config=searched, wait_s=50)
+    search, own = (await log_of(bench.service)).trials
+    assert own.differs == "epochs=1"
+    assert search.differs == "sweep=2 over learning_rate, dropout_rate, epochs=1"
+
+
 async def test_notes_survive_the_server(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     note = {"note": "kept", "symbol": "X", "timeframe": "1d"}

@@ -34,13 +34,22 @@ CASES = [
     (measured(validation=0.39), 1, "another idea"),
     (measured(best_epoch=20), 1, "Raise epochs"),
     (measured(), 1, "seeds to 5"),
-    (measured(), 5, "labels.horizon"),
+    (measured(), 5, "Set sweep"),
 ]
+
+
+def config(seeds: int = 1, horizon: int | None = 8, vary: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {
+        "epochs": 20,
+        "seeds": seeds,
+        "labels": {} if horizon is None else {"horizon": horizon},
+        "sweep": {"trials": 8, "vary": {name: [1] for name in vary}} if vary else None,
+    }
 
 
 @pytest.mark.parametrize(("result", "seeds", "expected"), CASES)
 def test_each_finding_on_the_validation_rows_has_its_suggestion(result, seeds, expected) -> None:
-    assert expected in next_step(result, 20, seeds, LUCK)
+    assert expected in next_step(result, config(seeds), LUCK)
 
 
 @pytest.mark.parametrize(("result", "seeds", "expected"), CASES)
@@ -56,17 +65,27 @@ def test_nothing_about_the_test_rows_changes_the_suggestion(
         "trading": {"net_total_return": test_accuracy - 0.5},
     }
     other = TaskResult.from_json(merged(result.to_json(), changes))
-    assert next_step(other, 20, seeds, LUCK) == next_step(result, 20, seeds, LUCK)
+    assert next_step(other, config(seeds), LUCK) == next_step(result, config(seeds), LUCK)
 
 
-def advised(**changes: Any) -> str:
-    return next_step(measured(), 20, 1, LUCK.model_copy(update=changes))
+def advised(settings: dict[str, Any] | None = None, **changes: Any) -> str:
+    return next_step(measured(), settings or config(), LUCK.model_copy(update=changes))
 
 
 def test_later_trials_get_other_suggestions_and_in_the_end_to_stop() -> None:
     found = [advised(as_of_trial=k) for k in range(1, 6)]
-    assert len(set(found[:3])) == 3
+    assert len(set(found[:4])) == 4
     assert "Stop" in found[-1]
+
+
+@pytest.mark.parametrize(("horizon", "other"), [(4, "in 4 bars may be in 12"), (48, "in 16")])
+def test_another_horizon_is_suggested_beside_the_one_that_was_tried(horizon, other) -> None:
+    assert other in advised(config(5, horizon), as_of_trial=2)
+
+
+@pytest.mark.parametrize("settings", [config(5, 8, ("labels.horizon",)), config(5, None, ("x",))])
+def test_no_horizon_is_suggested_where_it_was_searched_or_the_labels_have_none(settings) -> None:
+    assert all("horizon" not in advised(settings, as_of_trial=k) for k in range(1, 6))
 
 
 def test_after_skill_come_another_seed_then_other_bars_and_suspect_bars_first() -> None:

@@ -457,16 +457,16 @@ def timing_family(own: TrialScores, earlier: EarlierTrials) -> FamilyJudgement:
     )
 
 
+LONG_HORIZON: Final = 24  # bars, beyond which a shorter one is suggested
 GAP: Final = 0.15  # training accuracy above validation accuracy
 
 
-def next_step(result: TaskResult, epochs: int, seeds: int, judged: Verdict) -> str:
+def next_step(result: TaskResult, config: Mapping[str, Any], judged: Verdict) -> str:
     """What to do next; after many trials, something else than before.
 
     Args:
         result: what a completed training measured.
-        epochs: the most that it could have.
-        seeds: how many networks it trained that differ in seed alone.
+        config: its effective configuration.
         judged: its verdict.
     """
     if judged.prediction == "skill":
@@ -486,11 +486,19 @@ def next_step(result: TaskResult, epochs: int, seeds: int, judged: Verdict) -> s
         )
     if training.final_val_accuracy <= result.validation_majority:
         advice.append("Try a strategy of another idea: nothing was found on the validation rows.")
-    if training.best_epoch == epochs:
+    if training.best_epoch == config["epochs"]:
         advice.append("Raise epochs: validation was still improving at the last one.")
-    if seeds == 1:
+    searched = config.get("sweep") or {"vary": {}}
+    horizon = config["labels"].get("horizon")  # not all methods have one
+    if config["seeds"] == 1:
         advice.append("Set seeds to 5: the spread shows how much of this is the seed's luck.")
-    advice.append("Try another labels.horizon: what is not foreseen in 8 bars may be in 24.")
+    if not searched["vary"]:
+        advice.append("Set sweep to search many settings at once: it counts as one trial.")
+    if horizon is not None and "labels.horizon" not in searched["vary"]:
+        advice.append(
+            f"Try another labels.horizon: what is not foreseen in {horizon} bars may be in"
+            f" {3 * horizon if horizon <= LONG_HORIZON else horizon // 3}."
+        )
     advice.append(
         "Stop here, or use a longer range or other bars: each further trial on these"
         " must show more."

@@ -318,7 +318,7 @@ def performance_reply(judged: Judged, readings: int) -> responses.ModelPerforman
             seeds=result.seeds and round_figure(result.seeds, SHOWN_DIGITS),
             sweep=result.sweep and shorten_sweep(result.sweep),
             test_readings=readings,
-            next=next_step(result, row.config["epochs"], row.config["seeds"], judged.verdict),
+            next=next_step(result, row.config, judged.verdict),
             details=result.details,
             report=f"/training/{row.task_id}/report",
         )

@@ -280,7 +280,7 @@ def task_summary(row: TaskRow, live: Live | None) -> responses.TaskSummary:
         created_at=row.created_at,
         val_accuracy=round_figure(training.final_val_accuracy) if training else None,
         error_code=row.error_code,
-        differs=list_differing(row.config),
+        differs=list_differing(row),
         note=shortened(note_of(row)),
     )
 
@@ -325,16 +325,23 @@ def shortened(text: str | None) -> str | None:
     return f"{text[: DIFFERS_CHARACTERS - 3]}..."
 
 
-def list_differing(config: Mapping[str, Any]) -> str:
-    """The settings of an effective configuration that are not the defaults, in few characters.
+def list_differing(row: TaskRow) -> str:
+    """The settings that neither the strategy nor the defaults have, in few characters.
 
     Args:
-        config: as stored with a task.
+        row: a task, whose effective configuration and strategy are compared.
     """
-    defaults = flatten({**EffectiveConfig().model_dump(mode="json"), "labels": labels.complete({})})
-    text = ", ".join(
-        f"{name}={value}" for name, value in flatten(config).items() if defaults.get(name) != value
-    )
+    own = dict(row.spec["strategy"].get("training", {}))
+    own["labels"] = labels.complete(own.get("labels", {}))
+    expected = flatten(EffectiveConfig().model_dump(mode="json")) | flatten(own)
+    searched = row.config.get("sweep")
+    config = {name: value for name, value in row.config.items() if name != "sweep"}
+    found = [
+        f"{name}={value}" for name, value in flatten(config).items() if expected.get(name) != value
+    ]
+    if searched:
+        found.insert(0, f"sweep={searched['trials']} over {', '.join(searched['vary'])}")
+    text = ", ".join(found)
     return text if len(text) <= DIFFERS_CHARACTERS else f"{text[: DIFFERS_CHARACTERS - 3]}..."
 
 

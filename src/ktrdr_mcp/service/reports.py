@@ -40,7 +40,7 @@ def unfinished_report(row: TaskRow, status: TrainingStatus, epochs: History) -> 
         status=status,
         strategy=row.strategy,
         created_at=row.created_at,
-        settings=replies.list_differing(row.config),
+        settings=replies.list_differing(row),
         epochs=epochs,
     )
 

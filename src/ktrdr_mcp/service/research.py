@@ -62,7 +62,7 @@ class Research:
             timeframe=row.timeframe,
             created_at=row.created_at,
             strategy=row.strategy,
-            differs=replies.list_differing(row.config),
+            differs=replies.list_differing(row),
             verdict=verdict,
             note=replies.note_of(row),
         )
