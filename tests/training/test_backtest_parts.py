@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ktrdr_mcp.training.predictor import CHOOSING, FRESH, TRAINING, parts_of
+from ktrdr_mcp.training.predictor import parts_of
+from ktrdr_mcp.training.seen import FRESH, TESTED, TRAINING, VALIDATION
 
 SEEN = np.full(100, FRESH, dtype=np.int8)
-SEEN[30:50], SEEN[50:70] = TRAINING, CHOOSING
+SEEN[30:50], SEEN[50:60], SEEN[60:70] = TRAINING, VALIDATION, TESTED
 CASES = {  # range: seen in training, seen in choosing, fresh, left out, whether it comes after
     (0, 100): (range(30, 50), range(50, 70), range(70, 100), range(30), True),
     (40, 100): (range(40, 50), range(50, 70), range(70, 100), range(0), True),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,7 @@ RETURN_STEP: Final = 1e-6
 KEPT_WHOLE: Final = 4_096  # bars up to which a sketch has every hash
 MIN_HASHES: Final = 32  # of a sketch; fewer tell nothing
 RELATED_SHARE: Final = 0.05  # of the smaller sketch, from which two have bars in common
+RECENT: Final = 8  # sketches that each is compared with first
 # Of Sebastiano Vigna's splitmix64: each bit of a return changes half of the bits of its hash.
 _ODD: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST: Final = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9))
@@ -164,3 +166,68 @@ def share_in_common(one: Sketch, other: Sketch) -> float:
 def are_related(one: Sketch, other: Sketch) -> bool:
     """Whether two stretches have bars in common."""
     return share_in_common(one, other) > RELATED_SHARE
+
+
+def strangers(sketches: Sequence[Sketch]) -> list[bool]:
+    """Whether each of some sketches has no bars in common with any before it.
+
+    Each is compared with those just before it; only of the rest it is looked up which hashes they
+    share with whom, so that all takes about as long as sorting the hashes.
+    """
+    asked = [
+        at
+        for at, one in enumerate(sketches)
+        if not any(are_related(one, other) for other in sketches[max(0, at - RECENT) : at])
+    ]
+    found = [False] * len(sketches)
+    for at, begins in zip(asked, begin_anew(sketches, asked), strict=True):
+        found[at] = begins
+    return found
+
+
+def begin_anew(sketches: Sequence[Sketch], asked: Sequence[int]) -> Iterator[bool]:
+    """Whether each of those asked about, by place, has no bars in common with any before it."""
+    if len(asked) < 2:  # the first one does, whatever it is
+        yield from (True for _ in asked)
+        return
+    hashes = np.concatenate([each.hashes for each in sketches])
+    ordered = np.sort(hashes)
+    shared = ascending(ordered[1:][ordered[1:] == ordered[:-1]])
+    kept = [np.isin(each.hashes, shared, assume_unique=True) for each in sketches]
+    owner = np.repeat(np.arange(len(sketches)), [int(each.sum()) for each in kept])
+    among = np.searchsorted(shared, hashes[np.concatenate(kept)])
+    order = np.argsort(among, kind="stable")
+    holders = owner[order]  # of each shared hash in turn, ascending
+    turns = np.diff(among[order], prepend=-1) != 0
+    first, own = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+    first[order] = np.maximum.accumulate(np.where(turns, np.arange(len(order)), 0))
+    own[order] = np.arange(len(order))
+    edges = np.searchsorted(owner, np.arange(len(sketches) + 1))
+    halvings = np.array([each.halvings for each in sketches])
+    sizes = np.array([len(each.hashes) for each in sketches])
+    for at in asked:
+        start, stop = edges[at : at + 2].tolist()
+        before = holders[ranges(first[start:stop], own[start:stop])]
+        common = np.bincount(before, minlength=len(sketches))
+        alike = halvings == halvings[at]
+        share = common / np.maximum(np.minimum(sizes, sizes[at]), 1)
+        yield not (
+            np.any(share[alike] > RELATED_SHARE)
+            or any(
+                are_related(sketches[at], sketches[other])
+                for other in np.flatnonzero(common * ~alike).tolist()
+            )
+        )
+
+
+def ranges(begin: Integers, end: Integers) -> Integers:
+    """int64[m], the whole numbers of some ranges, one after another.
+
+    Args:
+        begin: int64[n], the first of each.
+        end: int64[n], the one after the last of each.
+    """
+    sizes = end - begin
+    before = np.cumsum(sizes) - sizes
+    whole: Integers = np.repeat(begin - before, sizes) + np.arange(int(sizes.sum()))
+    return whole

@@ -34,7 +34,7 @@ from ktrdr_mcp.service.evaluation import MEASURED_DIGITS, round_figure
 from ktrdr_mcp.service.model_cache import Loaded, day_rule, warnings
 from ktrdr_mcp.training import predictor
 from ktrdr_mcp.training.judgement import equity_curve
-from ktrdr_mcp.training.seen import FRESH, TRAINING
+from ktrdr_mcp.training.seen import FRESH, TESTED, TRAINING, VALIDATION, Levels
 
 P_DIGITS: Final = 4  # as many as the draws behind it
 
@@ -78,7 +78,8 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
     )
     named, known = seen_by_name(loaded, bars), seen_by_content(loaded, series)
     chosen = predictor.Range(first, stop, np.maximum(named, known))
-    beyond += seen_otherwise(int((known > named)[first:stop].sum()), stop - first)
+    otherwise = (known > named) & ((named == FRESH) | (known == TRAINING))  # in another part
+    beyond += seen_otherwise(int(otherwise[first:stop].sum()), stop - first)
     rule = rule_of(loaded, request)
     run = predictor.run(loaded.model, bars, chosen, rule)
     return Traded(bars, chosen, rule, run, [*beyond, *series.notes])
@@ -89,14 +90,10 @@ def bound(bars: Bars, text: str | None, field: str) -> int | None:
     return None if text is None else bars.bound(text, field, end_of_day=field == "end_date")
 
 
-def seen_by_content(loaded: Loaded, series: LoadedBars) -> predictor.Seen:
+def seen_by_content(loaded: Loaded, series: LoadedBars) -> Levels:
     """How the model has seen each bar, whatever its name and time; older models do not say."""
     levels = None if loaded.model.seen is None else loaded.model.seen.levels(series)
-    seen = np.full(len(series.bars), predictor.FRESH, dtype=np.int8)
-    if levels is not None:
-        seen[levels > FRESH] = predictor.CHOOSING
-        seen[levels == TRAINING] = predictor.TRAINING
-    return seen
+    return np.full(len(series.bars), FRESH, np.int8) if levels is None else levels
 
 
 def seen_otherwise(count: int, bars: int) -> list[str]:
@@ -112,16 +109,18 @@ def seen_otherwise(count: int, bars: int) -> list[str]:
     return [f"{known} under another name or at another time."]
 
 
-def seen_by_name(loaded: Loaded, bars: Bars) -> predictor.Seen:
+def seen_by_name(loaded: Loaded, bars: Bars) -> Levels:
     """How the model has seen each bar, or a label that looks at it: by symbol and time."""
-    seen = np.full(len(bars), predictor.FRESH, dtype=np.int8)
+    seen = np.full(len(bars), FRESH, np.int8)
     if bars.symbol != loaded.row.symbol:
         return seen
     model = loaded.model
     first = 0 if model.seen_from is None else place_of(bars, model.seen_from)
     fitted = place_of(bars, model.fitted_before or model.seen_before)
-    seen[first : place_of(bars, seen_until(model))] = predictor.CHOOSING
-    seen[first:fitted] = predictor.TRAINING
+    chosen = place_of(bars, model.seen_before)
+    seen[first : place_of(bars, seen_until(model))] = TESTED
+    seen[first:chosen] = VALIDATION
+    seen[first:fitted] = TRAINING
     return seen
 
 

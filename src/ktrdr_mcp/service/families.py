@@ -10,7 +10,7 @@ from typing import Final
 
 import anyio.to_thread
 
-from ktrdr_mcp.data.content import Sketch, are_related
+from ktrdr_mcp.data.relations import Relations
 from ktrdr_mcp.errors import DatabaseError
 from ktrdr_mcp.evaluation.families import Stream
 from ktrdr_mcp.paths import Workspace, record_file
@@ -65,58 +65,26 @@ class Family:
         )
 
 
-class Relations:
-    """Which windows have bars in common; each pair of sketches is compared once."""
+def stream_before(
+    relations: Relations, first: Trial, earlier: Sequence[Trial], claimed: Collection[str]
+) -> Stream:
+    """What had been tried on other bars when a family began.
 
-    def __init__(self) -> None:
-        self.sketches: dict[str, Sketch] = {}
-        self._found: dict[tuple[str, str], bool] = {}
-
-    def between(self, one: Trial, other: Trial) -> bool:
-        """Whether two trials were tested on common bars, by symbol and time or by content."""
-        overlap = one.test_start <= other.test_end and other.test_start <= one.test_end
-        if overlap and one.symbol == other.symbol:
-            return True
-        if one.sketch is None or other.sketch is None:
-            return False
-        if one.sketch == other.sketch:
-            return True
-        pair = (min(one.sketch, other.sketch), max(one.sketch, other.sketch))
-        if pair not in self._found:
-            first, second = (self.sketches.get(key) for key in pair)
-            if first is None or second is None:  # not known today
-                return False
-            self._found[pair] = are_related(first, second)
-        return self._found[pair]
-
-    def beginnings(self, trials: Iterable[Trial]) -> int:
-        """How many families begin in some trials, oldest first."""
-        known: dict[tuple[str, str, str, str | None], Trial] = {}
-        begun = 0
-        for trial in trials:
-            if trial.window not in known:
-                begun += not any(self.between(trial, other) for other in known.values())
-                known[trial.window] = trial
-        return begun
-
-    def stream_before(
-        self, first: Trial, earlier: Sequence[Trial], claimed: Collection[str]
-    ) -> Stream:
-        """What had been tried on other bars when a family began.
-
-        Args:
-            first: its first trial.
-            earlier: all trials that started before that one, oldest first.
-            claimed: names of the trials whose claims hold.
-        """
-        claims = list[Trial]()
-        for trial in earlier:
-            if trial.completed_at is None or trial.completed_at > first.created_at:
-                continue
-            holds = trial.claimed or trial.task_id in claimed
-            if holds and not any(self.between(trial, other) for other in claims):
-                claims.append(trial)
-        return Stream(1 + self.beginnings(earlier), len(claims))
+    Args:
+        relations: of the trials' windows.
+        first: its first trial.
+        earlier: all trials that started before that one, oldest first.
+        claimed: names of the trials whose claims hold.
+    """
+    claims = list[Trial]()
+    for trial in earlier:
+        if trial.completed_at is None or trial.completed_at > first.created_at:
+            continue
+        holds = trial.claimed or trial.task_id in claimed
+        if holds and not any(relations.between(trial.window, other.window) for other in claims):
+            claims.append(trial)
+    families = relations.count_separate(trial.window for trial in earlier)
+    return Stream(1 + families, len(claims))
 
 
 class Families:
@@ -182,11 +150,13 @@ class Families:
         """A family, without what had been tried on other bars when it began."""
         at = trials.index(trial)
         known_at = trial.completed_at or ""
-        before = [each for each in trials[:at] if self._relations.between(each, trial)]
+        before = [
+            each for each in trials[:at] if self._relations.between(each.window, trial.window)
+        ]
         later = [
             each
             for each in trials[at + 1 :]
-            if not each.is_foreign and self._relations.between(each, trial)
+            if not each.is_foreign and self._relations.between(each.window, trial.window)
         ]
         return Family(
             before=[each.task_id for each in before],
@@ -204,7 +174,7 @@ class Families:
         """What had been tried on other bars when a family began: it compares all their windows."""
         began = family.before[0] if family.before else trial.task_id
         at = next(place for place, each in enumerate(trials) if each.task_id == began)
-        return self._relations.stream_before(trials[at], trials[:at], claimed)
+        return stream_before(self._relations, trials[at], trials[:at], claimed)
 
     async def scores(self, names: Sequence[str]) -> dict[str, str]:
         """What trials came to, as JSON by name, wherever they are of."""

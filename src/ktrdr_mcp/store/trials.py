@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ktrdr_mcp.data.content import Sketch
+from ktrdr_mcp.data.relations import Stretch
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.schemas.results import Stored, TrialScores
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of
@@ -96,9 +97,9 @@ class Trial:
         return "/" in self.task_id
 
     @property
-    def window(self) -> tuple[str, str, str, str | None]:
-        """All that tells what it was tested on."""
-        return (self.symbol, self.test_start, self.test_end, self.sketch)
+    def window(self) -> Stretch:
+        """The bars that it was tested on."""
+        return Stretch(self.symbol, self.test_start, self.test_end, self.sketch)
 
 
 class Standing(Stored):

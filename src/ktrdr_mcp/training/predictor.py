@@ -18,7 +18,7 @@ from ktrdr_mcp.nn.network import Estimator, from_dict, probabilities, windowed_p
 from ktrdr_mcp.schemas.results import TradingRule
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest
-from ktrdr_mcp.training.seen import SeenGrams
+from ktrdr_mcp.training.seen import FRESH, TRAINING, Levels, SeenGrams
 
 if TYPE_CHECKING:  # the server reads manifests, and imports no torch
     import torch
@@ -129,8 +129,6 @@ def direction_memberships(strategy: Strategy, direction: float) -> dict[str, flo
 MIN_BARS = 3  # of a part: two openings after a signal make its first return
 
 Rows = npt.NDArray[np.int64]
-Seen = npt.NDArray[np.int8]  # (bars,) FRESH, CHOOSING or TRAINING
-FRESH, CHOOSING, TRAINING = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +137,7 @@ class Range:
 
     first: int
     stop: int
-    seen: Seen
+    seen: Levels
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,14 +220,16 @@ def rows_of(model: Model, series: Bars, chosen: Range) -> Rows:
     return rows
 
 
-def parts_of(rows: Rows, seen: Seen) -> Parts:
+def parts_of(rows: Rows, seen: Levels) -> Parts:
     """Tells the bars of a range apart.
 
     Args:
         rows: (n,) consecutive bar indices.
         seen: how the model has seen each bar of the series.
     """
-    in_sample, choosing, unseen = (rows[seen[rows] == kind] for kind in (TRAINING, CHOOSING, FRESH))
+    levels = seen[rows]
+    in_sample, unseen = rows[levels == TRAINING], rows[levels == FRESH]
+    choosing = rows[(levels > FRESH) & (levels < TRAINING)]
     last_run = int(np.flatnonzero(np.diff(unseen, prepend=-2) > 1)[-1]) if len(unseen) else 0
     fresh = unseen[last_run:]
     after = bool(len(fresh) and seen[: fresh[0]].any())
