@@ -335,3 +335,50 @@ async def test_a_backtest_on_bars_that_made_the_model_is_told_so_whatever_their_
     assert told.bars.choosing > 100
     assert told.bars.out_of_sample == pytest.approx(300, abs=20)
     assert any("another name" in warning for warning in told.warnings)
+
+
+@pytest.mark.parametrize("way", ["summary", "dry run"])
+async def test_a_look_at_the_same_bars_under_another_name_is_told(way: str, bench) -> None:
+    close = walk()
+    write_series(bench.workspace, "FIRST", close)
+    write_series(bench.workspace, "COPY", close[:600], "2019-01-01T00:00:00")
+    write_series(bench.workspace, "STRANGE", walk(600, seed=2), "2019-01-01T00:00:00")
+    asked = {"symbol": "FIRST", "timeframe": "1h"}
+    if way == "summary":
+        await bench.service.get_market_data_summary(parse(requests.SummarizeData, asked))
+    else:
+        strategy = await bench.service.get_available_strategies(
+            parse(requests.ListStrategies, {"name": "default"})
+        )
+        asked |= {"name": "mine", "strategy": strategy.text.replace("default", "mine", 1)}
+        await bench.service.save_strategy(parse(requests.SaveStrategy, {**asked, "dry_run": True}))
+    copy, strange = [await bench.start(symbol=each) for each in ("COPY", "STRANGE")]
+    (sentence,) = [each for each in copy.warnings if "looked at" in each]
+    with closing(sqlite3.connect(bench.workspace.database)) as connection:
+        query = "SELECT test_start FROM training_tasks WHERE task_id = ?"
+        (first,) = connection.execute(query, (copy.task_id,)).fetchone()
+        (until,) = connection.execute("SELECT until FROM looks").fetchone()
+    hours = (np.datetime64(first[:19]) - np.datetime64("2019-01-01")) / np.timedelta64(1, "h")
+    shown = (until // 10**9 - int(np.datetime64("2024-01-01", "s").astype(int))) / HOUR
+    assert int(sentence.split()[0]) == shown - hours > 50
+    assert not [each for each in strange.warnings if "looked at" in each]
+
+
+async def test_backtests_on_the_same_fresh_bars_count_whatever_their_name(bench) -> None:
+    fresh = walk(seed=5)
+    write_series(bench.workspace, "FIRST", walk())
+    write_series(bench.workspace, "FRESH", fresh, "2019-01-01T00:00:00")
+    write_series(bench.workspace, "SAME", fresh[200:], "2009-01-01T00:00:00")
+    write_series(bench.workspace, "STRANGE", walk(seed=2), "2019-01-01T00:00:00")
+    await bench.save(await bench.trained(symbol="FIRST"), "kept")
+
+    async def earlier(symbol: str, **more: object) -> int:
+        asked = parse(requests.BacktestModel, {"model_name": "kept", "symbol": symbol, **more})
+        return (await bench.service.backtest_model(asked)).timing.earlier
+
+    assert await earlier("FRESH") == 0
+    assert await earlier("SAME") == 1
+    assert await earlier("STRANGE") == 0
+    assert await earlier("SAME", cost_bps=1.0) == 2
+    assert await earlier("SAME") == 1
+    assert await earlier("FRESH") == 0

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from ktrdr_mcp.api.operations import GET_MARKET_DATA_SUMMARY
+from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.content import NO_GRAMS, grams_of, sketch_of
 from ktrdr_mcp.errors import DataNotFound, NotEnoughData
 from ktrdr_mcp.limits import PAGE_BYTES
 from ktrdr_mcp.training.look import content_of, look_at, rows_looked_at
@@ -21,6 +23,11 @@ pytestmark = pytest.mark.asyncio
 async def looked(bench: Bench, **which: Any) -> Any:
     wanted = {"symbol": "AAPL", "timeframe": "1h", **which}
     return await GET_MARKET_DATA_SUMMARY.answer(bench.service, wanted)
+
+
+def hourly(symbol: str, close: np.ndarray, start: int) -> Bars:
+    time = start + np.arange(len(close), dtype=np.int64) * 3_600 * 10**9
+    return Bars(symbol, "1h", time, *(close.copy() for _ in range(5)))
 
 
 def warned(started: Any) -> list[str]:
@@ -79,7 +86,7 @@ async def test_the_default_folds_do_not_reach_what_is_shown_and_others_say_so(
 
 async def test_what_was_looked_at_is_known_under_another_name(bench: Bench) -> None:
     bars = BarCatalog(bench.workspace).load("AAPL", "1h").bars
-    look = look_at(bars.slice(0, 500))
+    look = look_at(bars.slice(0, 500), NO_GRAMS)
     renamed = type(bars)("OTHER", "1h", bars.time, *bars.columns(), offset=bars.offset)
     rows = np.arange(400, 600)
     assert rows_looked_at([look], renamed, rows) == 100
@@ -87,6 +94,24 @@ async def test_what_was_looked_at_is_known_under_another_name(bench: Bench) -> N
     assert rows_looked_at([look], other, rows) == 0
     scaled = type(bars)("X", "1h", bars.time, *(4.0 * column for column in bars.columns()))
     assert content_of(scaled) == content_of(bars)
+
+
+@pytest.mark.parametrize(("count", "error"), [(3_000, 0), (60_000, 40)])
+async def test_what_was_looked_at_is_known_at_another_time_under_another_name(
+    count: int, error: int
+) -> None:
+    moves = 0.004 * np.random.default_rng(5).standard_normal(count + 400)
+    series = hourly("FIRST", np.exp(np.cumsum(moves)), 0)
+    shown = series.slice(0, count // 2)
+    look = look_at(shown, grams_of(shown))
+    later = hourly("OTHER", 7 * series.close[400:], 10**18)
+    grams, rows = grams_of(later), np.arange(count // 4, count)
+    sketch = sketch_of(grams.between(int(later.time[rows[0]]), int(later.time[-1]) + 1))
+    told = rows_looked_at([look], later, rows, grams, sketch)
+    assert told == pytest.approx(count // 2 - 400 - count // 4, abs=error)
+    strange = hourly("OTHER", np.exp(np.cumsum(moves[::-1])), 10**18)
+    other = sketch_of(grams_of(strange).hashes)
+    assert rows_looked_at([look], strange, rows, grams_of(strange), other) == 0
 
 
 async def test_what_cannot_be_described_is_refused(bench: Bench, write_csv: Any) -> None:

@@ -7,6 +7,7 @@ bound, the lower the more bars there are, so that two are compared in bounded ti
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -131,6 +132,16 @@ class Sketch:
         if not 0 <= halvings < 64 or np.any(hashes[1:] <= hashes[:-1]):
             raise ValueError("not a sketch")
         return cls(halvings, hashes)
+
+    def to_text(self) -> str:
+        """The whole sketch, for JSON."""
+        return f"{self.halvings}:{base64.b64encode(self.to_bytes()).decode()}"
+
+    @classmethod
+    def from_text(cls, text: str) -> Sketch:
+        """From what `to_text` made. Raises ValueError if it is none."""
+        halvings, _, hashes = text.partition(":")
+        return cls.from_bytes(int(halvings), base64.b64decode(hashes, validate=True))
 
     def at_rate(self, halvings: int) -> Hashes:
         """The hashes that a rate at most as high keeps."""

@@ -258,6 +258,7 @@ class FreshBacktest(Stored):
         last_bar: of the last one.
         seen_until: where fresh bars of the model's own series begin.
         scores: None where there are too few to trade.
+        sketch: of the fresh bars as stored, as text; None where they cannot be told from others.
     """
 
     bars: int
@@ -268,6 +269,7 @@ class FreshBacktest(Stored):
     last_bar: str | None
     seen_until: str
     scores: TradingScores | None
+    sketch: str | None = None
 
 
 class FailedFolds(Stored):

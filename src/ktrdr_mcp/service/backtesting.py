@@ -9,8 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from ktrdr_mcp.data.bars import Bars, LoadedBars
+from ktrdr_mcp.data.bars import Bars, LoadedBars, width_ns
 from ktrdr_mcp.data.catalog import BarCatalog, select_range
+from ktrdr_mcp.data.content import sketch_of
 from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
 from ktrdr_mcp.evaluation.backtest import (
@@ -34,6 +35,7 @@ from ktrdr_mcp.service.evaluation import MEASURED_DIGITS, round_figure
 from ktrdr_mcp.service.model_cache import Loaded, day_rule, warnings
 from ktrdr_mcp.training import predictor
 from ktrdr_mcp.training.judgement import equity_curve
+from ktrdr_mcp.training.prepare import grams_until
 from ktrdr_mcp.training.seen import FRESH, TESTED, TRAINING, VALIDATION, Levels
 
 P_DIGITS: Final = 4  # as many as the draws behind it
@@ -43,11 +45,16 @@ P_DIGITS: Final = 4  # as many as the draws behind it
 class Traded:
     """A backtest and what it was made on."""
 
-    bars: Bars
+    series: LoadedBars
     chosen: predictor.Range
     rule: TradingRule
     run: predictor.Run
     warnings: list[str]  # of the range and the series
+
+    @property
+    def bars(self) -> Bars:
+        """The series."""
+        return self.series.bars
 
     @property
     def parts(self) -> dict[str, Backtest]:
@@ -82,7 +89,7 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
     beyond += seen_otherwise(int(otherwise[first:stop].sum()), stop - first)
     rule = rule_of(loaded, request)
     run = predictor.run(loaded.model, bars, chosen, rule)
-    return Traded(bars, chosen, rule, run, [*beyond, *series.notes])
+    return Traded(series, chosen, rule, run, [*beyond, *series.notes])
 
 
 def bound(bars: Bars, text: str | None, field: str) -> int | None:
@@ -199,7 +206,21 @@ def fresh_of(loaded: Loaded, traded: Traded) -> FreshBacktest:
         last_bar=last,
         seen_until=seen_until(loaded.model),
         scores=None if found is None else found.scores(),
+        sketch=None if found is None else sketch_text(traded.series, rows),
     )
+
+
+def sketch_text(series: LoadedBars, rows: predictor.Rows) -> str | None:
+    """The sketch of the stored bars that some bars in a row are made of.
+
+    Args:
+        series: whose bars.
+        rows: int64[n], their indices, at least one.
+    """
+    shown = series.bars.slice(int(rows[0]), int(rows[-1]) + 1)
+    first, until = int(shown.time[0]), int(shown.time[-1]) + width_ns(shown.timeframe)
+    sketch = sketch_of(grams_until(series, shown).between(first, until))
+    return None if sketch is None else sketch.to_text()
 
 
 def judged(

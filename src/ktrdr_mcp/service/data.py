@@ -20,6 +20,7 @@ from ktrdr_mcp.store.research import StoredLook
 from ktrdr_mcp.strategy.catalog import StrategyCatalog, decode
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training.look import first_rows, look_at
+from ktrdr_mcp.training.prepare import grams_until
 from ktrdr_mcp.training.strategies import check_strategy
 
 
@@ -93,7 +94,8 @@ def describe_series(
     Raises:
         KtrdrError: there is no such series, or it is too short.
     """
-    bars = sources.load(symbol, timeframe).bars
+    loaded = sources.load(symbol, timeframe)
+    bars = loaded.bars
     shown = bars.slice(0, first_rows(len(bars)))
     if len(shown) < MIN_BARS:
         raise NotEnoughData(
@@ -102,7 +104,7 @@ def describe_series(
             hint="Leave timeframe out to see the range, or use a longer series.",
             field="symbol",
         )
-    return describe(shown, len(bars)), look_at(shown)
+    return describe(shown, len(bars)), look_at(shown, grams_until(loaded, shown))
 
 
 def not_read(sources: data.BarCatalog, symbol: str | None) -> list[str]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from ktrdr_mcp import __version__
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import TERMINAL
@@ -56,7 +57,7 @@ from ktrdr_mcp.service.sweeps import (
     stored_candidates,
 )
 from ktrdr_mcp.service.training import admit, request_hashes
-from ktrdr_mcp.store.backtests import TradedModel
+from ktrdr_mcp.store.backtests import TradedModel, read_scores
 from ktrdr_mcp.store.models import ModelRow
 from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.store.task_row import TaskRow, json_text
@@ -424,9 +425,10 @@ class Service:
         if fresh.scores is None or fresh.first_bar is None or fresh.last_bar is None:
             return []
         scores = json_text(fresh.scores.to_json())
-        one = TradedModel(fresh.what, fresh.symbol, fresh.first_bar, fresh.last_bar, scores)
+        sketch = None if fresh.sketch is None else Sketch.from_text(fresh.sketch)
+        one = TradedModel(fresh.what, fresh.symbol, fresh.first_bar, fresh.last_bar, scores, sketch)
         earlier = await self._backtests.add(one)
-        return await in_thread(lambda: [each.read_scores() for each in earlier])
+        return await in_thread(lambda: [read_scores(each) for each in earlier])
 
     async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
         """Sets completed tasks side by side."""

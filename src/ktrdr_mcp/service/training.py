@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ktrdr_mcp import files
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.catalog import BarCatalog
-from ktrdr_mcp.data.content import Hashes, sketch_of
+from ktrdr_mcp.data.content import Sketch, sketch_of
 from ktrdr_mcp.data.notes import require_fresh
 from ktrdr_mcp.data.timestamps import parse_timestamp
 from ktrdr_mcp.errors import ResultRemoved, StorageError
@@ -31,7 +31,7 @@ from ktrdr_mcp.schemas.results import SubmittedRequest, TaskResult
 from ktrdr_mcp.service.replies import echo_config
 from ktrdr_mcp.service.sweeps import search_warnings, with_search
 from ktrdr_mcp.store.research import StoredLook
-from ktrdr_mcp.store.task_row import NewTask, TaskRow
+from ktrdr_mcp.store.task_row import NewTask, TaskRow, TaskSketches
 from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import bundle, estimate, handover
@@ -169,57 +169,31 @@ def admit(
     Raises:
         KtrdrError: it cannot be trained; nothing has been changed.
     """
-    strategy = read_strategy(strategies, request.strategy or DEFAULT_STRATEGY)
-    config = effective(request.config, strategy)
-    series = SeriesSpec(
-        request.symbol, request.timeframe, request.start_date, request.end_date, days="file"
-    )
-    spec = TrainingSpec(
-        task_id=request.task_id or new_task_id(),
-        series=(series,),
-        strategy=strategy,
-        config=config,
-    )
-    spec = with_search(spec, request.config, strategies)
+    spec = specify(request, strategies)
     state = handover.data_state(spec, sources)
     prepared = prepare(spec, sources)
-    bars = prepared.dataset.series[0].bars  # the only series there is
-    if bars.offset is None:  # where days are UTC days, there is no rule to store
-        series = replace(series, days=None)
-    spec = replace(spec, series=(replace(series, dataset=prepared.used.dataset),))
+    spec = with_bars(spec, prepared)
     splits = splits_of_task(prepared, spec)
-    require_rows(prepared.dataset, splits.main, config)
+    require_rows(prepared.dataset, splits.main, spec.config)
     tested = np.unique(np.concatenate([split.test for split in splits.all]))
-    require_fresh(bars, tested)
+    require_fresh(bars_of(prepared), tested)
     needs = memory_needs(spec, prepared, splits)
     estimate.check(*needs, promised=promised_bytes)
-    candidates = candidates_count(spec)
-    rows = [len(split.train) for split in splits.all] * candidates
-    work = Workload(
-        needs[0],
-        config.batch_size,
-        config.epochs,
-        rows + count_surrogate_rows(prepared, config),
-        len(prepared.dataset.label),
-        views=len(splits.all) + (SURROGATES if config.control else 0),
-        dropout=config.dropout_rate > 0,
-    )
-    duration_s = work.seconds(speed)
-    test_start, test_end = tested_window(prepared.dataset, splits)
-    tested_grams, trained_grams = grams_of_task(prepared, (test_start, test_end))
-    tested_sketch = sketch_of(tested_grams)
+    window = tested_window(prepared.dataset, splits)
+    sketches = sketches_of_task(prepared, window)
     warnings = [
-        *too_short(prepared, config, len(splits.folds)),
+        *too_short(prepared, spec.config, len(splits.folds)),
         *search_warnings(spec, splits),
-        *looked_at(bars, tested, looks),
-        *([] if tested_sketch is not None else [BY_NAME_ALONE]),
+        *looked_at(prepared, tested, looks, sketches.tested),
+        *([] if sketches.tested is not None else [BY_NAME_ALONE]),
     ]
+    duration_s = workload(spec, prepared, splits, needs[0]).seconds(speed)
     task = NewTask(
         task_id=spec.task_id,
         symbol=request.symbol,
         timeframe=request.timeframe,
-        strategy=strategy.name,
-        config=config.model_dump(),
+        strategy=spec.strategy.name,
+        config=spec.config.model_dump(),
         spec={
             **spec.to_dict(),
             "accepted": acknowledge(prepared, duration_s, warnings),
@@ -227,20 +201,69 @@ def admit(
             **({NOTE: request.note} if request.note else {}),
         },
         spec_version=SPEC_VERSION,
-        test_start=test_start,
-        test_end=test_end,
+        test_start=window[0],
+        test_end=window[1],
         request_hash=request_hash(request),
         similarity_hash=similarity_hash(spec),
         idempotency_key=request.idempotency_key,
-        total_epochs=config.epochs,
-        tested=tested_sketch,
-        trained=sketch_of(trained_grams),
+        total_epochs=spec.config.epochs,
+        sketches=sketches,
     )
     return Submission(task, spec, prepared, state)
 
 
-def grams_of_task(prepared: Prepared, tested: tuple[str, str]) -> tuple[Hashes, Hashes]:
-    """The grams of the stored bars that a task is tested on, and of its training range.
+def specify(request: StartTraining, strategies: StrategyCatalog) -> TrainingSpec:
+    """What a request asks for, before its bars are known. Raises KtrdrError."""
+    strategy = read_strategy(strategies, request.strategy or DEFAULT_STRATEGY)
+    series = SeriesSpec(
+        request.symbol, request.timeframe, request.start_date, request.end_date, days="file"
+    )
+    spec = TrainingSpec(
+        task_id=request.task_id or new_task_id(),
+        series=(series,),
+        strategy=strategy,
+        config=effective(request.config, strategy),
+    )
+    return with_search(spec, request.config, strategies)
+
+
+def bars_of(prepared: Prepared) -> Bars:
+    """The bars of the only series that there is."""
+    return prepared.dataset.series[0].bars
+
+
+def with_bars(spec: TrainingSpec, prepared: Prepared) -> TrainingSpec:
+    """A specification that names the version of its bars, and a rule for days where one matters."""
+    series = replace(spec.series[0], dataset=prepared.used.dataset)
+    if bars_of(prepared).offset is None:  # days are UTC days
+        series = replace(series, days=None)
+    return replace(spec, series=(series,))
+
+
+def workload(spec: TrainingSpec, prepared: Prepared, splits: Splits, largest: Network) -> Workload:
+    """What a task has to do.
+
+    Args:
+        spec: of the task.
+        prepared: its data.
+        splits: its parts.
+        largest: of its networks.
+    """
+    config = spec.config
+    rows = [len(split.train) for split in splits.all] * candidates_count(spec)
+    return Workload(
+        largest,
+        config.batch_size,
+        config.epochs,
+        rows + count_surrogate_rows(prepared, config),
+        len(prepared.dataset.label),
+        views=len(splits.all) + (SURROGATES if config.control else 0),
+        dropout=config.dropout_rate > 0,
+    )
+
+
+def sketches_of_task(prepared: Prepared, tested: tuple[str, str]) -> TaskSketches:
+    """The sketches of the stored bars that a task is tested on, and of its training range.
 
     Args:
         prepared: its data.
@@ -251,7 +274,10 @@ def grams_of_task(prepared: Prepared, tested: tuple[str, str]) -> tuple[Hashes, 
     first, after = (
         int(dataset.timestamps[dataset.at(rows[:1])][0]) for rows in (split.train, split.validation)
     )
-    return prepared.grams.between(start, stop), prepared.grams.between(first, after)
+    grams = prepared.grams
+    return TaskSketches(
+        sketch_of(grams.between(start, stop)), sketch_of(grams.between(first, after))
+    )
 
 
 def count_surrogate_rows(prepared: Prepared, config: EffectiveConfig) -> list[int]:
@@ -300,15 +326,21 @@ def acknowledge(prepared: Prepared, duration_s: float, warnings: Sequence[str]) 
     }
 
 
-def looked_at(bars: Bars, tested: npt.NDArray[np.int64], looks: Sequence[StoredLook]) -> list[str]:
+def looked_at(
+    prepared: Prepared,
+    tested: npt.NDArray[np.int64],
+    looks: Sequence[StoredLook],
+    sketch: Sketch | None,
+) -> list[str]:
     """A warning if test rows were looked at before the training.
 
     Args:
-        bars: the series.
-        tested: int64[n], its bars that are tested.
+        prepared: the data.
+        tested: int64[n], the bars of the series that are tested.
         looks: everything that was looked at.
+        sketch: of the tested bars, if they can be told from others.
     """
-    seen = rows_looked_at(looks, bars, tested)
+    seen = rows_looked_at(looks, bars_of(prepared), tested, prepared.grams, sketch)
     if not seen:
         return []
     sentence = (

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Final
 
+from ktrdr_mcp.data.content import Sketch
+from ktrdr_mcp.data.relations import Relations, Stretch
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.schemas.results import TradingScores
-from ktrdr_mcp.store.db import Database, rows_of, utc_now_text
+from ktrdr_mcp.store.db import Database, SqlValue, rows_of, utc_now_text
+from ktrdr_mcp.store.sketches import add_sketches, read_sketches
 from ktrdr_mcp.store.task_row import parse_column, read_stored
 
+# One from before there were sketches gets one when it is made again.
 ADD: Final = """
-INSERT INTO backtests (what, symbol, first_bar, last_bar, scores, made_at)
-VALUES (:what, :symbol, :first_bar, :last_bar, :scores, :made_at) ON CONFLICT DO NOTHING"""
-# Times are text of one form, so their order is the order of text.
+INSERT INTO backtests (what, symbol, first_bar, last_bar, scores, sketch, made_at)
+VALUES (:what, :symbol, :first_bar, :last_bar, :scores, :sketch, :made_at)
+ON CONFLICT DO UPDATE SET sketch = coalesce(sketch, excluded.sketch)"""
 EARLIER: Final = """
-SELECT what, symbol, first_bar, last_bar, scores FROM backtests
-WHERE symbol = :symbol AND first_bar <= :last_bar AND last_bar >= :first_bar
-AND seq < coalesce((SELECT seq FROM backtests WHERE what = :what), seq + 1) ORDER BY seq"""
+SELECT what, symbol, first_bar, last_bar, sketch FROM backtests
+WHERE seq < coalesce((SELECT seq FROM backtests WHERE what = ?), seq + 1) ORDER BY seq"""
+SCORES: Final = """
+SELECT scores FROM backtests WHERE what IN (SELECT value FROM json_each(?)) ORDER BY seq"""
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +41,7 @@ class TradedModel:
         first_bar: opening of the first fresh bar, ISO 8601 UTC.
         last_bar: of the last one.
         scores: `TradingScores` as JSON text.
+        sketch: of the fresh bars as stored; None where symbol and time alone are known.
     """
 
     what: str
@@ -40,10 +49,18 @@ class TradedModel:
     first_bar: str
     last_bar: str
     scores: str
+    sketch: Sketch | None = None
 
-    def read_scores(self) -> TradingScores:
-        """What it came to. Raises DatabaseError if it is not what was written."""
-        return read_stored(TradingScores, parse_column(self.scores))
+    @property
+    def stretch(self) -> Stretch:
+        """The fresh bars."""
+        key = None if self.sketch is None else self.sketch.key
+        return Stretch(self.symbol, self.first_bar, self.last_bar, key)
+
+    def parameters(self) -> dict[str, SqlValue]:
+        """The values of its columns by name."""
+        values: dict[str, SqlValue] = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**values, "sketch": self.stretch.sketch}
 
 
 class BacktestLog:
@@ -55,37 +72,53 @@ class BacktestLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._unstored: list[TradedModel] = []
+        self._unstored: dict[str, TradedModel] = {}  # by what names each
+        self._relations = Relations()
 
-    async def add(self, one: TradedModel) -> list[TradedModel]:
+    async def add(self, one: TradedModel) -> list[str]:
         """Logs a backtest, unless it is there.
 
         A disk that takes nothing keeps no figures from their reader: what is not stored is kept in
         memory, counts, and is stored with the next.
 
         Returns:
-            the backtests that were made before it on the same bars, oldest first.
+            the scores of the backtests that were made before it on the same bars, oldest first.
         """
-        if one not in self._unstored:
-            self._unstored.append(one)
-        waiting = list(self._unstored)
+        one = self._unstored.setdefault(one.what, one)
+        waiting = list(self._unstored.values())
         try:
             async with self._database.transaction() as connection:
                 for each in waiting:
-                    await rows_of(connection, ADD, {**asdict(each), "made_at": utc_now_text()})
-            self._unstored = [each for each in self._unstored if each not in waiting]
+                    await add_sketches(connection, [] if each.sketch is None else [each.sketch])
+                    values = {**each.parameters(), "made_at": utc_now_text()}
+                    await rows_of(connection, ADD, values)
+            for each in waiting:
+                self._unstored.pop(each.what, None)
         except StorageError as error:
             log.warning("a backtest is not stored yet: %s", error.message)
-        rows = await self._database.read(EARLIER, asdict(one))
-        kept = self._unstored
-        before = kept[: kept.index(one)] if one in kept else []
-        return [
-            *(TradedModel(*row) for row in rows),
-            *(each for each in before if share_bars(each, one)),
-        ]
+        kept = list(self._unstored.values())
+        before = kept[: kept.index(one)] if one.what in self._unstored else []
+        rows = await self._database.read(EARLIER, (one.what,))
+        stored = {row[0]: Stretch(*row[1:]) for row in rows}
+        await self._load_sketches([*stored.values()], [one, *before])
+        related = await asyncio.to_thread(self._related, stored, one)
+        found = await self._database.read(SCORES, (json.dumps(related),))
+        more = [each for each in before if self._relations.between(each.stretch, one.stretch)]
+        return [*(str(row[0]) for row in found), *(each.scores for each in more)]
+
+    def _related(self, stored: Mapping[str, Stretch], one: TradedModel) -> list[str]:
+        """Which stored backtests, by what names them, were made on bars of another."""
+        own = one.stretch
+        return [what for what, each in stored.items() if self._relations.between(each, own)]
+
+    async def _load_sketches(self, stored: list[Stretch], held: list[TradedModel]) -> None:
+        """Takes in the sketches that are not known yet."""
+        known = self._relations.sketches
+        known |= {each.sketch.key: each.sketch for each in held if each.sketch is not None}
+        if keys := {each.sketch for each in stored if each.sketch is not None} - known.keys():
+            known |= await read_sketches(self._database, keys)
 
 
-def share_bars(one: TradedModel, other: TradedModel) -> bool:
-    """Whether two backtests share fresh bars, as the query has it."""
-    overlap = one.first_bar <= other.last_bar and one.last_bar >= other.first_bar
-    return one.symbol == other.symbol and overlap
+def read_scores(text: str) -> TradingScores:
+    """What a backtest came to. Raises DatabaseError if it is not what was written."""
+    return read_stored(TradingScores, parse_column(text))

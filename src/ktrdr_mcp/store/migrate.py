@@ -54,6 +54,7 @@ MIGRATION_FILES: Final = (
     "migration_4.sql",
     "migration_5.sql",
     "migration_6.sql",
+    "migration_7.sql",
 )
 START: Final = "start"  # the name of the copy made at every start
 CONNECTION_PRAGMAS: Final = (

@@ -9,23 +9,28 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from ktrdr_mcp import files
+from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of, utc_now_text
+from ktrdr_mcp.store.sketches import add_sketches, read_sketches
 
 COPY: Final = "research.json"
 MAX_COPY_BYTES: Final = 64 * 1024**2
 
+COPIED_SKETCHES: Final = 256  # of the newest looks, up to 44 kB each
+
+# A look from before there were sketches gets one when it is taken again.
 ADD_LOOK: Final = """
-INSERT INTO looks (fingerprint, symbol, timeframe, first, until, bars, looked_at)
-VALUES (:fingerprint, :symbol, :timeframe, :first, :until, :bars, :looked_at)
-ON CONFLICT DO NOTHING"""
-LOOKS: Final = "SELECT symbol, timeframe, first, until, bars, fingerprint FROM looks"
+INSERT INTO looks (fingerprint, symbol, timeframe, first, until, bars, sketch, looked_at)
+VALUES (:fingerprint, :symbol, :timeframe, :first, :until, :bars, :sketch, :looked_at)
+ON CONFLICT DO UPDATE SET sketch = coalesce(sketch, excluded.sketch)"""
+LOOKS: Final = "SELECT symbol, timeframe, first, until, bars, fingerprint, sketch FROM looks"
 ADD_NOTE: Final = """
 INSERT INTO research_notes (symbol, timeframe, task_id, note, created_at) VALUES (?, ?, ?, ?, ?)"""
 NOTES: Final = """
@@ -34,6 +39,9 @@ WHERE (:symbol IS NULL OR symbol = :symbol)
     AND (:timeframe IS NULL OR timeframe IN ('', :timeframe))
 ORDER BY seq DESC LIMIT :limit"""
 ALL_LOOKS: Final = "SELECT * FROM looks ORDER BY looked_at, fingerprint"
+NEWEST_SKETCHES: Final = """
+SELECT DISTINCT sketch FROM
+    (SELECT sketch FROM looks WHERE sketch IS NOT NULL ORDER BY looked_at DESC LIMIT ?)"""
 ALL_NOTES: Final = """
 SELECT symbol, timeframe, task_id, note, created_at FROM research_notes ORDER BY seq"""
 COUNT: Final = "SELECT (SELECT count(*) FROM looks) + (SELECT count(*) FROM research_notes)"
@@ -57,6 +65,12 @@ class StoredLook:
     until: int  # close of the last one
     bars: int
     fingerprint: str  # of times and log returns
+    sketch: Sketch | None = None  # of the stored bars; None where symbol and time alone are known
+
+    def parameters(self) -> dict[str, SqlValue]:
+        """The values of its columns by name."""
+        values: dict[str, SqlValue] = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**values, "sketch": None if self.sketch is None else self.sketch.key}
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,7 @@ class ResearchLog:
         self._database = database
         self._copying = asyncio.Lock()
         self._unstored: list[StoredLook] = []
+        self._sketches: dict[str, Sketch] = {}  # of stored looks
 
     async def add_look(self, look: StoredLook) -> None:
         """Records that bars were looked at; the same look twice is one.
@@ -91,9 +106,9 @@ class ResearchLog:
         try:
             async with self._database.transaction() as connection:
                 for each in list(self._unstored):
-                    await rows_of(
-                        connection, ADD_LOOK, {**asdict(each), "looked_at": utc_now_text()}
-                    )
+                    await add_sketches(connection, [] if each.sketch is None else [each.sketch])
+                    values = {**each.parameters(), "looked_at": utc_now_text()}
+                    await rows_of(connection, ADD_LOOK, values)
             self._unstored.clear()
             await self._copy()
         except StorageError as error:
@@ -102,7 +117,13 @@ class ResearchLog:
     async def looks(self) -> list[StoredLook]:
         """Everything that was looked at."""
         rows = await self._database.read(LOOKS)
-        return [*(StoredLook(*row) for row in rows), *self._unstored]
+        keys = {row["sketch"] for row in rows if row["sketch"] is not None}
+        if new := keys - self._sketches.keys():
+            self._sketches |= await read_sketches(self._database, new)
+        stored = [
+            StoredLook(**{**dict(row), "sketch": self._sketches.get(row["sketch"])}) for row in rows
+        ]
+        return [*stored, *self._unstored]
 
     async def add_note(
         self, symbol: str, timeframe: str, task_id: str | None, note: str
@@ -126,10 +147,13 @@ class ResearchLog:
         async with self._copying:
             path = self._database.path.with_name(COPY)
             try:
+                newest = await self._database.read(NEWEST_SKETCHES, (COPIED_SKETCHES,))
+                sketches = await read_sketches(self._database, [row[0] for row in newest])
                 content = {
                     "format": 1,
                     "looks": [dict(row) for row in await self._database.read(ALL_LOOKS)],
                     "notes": [dict(row) for row in await self._database.read(ALL_NOTES)],
+                    "sketches": [one.to_text() for one in sketches.values()],
                 }
                 await asyncio.to_thread(files.replace, path, files.json_bytes(content), 0o600)
             except (OSError, StorageError) as error:
@@ -143,18 +167,28 @@ class ResearchLog:
         Raises:
             StorageError: the copy is damaged, or the database cannot be written.
         """
-        looks, notes = await asyncio.to_thread(read_copy, self._database.path.with_name(COPY))
+        copy = await asyncio.to_thread(read_copy, self._database.path.with_name(COPY))
         async with self._database.transaction() as connection:
             before = await rows_of(connection, COUNT)
-            for look in looks:
+            await add_sketches(connection, copy.sketches)
+            for look in copy.looks:
                 await rows_of(connection, ADD_LOOK, look)
-            for note in notes:
+            for note in copy.notes:
                 await rows_of(connection, TAKE_NOTE, note)
             after = await rows_of(connection, COUNT)
         return int(after[0][0]) - int(before[0][0])
 
 
-def read_copy(path: Path) -> tuple[list[dict[str, SqlValue]], list[dict[str, SqlValue]]]:
+@dataclass(frozen=True)
+class Copy:
+    """What the copy has: rows of looks and notes, and sketches of the newest looks."""
+
+    looks: Sequence[dict[str, SqlValue]] = ()
+    notes: Sequence[dict[str, SqlValue]] = ()
+    sketches: Sequence[Sketch] = ()
+
+
+def read_copy(path: Path) -> Copy:
     """The looks and notes of a copy; none where there is no file.
 
     Raises:
@@ -162,15 +196,17 @@ def read_copy(path: Path) -> tuple[list[dict[str, SqlValue]], list[dict[str, Sql
     """
     try:
         content = json.loads(files.read_private(path, MAX_COPY_BYTES))
-        look = {each.name: each.type for each in fields(StoredLook)} | {"looked_at": "str"}
+        look = {each.name: each.type for each in fields(StoredLook)}
+        look |= {"sketch": "str | None", "looked_at": "str"}
         note = {each.name: each.type for each in fields(ResearchNote)}
-        return (
-            [checked(each, look) for each in content["looks"]],
+        return Copy(
+            [checked({"sketch": None, **each}, look) for each in content["looks"]],
             [checked(each, note) for each in content["notes"]],
+            [Sketch.from_text(each) for each in content.get("sketches", [])],
         )
     except FileNotFoundError:
-        return [], []
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Copy()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(
             f"{COPY}, the copy of the research log, cannot be read: {type(error).__name__}.",
             hint="Notes and looks that the database does not have are lost with it.",

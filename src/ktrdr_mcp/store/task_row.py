@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Final, Self, TypeVar
@@ -14,7 +14,6 @@ from ktrdr_mcp.schemas.results import Json, Stored, TaskResult
 from ktrdr_mcp.store.sqlite_errors import damaged
 
 JSON_COLUMNS: Final = ("config", "spec")
-SKETCHED: Final = ("tested", "trained")  # each with a column for its sketch's key
 
 Value = TypeVar("Value", bound=Stored)
 
@@ -56,6 +55,23 @@ class Fence:
     generation: str
 
 
+@dataclass(frozen=True)
+class TaskSketches:
+    """Sketches of a task's bars; None where too few of them can be told from others.
+
+    Args:
+        tested: of the bars that the verdict rests on.
+        trained: of the training range.
+    """
+
+    tested: Sketch | None = None
+    trained: Sketch | None = None
+
+    def __iter__(self) -> Iterator[Sketch]:
+        """Those that there are."""
+        return (one for one in (self.tested, self.trained) if one is not None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewTask:
     """A task to be stored: what the client asked for and everything the job needs."""
@@ -75,19 +91,13 @@ class NewTask:
     idempotency_key: str | None = None
     group_id: str | None = None
     executor: str = "thread"
-    tested: Sketch | None = None  # of the bars that the verdict rests on
-    trained: Sketch | None = None
-
-    @property
-    def sketches(self) -> list[Sketch]:
-        """Those that it has; too few bars have none."""
-        return [one for one in (self.tested, self.trained) if one is not None]
+    sketches: TaskSketches = TaskSketches()
 
     def parameters(self) -> dict[str, str | int | None]:
         """The values of its columns by name."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        keys = {name: None if (one := values.pop(name)) is None else one.key for name in SKETCHED}
-        values |= {f"{name}_sketch": key for name, key in keys.items()}
+        for name, one in vars(values.pop("sketches")).items():
+            values[f"{name}_sketch"] = None if one is None else one.key
         return {
             name: json_text(value) if name in JSON_COLUMNS else value
             for name, value in values.items()

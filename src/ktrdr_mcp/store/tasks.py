@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import CrashLoop, QueueFull, TaskConflict, TaskNotFound, did_you_mean, quote
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of, utc_now_text
+from ktrdr_mcp.store.sketches import add_sketches
 from ktrdr_mcp.store.task_row import Fence, NewTask, TaskPage, TaskRow
 
 REBUILT_HASH: Final = "rebuilt"  # of a request whose body is not known any more
@@ -103,7 +104,6 @@ VALUES (
     :idempotency_key, :similarity_hash, :group_id, :executor, :total_epochs, :test_start,
     :test_end, :tested_sketch, :trained_sketch, :created_at)
 RETURNING *"""
-ADD_SKETCH: Final = "INSERT INTO sketches VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 GET: Final = "SELECT * FROM training_tasks WHERE task_id = ?"
 COUNT_PENDING: Final = "SELECT count(*) FROM training_tasks WHERE status = 'pending'"
 CLAIM: Final = """
@@ -246,23 +246,26 @@ class TaskStore:
                     f"{pending} tasks are waiting, and no more than {max_pending} may.",
                     hint="Wait until some have run, or cancel some, then start this one again.",
                 )
-            for one in new.sketches:
-                await rows_of(connection, ADD_SKETCH, (one.key, one.halvings, one.to_bytes()))
+            await add_sketches(connection, new.sketches)
             rows = await rows_of(
                 connection, INSERT, {**new.parameters(), "created_at": utc_now_text()}
             )
         return TaskRow.from_row(rows[0]), True
 
-    async def insert_completed(self, new: NewTask, changes: Mapping[str, SqlValue]) -> None:
+    async def insert_completed(
+        self, new: NewTask, changes: Mapping[str, SqlValue], created_at: str | None = None
+    ) -> None:
         """Stores a task whose result is already there.
 
         Args:
             new: the task; it loses an idempotency key that another task has.
             changes: the columns that a completed run sets.
+            created_at: when it was started, if that is known.
         """
         statement, values = status_change("completed", changes)
         async with self._database.transaction() as connection:
-            created = {**new.parameters(), "created_at": utc_now_text()}
+            created = {**new.parameters(), "created_at": created_at or utc_now_text()}
+            await add_sketches(connection, new.sketches)
             if await rows_of(connection, WITH_KEY, (new.idempotency_key,)):
                 created["idempotency_key"] = None
             await rows_of(connection, INSERT, created)

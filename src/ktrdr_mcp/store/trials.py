@@ -14,9 +14,15 @@ from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.data.relations import Stretch
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.schemas.results import Stored, TrialScores
-from ktrdr_mcp.store.db import Database, SqlValue, rows_of
-from ktrdr_mcp.store.sqlite_errors import damaged
-from ktrdr_mcp.store.task_row import TaskRow, json_text, parse_column, read_stored
+from ktrdr_mcp.store.db import Database, SqlValue, rows_of, utc_now_text
+from ktrdr_mcp.store.sketches import read_sketches
+from ktrdr_mcp.store.task_row import (
+    TaskRow,
+    TaskSketches,
+    json_text,
+    parse_column,
+    read_stored,
+)
 
 # Times are text of one form, so their order is the order of text. A reproduction is no new trial.
 TRIALS: Final = """
@@ -29,9 +35,7 @@ WHERE scores IS NOT NULL AND task_id IN (SELECT value FROM json_each(:task_ids))
 UNION ALL
 SELECT task_id, scores FROM foreign_trials
 WHERE task_id IN (SELECT value FROM json_each(:task_ids))"""
-SKETCHES: Final = """
-SELECT sketch, halvings, hashes FROM sketches
-WHERE sketch IN (SELECT value FROM json_each(?))"""
+SKETCHES_OF: Final = "SELECT tested_sketch, trained_sketch FROM training_tasks WHERE task_id = ?"
 UNSETTLED: Final = """
 SELECT task_id FROM training_tasks WHERE status = 'completed' AND group_id IS NULL
 AND test_start IS NOT NULL AND task_id NOT IN (SELECT task_id FROM standings) ORDER BY seq"""
@@ -41,11 +45,13 @@ ADD_STANDING: Final = "INSERT INTO standings VALUES (?, ?) ON CONFLICT DO NOTHIN
 ADD_FOREIGN: Final = "INSERT INTO foreign_trials VALUES (?, ?) ON CONFLICT DO NOTHING"
 WORKSPACE: Final = "SELECT workspace_id FROM workspace"
 ADD_TRIALS: Final = """
-INSERT INTO added_trials (set_id, trials, known_tasks, started)
+INSERT INTO added_trials (set_id, trials, known_tasks, started, added_at)
 VALUES (:set_id, :trials,
     coalesce((SELECT seq - 1 FROM training_tasks WHERE task_id = :started),
-             (SELECT max(seq) FROM training_tasks)), :started)
+             (SELECT max(seq) FROM training_tasks)), :started,
+    coalesce((SELECT created_at FROM training_tasks WHERE task_id = :started), :now))
 ON CONFLICT DO NOTHING"""
+ADDITIONS: Final = "SELECT set_id, trials, coalesce(added_at, '') FROM added_trials"
 ADDED: Final = """
 SELECT set_id, trials, started,
     known_tasks < (SELECT seq FROM training_tasks WHERE task_id = ?) AS before FROM added_trials"""
@@ -112,6 +118,7 @@ class Standing(Stored):
         claimed: whether it was called skill, also across families.
         recorded: whether other workspaces' trials could be counted; None of trials from before
             they were.
+        added: trials before it that candidates of other workspaces' tasks count as.
     """
 
     foreign: Mapping[str, bool] = {}
@@ -119,6 +126,7 @@ class Standing(Stored):
     claims: int = 0
     claimed: bool = False
     recorded: bool | None = None
+    added: int = 0
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,22 @@ class AddedTrials:
     trials: int
     started: str | None
     before: bool
+
+
+@dataclass(frozen=True)
+class Addition:
+    """The candidates of one task, as trials, as other workspaces count them.
+
+    Args:
+        set_id: the task whose candidates they are; of another workspace's, with that workspace's
+            name before a slash.
+        trials: how many they add.
+        added_at: since when, ISO 8601 UTC.
+    """
+
+    set_id: str
+    trials: int
+    added_at: str
 
 
 class TrialLog:
@@ -174,11 +198,14 @@ class TrialLog:
 
     async def sketches(self, keys: Iterable[str]) -> dict[str, Sketch]:
         """The stored sketches of these keys."""
-        rows = await self._database.read(SKETCHES, (json.dumps(list(keys)),))
-        try:
-            return {row[0]: Sketch.from_bytes(row[1], row[2]) for row in rows}
-        except ValueError:
-            raise damaged("a sketch is unreadable") from None
+        return await read_sketches(self._database, keys)
+
+    async def sketches_of(self, task_id: str) -> TaskSketches:
+        """Those of one task's bars."""
+        keys = [tuple(row) for row in await self._database.read(SKETCHES_OF, (task_id,))]
+        tested, trained = keys[0] if keys else (None, None)
+        found = await self.sketches(key for key in (tested, trained) if key is not None)
+        return TaskSketches(found.get(tested), found.get(trained))
 
     async def add_trials(self, set_id: str, trials: int, started: str | None = None) -> None:
         """Adds the candidates of a task to what was tried, unless they are; from now on they count.
@@ -190,7 +217,12 @@ class TrialLog:
         Raises:
             StorageError: the disk failed.
         """
-        values: dict[str, SqlValue] = {"set_id": set_id, "trials": trials, "started": started}
+        values: dict[str, SqlValue] = {
+            "set_id": set_id,
+            "trials": trials,
+            "started": started,
+            "now": utc_now_text(),
+        }
         async with self._database.transaction() as connection:
             await rows_of(connection, ADD_TRIALS, values)
 
@@ -198,6 +230,10 @@ class TrialLog:
         """All trials that sets of candidates have added, as a task counts them."""
         rows = await self._database.read(ADDED, (task_id,))
         return [AddedTrials(row[0], row[1], row[2], bool(row[3])) for row in rows]
+
+    async def additions(self) -> list[Addition]:
+        """The same as other workspaces count them."""
+        return [Addition(*row) for row in await self._database.read(ADDITIONS)]
 
     async def sets_before(self, task_id: str) -> list[TaskRow]:
         """Tasks with several candidates on a task's bars, completed when it began, newest first."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ktrdr_mcp.data.bars import Bars, width_ns
 from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.data.content import NO_GRAMS, Grams, Sketch, are_related, bound_at, sketch_of
 from ktrdr_mcp.errors import NotEnoughData
 from ktrdr_mcp.evaluation.metrics import CLASSES, class_shares
 from ktrdr_mcp.evaluation.walk_forward import DEFAULT
@@ -31,17 +32,25 @@ MAX_PAIRS: Final = 10
 MAX_COMPARED: Final = 512  # features
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
-def look_at(bars: Bars) -> StoredLook:
-    """The mark of a look at bars, at least one."""
+def look_at(bars: Bars, grams: Grams) -> StoredLook:
+    """The mark of a look at bars, at least one.
+
+    Args:
+        bars: what is shown.
+        grams: of the stored bars that they are made of, and of others.
+    """
+    first, until = int(bars.time[0]), int(bars.time[-1]) + width_ns(bars.timeframe)
     return StoredLook(
         bars.symbol,
         bars.timeframe,
-        int(bars.time[0]),
-        int(bars.time[-1]) + width_ns(bars.timeframe),
+        first,
+        until,
         len(bars),
         content_of(bars),
+        sketch_of(grams.between(first, until)),
     )
 
 
@@ -53,13 +62,21 @@ def content_of(bars: Bars) -> str:
     return digest.hexdigest()
 
 
-def rows_looked_at(looks: Sequence[StoredLook], bars: Bars, rows: Integers) -> int:
+def rows_looked_at(
+    looks: Sequence[StoredLook],
+    bars: Bars,
+    rows: Integers,
+    grams: Grams = NO_GRAMS,
+    sketch: Sketch | None = None,
+) -> int:
     """How many bars somebody looked at before, by content or by symbol and time.
 
     Args:
         looks: all that are known.
         bars: a series.
         rows: int64[n], indices of its bars.
+        grams: of the stored bars that the series is made of.
+        sketch: of those that these rows are made of, if they can be told from others.
     """
     seen = np.zeros(len(rows), dtype=np.bool_)
     opened = bars.time[rows]
@@ -67,11 +84,34 @@ def rows_looked_at(looks: Sequence[StoredLook], bars: Bars, rows: Integers) -> i
         during = (opened >= look.first) & (opened < look.until)
         if during.any() and (look.symbol == bars.symbol or is_same(look, bars)):
             seen |= during
+        if look.sketch is not None and sketch is not None and are_related(look.sketch, sketch):
+            closes = opened + width_ns(bars.timeframe)
+            seen |= are_sketched(look.sketch, grams, closes)
     return int(seen.sum())
 
 
+def are_sketched(sketch: Sketch, grams: Grams, closes: Integers) -> Flags:
+    """Whether the newest gram before each moment that a sketch might have kept is in it.
+
+    Args:
+        sketch: of bars that were looked at; of many bars, it has one gram in some.
+        grams: of stored bars, oldest first.
+        closes: int64[n], moments in UTC nanoseconds.
+    Returns:
+        bool[n].
+    """
+    might = grams.hashes <= bound_at(sketch.halvings)
+    times = grams.time[might]
+    kept = np.r_[False, np.isin(grams.hashes[might], sketch.hashes)]
+    found: Flags = kept[np.searchsorted(times, closes)]
+    return found
+
+
 def is_same(look: StoredLook, bars: Bars) -> bool:
-    """Whether the bars of a series in the time of a look are those that were looked at."""
+    """Whether bars at the time of a look are those that were looked at, under another name.
+
+    It knows bars that rest, and looks from before there were sketches.
+    """
     start, stop = np.searchsorted(bars.time, [look.first, look.until]).tolist()
     same_size = stop - start == look.bars and bars.timeframe == look.timeframe
     return same_size and content_of(bars.slice(start, stop)) == look.fingerprint
@@ -152,7 +192,7 @@ def dry_run(
     bars = loaded.series.bars.slice(0, int(usable[count]))
     shares = class_shares(dataset.label[rows])
     return DryRun(
-        look=look_at(bars),
+        look=look_at(bars, loaded.grams),
         last_bar=int(bars.time[-1]),
         rows=len(rows),
         warm_up_bars=loaded.series.table.warm_up_bars,
