@@ -49,9 +49,10 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def eager() -> Iterator[None]:
+def eager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Workers keep a checkpoint after every epoch, and each travels."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(programs.ROOT))
+        patch.setenv(eager_work.HOLDS, str(tmp_path_factory.mktemp("holds")))
         patch.setattr(executors, "SENT_TRAINING", eager_work.SENT_ENTRY)
         yield

@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -19,14 +20,15 @@ from tests.support.background_servers import wait_until
 from tests.support.fault_table import Fault
 from tests.support.long_form import LONG
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
-from tests.support.process_footprint import children
+from tests.support.process_footprint import children, descendants, listening
 from tests.support.trained_bits import LONGER, WAIT_S, bits_of, end, start, trained_in
-from tests.support.trained_lab import Lab, resumed_epoch
+from tests.support.trained_lab import Lab, held, resumed_epoch
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_600 if LONG else 900)]
 
 NewFault = Callable[..., Fault]
 TIMES = 10 if LONG else 1
+LAST = LONGER["epochs"] - 4  # that a training which is held has surely saved
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -36,6 +38,9 @@ async def lab(eager: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     async with open_workspace(Workspace(folder), Cluster("local")) as opened:
         yield Lab(folder, opened)
     assert_nothing_lost(folder, set(tasks_of(folder)))
+
+
+FOLDS_AND_SEEDS: dict[str, Any] = {"epochs": 20, "seeds": 2, "walk_forward": {"folds": 3}}
 
 
 async def test_all_executors_come_to_the_same_bits(
@@ -50,17 +55,27 @@ async def test_all_executors_come_to_the_same_bits(
     assert not Workspace(lab.folder).checkpoints_directory("same").exists()
 
 
+async def test_all_executors_come_to_the_same_bits_with_folds_and_seeds(
+    lab: Lab, tmp_path: Path
+) -> None:
+    await start(lab.opened, "folds", **FOLDS_AND_SEEDS)
+    assert await end(lab.opened, "folds") == "completed"
+    for place in ("threads", "processes"):
+        trained = asyncio.to_thread(trained_in, tmp_path / place, place, **FOLDS_AND_SEEDS)
+        assert await trained == bits_of(lab.folder, "folds")
+
+
 async def test_two_trainings_have_a_worker_each_on_a_named_node(
     lab: Lab, longer: tuple[str, str]
 ) -> None:
-    for name in ("left", "right"):
-        await start(lab.opened, name)
-
     def shown() -> dict[str, tuple[int, str | None]]:
         return {each.task: (each.pid, each.node) for each in lab.opened.workers() if each.task}
 
-    await asyncio.to_thread(wait_until, lambda: {"left", "right"} <= set(shown()), WAIT_S)
-    found = shown()
+    with held("left", "right"):
+        for name in ("left", "right"):
+            await start(lab.opened, name)
+        await asyncio.to_thread(wait_until, lambda: {"left", "right"} <= set(shown()), WAIT_S)
+        found = shown()
     for name in ("left", "right"):
         assert await end(lab.opened, name) == "completed"
         assert bits_of(lab.folder, name) == longer
@@ -83,9 +98,10 @@ async def test_a_killed_worker_costs_one_attempt_of_its_task_and_no_bit(
     fault, generator = new_fault("kill -9 of a worker on a cluster"), random.Random(13)
     for number in range(TIMES):
         name = f"worker-{number}"
-        await start(lab.opened, name)
-        saved = await lab.until_checkpoint(name, generator.randrange(1, LONGER["epochs"] // 4))
-        os.kill(lab.worker_of(name), signal.SIGKILL)
+        with held(name):
+            await start(lab.opened, name)
+            saved = await lab.until_checkpoint(name, generator.randrange(1, LAST))
+            os.kill(lab.worker_of(name), signal.SIGKILL)
         assert await end(lab.opened, name) == "completed"
         assert bits_of(lab.folder, name) == longer
         row = tasks_of(lab.folder)[name]
@@ -95,16 +111,40 @@ async def test_a_killed_worker_costs_one_attempt_of_its_task_and_no_bit(
         fault.resumed += 1
 
 
+async def test_a_worker_that_dies_without_a_task_costs_no_attempt(
+    lab: Lab, longer: tuple[str, str]
+) -> None:
+    await start(lab.opened, "before")
+    assert await end(lab.opened, "before") == "completed"
+    for worker in training_workers(lab):
+        os.kill(worker, signal.SIGKILL)
+    await start(lab.opened, "after")
+    assert await end(lab.opened, "after") == "completed"
+    assert bits_of(lab.folder, "after") == longer
+    row = tasks_of(lab.folder)["after"]
+    assert (row["attempt"], row["crashes"]) == (1, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's list of sockets")
+async def test_only_this_machine_reaches_the_ports_of_a_local_cluster(lab: Lab) -> None:
+    await start(lab.opened, "listening")
+    assert await end(lab.opened, "listening") == "completed"
+    found = listening(descendants(os.getpid()))
+    assert len(found) > len(training_workers(lab))  # Ray's own and the workers
+    assert {address for address in found if not address.is_loopback} == set()
+
+
 async def test_a_killed_driver_costs_one_attempt_and_no_bit(
     lab: Lab, longer: tuple[str, str], new_fault: NewFault
 ) -> None:
     fault, generator = new_fault("kill -9 of the driver of a cluster"), random.Random(14)
     for number in range(TIMES):
         name = f"driver-{number}"
-        await start(lab.opened, name)
-        saved = await lab.until_checkpoint(name, generator.randrange(1, LONGER["epochs"] // 4))
-        (driver,) = [pid for pid in children() if is_driver(pid)]
-        os.kill(int(driver), signal.SIGKILL)
+        with held(name):
+            await start(lab.opened, name)
+            saved = await lab.until_checkpoint(name, generator.randrange(1, LAST))
+            (driver,) = [pid for pid in children() if is_driver(pid)]
+            os.kill(int(driver), signal.SIGKILL)
         assert await end(lab.opened, name) == "completed"
         assert bits_of(lab.folder, name) == longer
         row = tasks_of(lab.folder)[name]
@@ -120,3 +160,8 @@ def is_driver(pid: str) -> bool:
         return b"jobs.cluster.driver" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def training_workers(lab: Lab) -> list[int]:
+    """The process ids of the workers on the cluster."""
+    return [each.pid for each in lab.opened.workers() if each.node]

@@ -24,13 +24,14 @@ from tests.support.long_form import LONG
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
 from tests.support.ray_nodes import Network, RayCluster
 from tests.support.trained_bits import LONGER, bits_of, end, start
-from tests.support.trained_lab import Lab, resumed_epoch
+from tests.support.trained_lab import Lab, held, resumed_epoch
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(3_600 if LONG else 900)]
 
 NewFault = Callable[..., Fault]
 TOKEN = "a token of this test that is long enough".replace(" ", "-")
 TIMES = 10 if LONG else 1
+LAST = LONGER["epochs"] - 4  # that a training which is held has surely saved
 OTHER = "9.9.9"
 
 
@@ -94,10 +95,11 @@ async def test_a_killed_node_costs_one_attempt_and_no_bit(
     async with open_lab(tmp_path, cluster) as lab:
         for number in range(TIMES):
             name = f"node-{number}"
-            await start(lab.opened, name)
-            saved = await lab.until_checkpoint(name, generator.randrange(1, LONGER["epochs"] // 4))
-            node = cluster.node_of(lab.worker_of(name))
-            node.kill()
+            with held(name):
+                await start(lab.opened, name)
+                saved = await lab.until_checkpoint(name, generator.randrange(1, LAST))
+                node = cluster.node_of(lab.worker_of(name))
+                node.kill()
             left.remove(node)
             assert await end(lab.opened, name) == "completed"
             assert bits_of(tmp_path, name) == longer
@@ -112,22 +114,28 @@ async def test_a_killed_node_costs_one_attempt_and_no_bit(
         node.kill()
 
 
-@pytest.mark.skipif(not LONG, reason="the kill may come late: KTRDR_FAULTS=long make test-ray")
-async def test_with_a_shared_folder_a_killed_worker_costs_no_bit_either(
-    tmp_path: Path, cluster: RayCluster, longer: tuple[str, str]
+async def test_with_a_shared_folder_a_killed_worker_costs_one_attempt_and_no_bit(
+    tmp_path: Path, cluster: RayCluster, longer: tuple[str, str], new_fault: NewFault
 ) -> None:
-    node, store = cluster.add(1), tmp_path / "store"
+    fault = new_fault("kill -9 of a worker with a shared folder")
+    generator, store = random.Random(17), tmp_path / "store"
+    node = cluster.add(1)
     store.mkdir()
     async with open_lab(tmp_path / "lab", cluster, store) as lab:
-        await start(lab.opened, "shared")
-        await lab.until_epoch("shared", 5)
-        os.kill(lab.worker_of("shared"), signal.SIGKILL)
-        assert await end(lab.opened, "shared") == "completed"
-    assert bits_of(tmp_path / "lab", "shared") == longer
-    row = tasks_of(tmp_path / "lab")["shared"]
-    assert row["attempt"] >= 2
-    assert resumed_epoch(row) > 0
-    assert not list(store.iterdir())
+        for number in range(TIMES):
+            name = f"shared-{number}"
+            with held(name):
+                await start(lab.opened, name)
+                saved = await lab.until_checkpoint(name, generator.randrange(1, LAST), store)
+                os.kill(lab.worker_of(name), signal.SIGKILL)
+            assert await end(lab.opened, name) == "completed"
+            assert bits_of(tmp_path / "lab", name) == longer
+            row = tasks_of(tmp_path / "lab")[name]
+            assert row["attempt"] == 2
+            assert resumed_epoch(row) >= saved
+            assert not list(store.iterdir())
+            fault.tries += 1
+            fault.resumed += 1
     node.kill()
 
 
@@ -161,10 +169,11 @@ async def test_a_lost_head_costs_one_attempt_and_tasks_wait_for_the_next(
 ) -> None:
     node = cluster.add(1)
     async with open_lab(tmp_path, cluster) as lab:
-        await start(lab.opened, "headless")
-        saved = await lab.until_checkpoint("headless", 10)
-        cluster.head.kill()
-        node.kill()
+        with held("headless"):
+            await start(lab.opened, "headless")
+            saved = await lab.until_checkpoint("headless", 10)
+            cluster.head.kill()
+            node.kill()
         await asyncio.to_thread(cluster.start_head)
         await asyncio.to_thread(cluster.add, 1)
         assert await end(lab.opened, "headless") == "completed"
@@ -187,9 +196,10 @@ async def test_what_a_node_that_was_cut_off_brings_late_is_refused(
         far_away = stack.enter_context(RayCluster(TOKEN, network.ours))
         far_away.add(1, inside=network)
         async with open_lab(tmp_path, far_away) as lab:
-            await start(lab.opened, "cut")
-            saved = await lab.until_checkpoint("cut", 10)
-            network.cut()  # the run goes on there, and may come to its end
+            with held("cut"):
+                await start(lab.opened, "cut")
+                saved = await lab.until_checkpoint("cut", 10)
+                network.cut()  # the run goes on there, and may come to its end
             await asyncio.to_thread(far_away.add, 1)
             await lab.until_attempt("cut", 2)
             network.mend()

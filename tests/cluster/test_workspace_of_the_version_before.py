@@ -8,20 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr_mcp.daemon.executors import Cluster, Place
+from ktrdr_mcp.daemon import executors
+from ktrdr_mcp.daemon.executors import SENT_TRAINING, Cluster, Place
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
 from tests.conversation.before import ARCHIVE, INTERRUPTED, weights
 from tests.conversation.program import Program
 from tests.conversation.test_workspace_of_the_version_before import adopt
-from tests.support.long_form import LONG
 from tests.support.nothing_lost import tasks_of
 from tests.support.trained_bits import end
 
-pytestmark = [
-    pytest.mark.skipif(not LONG, reason="trains for minutes: KTRDR_FAULTS=long make test-ray"),
-    pytest.mark.timeout(3_600),
-]
+pytestmark = pytest.mark.timeout(1_800)
 
 
 def gone_on(folder: Path, place: Place) -> dict[str, str]:
@@ -41,6 +38,9 @@ def gone_on(folder: Path, place: Place) -> dict[str, str]:
     return weights(folder, *INTERRUPTED)
 
 
-def test_it_ends_with_the_bits_that_it_has_in_processes(tmp_path: Path) -> None:
+def test_it_ends_with_the_bits_that_it_has_in_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "SENT_TRAINING", SENT_TRAINING)
     on_a_cluster = gone_on(tmp_path / "cluster", Cluster("local"))
     assert on_a_cluster == gone_on(tmp_path / "processes", "processes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from pathlib import Path
 
@@ -73,3 +74,23 @@ def test_everything_is_left_in_its_order_and_a_checkpoint_when_it_is_time(
     assert events[-1].progress.epoch == 3
     (parcel,) = [parcel for _, parcel in left if parcel]
     assert parcels.unpack(parcel) == CHECKPOINT
+
+
+def test_progress_arrives_while_a_run_goes_on_that_sends_no_checkpoints() -> None:
+    left: queue.Queue[str] = queue.Queue()
+
+    def put(lines: list[str], parcel: bytes) -> bool:
+        for line in lines:
+            left.put(line)
+        return True
+
+    messenger = Messenger(put, None)
+    messenger.start()
+    messenger.outbox.put(Begun(0, None))
+    assert isinstance(decode(left.get(timeout=10.0)), Begun)
+    for epoch in range(1, 4):
+        messenger.outbox.put(Reported(Progress(epoch, 3, 1.0, 1.0, 0.5, 0.5), 0.1))
+        reported = decode(left.get(timeout=10.0))
+        assert isinstance(reported, Reported)
+        assert reported.progress.epoch == epoch
+    messenger.end()

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ktrdr_mcp import limits
 
 if TYPE_CHECKING:
+    from ktrdr_mcp.context import Context, Progress
+    from ktrdr_mcp.jobs.cluster.actors import SentWork
     from ktrdr_mcp.training import work
+    from ktrdr_mcp.training.sent import SentBars
 
 ENTRY = "tests.support.eager_work:open_work"
 SENT_ENTRY = "tests.support.eager_work:open_sent_work"
+HOLDS = "KTRDR_TEST_HOLDS"  # a folder; see HeldWork
 
 
 def open_work(workspace: str) -> work.TrainingWork:
@@ -21,11 +28,43 @@ def open_work(workspace: str) -> work.TrainingWork:
     return work.open_work(workspace)
 
 
-def open_sent_work() -> work.SentWork:
+def open_sent_work() -> SentWork:
     """The entry of a worker on a cluster; every checkpoint travels."""
     from ktrdr_mcp.jobs.cluster import actors
     from ktrdr_mcp.training import work
 
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
     actors.SEND_INTERVAL_S = 0.0  # type: ignore[misc]
-    return work.open_sent_work()
+    return HeldWork(work.open_sent_work())
+
+
+class HeldWork:
+    """Work of which no task ends while a file of its name lies in the folder HOLDS.
+
+    So whatever is killed is killed before the end, however fast or slow the machine is.
+
+    Args:
+        work: what is done.
+    """
+
+    def __init__(self, work: SentWork) -> None:
+        self._work = work
+
+    def run(
+        self, spec: dict[str, Any], workdir: Path, context: Context, bars: SentBars
+    ) -> dict[str, Any]:
+        """See actors.SentWork."""
+        hold, report = Path(os.environ[HOLDS]) / spec["task_id"], context.report
+
+        def report_and_wait(progress: Progress) -> None:
+            report(progress)
+            while progress.epoch >= progress.total_epochs - 1 and hold.exists():
+                context.yield_turn()  # raises if the run must stop
+                time.sleep(0.01)
+
+        context.report = report_and_wait  # type: ignore[method-assign]
+        return self._work.run(spec, workdir, context, bars)
+
+    def about(self) -> dict[str, Any]:
+        """See actors.SentWork."""
+        return self._work.about()

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
     os.environ["PYTHONPATH"] = str(programs.ROOT)  # for workers, if it has any
     executors.TRAINING = eager_work.ENTRY  # type: ignore[misc]
+    executors.SENT_TRAINING = eager_work.SENT_ENTRY  # type: ignore[misc]
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
     marks.install()
     asyncio.run(serve_stdio(find_workspace(sys.argv[1]), in_process=True))

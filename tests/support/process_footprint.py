@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+LISTEN = "0A"  # the state of a socket that takes connections
 LISTED = Path("/proc/self/fd").exists()
 
 
@@ -19,5 +23,41 @@ def threads(pid: int | str = "self") -> int:
 
 def children(pid: int | str = "self") -> list[str]:
     """The processes that one has started and not yet buried, by whichever thread."""
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return sorted(pid for each in lists for pid in each.read_text(encoding="utf-8").split())
+    found = list[str]()
+    for each in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # of one that has ended
+            found += each.read_text(encoding="utf-8").split()
+    return sorted(found)
+
+
+def descendants(pid: int) -> set[int]:
+    """A process and all that it and those have started."""
+    found, new = set[int](), {pid}
+    while new:
+        found |= new
+        new = {int(child) for parent in new for child in children(parent)} - found
+    return found
+
+
+def listening(pids: Iterable[int]) -> list[IPv4Address | IPv6Address]:
+    """The address of each port at which some processes take TCP connections."""
+    sockets = dict[str, IPv4Address | IPv6Address]()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text(encoding="ascii").splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == LISTEN:
+                sockets[f"socket:[{inode}]"] = address_of(local.partition(":")[0])
+    held = list[str]()
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError):  # it has ended
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    held.append(str(descriptor.readlink()))
+    return [sockets[name] for name in held if name in sockets]
+
+
+def address_of(written: str) -> IPv4Address | IPv6Address:
+    """An address as the kernel writes it: words of four bytes in the machine's order."""
+    words = [bytes.fromhex(written[at : at + 8]) for at in range(0, len(written), 8)]
+    address = ip_address(b"".join(word[::-1] for word in words))
+    return getattr(address, "ipv4_mapped", None) or address

@@ -13,7 +13,7 @@ from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.timestamps import MINUTE_NS
 from ktrdr_mcp.errors import DataNotFound
 from ktrdr_mcp.training.prepare import prepare
-from ktrdr_mcp.training.sent import SentBars, bars_to_send
+from ktrdr_mcp.training.sent import SentBars, bars_to_send, decides_bars
 from tests.training.conftest import OneSeries
 
 
@@ -48,6 +48,27 @@ def test_a_training_prepares_the_same_from_bars_that_were_sent(
         assert other.tobytes() == column.tobytes()
     assert np.array_equal(here.bars.local_time(), away.bars.local_time())
     assert there.state_of("TEST", "1h") == sources.state_of("TEST", "1h")
+
+
+def test_bars_are_sent_again_for_another_range_or_state_and_not_for_other_settings(
+    trial: Any, noise: Bars
+) -> None:
+    class Changed(Stated):
+        def state_of(self, symbol: str, timeframe: str) -> str | None:
+            return f"{symbol} {timeframe} anew"
+
+    class Unknown(Stated):
+        def state_of(self, symbol: str, timeframe: str) -> str | None:
+            return None
+
+    spec, stated = trial.spec(), Stated(noise)
+    key = decides_bars(spec.to_dict(), stated)
+    config = spec.config.model_copy(update={"epochs": spec.config.epochs + 1})
+    later = replace(spec.series[0], start_date="2024-01-03")
+    assert decides_bars(replace(spec, task_id="b", config=config).to_dict(), stated) == key
+    assert decides_bars(replace(spec, series=(later,)).to_dict(), stated) != key
+    assert decides_bars(spec.to_dict(), Changed(noise)) != key
+    assert decides_bars(spec.to_dict(), Unknown(noise)) is None
 
 
 def test_bars_that_did_not_come_are_named(trial: Any, noise: Bars) -> None:

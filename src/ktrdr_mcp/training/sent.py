@@ -7,6 +7,7 @@ travels as JSON, so that a training there reads the same as here.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from ktrdr_mcp.data.bars import COLUMNS, Bars, DayRule, LoadedBars
 from ktrdr_mcp.data.catalog import BarReader
 from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.errors import DataNotFound
+from ktrdr_mcp.training.handover import data_state
 from ktrdr_mcp.training.prepare import load_bars
 from ktrdr_mcp.training.spec import TrainingSpec
 
@@ -36,6 +38,23 @@ class SentSeries:
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
+
+
+def decides_bars(raw_spec: Mapping[str, Any], sources: BarReader) -> str | None:
+    """What tells the bars of a training from those of another; no file is read.
+
+    Args:
+        raw_spec: a `TrainingSpec` as JSON.
+        sources: where bars come from.
+    Returns:
+        None where a source does not know.
+    """
+    spec = TrainingSpec.from_dict(raw_spec)
+    state = data_state(spec, sources)
+    if state is None:
+        return None
+    strategies = [each.to_dict() for each in spec.strategies]  # for their indicators' warm-up
+    return json.dumps([[one.to_dict() for one in spec.series], strategies, state])
 
 
 def bars_to_send(
@@ -69,15 +88,13 @@ class SentBars:
 
     Args:
         said: of each series, as JSON.
-        files: its bars, as Parquet.
+        files: its bars, as Parquet; read when they are asked for.
     """
 
     def __init__(self, said: Sequence[Mapping[str, Any]], files: Sequence[bytes]) -> None:
         found = [SentSeries(**each) for each in said]
-        self._loaded = {
-            (one.symbol, one.timeframe, one.version): LoadedBars(
-                read(one, file), one.source, one.notes, tuple(one.standing), one.dataset
-            )
+        self._sent = {
+            (one.symbol, one.timeframe, one.version): (one, file)
             for one, file in zip(found, files, strict=True)
         }
         self._states = {(one.symbol, one.timeframe): one.state for one in found}
@@ -92,12 +109,13 @@ class SentBars:
     ) -> LoadedBars:
         """See BarReader; rule and reach were those of the training when they were sent."""
         try:
-            return self._loaded[symbol, timeframe, dataset]
+            one, file = self._sent[symbol, timeframe, dataset]
         except KeyError:
             raise DataNotFound(
                 f"The bars of {symbol} {timeframe} did not come with this training.",
                 hint="Start it again; if it fails again, report it with the program's log.",
             ) from None
+        return LoadedBars(read(one, file), one.source, one.notes, tuple(one.standing), one.dataset)
 
     def state_of(self, symbol: str, timeframe: str) -> str | None:
         """See BarReader."""

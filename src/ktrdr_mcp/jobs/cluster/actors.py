@@ -113,8 +113,7 @@ class Messenger:
 
     def deliver(self) -> None:
         """Leaves what has come; from any thread."""
-        with self._delivering:
-            self._leave(self.outbox.take(), b"")
+        self._leave(self.outbox.take)
 
     def end(self) -> None:
         """Leaves the last word."""
@@ -125,14 +124,15 @@ class Messenger:
 
     def _serve(self) -> None:
         """Leaves word ten times a second while there is any, and checkpoints when it is time."""
+        pause_s = None if self._changes is None else PUBLISH_INTERVAL_S
         while not self._ends.is_set():
-            self._woken.wait(PUBLISH_INTERVAL_S if self._changes is not None else None)
+            self._woken.wait(pause_s)
             self._woken.clear()
-            with self._delivering:
-                self._leave(self.outbox.take(), self._checkpoint())
-            self._ends.wait(PUBLISH_INTERVAL_S)
-            with self._delivering:
-                self._leave(self.outbox.rearm(), b"")
+            self._leave(self.outbox.take, self._checkpoint)
+            # Progress wakes nobody until a look has found none.
+            while not self._ends.wait(PUBLISH_INTERVAL_S):
+                if not self._leave(self.outbox.rearm, self._checkpoint):
+                    break
 
     def _checkpoint(self) -> bytes:
         """What is new of the checkpoints, as a parcel; nothing while the last one is young."""
@@ -148,10 +148,15 @@ class Messenger:
         self._sent_s = time.monotonic()
         return parcels.pack(contents)
 
-    def _leave(self, lines: list[str], parcel: bytes) -> None:
-        """Leaves word, if there is any."""
-        if (lines or parcel) and not self._put(lines, parcel):
-            self.lost()
+    def _leave(
+        self, take: Callable[[], list[str]], checkpoint: Callable[[], bytes] = bytes
+    ) -> bool:
+        """Leaves word, if there is any, in the order in which it is taken; whether there was."""
+        with self._delivering:
+            lines, parcel = take(), checkpoint()
+            if (lines or parcel) and not self._put(lines, parcel):
+                self.lost()
+        return bool(lines or parcel)
 
 
 class ClusterWorker:

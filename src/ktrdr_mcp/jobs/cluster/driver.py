@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.errors import KtrdrError, StorageError
@@ -40,12 +40,14 @@ from ktrdr_mcp.jobs.process import Connection, LogToServer, end_with
 from ktrdr_mcp.jobs.worker import failure_of
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.training.handover import NAME as PREPARED
-from ktrdr_mcp.training.sent import bars_to_send
+from ktrdr_mcp.training.sent import bars_to_send, decides_bars
 
 FETCH_INTERVAL_S: Final = 0.1
 LOOK_INTERVAL_S: Final = 2.0
 END_S: Final = 8.0  # for what still asks the cluster, and for the end of a local one
 MAX_KEPT_BARS: Final = 8  # series whose bars stay in the object store
+
+Said: TypeAlias = list[dict[str, Any]]  # of the series of a training
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +118,8 @@ class Driver:
         self._workers = Workers(ray, self._board, settings.entry, settings.idle_s)
         self._runs: dict[str, Run] = {}
         self._by_number: dict[int, Run] = {}
-        self._bars: dict[str, Any] = {}  # by what decides them: what is said, and references
+        self._bars: dict[str, Any] = {}  # references to those that were put there, by hash
+        self._said: dict[str | None, tuple[Said, list[str]]] = {}  # with hashes, by what decides
         self._unstored: dict[str, tuple[dict[str, Any], Ended, parcels.Contents]] = {}
         self._fetching = asyncio.Lock()
         self._busy = asyncio.Event()  # there are runs
@@ -346,19 +349,30 @@ class Driver:
             return Ended(failure=failure_of(error))
         return ended
 
-    async def _bars_of(self, spec: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Any]]:
+    async def _bars_of(self, spec: dict[str, Any]) -> tuple[Said, list[Any]]:
         """What is said of the series of a training, and references to their bars."""
-        said, files = await asyncio.to_thread(bars_to_send, spec, self._sources)
-        about = [each.to_dict() for each in said]
-        references = []
-        for file in files:
-            digest = hashlib.sha256(file).hexdigest()
-            reference = self._bars.pop(digest, None)
-            self._bars[digest] = reference = reference or self._ray.put(file)
-            references.append(reference)
-        while len(self._bars) > MAX_KEPT_BARS:
-            self._bars.pop(next(iter(self._bars)))
-        return about, references
+        key = await asyncio.to_thread(decides_bars, spec, self._sources)
+        said, digests = self._said.pop(key, ([], []))
+        if not digests or not all(digest in self._bars for digest in digests):
+            series, files = await asyncio.to_thread(bars_to_send, spec, self._sources)
+            said = [each.to_dict() for each in series]
+            digests = [hashlib.sha256(file).hexdigest() for file in files]
+            for digest, file in zip(digests, files, strict=True):
+                if digest not in self._bars:
+                    self._bars[digest] = self._ray.put(file)
+        references = [self._bars[digest] for digest in digests]
+        self._bars |= {digest: self._bars.pop(digest) for digest in set(digests)}
+        if key is not None:
+            self._said[key] = said, digests
+        drop_oldest(self._bars)
+        drop_oldest(self._said)
+        return said, references
+
+
+def drop_oldest(kept: dict[Any, Any]) -> None:
+    """Leaves those that were added last."""
+    while len(kept) > MAX_KEPT_BARS:
+        kept.pop(next(iter(kept)))
 
 
 def read_to_send(run: Run) -> bytes:

@@ -151,6 +151,10 @@ def prepare_environment(environment: MutableMapping[str, str], address: ClusterA
     if address.is_local:
         environment["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(LOCAL_LOST_S)
         environment["RAY_DISABLE_MEMORY_MONITOR"] = "1"  # the server's estimates see to it
+        # Ray replaces 127.0.0.1 by an address that others reach, and then listens at all, unless
+        # it believes that this system has no clusters.
+        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        environment["RAY_worker_niceness"] = "0"  # workers lower their own; the board must answer
 
 
 def join(address: ClusterAddress, cores: int, folder: Path) -> Any:

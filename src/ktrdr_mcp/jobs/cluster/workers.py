@@ -20,6 +20,7 @@ from ktrdr_mcp.jobs.fit import check_fit
 from ktrdr_mcp.store.db import utc_now_text
 
 THREADS: Final = 5  # of a worker: a run, its stop, and what the driver asks meanwhile
+MAX_STARTS: Final = 3  # of workers for one run that die before they have begun it
 
 log = logging.getLogger(__name__)
 
@@ -98,23 +99,26 @@ class Workers:
             stopped: set when the run is to stop.
         Raises:
             LabUnavailable: no node of the cluster fits.
-            NoPlace: the worker died while it started.
+            NoPlace: as many workers as are tried died while they started.
         """
+        deaths = 0
         while not stopped.is_set():
             idle = [each for each in self._all if not each.taken and not each.gone]
-            if idle:
-                worker = max(idle, key=lambda each: each.idle_since_s)
-                worker.taken = True
-                return worker
-            worker = self._start()
-            if not await self._came(worker, stopped):
-                continue
+            worker = max(idle, key=lambda each: each.idle_since_s) if idle else self._start()
+            worker.taken = True
             try:
+                if not await self._came(worker, stopped):
+                    continue
                 check_fit(envelope, None, worker.versions)
+            except NoPlace as error:  # of which the run knows nothing: it costs no attempt
+                deaths += not idle
+                if deaths == MAX_STARTS:
+                    raise
+                log.warning("a worker without a task died: %s", error)
             except LabUnavailable as error:
                 self._refuse(worker, error)
-                continue
-            return worker
+            else:
+                return worker
         return None
 
     def _start(self) -> Worker:
@@ -134,7 +138,7 @@ class Workers:
         return worker
 
     async def _came(self, worker: Worker, stopped: asyncio.Event) -> bool:
-        """Waits until a worker is there, unless the run is to stop. Raises NoPlace."""
+        """Waits until a worker answers, unless the run is to stop. Raises NoPlace if it is dead."""
         about = asyncio.ensure_future(as_coroutine(worker.actor.about.remote()))
         stop = asyncio.ensure_future(stopped.wait())
         await asyncio.wait({about, stop}, return_when=asyncio.FIRST_COMPLETED)
