@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from ktrdr_mcp.daemon.executors import Cluster, place_of
 from ktrdr_mcp.errors import InvalidRequest, LabUnavailable
 from ktrdr_mcp.jobs.cluster import joining
 from ktrdr_mcp.jobs.cluster.joining import ClusterAddress
+from ktrdr_mcp.jobs.executors.ray import LOCAL_TRIES, RayExecutor
 
 REMOTE = ClusterAddress("10.0.0.5:6379")
 
@@ -93,3 +96,35 @@ def test_where_trainings_run_is_said_by_options_before_variables(tmp_path: Path)
         place_of("ray", environment={})
     with pytest.raises(InvalidRequest, match="not a folder"):
         place_of("ray", "local", str(tmp_path / "missing"), {})
+
+
+class Failing(RayExecutor):
+    """An executor whose cluster does not start the first few times."""
+
+    def __init__(self, address: str, failures: int) -> None:
+        super().__init__({"address": address})
+        self.tries = 0
+        self._failures = failures
+
+    async def _ready(self) -> Any:
+        self.tries += 1
+        if self.tries <= self._failures:
+            raise LabUnavailable("It took too long.", hint="Wait.")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("address", "failures", "tries", "opens"),
+    [
+        ("local", LOCAL_TRIES - 1, LOCAL_TRIES, True),
+        ("local", LOCAL_TRIES, LOCAL_TRIES, False),
+        ("10.0.0.5:6379", 1, 1, False),
+    ],
+)
+async def test_only_a_cluster_of_this_machine_is_started_again_when_it_did_not_start(
+    address: str, failures: int, tries: int, opens: bool
+) -> None:
+    executor = Failing(address, failures)
+    with nullcontext() if opens else pytest.raises(LabUnavailable):
+        await executor.open(lambda: None)
+    assert executor.tries == tries

@@ -32,6 +32,7 @@ from ktrdr_mcp.jobs.worker import failure_of
 
 JOIN_S: Final = 180.0  # a busy machine takes long to start a cluster
 LOCAL: Final = "local"  # the address of a cluster that the driver starts and ends itself
+LOCAL_TRIES: Final = 3  # to start a cluster: Ray gives its node 30 s, however busy the machine is
 END_S: Final = 10.0  # a driver may take to end its cluster
 RETRY_S: Final = 5.0  # between tries to join a cluster that was lost
 
@@ -181,7 +182,16 @@ class RayExecutor:
         """See base.Executor; starts the driver, which joins the cluster."""
         self._on_room = on_room
         try:
-            await self._ready()
+            for left in reversed(range(LOCAL_TRIES if self.here else 1)):
+                try:
+                    await self._ready()
+                    return
+                except LabUnavailable as error:
+                    if not left:
+                        raise
+                    log.warning("%s It is tried again.", error.message)
+                if self._driver is not None:
+                    await self._driver.ended.wait()
         except BaseException:
             await self.close()
             raise
