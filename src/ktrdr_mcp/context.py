@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+CHECKPOINTS: Final = "checkpoints"  # beside the bundle of a task, and beside the files of a part
+PARTS: Final = "parts"  # in there, with a folder for each part
 
 
 class Cancelled(Exception):
@@ -28,6 +32,26 @@ class Part:
     name: str  # of letters, digits, - and _; the same name is the same part in every attempt
     spec: dict[str, Any]  # what it does, as JSON; it gets the training's specification too
     share: float  # of the whole training's work, 0 to 1
+
+
+def folder_of(directory: Path, name: str) -> Path:
+    """Where a part's files lie.
+
+    Args:
+        directory: of its task's bundle.
+        name: the part's.
+    """
+    return directory.with_name(CHECKPOINTS) / PARTS / name
+
+
+def checkpoints_of_task(directory: Path) -> Path | None:
+    """The folder of its task's checkpoints, of a part that runs beside them; else None.
+
+    Args:
+        directory: that the part was given.
+    """
+    above = directory.parent.parent
+    return above.parent if (above.name, above.parent.name) == (PARTS, CHECKPOINTS) else None
 
 
 class Divided(Exception):
@@ -68,6 +92,10 @@ class Context(Protocol):
     @property
     def draining(self) -> bool:
         """Whether it must stop because the server ends, so that its state is worth keeping."""
+
+    @property
+    def divides(self) -> bool:
+        """Whether parts of this training can run; see `run_parts`."""
 
     def begin_at(
         self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
@@ -113,6 +141,7 @@ class NullContext:
 
     reports: list[Progress] = field(default_factory=list)
     draining: bool = False
+    divides: bool = False
 
     def begin_at(
         self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from ktrdr_mcp import files
-from ktrdr_mcp.context import Context, Progress
+from ktrdr_mcp.context import Context, Part, Progress, folder_of
 from ktrdr_mcp.errors import Diverged, StorageError
-from ktrdr_mcp.jobs.executors.base import Ended
+from ktrdr_mcp.jobs.executors.base import Begun, Ended, Reported
 from ktrdr_mcp.jobs.executors.processes import Pool, ProcessExecutor
 from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
-from ktrdr_mcp.jobs.parts import RESULT, Group, folder_of
+from ktrdr_mcp.jobs.parts import RESULT, Group, RunningPart
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.jobs.running import Running
 from ktrdr_mcp.store.task_row import NewTask
@@ -214,6 +214,34 @@ async def test_a_ghost_of_a_part_is_not_heard(
     assert group.results == {}
     group.finish(again, Ended(result={"of": "p0"}))
     assert group.results == {"p0": {"of": "p0"}}
+
+
+async def test_a_task_goes_on_where_its_parts_do_but_not_where_one_only_made_way(
+    tasks: TaskStore, new_task: New, tmp_path: Path
+) -> None:
+    await tasks.insert(new_task("sweep"), 10)
+    row = await tasks.claim("here")
+    assert row is not None
+    task = Running(row, lambda: None)
+    task.receive(Reported(Progress(20, 100, 0.7, 0.8, 0.5, 0.4), 1.0))  # before it asked
+    task.group = group = Group(task, tmp_path / "bundle")
+    group.ask([Part(f"p{number}", {}, 0.2) for number in range(4)], {})
+    assert not task.began.is_set()
+    resumed, fresh = group.begin_next(), group.begin_next()
+    for part, epochs in ((resumed, (4, 5)), (fresh, (0, 5))):
+        part.receive(Begun(epochs[0], None))
+        for epoch in filter(None, epochs):
+            part.receive(Reported(Progress(epoch, 10, 0.7, 0.8, 0.5, 0.4), 1.0))
+    assert (task.live.resumed_epoch, task.began.is_set()) == (8, True)
+    assert task.live.progress is not None
+    assert (task.live.progress.epoch, task.live.progress.sweep) == (40, "0 of 4 parts")
+    again = RunningPart(group, fresh.standing)
+    again.attempt = 2
+    again.receive(Begun(5, None))
+    again.receive(Reported(Progress(5, 10, 0.7, 0.8, 0.5, 0.4), 1.0))
+    assert task.live.resumed_epoch == 8
+    task.receive(Begun(90, None))  # of the run that goes on once all parts have run
+    assert task.live.resumed_epoch == 8
 
 
 async def test_names_that_lead_out_of_the_folder_are_refused(

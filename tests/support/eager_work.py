@@ -1,4 +1,7 @@
-"""The work of a training worker that keeps a checkpoint after every epoch, for fault tests."""
+"""The work of a training worker that keeps a checkpoint after every epoch, for fault tests.
+
+It spreads every search that has more than a few networks.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,16 @@ def open_work(workspace: str) -> work.TrainingWork:
     from ktrdr_mcp.training import work
 
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
+    cut_finely()
     return work.open_work(workspace)
+
+
+def cut_finely() -> None:
+    """Makes parts of small searches, too, with four networks in each."""
+    from ktrdr_mcp.training import batches
+
+    batches.BATCH_S = batches.SPREAD_S = 0.0  # type: ignore[misc]
+    batches.LEAST_NETWORKS = 4  # type: ignore[misc]
 
 
 def open_sent_work() -> SentWork:
@@ -35,6 +47,7 @@ def open_sent_work() -> SentWork:
 
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
     actors.SEND_INTERVAL_S = 0.0  # type: ignore[misc]
+    cut_finely()
     return HeldWork(work.open_sent_work())
 
 

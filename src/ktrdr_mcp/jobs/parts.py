@@ -4,7 +4,7 @@ Beside the task's bundle, for as long as the task has not ended:
 
 checkpoints/parts/NAME/
   result.json    what the part returned, with the SHA-256 of what it was asked and of this
-  files/         what it left for its task; its own checkpoints lie beside it
+  files/         what it left; its own checkpoints, from which its task goes on, lie beside it
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ktrdr_mcp import files, limits
-from ktrdr_mcp.context import Part
+from ktrdr_mcp.context import Part, folder_of
 from ktrdr_mcp.errors import RunnerFailed, StorageError
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Failure, Reported
 from ktrdr_mcp.jobs.running import Running
@@ -32,21 +32,6 @@ RESULT: Final = "result.json"
 FILES: Final = "files"
 
 log = logging.getLogger(__name__)
-
-
-def folder_of(directory: Path, name: str) -> Path:
-    """Where a part's files lie.
-
-    Args:
-        directory: of its task's bundle.
-        name: the part's.
-    """
-    return directory.with_name("checkpoints") / "parts" / name
-
-
-def files_of(directory: Path, name: str) -> Path:
-    """What a part that has run left for its task; arguments as of `folder_of`."""
-    return folder_of(directory, name) / FILES
 
 
 def check_names(parts: Sequence[Part]) -> None:
@@ -105,6 +90,8 @@ class RunningPart(Running):
         if isinstance(event, Reported):
             progress = event.progress
             self.standing.done = min(1.0, progress.epoch / max(1, progress.total_epochs))
+            if self.attempt == 1 and progress.epoch == self.live.resumed_epoch > 0:
+                self._group.find(self.standing.done * self.standing.part.share)
             self._group.show(event)
 
     def warn(self, alarm: str) -> None:
@@ -154,7 +141,11 @@ class Group:
         self.running: dict[str, RunningPart] = {}
         self.failure: Failure | None = None
         self._began_s = asyncio.get_running_loop().time()
-        self._done = 0.0  # of the whole task, by the parts with results
+        shown = parent.live.progress
+        # Of the whole task: what it did itself, and the parts with results.
+        self._done = shown.epoch / max(1, shown.total_epochs) if shown else 0.0
+        self._earlier = 0.0  # of the whole task, what earlier attempts had done
+        self._asked = 0
         self._idle = asyncio.Event()
 
     def ask(self, parts: Sequence[Part], results: Mapping[str, dict[str, Any]]) -> None:
@@ -164,18 +155,34 @@ class Group:
             parts: all that the task asks for.
             results: of those that have run.
         """
+        self._asked = len({*self.results, *(part.name for part in parts)})
         for part in parts:
             if part.name in self.results:
                 continue
             if part.name in results:
                 self.results[part.name] = results[part.name]
                 self._done += part.share
+                self.find(part.share)
             else:
                 self.waiting.append(Standing(part))
-        epochs = self.parent.row.total_epochs
-        if (epoch := int(self._done * epochs)) > self.parent.live.resumed_epoch:
-            self.parent.receive(Begun(epoch, f"{len(self.results)} parts had run"))
         self._look()
+
+    def find(self, share: float) -> None:
+        """Counts what an earlier attempt had done, and says where the task goes on then.
+
+        Args:
+            share: of the whole task.
+        """
+        self._earlier += share
+        epoch = int(self._earlier * self.parent.row.total_epochs)
+        if epoch > self.parent.live.resumed_epoch:
+            known = self.parent.live.epochs.points
+            self.parent.begin(Begun(epoch, f"{len(self.results)} parts had run", known))
+
+    def _share_done(self) -> float:
+        """The share of the whole task that is done, 0 to 1."""
+        standings = (*self.waiting, *(part.standing for part in self.running.values()))
+        return min(1.0, self._done + sum(each.done * each.part.share for each in standings))
 
     @property
     def is_idle(self) -> bool:
@@ -225,15 +232,14 @@ class Group:
 
     def show(self, event: Reported) -> None:
         """Shows how far the whole task has come, with the losses of the part that reported."""
-        done = self._done + sum(
-            standing.done * standing.part.share
-            for standing in (*self.waiting, *(part.standing for part in self.running.values()))
-        )
         epochs, shown = self.parent.row.total_epochs, self.parent.live.progress
-        epoch = max(min(epochs, int(done * epochs)), shown.epoch if shown else 0)
-        progress = replace(event.progress, epoch=epoch, total_epochs=epochs)
+        before = shown.epoch if shown else 0
+        epoch = max(int(self._share_done() * epochs), before)
+        words = f"{len(self.results)} of {self._asked} parts"
+        progress = replace(event.progress, epoch=epoch, total_epochs=epochs, sweep=words)
         elapsed_s = asyncio.get_running_loop().time() - self._began_s
-        self.parent.receive(Reported(progress, elapsed_s))
+        figures = (progress.figures,) if epoch > before else ()
+        self.parent.receive(Reported(progress, elapsed_s, figures))
 
     def _fail(self, failure: Failure) -> None:
         """Gives the whole task up."""

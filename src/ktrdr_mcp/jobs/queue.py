@@ -454,10 +454,12 @@ class JobManager:
                 return Ended(stopped=True)
             if running.began.is_set():
                 await reset_crashes(self._tasks, running)
+            running.begin_again()  # the clock of its parts is another one
             if not group.is_idle:
                 self._places.discard(running)
                 self._work.set()
             await group.until_idle()
+            running.begin_again()
             if running.stop_requested:
                 return Ended(stopped=True)
             if group.failure is not None:

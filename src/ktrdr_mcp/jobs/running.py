@@ -90,10 +90,15 @@ class Running:
             self.live = self.live.with_epoch(event.progress, event.elapsed_s, event.figures)
             self._publish()
         elif isinstance(event, Begun):
-            self.live = self.live.with_start(event.epoch, event.reason, event.figures)
-            self.began.set()
+            if self.group is None:  # else it goes on with what its parts have done
+                self.begin(event)
         elif self._ended is not None and not self._ended.done():
             self._ended.set_result(event)
+
+    def begin(self, event: Begun) -> None:
+        """Takes where the run begins."""
+        self.live = self.live.with_start(event.epoch, event.reason, event.figures)
+        self.began.set()
 
     def request_stop(self, draining: bool = False) -> None:
         """Asks the run to stop.

@@ -101,6 +101,7 @@ class WorkerContext:
         self._began_s = monotonic()
         self.should_stop = False
         self.draining = False
+        self.divides = True
 
     def begin_at(
         self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from anyio import to_thread
@@ -183,8 +184,11 @@ def candidate_like(workspace: Workspace, earlier: TaskRow, row: TaskRow) -> tupl
 
 def with_choice(spec: TrainingSpec, alternatives: Mapping[str, Alternative]) -> TrainingSpec:
     """The specification of a task whose folds choose among candidates."""
-    return TrainingSpec(
-        spec.task_id, spec.series, spec.strategy, spec.config, "nested", dict(alternatives)
+    return replace(
+        spec,
+        choice="nested",
+        alternatives=dict(alternatives),
+        spread=spec.config.sweep is not None,
     )
 
 

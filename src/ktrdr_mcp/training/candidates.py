@@ -79,6 +79,12 @@ def candidates_of(
     return found
 
 
+def candidate_of(spec: TrainingSpec, number: int, settings: Settings) -> Candidate:
+    """One candidate by its number and settings; see `candidates_of`."""
+    place, seed = divmod(number - 1, spec.config.seeds)
+    return candidates_of(spec, [settings], place * spec.config.seeds)[seed]
+
+
 def with_settings(spec: TrainingSpec, settings: Settings) -> tuple[Strategy, EffectiveConfig]:
     """A task's strategy and configuration, changed by some settings.
 

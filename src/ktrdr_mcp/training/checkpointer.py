@@ -30,7 +30,6 @@ from ktrdr_mcp.nn.settings import (
 from ktrdr_mcp.training.checkpoint import Checkpoint, Checkpoints, Identity
 from ktrdr_mcp.training.spec import TrainingSpec
 
-FOLDER: Final = "checkpoints"  # beside the bundle
 HASHED_ROWS: Final = 65_536  # at once
 LIBRARIES: Final = ("torch", "numpy")  # another version costs the last bits, not the training
 LONG_EPOCH_S: Final = 1.0  # from here on, a copy of the state costs nothing beside the epoch
@@ -176,6 +175,11 @@ class Checkpointer:
     def draining(self) -> bool:
         """See context.Context."""
         return self._context.draining
+
+    @property
+    def divides(self) -> bool:
+        """See context.Context."""
+        return self._context.divides
 
     def begin_at(
         self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ktrdr_mcp import __version__, files
+from ktrdr_mcp.context import checkpoints_of_task
 from ktrdr_mcp.data.bars import COLUMNS, Bars
 from ktrdr_mcp.data.catalog import BarReader
 from ktrdr_mcp.data.content import Grams
@@ -92,7 +93,8 @@ def keep(directory: Path, spec: TrainingSpec, state: list[str], prepared: Prepar
 def take_or_prepare(directory: Path, spec: TrainingSpec, sources: BarReader) -> Prepared:
     """What was prepared at submission if it is whole and of today's bars, else prepared now.
 
-    The file is gone afterwards, so that a further run after a crash prepares the data again.
+    The file is gone afterwards, so that a further run after a crash prepares the data again. In a
+    search whose parts take it over too, it is there afterwards and stays until the task ends.
 
     Args:
         directory: of the task's checkpoints.
@@ -102,11 +104,35 @@ def take_or_prepare(directory: Path, spec: TrainingSpec, sources: BarReader) -> 
         KtrdrError: the data do not carry this training.
     """
     kept = take(directory / NAME, spec, sources)
+    if kept is not None:
+        return kept
+    state = data_state(spec, sources) if spec.spread else None
+    prepared = prepare(spec, sources)
+    if state is not None:
+        keep(directory, spec, state, prepared)
+    return prepared
+
+
+def prepared_of_part(directory: Path, spec: TrainingSpec, sources: BarReader) -> Prepared:
+    """What was prepared for its task where a part sees that, else prepared now.
+
+    Args:
+        directory: that the part was given.
+        spec: of its task.
+        sources: where bars come from.
+    Raises:
+        KtrdrError: the data do not carry this training.
+    """
+    folder = checkpoints_of_task(directory)
+    kept = None if folder is None else take(folder / NAME, spec, sources)
     return prepare(spec, sources) if kept is None else kept
 
 
 def take(path: Path, spec: TrainingSpec, sources: BarReader) -> Prepared | None:
-    """Reads and removes what `keep` wrote; None if it is missing, damaged or of something else."""
+    """Reads what `keep` wrote; None if it is missing, damaged or of something else.
+
+    It is removed, but in a search whose parts read it too.
+    """
     if path.is_symlink() or not path.is_file():
         return None
     state = data_state(spec, sources)
@@ -116,10 +142,16 @@ def take(path: Path, spec: TrainingSpec, sources: BarReader) -> Prepared | None:
         log.warning("task %s: its data are prepared again: %s", spec.task_id, error)
         return None
     finally:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:  # it goes with the checkpoints
-            log.warning("task %s: what was prepared stays: %s", spec.task_id, error)
+        if not spec.spread:
+            drop(path, spec)
+
+
+def drop(path: Path, spec: TrainingSpec) -> None:
+    """Removes what `keep` wrote; if that fails, it goes with the checkpoints."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("task %s: what was prepared stays: %s", spec.task_id, error)
 
 
 def about(key: str, prepared: Prepared) -> bytes:

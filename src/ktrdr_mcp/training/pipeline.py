@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 from ktrdr_mcp import files, limits
-from ktrdr_mcp.context import Context
+from ktrdr_mcp.context import CHECKPOINTS, Context
 from ktrdr_mcp.data import bars as bars_of
 from ktrdr_mcp.data.catalog import BarReader
 from ktrdr_mcp.data.timestamps import parse_timestamp
@@ -36,8 +36,8 @@ from ktrdr_mcp.schemas.responses import (
 )
 from ktrdr_mcp.schemas.results import CandidateResult, Json, Period, RunResult, TaskResult
 from ktrdr_mcp.training import bundle
+from ktrdr_mcp.training.batches import train_part
 from ktrdr_mcp.training.bundle import Bundle, BundleManifest, Parity, Periods
-from ktrdr_mcp.training.checkpointer import FOLDER
 from ktrdr_mcp.training.dataset import Dataset, Integers, View
 from ktrdr_mcp.training.estimate import weights_megabytes
 from ktrdr_mcp.training.explain import keep_folds
@@ -58,6 +58,19 @@ RANGE_ROWS: Final = 20_000  # are enough to place them
 PARITY_ROWS: Final = 64  # the newest bars, whose probabilities prove that loading changes nothing
 
 log = logging.getLogger(__name__)
+
+
+def run_any(
+    raw_spec: Json, directory: Path, context: Context, sources: BarReader
+) -> dict[str, Any]:
+    """Runs a task or a part of one; arguments as of `run`, a part with its own as "part".
+
+    Returns:
+        its result as JSON.
+    """
+    if "part" in raw_spec:
+        return train_part(raw_spec, directory, context, sources)
+    return run(raw_spec, directory, context, sources).to_json()
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +138,7 @@ def keep_unpublished(directory: Path, trained: Trained) -> None:
 
 def train(spec: TrainingSpec, directory: Path, context: Context, sources: BarReader) -> Trained:
     """Trains and measures one model; arguments as in `run`."""
-    prepared = take_or_prepare(directory.with_name(FOLDER), spec, sources)
+    prepared = take_or_prepare(directory.with_name(CHECKPOINTS), spec, sources)
     searched = search(spec, prepared, directory, context)
     context.end_turn()
     outcome = measure(prepared, searched)

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
-from ktrdr_mcp.context import Context
+from ktrdr_mcp.context import CHECKPOINTS, Context
 from ktrdr_mcp.errors import Diverged
 from ktrdr_mcp.evaluation.blocks import block_width
 from ktrdr_mcp.nn.settings import TrainedNetwork
@@ -26,7 +26,7 @@ from ktrdr_mcp.training.candidates import (
     own_candidates,
     value_in,
 )
-from ktrdr_mcp.training.checkpointer import FOLDER, Checkpointer
+from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.choice import (
     HORIZONS_PER_BLOCK,
     Choice,
@@ -215,7 +215,7 @@ def train_own(
 ) -> Searched:
     """A task whose candidates differ in seed alone: one batch; arguments as in `search`."""
     learners = make_learners(prepared, spec)
-    checkpointer = Checkpointer(directory.with_name(FOLDER), spec, context)
+    checkpointer = Checkpointer(directory.with_name(CHECKPOINTS), spec, context)
     pairs = list(zip(learners, fit(learners, checkpointer), strict=True))
     return Searched(
         spec,

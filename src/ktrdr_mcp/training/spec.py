@@ -73,6 +73,8 @@ class TrainingSpec:
             test; None where there is one candidate, and in tasks from before there were several,
             whose seeds vary the kept network alone.
         alternatives: the other strategies of a search, by name.
+        spread: whether a search's large groups are cut into batches, which other workers may
+            train; not in tasks from before they were.
     """
 
     task_id: str
@@ -81,6 +83,7 @@ class TrainingSpec:
     config: EffectiveConfig
     choice: Literal["nested"] | None = None
     alternatives: Mapping[str, Alternative] = field(default_factory=dict)
+    spread: bool = False
 
     @property
     def strategies(self) -> list[Strategy]:
@@ -98,6 +101,8 @@ class TrainingSpec:
         }
         if self.choice is not None:
             document["choice"] = self.choice
+        if self.spread:
+            document["spread"] = True
         if self.alternatives:
             document["alternatives"] = {
                 name: each.to_dict() for name, each in self.alternatives.items()
@@ -114,6 +119,7 @@ class TrainingSpec:
                 strategy=Strategy.from_dict(raw["strategy"]),
                 config=EffectiveConfig.model_validate(raw["config"]),
                 choice=raw.get("choice"),
+                spread=raw.get("spread", False),
                 alternatives={
                     name: Alternative.from_dict(each)
                     for name, each in sorted(raw.get("alternatives", {}).items())

@@ -1,32 +1,36 @@
-"""Trainings of one task that follow one another: each group of a search is one.
+"""Trainings of one task that follow one another, or are spread over the workers.
 
-Every stage has checkpoints of its own and keeps its end until the task has ended, so that a task
-that goes on after a crash reads what is finished and has the same bits from there.
+Every batch has checkpoints of its own and keeps its end until the task has ended, so that a task
+that goes on after a crash, or once its parts have run, reads what is finished and has the same bits
+from there.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr_mcp.context import Context, EpochFigures, Part, Progress
-from ktrdr_mcp.errors import Diverged
+from ktrdr_mcp.context import CHECKPOINTS, Context, EpochFigures, Part, Progress, folder_of
 from ktrdr_mcp.nn.settings import TrainedNetwork
+from ktrdr_mcp.training.batches import (
+    Batch,
+    TrainedBatch,
+    are_worth_spreading,
+    in_batches,
+    part_of,
+    train_batch,
+)
 from ktrdr_mcp.training.candidates import candidates_count
-from ktrdr_mcp.training.checkpointer import FOLDER, Checkpointer
-from ktrdr_mcp.training.learners import Learner, fit
+from ktrdr_mcp.training.learners import Learner
 from ktrdr_mcp.training.spec import TrainingSpec
 
 LOST: Final = TrainedNetwork({}, 0, 0, early_stopped=False, history=())
 
-log = logging.getLogger(__name__)
-
 
 class Stages:
-    """Trains groups of learners, one after the other.
+    """Trains batches of learners.
 
     Args:
         directory: of the task's bundle; checkpoints lie beside it.
@@ -38,49 +42,67 @@ class Stages:
     def __init__(
         self, directory: Path, spec: TrainingSpec, context: Context, networks: int
     ) -> None:
-        self._folder = directory.with_name(FOLDER)
+        self._directory = directory
         self._spec = spec
+        self._networks = networks
         self._context = StagedContext(context, spec, networks)
         self._count = 0
         self.training_s = 0.0
 
     def train(self, learners: Sequence[Learner]) -> list[TrainedNetwork]:
-        """Trains learners of any groups. Raises Cancelled.
+        """Trains learners of any groups, on all workers where they are worth it.
 
         Returns:
             one result for each, in their order.
+        Raises:
+            Cancelled: the training was asked to stop.
+            Divided: see context.Context.run_parts.
         """
+        named = {}
+        for batch in in_batches(learners, cut=self._spec.spread):
+            self._count += 1
+            named[f"batch-{self._count}"] = batch
+        results = self._run_parts(named) if self._is_spread(named.values()) else {}
         found: dict[int, TrainedNetwork] = {}
-        for group in in_groups(learners):
-            trained = self._train_group([learners[place] for place in group])
-            found |= dict(zip(group, trained, strict=True))
+        for name, batch in named.items():
+            trained = self._train_batch(name, batch, results.get(name))
+            found |= dict(zip(batch.places, trained, strict=True))
         return [found[place] for place in range(len(learners))]
 
-    def _train_group(self, learners: Sequence[Learner]) -> list[TrainedNetwork]:
-        """Trains, or reads what was trained; where all diverge, each of them has."""
-        self._count += 1
-        folder = self._folder / f"stage_{self._count}"
-        checkpointer = Checkpointer(folder, self._spec, self._context, keep_end=True)
-        self._context.begin_stage(learners)
-        try:
-            trained = fit(learners, checkpointer)
-        except Diverged as diverged:
-            trained = [replace(LOST, diverged=diverged.message) for _ in learners]
-        self.training_s += checkpointer.training_s
+    def _is_spread(self, batches: Collection[Batch]) -> bool:
+        """Whether batches are trained by all workers."""
+        return self._spec.spread and self._context.divides and are_worth_spreading(batches)
+
+    def _run_parts(self, named: Mapping[str, Batch]) -> dict[str, dict[str, Any]]:
+        """Has batches trained as parts, those first that take longest. Raises Divided."""
+        longest_first = sorted(named, key=lambda name: -named[name].seconds)
+        return self._context.run_parts(
+            [part_of(named[name], name, self._networks) for name in longest_first]
+        )
+
+    def _train_batch(
+        self, name: str, batch: Batch, result: dict[str, Any] | None
+    ) -> list[TrainedNetwork]:
+        """Trains, or reads what was trained; where all diverge, each of them has.
+
+        Args:
+            name: of the batch.
+            batch: what to train.
+            result: of the part that trained it, if one did.
+        """
+        folder = folder_of(self._directory, name) / CHECKPOINTS
+        if not self._spec.spread:  # where searches from before parts have them
+            number = name.rpartition("-")[2]
+            folder = self._directory.with_name(CHECKPOINTS) / f"stage_{number}"
+        self._context.begin_stage(batch.learners)
+        if result is None or result["diverged"] is None:
+            trained = train_batch(batch.learners, folder, self._spec, self._context)
+        else:
+            trained = TrainedBatch([], result["diverged"], result["seconds"])
+        self.training_s += trained.seconds
         self._context.end_stage()
-        return trained
-
-
-def in_groups(learners: Sequence[Learner]) -> list[list[int]]:
-    """The places of learners that train as one batch, group by group in order of appearance.
-
-    Surrogates have bars of their own and share a batch with their candidate's group.
-    """
-    groups: dict[tuple[str, int], list[int]] = {}
-    for place, learner in enumerate(learners):
-        key = (learner.candidate.group, learner.shape.inputs)
-        groups.setdefault(key, []).append(place)
-    return list(groups.values())
+        lost = replace(LOST, diverged=trained.diverged)
+        return list(trained.networks) or [lost] * len(batch.learners)
 
 
 @dataclass
@@ -128,6 +150,11 @@ class StagedContext:
     def draining(self) -> bool:
         """See context.Context."""
         return self._context.draining
+
+    @property
+    def divides(self) -> bool:
+        """See context.Context."""
+        return self._context.divides
 
     def begin_at(
         self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()

@@ -27,8 +27,8 @@ class TrainingWork:
         self._sources = BarCatalog(workspace)
 
     def run(self, spec: dict[str, Any], workdir: Path, context: Context) -> dict[str, Any]:
-        """Trains one model and publishes its bundle; see pipeline.run."""
-        return pipeline.run(spec, workdir, context, self._sources).to_json()
+        """Trains one model and publishes its bundle, or trains a part; see pipeline.run_any."""
+        return pipeline.run_any(spec, workdir, context, self._sources)
 
     def call(self, name: str, arguments: dict[str, Any]) -> Any:
         """There is nothing to call. Raises LookupError."""
@@ -45,8 +45,8 @@ class SentWork:
     def run(
         self, spec: dict[str, Any], workdir: Path, context: Context, bars: SentBars
     ) -> dict[str, Any]:
-        """Trains one model and publishes its bundle; see pipeline.run."""
-        return pipeline.run(spec, workdir, context, bars).to_json()
+        """Trains one model and publishes its bundle, or trains a part; see pipeline.run_any."""
+        return pipeline.run_any(spec, workdir, context, bars)
 
     def about(self) -> dict[str, Any]:
         """How fast this machine trains."""

@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from ktrdr_mcp.context import CHECKPOINTS
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.errors import KtrdrError, StorageError
 from ktrdr_mcp.jobs.cluster import joining, parcels
@@ -378,8 +379,9 @@ def drop_oldest(kept: dict[Any, Any]) -> None:
 def read_to_send(run: Run) -> bytes:
     """The files that a run needs, as a parcel. Raises OSError."""
     contents = parcels.read_all(run.root, run.result)
-    # It is taken, as by a run on this machine.
-    (run.root / parcels.CHECKPOINTS / PREPARED).unlink(missing_ok=True)
+    if not run.envelope.spec.get("spread"):
+        # It is taken, as by a run on this machine.
+        (run.root / CHECKPOINTS / PREPARED).unlink(missing_ok=True)
     return parcels.pack(contents)
 
 
@@ -400,7 +402,7 @@ def collect(store: Path, run: Run) -> parcels.Contents:
     found = sorted(store.glob(f"{run.store_name}-*"), key=lambda each: each.stat().st_mtime_ns)
     for folder in found:
         contents = parcels.read_all(folder, run.result)
-        contents.pop(f"{parcels.CHECKPOINTS}/{PREPARED}", None)
+        contents.pop(f"{CHECKPOINTS}/{PREPARED}", None)
         earlier = parcels.read_all(run.root, run.result) if run.root.is_dir() else {}
         changed = parcels.changed(contents, earlier, run.result)
         inside = f"{run.result}/"

@@ -19,11 +19,11 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
 from ktrdr_mcp import files
+from ktrdr_mcp.context import CHECKPOINTS
 
 HEAD_BYTES: Final = 8  # the length of the index
 WORD: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 NAME: Final = re.compile(f"{WORD}(/{WORD}){{0,7}}")
-CHECKPOINTS: Final = "checkpoints"
 GENERATIONS: Final = frozenset({"a", "b"})  # of checkpoints
 
 Contents: TypeAlias = dict[str, bytes]
