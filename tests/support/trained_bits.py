@@ -13,7 +13,12 @@ from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from tests.support.nothing_lost import sha256
 
-LONGER: dict[str, Any] = {"epochs": 40, "hidden_layers": [8], "early_stopping": None}
+LONGER: dict[str, Any] = {
+    "epochs": 40,
+    "hidden_layers": [8],
+    "early_stopping": None,
+    "walk_forward": None,
+}
 WAIT_S = 600.0  # a busy machine takes long for a checkpoint after every epoch
 
 
