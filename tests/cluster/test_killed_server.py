@@ -11,9 +11,8 @@ import pytest
 
 from ktrdr_mcp.daemon import executors
 from tests.support.background_servers import wait_until
-from tests.support.fault_table import Fault
+from tests.support.fault_table import LONG, Fault
 from tests.support.killable_server import RealServer
-from tests.support.long_form import LONG
 from tests.support.nothing_lost import assert_nothing_lost
 from tests.support.process_footprint import children
 from tests.support.trained_bits import LONGER, WAIT_S, bits_of

@@ -17,8 +17,7 @@ from ktrdr_mcp.daemon.executors import Cluster
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
 from tests.support.background_servers import wait_until
-from tests.support.fault_table import Fault
-from tests.support.long_form import LONG
+from tests.support.fault_table import LONG, Fault
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
 from tests.support.process_footprint import children, descendants, listening
 from tests.support.trained_bits import LONGER, WAIT_S, bits_of, end, start, trained_in

@@ -19,8 +19,7 @@ from ktrdr_mcp.daemon.executors import Cluster
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import LabUnavailable
 from ktrdr_mcp.paths import Workspace
-from tests.support.fault_table import Fault
-from tests.support.long_form import LONG
+from tests.support.fault_table import LONG, Fault
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
 from tests.support.ray_nodes import Network, RayCluster
 from tests.support.trained_bits import LONGER, bits_of, end, start

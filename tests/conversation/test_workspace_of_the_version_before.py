@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mcp.client.client import Client
 
-from tests.support.mcp_form import THIRD_DIGIT, rounded_like
+from tests.support.mcp_clients import THIRD_DIGIT, rounded_like
 
 from .before import (
     ARCHIVE,

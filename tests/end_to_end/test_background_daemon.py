@@ -25,7 +25,8 @@ from ktrdr_mcp.ownership.lock import is_owned, lock_file
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
-from tests.support.background_servers import IDLE, daemon_pid, descriptors, is_alive, wait_until
+from tests.support.background_servers import IDLE, daemon_pid, wait_until
+from tests.support.process_footprint import descriptors, is_alive
 from tests.support.stdio_process import RawServer
 
 pytestmark = [

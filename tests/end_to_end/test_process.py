@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from tests.support.background_servers import daemon_pid, is_alive
+from tests.support.background_servers import daemon_pid
+from tests.support.process_footprint import is_alive
 from tests.support.stdio_process import RawServer
 
 pytestmark = pytest.mark.asyncio

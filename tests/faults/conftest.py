@@ -10,15 +10,9 @@ import pytest
 
 from ktrdr_mcp.daemon import launch
 from tests.support.background_servers import IDLE
-from tests.support.fault_table import FAULTS, Fault
+from tests.support.fault_table import FAULTS, LONG, Fault
 from tests.support.launches import Launches
-from tests.support.long_form import LONG
 from tests.support.made_workspace import make_workspace
-
-
-@pytest.fixture(scope="session")
-def long_form() -> bool:
-    return LONG
 
 
 @pytest.fixture

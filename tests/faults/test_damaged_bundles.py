@@ -19,6 +19,7 @@ from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service.model_cache import ModelCache
 from ktrdr_mcp.service.reconciliation import rebuild, verify
 from ktrdr_mcp.store import repair
+from tests.support.fault_table import LONG
 from tests.support.made_workspace import MODEL, TASK, predict, train
 from tests.support.nothing_lost import assert_nothing_lost
 
@@ -51,13 +52,13 @@ def damages(content: bytes, bits: int) -> Iterator[tuple[str, bytes | None]]:
         yield f"bit {position}", content[:position] + flipped + content[position + 1 :]
 
 
-def test_every_damage_of_a_models_file_is_named(clean: Path, long_form: bool, new_fault) -> None:
+def test_every_damage_of_a_models_file_is_named(clean: Path, new_fault) -> None:
     fault = new_fault("model file damaged")
     (row,) = repair.read(clean / ".ktrdr" / "ktrdr.db").models
     for name in FILES:
         path = model_folder(clean) / name
         whole = path.read_bytes()
-        for damage, content in damages(whole, 200 if long_form else 10):
+        for damage, content in damages(whole, 200 if LONG else 10):
             if content is None:
                 path.unlink()
             else:

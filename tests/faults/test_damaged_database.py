@@ -18,6 +18,7 @@ from ktrdr_mcp.service.reconciliation import rebuild, verify
 from ktrdr_mcp.store import repair
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.stores import Stores
+from tests.support.fault_table import LONG
 from tests.support.made_workspace import MODEL, TASK, predict, train
 from tests.support.nothing_lost import assert_nothing_lost
 
@@ -237,11 +238,11 @@ async def opens(workspace: Path) -> bool:
 
 @pytest.mark.asyncio
 async def test_after_any_overwritten_page_the_registry_can_be_rebuilt(
-    copy_of: Callable[[str], Path], long_form: bool, new_fault
+    copy_of: Callable[[str], Path], new_fault
 ) -> None:
     fault = new_fault("database page overwritten")
     pages = database(copy_of("clean")).stat().st_size // PAGE_BYTES
-    chosen = range(pages) if long_form else range(0, pages, 4)
+    chosen = range(pages) if LONG else range(0, pages, 4)
     opened = 0
     for page in chosen:
         workspace = copy_of("clean")
@@ -285,10 +286,10 @@ async def test_a_row_whose_content_is_unreadable_is_made_anew_from_its_bundle(
 
 @pytest.mark.asyncio
 async def test_after_any_flipped_bit_the_registry_can_be_rebuilt(
-    copy_of: Callable[[str], Path], long_form: bool, new_fault
+    copy_of: Callable[[str], Path], new_fault
 ) -> None:
     fault, generator = new_fault("database bit flipped"), random.Random(5)
-    for number in range(200 if long_form else 6):
+    for number in range(100 if LONG else 6):
         fault.tries += 1
         workspace = copy_of("crashed" if number % 2 else "clean")
         path = log(workspace) if number % 2 else database(workspace)

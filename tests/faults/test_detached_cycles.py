@@ -17,6 +17,7 @@ from ktrdr_mcp.ownership.lock import is_owned
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.service import ServiceProtocol
 from tests.support.background_servers import wait_until
+from tests.support.fault_table import LONG
 from tests.support.launches import Launches, exit_code, log_of
 from tests.support.made_workspace import SHORT
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
@@ -25,10 +26,10 @@ from tests.support.typed_calls import ALL_TASKS, start_of, status_of
 
 pytestmark = pytest.mark.skipif(not LISTED, reason="counts what Linux lists")
 
-LONG_CYCLES = 60
+LONG_CYCLES = 31  # in each workspace; the last must end idle and see its training to the end
 WORKSPACES = 2  # side by side, for two cores
 IDLE_S = "2"  # a proxy that is open keeps its server, so it ends those that are left
-ENDINGS = ("idle", "asked", "signalled")  # the last is an idle one, so that nothing is unfinished
+ENDINGS = ("idle", "asked", "signalled")
 REASONS = {"idle": "nobody needed it", "asked": "it was told to", "signalled": "it was told to"}
 CALLS = 20
 LASTING = {
@@ -116,10 +117,10 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_servers_that_start_and_end_in_the_background_leak_nothing(
-    tmp_path: Path, temporary: Path, launches: Launches, monkeypatch, new_fault, long_form: bool
+    tmp_path: Path, temporary: Path, launches: Launches, monkeypatch, new_fault
 ) -> None:
     fault = new_fault("start and end in the background")
-    count, cycles = (WORKSPACES, LONG_CYCLES // WORKSPACES) if long_form else (1, 1)
+    count, cycles = (WORKSPACES, LONG_CYCLES) if LONG else (1, 1)
     monkeypatch.setenv("KTRDR_LAB_IDLE_S", IDLE_S)
     workspaces = [Workspace(tmp_path / f"workspace-{number}") for number in range(count)]
     descriptors_before, threads_before = open_descriptors(), threads()

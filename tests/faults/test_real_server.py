@@ -13,6 +13,7 @@ import pytest
 from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.paths import Workspace
 from tests.support import fault_scenario as scenario
+from tests.support.fault_table import LONG
 from tests.support.killable_server import RealServer
 from tests.support.made_workspace import train
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
@@ -24,8 +25,8 @@ TASK = "interrupted"
 
 
 @pytest.fixture(scope="module")
-def config(long_form: bool) -> dict[str, object]:
-    return {"epochs": 300 if long_form else 25, "early_stopping": None, "hidden_layers": [16]}
+def config() -> dict[str, object]:
+    return {"epochs": 300 if LONG else 25, "early_stopping": None, "hidden_layers": [16]}
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +59,10 @@ def kill_and_resume(workspace: Path, config: dict[str, object], epoch: int) -> b
 
 
 def test_a_server_killed_at_any_moment_resumes_to_the_same_bits(
-    tmp_path: Path, config, whole, long_form: bool, new_fault
+    tmp_path: Path, config, whole, new_fault
 ) -> None:
     fault, generator = new_fault("kill -9 of the server"), random.Random(11)
-    for number in range(20 if long_form else 1):
+    for number in range(20 if LONG else 1):
         fault.tries += 1
         workspace = tmp_path / str(number)
         epoch = generator.randrange(1, config["epochs"])
@@ -87,9 +88,9 @@ def stop_at(workspace: Path, stage: str) -> tuple[int, str]:
 
 
 def test_a_server_told_to_stop_at_any_stage_ends_and_loses_nothing(
-    tmp_path: Path, long_form: bool, new_fault
+    tmp_path: Path, new_fault
 ) -> None:
-    if not long_form:
+    if not LONG:
         pytest.skip("two processes for each stage: make test-faults")
     fault = new_fault("SIGTERM at each stage")
     stages = ["importing", "opening", "recovering", "idle", "training", "draining"]

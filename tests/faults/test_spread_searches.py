@@ -31,7 +31,7 @@ from ktrdr_mcp.training.bundle import read_manifest
 from ktrdr_mcp.training.duration import TYPICAL
 from tests.support import eager_work, programs, trained_bits
 from tests.support.background_servers import wait_until
-from tests.support.long_form import LONG
+from tests.support.fault_table import LONG
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
 from tests.support.process_footprint import LISTED
 

@@ -14,6 +14,7 @@ import pytest
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.tasks import TaskStore
 from tests.support import programs
+from tests.support.fault_table import LONG
 from tests.support.nothing_lost import assert_nothing_lost
 from tests.support.store_script import new_task
 
@@ -38,10 +39,8 @@ async def come_back(workspace: Path) -> None:
 
 
 @pytest.mark.skipif(STRACE is None, reason="strace counts the calls")
-def test_a_kill_at_any_call_of_sqlite_loses_nothing(
-    tmp_path: Path, long_form: bool, new_fault
-) -> None:
-    if not long_form:
+def test_a_kill_at_any_call_of_sqlite_loses_nothing(tmp_path: Path, new_fault) -> None:
+    if not LONG:
         pytest.skip("one process for each call: make test-faults")
     fault = new_fault("kill -9 at each call of SQLite")
     for call in CALLS:
@@ -72,10 +71,10 @@ def crashed(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(STRACE is None, reason="strace counts the calls")
 def test_a_second_kill_at_any_call_of_the_start_after_a_crash_loses_nothing(
-    crashed: Path, tmp_path: Path, long_form: bool, new_fault
+    crashed: Path, tmp_path: Path, new_fault
 ) -> None:
     fault = new_fault("kill -9 in SQLite after a crash")
-    for call in CALLS if long_form else ("unlink",):
+    for call in CALLS if LONG else ("unlink",):
         for number in itertools.count(1):
             workspace = tmp_path / f"{call}-{number}"
             shutil.copytree(crashed, workspace)

@@ -15,6 +15,7 @@ from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import ServiceProtocol
 from tests.support.background_servers import wait_until
+from tests.support.fault_table import LONG
 from tests.support.made_workspace import SHORT
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
 from tests.support.process_footprint import LISTED, children, open_descriptors
@@ -50,11 +51,9 @@ async def turns_of_a_training(service: ServiceProtocol) -> int:
 
 
 @pytest.mark.asyncio
-async def test_cancel_and_finish_agree_whatever_comes_first(
-    tmp_path: Path, new_fault, long_form: bool
-) -> None:
+async def test_cancel_and_finish_agree_whatever_comes_first(tmp_path: Path, new_fault) -> None:
     fault, ended = new_fault("cancel against finish"), {"whole": "completed"}
-    moments = 120 if long_form else 12  # from a training's start until well after its end
+    moments = 120 if LONG else 12  # from a training's start until well after its end
     async with open_workspace(Workspace(tmp_path)) as opened:
         whole = await turns_of_a_training(opened.service)
         for number in range(moments):
@@ -130,9 +129,9 @@ async def test_a_drained_task_that_is_cancelled_while_it_waits_leaves_nothing(
 
 
 @pytest.mark.skipif(not LISTED, reason="counts what Linux lists")
-def test_many_starts_and_stops_leak_nothing(tmp_path: Path, new_fault, long_form: bool) -> None:
+def test_many_starts_and_stops_leak_nothing(tmp_path: Path, new_fault) -> None:
     fault = new_fault("start and stop")
-    cycles = 200 if long_form else 2
+    cycles = 200 if LONG else 2
 
     async def cycle(number: int) -> None:
         async with open_workspace(Workspace(tmp_path)) as opened:

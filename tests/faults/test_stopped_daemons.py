@@ -21,8 +21,9 @@ from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import ServiceProtocol
 from tests.support.background_servers import wait_until
+from tests.support.fault_table import LONG
 from tests.support.launches import Launches, exit_code, has_mark, log_of
-from tests.support.long_form import LONG
+from tests.support.marked_program import NONE
 from tests.support.nothing_lost import Row, assert_nothing_lost, fingerprint, tasks_of
 from tests.support.typed_calls import (
     ALL_TASKS,
@@ -43,16 +44,15 @@ long_only = pytest.mark.skipif(
 )
 
 TASK = "stopped"
-NOTHING = "nothing"  # is held, but there are marks
 # stage, what is held, exit code; until it has opened anything, the signal itself ends the process
 STARTING = [
     ("launched", None, -15),
     ("opening", "opening", 0),
-    ("importing", NOTHING, 0),
+    ("importing", NONE, 0),
     ("recovering", "recovering", 0),
 ]
 # a task must not be claimed before the server is ready to put it back
-BEGINNING = [("announcing", "announcing"), ("claiming", NOTHING)]
+BEGINNING = [("announcing", "announcing"), ("claiming", NONE)]
 TURNS = 10  # of the event loop; a proxy's first look takes four
 STEP_S = 0.25  # from try to try, later in the start
 TRIES_THAT_RUN = 5  # at the end; those before were told to stop earlier

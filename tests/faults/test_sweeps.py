@@ -11,8 +11,7 @@ import pytest
 
 from ktrdr_mcp.daemon import executors
 from tests.support import programs
-from tests.support.fault_table import Fault
-from tests.support.long_form import LONG
+from tests.support.fault_table import LONG, Fault
 
 NAMES = {
     "kill": "kill -9 at each step",

@@ -23,11 +23,11 @@ from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from tests.support import programs, spoilt_work
 from tests.support.background_servers import wait_until
-from tests.support.fault_table import Fault
+from tests.support.fault_table import LONG, Fault
 from tests.support.killable_server import RealServer
-from tests.support.long_form import LONG
-from tests.support.nothing_lost import assert_nothing_lost, sha256, tasks_of
-from tests.support.process_footprint import LISTED, children
+from tests.support.nothing_lost import assert_nothing_lost, tasks_of
+from tests.support.process_footprint import LISTED, children, is_alive
+from tests.support.trained_bits import bits_of, trained_in_a_thread
 
 pytestmark = pytest.mark.skipif(not LISTED, reason="kills what Linux lists")
 long_only = pytest.mark.skipif(not LONG, reason="a worker for each try: make test-faults")
@@ -65,27 +65,10 @@ async def train(opened: OpenWorkspace, task_id: str, **config: Any) -> str:
     return (await opened.manager.wait(task_id, 300.0)).status
 
 
-def bits_of(workspace: Path, task_id: str) -> tuple[str, str]:
-    """The weights and the history of a result."""
-    bundle = workspace / ".ktrdr" / "tasks" / task_id / "bundle"
-    return sha256(bundle / "weights.safetensors"), sha256(bundle / "history.json")
-
-
-def trained_in_a_thread(folder: Path, **config: Any) -> tuple[str, str]:
-    """What a training comes to that nobody interrupts."""
-
-    async def run() -> None:
-        async with open_workspace(Workspace(folder), "threads") as opened:
-            assert await train(opened, TASK, **config) == "completed"
-
-    asyncio.run(run())
-    return bits_of(folder, TASK)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """What CONFIG comes to in a thread."""
-    return trained_in_a_thread(tmp_path_factory.mktemp("whole"))
+    return trained_in_a_thread(tmp_path_factory.mktemp("whole"), **CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +150,7 @@ async def test_a_cancel_in_a_long_step_ends_the_worker_and_the_task_is_cancelled
         row = await opened.manager.wait("slow", 300.0)
         cancelled_s = time.monotonic() - began
         assert (row.status, row.crashes) == ("cancelled", 0)
-        assert not is_alive(str(pid))
+        assert not is_alive(pid)
         assert await train(opened, TASK) == "completed"
     assert cancelled_s < 10 * processes.STOP_S  # the step itself takes longer
     assert bits_of(folder, TASK) == whole
@@ -192,15 +175,6 @@ async def test_a_training_that_kills_three_workers_is_given_up_and_others_are_no
     fault.resumed = 1
 
 
-def is_alive(pid: str) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
 def kill_all(server: RealServer, workers: list[str], what: str) -> None:
     """Kills a server, or its workers first, and waits for the end of the workers."""
     if what == "both":
@@ -208,7 +182,7 @@ def kill_all(server: RealServer, workers: list[str], what: str) -> None:
             os.kill(int(pid), signal.SIGKILL)
     began = time.monotonic()
     server.process.kill()
-    wait_until(lambda: not any(map(is_alive, workers)))
+    wait_until(lambda: not any(map(is_alive, map(int, workers))))
     assert time.monotonic() - began < OUTLIVES_S
     server.kill()
 

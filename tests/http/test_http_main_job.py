@@ -12,7 +12,7 @@ import pytest_asyncio
 from mcp.client.client import Client
 
 from ktrdr_mcp.api.operations import GET_MODEL_PERFORMANCE
-from tests.support.mcp_form import in_mcp_form
+from tests.support.mcp_clients import in_mcp_form
 from tests.support.specification import differences
 
 pytestmark = pytest.mark.asyncio

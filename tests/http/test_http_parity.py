@@ -15,7 +15,7 @@ from ktrdr_mcp.api.schema import OURS
 from ktrdr_mcp.schemas import responses
 from tests.support.asgi_requests import JSON, LOCAL, ask
 from tests.support.fake_service import CANNED
-from tests.support.mcp_form import in_mcp_form
+from tests.support.mcp_clients import in_mcp_form
 
 pytestmark = pytest.mark.asyncio
 

@@ -8,7 +8,7 @@ import pytest
 
 from ktrdr_mcp.errors import KtrdrError
 from tests.support.asgi_requests import JSON, LOCAL, ask
-from tests.support.error_classes import every_error_class
+from tests.support.fake_service import every_error_class
 
 pytestmark = pytest.mark.asyncio
 

@@ -23,8 +23,7 @@ from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 from tests.support import sample_replies
 from tests.support.asgi_requests import TOKEN
-from tests.support.error_classes import every_error_class
-from tests.support.fake_service import FakeService
+from tests.support.fake_service import FakeService, every_error_class
 from tests.support.service_calls import card_of, history_of, names_of, strategy_of
 
 pytestmark = pytest.mark.asyncio

@@ -27,6 +27,7 @@ from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.store.task_row import NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 from tests.support.gated_runner import BOUND_S, RESULT
+from tests.support.process_footprint import is_alive
 from tests.support.worker_work import ScriptedWork
 
 pytestmark = [
@@ -81,15 +82,6 @@ async def until_inside(manager: JobManager, task_id: str) -> None:
 def pids(folder: Path, task_id: str) -> list[int]:
     """The workers that have run a task, one for each attempt."""
     return [int(text) for text in (folder / task_id / "pids").read_text(encoding="ascii").split()]
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 async def test_a_worker_does_one_task_after_the_other(

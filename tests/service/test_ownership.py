@@ -20,7 +20,8 @@ from ktrdr_mcp.ownership.lock import is_owned, lock_file, ownership
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
-from tests.support.background_servers import descriptors, wait_until
+from tests.support.background_servers import wait_until
+from tests.support.process_footprint import descriptors
 
 CYCLES = int(os.environ.get("KTRDR_CYCLES", "5"))
 ALL_TASKS = parse(requests.ListTasks, {})

@@ -51,25 +51,3 @@ def daemon_pid(folder: Path) -> int:
     workspace = Workspace(folder)
     wait_until(lambda: address.read(workspace) is not None)
     return address.read(workspace).pid
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its starter does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    if not status.exists():
-        return True
-    return status.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def descriptors(pid: int | str = "self") -> set[str]:
-    """What a process has open, where the system tells."""
-    folder = Path(f"/proc/{pid}/fd")
-    found = set()
-    for each in folder.iterdir() if folder.exists() else ():
-        with contextlib.suppress(FileNotFoundError):  # the listing itself was open
-            found.add(f"{each.readlink()}")
-    return found

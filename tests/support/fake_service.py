@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ktrdr_mcp import __version__
+from ktrdr_mcp import __version__, errors
 from ktrdr_mcp.api.operations import OPERATIONS
-from ktrdr_mcp.errors import ModelNotFound, StrategyNotFound, TaskNotFound
+from ktrdr_mcp.errors import KtrdrError, ModelNotFound, StrategyNotFound, TaskNotFound
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 from tests.support import sample_replies
@@ -212,3 +212,11 @@ class FakeService:
 def as_service(service: FakeService) -> ServiceProtocol:
     """The fake as the protocol; a type checker proves that it fits."""
     return service
+
+
+def every_error_class() -> list[type[KtrdrError]]:
+    """What a service may fail with."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    return sorted(
+        (kind for kind in kinds if issubclass(kind, KtrdrError)), key=lambda kind: kind.__name__
+    )

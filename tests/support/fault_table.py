@@ -1,13 +1,18 @@
-"""What was tried, lost and resumed, gathered from every process of a test run."""
+"""What was tried, lost and resumed, gathered from every process of a test run.
+
+Short by default, half a minute; KTRDR_FAULTS=long tries everything.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytest
 
+LONG = os.environ.get("KTRDR_FAULTS") == "long"
 HEADER = ("fault", "tries", "lost", "resumed", "seconds")
 PROPERTY = "fault"
 

@@ -1,4 +1,4 @@
-"""A client of the server in `marked_stdio_server.py`, which can be killed at any moment."""
+"""A client of the program over stdio, with the service in its process, to be killed at any time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.support import programs
+from tests.support.marked_program import NONE
 
 EXIT_S = 60
 
@@ -22,8 +23,9 @@ class RealServer:
     """
 
     def __init__(self, workspace: Path, greeted: bool = True) -> None:
+        line = ["--workspace", str(workspace), "--in-process"]
         self.process = subprocess.Popen(
-            [*programs.command("marked_stdio_server"), str(workspace)],
+            [*programs.command("marked_program"), NONE, *line],
             cwd=programs.ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,8 +1,9 @@
-"""What a process holds, as Linux lists it."""
+"""Whether a process lives, and what it holds, as Linux lists it."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -61,3 +62,28 @@ def address_of(written: str) -> IPv4Address | IPv6Address:
     words = [bytes.fromhex(written[at : at + 8]) for at in range(0, len(written), 8)]
     address = ip_address(b"".join(word[::-1] for word in words))
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its starter does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    if not LISTED:
+        return True
+    try:
+        return status.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:  # gone meanwhile
+        return False
+
+
+def descriptors(pid: int | str = "self") -> set[str]:
+    """What a process has open, where the system tells."""
+    folder = Path(f"/proc/{pid}/fd")
+    found = set()
+    for each in folder.iterdir() if folder.exists() else ():
+        with contextlib.suppress(FileNotFoundError):  # the listing itself was open
+            found.add(f"{each.readlink()}")
+    return found

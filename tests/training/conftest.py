@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ktrdr_mcp.context import Context, NullContext
@@ -78,3 +79,11 @@ def trial(tmp_path: Path) -> Trial:
 def noise(make_bars: Callable[..., Bars], planted_close: Callable[..., Any]) -> Bars:
     """A random walk of 900 bars."""
     return make_bars(planted_close(900, 0.0, seed=5))
+
+
+def changed_from(bars: Bars, row: int) -> Bars:
+    """The same bars before a row, and other prices from it on."""
+    steps = np.random.default_rng(8).normal(0, 0.05, len(bars))
+    factor = np.exp(np.cumsum(np.where(np.arange(len(bars)) < row, 0.0, steps)))
+    prices = {name: getattr(bars, name) * factor for name in ("open", "high", "low", "close")}
+    return replace(bars, **prices)

@@ -7,7 +7,7 @@ import pytest
 
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.training.learners import Learner, make_learners
-from tests.support.series import changed_from
+from tests.training.conftest import changed_from
 
 
 def members(trial, bars: Bars, role: str, **config) -> list[Learner]:

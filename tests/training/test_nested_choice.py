@@ -12,7 +12,7 @@ from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.training import search as searching
 from ktrdr_mcp.training.search import Searched, search
-from tests.support.series import changed_from
+from tests.training.conftest import changed_from
 
 SMALL = {"epochs": 3, "hidden_layers": [8], "batch_size": 64}
 SPACE = {"learning_rate": {"low": 1e-4, "high": 0.05, "log": True}, "dropout_rate": [0.0, 0.3]}
