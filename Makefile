@@ -28,8 +28,9 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports --no-cache
 
+# Each of pytest's processes compiles all tests anew where nothing may be kept: 7 s of a core.
 unit: $(READY)
-	$(BIN)/pytest -n auto --dist worksteal -m 'not slow'
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist worksteal -m 'not slow'
 
 # Servers started, killed and replaced, many trainings, simulations; tests/conftest.py lists them.
 test-slow: $(READY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import json
 import os
 import re
@@ -41,7 +42,7 @@ SECTIONS = {
 }
 
 # What `make test-slow` runs and `make test` does not: whole servers that are started, killed and
-# replaced, many trainings, simulations. Paths below tests/.
+# replaced, many trainings, simulations. Paths below tests/; a single test may be marked itself.
 SLOW = (
     "benchmarks",
     "cli/test_cli_daemon.py",
@@ -54,11 +55,13 @@ SLOW = (
     "evaluation/test_honest_verdicts.py",
     "examples",
     "faults",
+    "feeds",
     "http/test_generated_requests.py",
     "http/test_one_owner.py",
     "jobs/test_processes.py",
     "ownership",
     "service/test_backtests.py",
+    "service/test_explaining.py",
     "service/test_sweeps_end_to_end.py",
     "training/test_search_resumed.py",
     "training/test_surrogates_catch_leaks.py",
@@ -71,11 +74,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: what `make test-slow` runs; see tests/conftest.py")
 
 
+@functools.cache
+def is_slow(path: Path) -> bool:
+    """Whether a file or folder is one that `make test` leaves out."""
+    return any(path.is_relative_to(Path(__file__).parent / each) for each in SLOW)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What would only be left out afterwards need not be imported, which takes seconds."""
+    return (config.option.markexpr == "not slow" and is_slow(collection_path)) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the slow tests."""
-    slow = [Path(__file__).parent / path for path in SLOW]
     for item in items:
-        if any(item.path.is_relative_to(path) for path in slow):
+        if is_slow(item.path):
             item.add_marker(pytest.mark.slow)
 
 

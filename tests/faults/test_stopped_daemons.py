@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ STARTING = [
 # a task must not be claimed before the server is ready to put it back
 BEGINNING = [("announcing", "announcing"), ("claiming", NONE)]
 TURNS = 10  # of the event loop; a proxy's first look takes four
-STEP_S = 0.25  # from try to try, later in the start
-TRIES_THAT_RUN = 5  # at the end; those before were told to stop earlier
+STEPS = 16  # of a start, in each of which a server is told to stop
+STEPS_AFTER = 4  # when it has come to run, as a rule
 
 
 @pytest.fixture(scope="module")
@@ -256,13 +257,17 @@ async def test_a_daemon_told_to_stop_at_any_moment_of_its_start_loses_nothing(
     workspace: Workspace, launches: Launches, new_fault
 ) -> None:
     fault = new_fault("SIGTERM while a daemon starts")
-    came_to_run = 0
-    while came_to_run < TRIES_THAT_RUN:  # however long a start takes here today
+    began = time.monotonic()
+    process = launch.launch(workspace)
+    await asyncio.to_thread(wait_until, lambda: address.read(workspace) is not None)
+    start_s = time.monotonic() - began  # however long it takes here today
+    process.terminate()
+    assert await exit_code(process) == 0
+    for step in range(STEPS + STEPS_AFTER):
         process = launch.launch(workspace)
-        await asyncio.sleep(fault.tries * STEP_S)
-        came_to_run += address.read(workspace) is not None
+        await asyncio.sleep(step * start_s / STEPS)
         process.terminate()
-        assert await exit_code(process) in (0, -signal.SIGTERM), fault.tries
+        assert await exit_code(process) in (0, -signal.SIGTERM), step
         row = put_back(workspace)
         fault.tries += 1
     await assert_next_resumes(workspace, row)

@@ -121,6 +121,7 @@ runpy.run_module("ktrdr_mcp", run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+@pytest.mark.slow
 async def test_a_training_completes_while_a_stranger_holds_all_the_connections_it_can(
     tmp_path: Path,
 ) -> None:

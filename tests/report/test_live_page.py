@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ktrdr_mcp.api.http.events import MOST_FOLLOWED, all_events
+from ktrdr_mcp.api.http import events as events_of_http
+from ktrdr_mcp.api.http.events import all_events
 from ktrdr_mcp.report.live import live_page
 from tests.support.service_calls import Bench
 
@@ -17,8 +18,11 @@ LIMIT_S = 60
 
 
 @pytest.mark.asyncio
-async def test_what_runs_is_followed_however_many_newer_tasks_wait(bench: Bench) -> None:
-    names = [f"task-{number}" for number in range(MOST_FOLLOWED + 2)]
+async def test_what_runs_is_followed_however_many_newer_tasks_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_of_http, "MOST_FOLLOWED", 3)
+    names = [f"task-{number}" for number in range(5)]
     for name in names:
         await bench.start(task_id=name, config=FOREVER)
     seen: set[str] = set()

@@ -22,6 +22,14 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield Bench(opened.service, workspace)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def refusing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    """A server for all tests of a module that change nothing in its workspace."""
+    workspace = Workspace(tmp_path_factory.mktemp("refusing") / "workspace")
+    async with open_workspace(workspace) as opened:
+        yield Bench(opened.service, workspace)
+
+
 @pytest.fixture
 def write_csv() -> Callable[..., None]:
     """Writes a series into a workspace."""

@@ -26,7 +26,7 @@ from ktrdr_mcp.errors import (
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 
-pytestmark = pytest.mark.asyncio
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # for what `refusing` serves
 
 STARTS = {
     "unknown symbol": ({"symbol": "NOPE"}, DataNotFound, "AAPL 1h"),
@@ -72,18 +72,18 @@ STARTS = {
 
 @pytest.mark.parametrize(("arguments", "error", "words"), STARTS.values(), ids=STARTS.keys())
 async def test_a_start_that_cannot_train_is_refused_and_stores_nothing(
-    bench, arguments, error, words
+    refusing, arguments, error, words
 ) -> None:
     with pytest.raises(error) as refused:
-        await bench.start(**arguments)
+        await refusing.start(**arguments)
     said = f"{refused.value.message} {refused.value.hint}"
     assert words in said
     assert refused.value.field
     assert "Traceback" not in said
-    assert str(bench.workspace.root) not in said
-    tasks = await bench.service.list_training_tasks(parse(requests.ListTasks, {}))
+    assert str(refusing.workspace.root) not in said
+    tasks = await refusing.service.list_training_tasks(parse(requests.ListTasks, {}))
     assert tasks.tasks == []
-    assert bench.snapshot() == {}
+    assert refusing.snapshot() == {}
 
 
 async def test_a_learning_rate_that_diverges_fails_the_task_with_epoch_and_loss(bench) -> None:
@@ -98,19 +98,19 @@ async def test_a_learning_rate_that_diverges_fails_the_task_with_epoch_and_loss(
 
 
 @pytest.mark.parametrize("identifier", ["training_1", "x" * 128])
-async def test_an_unknown_task_is_not_found(bench, identifier) -> None:
-    for call in (bench.status, bench.performance, bench.cancel):
+async def test_an_unknown_task_is_not_found(refusing, identifier) -> None:
+    for call in (refusing.status, refusing.performance, refusing.cancel):
         with pytest.raises(TaskNotFound):
             await call(identifier)
     with pytest.raises(TaskNotFound):
-        await bench.save(identifier, "model")
+        await refusing.save(identifier, "model")
 
 
-async def test_an_unknown_model_is_not_found(bench) -> None:
+async def test_an_unknown_model_is_not_found(refusing) -> None:
     with pytest.raises(ModelNotFound, match="nothing_here"):
-        await bench.load("nothing_here")
+        await refusing.load("nothing_here")
     with pytest.raises(ModelNotFound):
-        await bench.predict("nothing_here")
+        await refusing.predict("nothing_here")
 
 
 async def test_saving_a_task_that_is_not_finished_is_a_conflict(bench) -> None:
@@ -144,13 +144,13 @@ async def test_a_name_belongs_to_one_strategy_symbol_and_timeframe(bench) -> Non
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "A", "a b", "a\0", "a" * 10_000, "", "-a"])
-async def test_a_hostile_model_name_is_refused(bench, name) -> None:
-    for call in (bench.load, bench.predict):
+async def test_a_hostile_model_name_is_refused(refusing, name) -> None:
+    for call in (refusing.load, refusing.predict):
         with pytest.raises(InvalidName):
             await call(name)
     with pytest.raises(InvalidName):
-        await bench.save("some_task", name)
-    assert not bench.workspace.models.exists()
+        await refusing.save("some_task", name)
+    assert not refusing.workspace.models.exists()
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "bundle.json", "history.json"])
@@ -176,15 +176,18 @@ DEFECTS = {
 
 
 @pytest.mark.parametrize(("replace", "word"), DEFECTS.values(), ids=DEFECTS.keys())
-async def test_defective_bars_are_refused_with_their_place(bench, write_csv, replace, word) -> None:
-    write_csv(bench.workspace, **replace)
+async def test_defective_bars_are_refused_with_their_place(
+    refusing, write_csv, replace, word
+) -> None:
+    write_csv(refusing.workspace, **replace)
     with pytest.raises(DataInvalid) as refused:
-        await bench.start(symbol="TEST")
+        await refusing.start(symbol="TEST")
     assert word.lower() in refused.value.message.lower()
     assert re.search(r"20\d\d-0\d-0|line \d+|row \d+", refused.value.message)
-    summary = await bench.service.get_market_data_summary(parse(requests.SummarizeData, {}))
+    summary = await refusing.service.get_market_data_summary(parse(requests.SummarizeData, {}))
     defective = [one for one in summary.series if one.symbol == "TEST"]
     assert defective[0].defects
+    (refusing.workspace.data / "TEST_1h.csv").unlink()
 
 
 async def test_a_volume_of_zero_is_no_error_and_never_becomes_infinite(bench, write_csv) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-import pytest_asyncio
 
 from ktrdr_mcp import files
 from ktrdr_mcp.daemon.server import open_workspace
@@ -24,16 +24,26 @@ from tests.support.service_calls import SHORT, Bench
 pytestmark = pytest.mark.asyncio
 
 
-@pytest_asyncio.fixture
-async def workspace(tmp_path: Path) -> Workspace:
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tasks, each saved as a model of its own."""
-    made = Workspace(tmp_path)
-    async with open_workspace(made) as opened:
-        bench = Bench(opened.service, made)
-        for number, name in enumerate(("damaged", "sound")):
-            task_id = await bench.trained(task_id=name, config=SHORT | {"seed": number})
-            await bench.save(task_id, name)
-    return made
+    made = Workspace(tmp_path_factory.mktemp("stocked") / "workspace")
+
+    async def fill() -> None:
+        async with open_workspace(made) as opened:
+            bench = Bench(opened.service, made)
+            for number, name in enumerate(("damaged", "sound")):
+                task_id = await bench.trained(task_id=name, config=SHORT | {"seed": number})
+                await bench.save(task_id, name)
+
+    anyio.run(fill)
+    return made.root
+
+
+@pytest.fixture
+def workspace(stocked: Path, tmp_path: Path) -> Workspace:
+    """A copy of it for one test."""
+    return Workspace(shutil.copytree(stocked, tmp_path / "workspace", symlinks=True))
 
 
 def other_figure(document: dict[str, Any]) -> None:
