@@ -10,6 +10,7 @@ from ktrdr_mcp.schemas.service import ServiceProtocol
 from tests.support.made_workspace import SHORT
 
 FOREVER = {"epochs": 100_000, "early_stopping": None, "hidden_layers": [8]}
+TRAINS_S = 240
 ALL_TASKS = parse(requests.ListTasks, {})
 
 
@@ -31,13 +32,20 @@ async def cancel(service: ServiceProtocol, task_id: str) -> str:
 async def until_it_trains(service: ServiceProtocol, task_id: str) -> None:
     """Returns once the server that there is now has reported an epoch."""
     begun = asyncio.Event()
+    raw = parse(requests.GetTrainingStatus, {"task_id": task_id, "wait_s": 50.0})
 
     async def told(status: responses.TrainingStatus) -> None:
         if status.current_metrics is not None:  # else it tells what an earlier one did
             begun.set()
 
-    raw = parse(requests.GetTrainingStatus, {"task_id": task_id, "wait_s": 50.0})
-    waiting = asyncio.create_task(service.get_training_status(raw, told))
-    await asyncio.wait_for(begun.wait(), 60)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    async def ask() -> None:
+        while (await service.get_training_status(raw, told)).status in ("pending", "training"):
+            pass  # a busy machine has not started its worker yet
+
+    asking, waiting = asyncio.create_task(ask()), asyncio.create_task(begun.wait())
+    both = [asking, waiting]
+    await asyncio.wait(both, timeout=TRAINS_S, return_when=asyncio.FIRST_COMPLETED)
+    for task in both:
+        task.cancel()
+    outcome, _ = await asyncio.gather(*both, return_exceptions=True)
+    assert begun.is_set(), f"{task_id} does not train: {outcome!r}"
