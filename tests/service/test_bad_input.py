@@ -26,7 +26,8 @@ from ktrdr_mcp.errors import (
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # for what `refusing` serves
+pytestmark = pytest.mark.asyncio
+in_the_servers_loop = pytest.mark.asyncio(loop_scope="module")
 
 STARTS = {
     "unknown symbol": ({"symbol": "NOPE"}, DataNotFound, "AAPL 1h"),
@@ -71,6 +72,7 @@ STARTS = {
 
 
 @pytest.mark.parametrize(("arguments", "error", "words"), STARTS.values(), ids=STARTS.keys())
+@in_the_servers_loop
 async def test_a_start_that_cannot_train_is_refused_and_stores_nothing(
     refusing, arguments, error, words
 ) -> None:
@@ -98,6 +100,7 @@ async def test_a_learning_rate_that_diverges_fails_the_task_with_epoch_and_loss(
 
 
 @pytest.mark.parametrize("identifier", ["training_1", "x" * 128])
+@in_the_servers_loop
 async def test_an_unknown_task_is_not_found(refusing, identifier) -> None:
     for call in (refusing.status, refusing.performance, refusing.cancel):
         with pytest.raises(TaskNotFound):
@@ -106,6 +109,7 @@ async def test_an_unknown_task_is_not_found(refusing, identifier) -> None:
         await refusing.save(identifier, "model")
 
 
+@in_the_servers_loop
 async def test_an_unknown_model_is_not_found(refusing) -> None:
     with pytest.raises(ModelNotFound, match="nothing_here"):
         await refusing.load("nothing_here")
@@ -144,6 +148,7 @@ async def test_a_name_belongs_to_one_strategy_symbol_and_timeframe(bench) -> Non
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "A", "a b", "a\0", "a" * 10_000, "", "-a"])
+@in_the_servers_loop
 async def test_a_hostile_model_name_is_refused(refusing, name) -> None:
     for call in (refusing.load, refusing.predict):
         with pytest.raises(InvalidName):
@@ -176,6 +181,7 @@ DEFECTS = {
 
 
 @pytest.mark.parametrize(("replace", "word"), DEFECTS.values(), ids=DEFECTS.keys())
+@in_the_servers_loop
 async def test_defective_bars_are_refused_with_their_place(
     refusing, write_csv, replace, word
 ) -> None:
