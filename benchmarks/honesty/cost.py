@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -16,10 +18,16 @@ from benchmarks.honesty.run import Run
 from benchmarks.honesty.series import NOISE
 from benchmarks.honesty.trainings import Series, Trained, open_service_with
 from ktrdr_mcp.data.bars import timestamps_per_year
+from ktrdr_mcp.data.content import Sketch, grams_of
 from ktrdr_mcp.evaluation.backtest import backtest_legs
 from ktrdr_mcp.evaluation.direction import directional_test
 from ktrdr_mcp.evaluation.families import EarlierTrials
 from ktrdr_mcp.evaluation.verdict import verdict
+from ktrdr_mcp.schemas.results import TrialScores
+from ktrdr_mcp.service.training import sketches_of_task
+from ktrdr_mcp.store.record import Outcome, TrialRecord
+from ktrdr_mcp.store.task_row import json_text
+from ktrdr_mcp.store.trials import Trial
 from ktrdr_mcp.training.judgement import (
     alarms_of_data,
     legs_of,
@@ -27,9 +35,10 @@ from ktrdr_mcp.training.judgement import (
     predict_rows,
     score,
     signals_by_fold,
+    tested_window,
     wandering_features,
 )
-from ktrdr_mcp.training.pipeline import measure, task_result
+from ktrdr_mcp.training.pipeline import manifest_of, measure, seen_by, task_result
 
 ROUNDS = 5
 WAYS: dict[str, dict[str, Any]] = {
@@ -74,6 +83,9 @@ def judging(run: Run) -> None:
     legs = legs_of(own, rows, *signals_by_fold(folds, main))
     per_year = timestamps_per_year(own.timestamps)
     ninth = EarlierTrials([scores] * 9)
+    window = tested_window(prepared.dataset, searched.splits)
+    tested = sketches_of_task(prepared, window).tested
+    manifest = manifest_of(spec, prepared, outcome, window)
     work: dict[str, Callable[[], object]] = {
         "training, prepared anew": lambda: train_alone(bars, config, strategy),
         "everything after it": lambda: task_result(spec, prepared, measure(prepared, searched)),
@@ -82,6 +94,12 @@ def judging(run: Run) -> None:
         "  trading, bootstrap": lambda: backtest_legs(legs, own.timestamps, rule, per_year),
         "  alarms about the bars": lambda: list(alarms_of_data(own, rows, rule.cost_bps)),
         "  unit roots": lambda: wandering_features(searched.chosen()[0][0]),
+        "grams, sketches, seen bars": lambda: (
+            grams_of(bars),
+            sketches_of_task(prepared, window),
+            seen_by(prepared, manifest).to_bytes(),
+        ),
+        "the record of trials": lambda: anyio.run(record_one, scores, tested, window),
         "verdict of a first trial": lambda: verdict(
             scores, EarlierTrials(), result, spec.config.labels
         ),
@@ -94,6 +112,18 @@ def judging(run: Run) -> None:
     print(f"{about:40}{'ms':>10}{'share':>10}")
     for name, spent in times.items():
         print(f"{name:40}{spent:>10.1f}{spent / whole:>10.1%}")
+
+
+async def record_one(scores: TrialScores, tested: Sketch | None, window: tuple[str, str]) -> None:
+    """Adds one trial with its end to a new record, and reads what all others tried."""
+    key, sketches = (None, {}) if tested is None else (tested.key, {tested.key: tested})
+    trial = Trial("task", "completed", "NOISE", window[0], window[1], *window, key)
+    end = Outcome("task", "completed", window[1], False, json_text(scores.to_json()))
+    with tempfile.TemporaryDirectory() as folder:
+        record = TrialRecord(Path(folder) / "trials.db", "one")
+        await record.missing([trial], [])
+        await record.add([trial], sketches, [end], [])
+        await record.others()
 
 
 async def compared(run: Run) -> None:

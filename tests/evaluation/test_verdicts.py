@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -187,11 +189,18 @@ def test_labels_that_tell_the_past_are_no_ground_for_skill() -> None:
 
 def test_the_luck_line_has_what_the_level_asks_for_and_what_was_spent() -> None:
     family = FamilyJudgement(1.8, 0.04, 0.36, 40, 1.6, 2.6, 2.9)
-    line = luck_line(family, EarlierTrials(missing=39, stream=Stream(place=7)))
-    assert "1.6" in line
-    assert "2.9" in line
-    assert "39 here, 6 other stretches" in line
-    assert "stretch" not in luck_line(family, EarlierTrials(missing=39))
+
+    def numbers(earlier: EarlierTrials) -> list[str]:
+        return re.findall(r"\d+(?:\.\d+)?", luck_line(family, earlier))
+
+    assert numbers(EarlierTrials()) == ["1.6", "2.9"]
+    assert numbers(EarlierTrials(missing=39)) == ["1.6", "2.9", "39"]
+    assert numbers(EarlierTrials(missing=39, stream=Stream(place=7))) == ["1.6", "2.9", "39", "6"]
+    some = EarlierTrials(missing=39, stream=Stream(place=7), elsewhere=4)
+    assert numbers(some) == ["1.6", "2.9", "39", "4", "6"]
+    every = EarlierTrials(missing=39, elsewhere=39)
+    assert numbers(every) == ["1.6", "2.9", "39"]
+    assert luck_line(family, every) != luck_line(family, EarlierTrials(missing=39))
 
 
 def test_one_class_on_every_row_is_said_and_decides_nothing() -> None:

@@ -128,11 +128,17 @@ async def build_service(
     from ktrdr_mcp.jobs.queue import JobManager
     from ktrdr_mcp.service import epochs, reconciliation, training
     from ktrdr_mcp.service.service import Service
+    from ktrdr_mcp.store.task_row import TaskSketches
 
     sources = BarCatalog(workspace)
 
-    def prepare(task: TaskRow) -> None:
-        training.keep_request(workspace, task)
+    async def prepare(task: TaskRow) -> None:
+        try:
+            sketches = await stores.trial_log.sketches_of(task.task_id)
+        except KtrdrError as error:  # no reason not to train
+            log.warning("task %s: its sketches are not kept: %s", task.task_id, error.message)
+            sketches = TaskSketches()
+        await anyio.to_thread.run_sync(training.keep_request, workspace, task, sketches)
 
     loop = asyncio.get_running_loop()
 

@@ -309,15 +309,24 @@ def luck_line(family: FamilyJudgement, earlier: EarlierTrials) -> str:
     line = f"luck T {family.luck_mean:z.1f}, level T {family.critical:.1f}"
     spent, other = [], earlier.stream.place - 1
     if before := earlier.number - 1:
-        elsewhere = f" ({earlier.elsewhere} elsewhere)" if earlier.elsewhere else ""
-        spent.append(f"{before} here{elsewhere}")
+        s = "s" if before > 1 else ""
+        spent.append(f"{before} trial{s} on these bars{whose(before, earlier.elsewhere)}")
     if other:
-        spent.append(f"{other} other stretch{'es' if other > 1 else ''}")
+        spent.append(f"{other} famil{'ies' if other > 1 else 'y'} on other bars")
     if spent:
         line += f"; spent: {', '.join(spent)}"
     if not earlier.recorded:
         line += "; only this workspace's trials are counted"
     return line
+
+
+def whose(trials: int, elsewhere: int) -> str:
+    """How many of some trials are of other workspaces, behind their number; empty if none is."""
+    if not elsewhere:
+        return ""
+    if elsewhere < trials:
+        return f" ({elsewhere} in other workspaces)"
+    return f" ({'all ' if trials > 1 else ''}in other workspaces)"
 
 
 def p_text(p: float) -> str:

@@ -147,7 +147,7 @@ class JobManager:
         executor: where they run; a run's result is a `RunResult` as JSON.
         directory_of: where the task with an id leaves its files.
         clean_up: called in a thread with the id of each task that will not run again.
-        prepare: called in a thread with each task before it runs.
+        prepare: called with each task before it runs.
         keep_epochs: called in a thread with those of each run that ends without a result.
         max_pending: the most tasks that may wait.
         drain_s: how long leaving may wait for running steps to end.
@@ -160,7 +160,7 @@ class JobManager:
         executor: Executor,
         directory_of: Callable[[str], Path],
         clean_up: Callable[[str], None] = keep_everything,
-        prepare: Callable[[TaskRow], None] | None = None,
+        prepare: Callable[[TaskRow], Awaitable[None]] | None = None,
         keep_epochs: KeepEpochs = keep_no_epochs,
         *,
         max_pending: int = limits.MAX_PENDING_TASKS,
@@ -495,7 +495,7 @@ class JobManager:
         try:
             async with resetting_crashes(self._tasks, running):
                 if self._prepare is not None:
-                    await asyncio.to_thread(self._prepare, running.row)
+                    await self._prepare(running.row)
                 ended = await run_until_published(run, running, self._retry_s)
             status = await self._endings.write(running, ended)
         finally:

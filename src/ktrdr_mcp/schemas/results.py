@@ -372,8 +372,21 @@ class RunResult(Stored):
 
 
 class SubmittedRequest(Stored):
-    """What a task's folder keeps of the request, for a database that must be made anew."""
+    """What a task's folder keeps for a database that must be made anew.
+
+    Args:
+        task_id: of the task.
+        request_hash: of its request.
+        idempotency_key: likewise.
+        created_at: when it was started, ISO 8601 UTC; folders of earlier versions do not say.
+        tested_sketch: of the bars that its verdict rests on, as text, if they can be told from
+            others; likewise.
+        trained_sketch: of its training range, likewise.
+    """
 
     task_id: str
     request_hash: str
     idempotency_key: str | None
+    created_at: str | None = None
+    tested_sketch: str | None = None
+    trained_sketch: str | None = None

@@ -100,8 +100,8 @@ class Judge:
     async def report(self, row: TaskRow) -> ReportedTask:
         """All that a report draws of a completed task; counts as a reading of its results."""
         family = await self._families.of(row)
-        judged = await self._judge_task(row, family)
         scores = await self._families.scores(family.scored)
+        judged = await self._judge_task(row, family, scores)
         earlier = await anyio.to_thread.run_sync(earlier_trials, family, scores, judged.added)
         readings = await self._trial_log.count_reading(row.task_id)
         return ReportedTask(judged, performance_reply(judged, readings), earlier)
@@ -140,9 +140,9 @@ class Judge:
     async def read_whole(self, row: TaskRow) -> dict[str, object]:
         """All that is said of a completed task's worth; counts as a reading of its results."""
         family = await self._families.of(row)
-        judged = await self._judge_task(row, family)
         others = [*family.before, *family.later]
         scores = await self._families.scores(others)
+        judged = await self._judge_task(row, family, scores)
         return {
             "verdict": judged.verdict.model_dump(),
             "overfitting": asdict(
@@ -155,8 +155,18 @@ class Judge:
         """Fixes a completed task's verdict; no reading. Raises KtrdrError."""
         await self._judge_task(row, await self._families.of(row))
 
-    async def _judge_task(self, row: TaskRow, family: Family) -> Judged:
-        """The verdict, from memory if it has been read before. Raises TaskNotCompleted."""
+    async def _judge_task(
+        self, row: TaskRow, family: Family, known: Mapping[str, str] | None = None
+    ) -> Judged:
+        """The verdict, from memory if it has been read before.
+
+        Args:
+            row: the task.
+            family: the trials that are related to it.
+            known: scores of these, as JSON by name, where they have been read.
+        Raises:
+            TaskNotCompleted: it has no result.
+        """
         if row.status != "completed" or row.result is None:
             raise replies.not_completed(row)
         own = await self._trial_log.stored_scores([row.task_id])
@@ -166,11 +176,14 @@ class Judge:
         added = [
             each for each in await self._trial_log.added_trials(origin) if each.set_id in names
         ]
-        before = sum(each.trials for each in added if each.before)
-        since = len(family.later) + sum(each.trials for each in added) - before
+        own_before = sum(each.trials for each in added if each.before)
+        since = len(family.later) + sum(each.trials for each in added) - own_before
+        before = own_before + family.added
         async with self._settling:  # two readers of a new result fix one verdict
             if row.task_id not in self._verdicts:
-                counted = await self._families.scores(family.scored)
+                if known is None:
+                    known = await self._families.scores(family.scored)
+                counted = {name: known[name] for name in family.scored if name in known}
                 told = await anyio.to_thread.run_sync(judge, row, scores, family, counted, before)
                 if not family.is_settled and row.group_id is None:
                     claimed = told.prediction == "skill" and told.holds_across is not False

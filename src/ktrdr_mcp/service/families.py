@@ -10,11 +10,12 @@ from typing import Final
 
 import anyio.to_thread
 
+from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.data.relations import Relations
 from ktrdr_mcp.errors import DatabaseError
 from ktrdr_mcp.evaluation.families import Stream
 from ktrdr_mcp.paths import Workspace, record_file
-from ktrdr_mcp.store.record import Outcome, TrialRecord
+from ktrdr_mcp.store.record import Others, Outcome, TrialRecord
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.store.trials import Standing, Trial, TrialLog, parse_scores
 
@@ -31,6 +32,7 @@ class Family:
         before: names of those that started before it, oldest first.
         scored: of these, those whose scores were known when it completed.
         later: names of this workspace's that started after it.
+        added: trials before it that candidates of other workspaces' tasks count as.
         stream: what had been tried on other bars when the family began.
         recorded: whether other workspaces' trials are counted.
         is_settled: whether all that comes before it is fixed.
@@ -39,14 +41,15 @@ class Family:
     before: Sequence[str] = ()
     scored: Sequence[str] = ()
     later: Sequence[str] = ()
+    added: int = 0
     stream: Stream = ALONE
     recorded: bool = True
     is_settled: bool = True
 
     @property
     def elsewhere(self) -> int:
-        """How many of those before it are of other workspaces."""
-        return sum("/" in name for name in self.before)
+        """How many trials before it are of other workspaces."""
+        return sum("/" in name for name in self.before) + self.added
 
     def standing(self, claimed: bool, counted: Collection[str]) -> Standing:
         """What is kept of it.
@@ -62,6 +65,7 @@ class Family:
             claims=self.stream.claims,
             claimed=claimed,
             recorded=self.recorded,
+            added=self.added,
         )
 
 
@@ -113,14 +117,21 @@ class Families:
             own.append(trial)
         standing = await self._log.standing(origin)
         others = None if standing is not None else await (await self._open_record()).others()
-        await self._load_sketches([*own, *(others or [])])
+        await self._load_sketches([*own, *(others.trials if others else [])])
         if standing is not None:
             return await anyio.to_thread.run_sync(self._settled, trial, own, standing)
         claimed = await self._log.claimed()
-        merged = merge(own, others or [], await self._name())
-        return await anyio.to_thread.run_sync(
-            self._open, trial, merged, claimed, others is not None
-        )
+        merged = merge(own, others.trials if others else [], await self._name())
+        return await anyio.to_thread.run_sync(self._open, trial, merged, claimed, others)
+
+    async def before_here(self, task_id: str) -> list[str]:
+        """This workspace's trials that are related to one and started before it."""
+        own = await self._log.trials()
+        trial = next((each for each in own if each.task_id == task_id), None)
+        if trial is None:  # a reproduction
+            return []
+        await self._load_sketches(own)
+        return list((await anyio.to_thread.run_sync(self._relatives, trial, own)).before)
 
     def _settled(self, trial: Trial, own: Sequence[Trial], standing: Standing) -> Family:
         """A family whose earlier trials are fixed."""
@@ -134,17 +145,28 @@ class Families:
             found,
             before=[*found.before, *standing.foreign],
             scored=[*found.scored, *scored],
+            added=standing.added,
             stream=stream,
             recorded=standing.recorded is not False,
         )
 
     def _open(
-        self, trial: Trial, trials: Sequence[Trial], claimed: Collection[str], recorded: bool
+        self,
+        trial: Trial,
+        trials: Sequence[Trial],
+        claimed: Collection[str],
+        others: Others | None,
     ) -> Family:
-        """A family among some trials, oldest first."""
+        """A family among some trials, oldest first; `others` is None if they are not known."""
         found = self._relatives(trial, trials)
+        added = sum(
+            each.trials
+            for each in (others.additions if others else ())
+            if each.set_id in found.before and each.added_at <= trial.created_at
+        )
         stream = self._stream(trial, trials, found, claimed)
-        return replace(found, stream=stream, recorded=recorded, is_settled=False)
+        recorded = others is not None
+        return replace(found, added=added, stream=stream, recorded=recorded, is_settled=False)
 
     def _relatives(self, trial: Trial, trials: Sequence[Trial]) -> Family:
         """A family, without what had been tried on other bars when it began."""
@@ -199,8 +221,9 @@ class Families:
     async def send(self) -> None:
         """Adds to the record what it does not have of this workspace. Raises StorageError."""
         record, trials = await self._open_record(), await self._log.trials()
-        missing = await record.missing(trials)
-        if missing is None or not (missing.trials or missing.outcomes):
+        additions = await self._log.additions()
+        missing = await record.missing(trials, additions)
+        if not missing:
             return
         unsettled = set(await self._log.unsettled())
         new = [each for each in trials if each.task_id in missing.trials]
@@ -223,9 +246,10 @@ class Families:
             )
             for each in ended
         ]
-        if new or outcomes:
+        counted = [each for each in additions if each.set_id in missing.additions]
+        if new or outcomes or counted:
             keys = {each.sketch for each in new if each.sketch is not None}
-            await record.add(new, await self._log.sketches(keys), outcomes)
+            await record.add(new, await self._log.sketches(keys), outcomes, counted)
 
     async def _load_sketches(self, trials: Iterable[Trial]) -> None:
         """Reads the sketches that are not known yet."""
@@ -238,15 +262,29 @@ class Families:
 
     async def _name(self) -> str:
         """The name by which other workspaces know this one: a copy of it has another."""
-        place = hashlib.sha256(str(self._workspace.root).encode()).hexdigest()
         identity = await self._log.workspace()
-        return f"{identity[:NAME_CHARACTERS]}-{place[:NAME_CHARACTERS]}"
+        return f"{identity[:NAME_CHARACTERS]}-{place_of(self._workspace)}"
 
     async def _open_record(self) -> TrialRecord:
         """The record of all workspaces; its file is opened at each use."""
         if self._record is None:
             self._record = TrialRecord(record_file(self._workspace), await self._name())
         return self._record
+
+
+def place_of(workspace: Workspace) -> str:
+    """What a workspace's name in the record ends with, whatever database it has."""
+    return hashlib.sha256(str(workspace.root).encode()).hexdigest()[:NAME_CHARACTERS]
+
+
+async def recorded_sketches(workspace: Workspace) -> dict[tuple[str, str], Sketch]:
+    """What the record knows of the bars that a workspace's tasks were tested on.
+
+    Returns:
+        each sketch by task id and beginning of the tested window; none without a record.
+    """
+    place = place_of(workspace)
+    return await TrialRecord(record_file(workspace), place).tested(place) or {}
 
 
 def readable(scores: Mapping[str, str]) -> dict[str, str]:
@@ -274,24 +312,37 @@ def merge(own: Sequence[Trial], others: Sequence[Trial], name: str) -> list[Tria
 
     Args:
         own: this workspace's, oldest first; whatever the clock did, they stay so.
-        others: those of other workspaces; what a copy of this workspace
-            took along, or a database that was made anew has again, is left out.
+        others: those of other workspaces; what a copy of a workspace took along, or a database
+            that was made anew has again, is counted once.
         name: of this workspace.
     """
     keyed, latest = list[tuple[tuple[str, str], Trial]](), ""
     for trial in own:
         latest = max(latest, trial.created_at)
         keyed.append(((latest, name), trial))
-    there = {(each.task_id, each.created_at, each.test_start) for each in own}
-    rebuilt, place = {(each.task_id, each.test_start) for each in own}, name.split("-")[-1]
-    foreign = [
-        ((each.created_at, ""), each)  # of one second, both count the other
-        for each in others
-        for workspace, task_id in [each.task_id.split("/", 1)]
-        if (task_id, each.created_at, each.test_start) not in there
-        and not (workspace.endswith(place) and (task_id, each.test_start) in rebuilt)
-    ]
+    known: set[tuple[str, str, str]] = set()  # of copies by their start, of one place by that
+    foreign = list[tuple[tuple[str, str], Trial]]()
+    for each in own:
+        known |= identities(each, f"{name}/{each.task_id}")
+    for each in sorted(others, key=lambda one: one.completed_at is None):  # ends are not lost
+        if known.isdisjoint(same := identities(each, each.task_id)):
+            foreign.append(((each.created_at, ""), each))  # of one second, both count the other
+        known |= same
     ordered = heapq.merge(
-        keyed, sorted(foreign, key=lambda pair: pair[0]), key=lambda pair: pair[0]
+        keyed,
+        sorted(foreign, key=lambda pair: (pair[0], pair[1].task_id)),
+        key=lambda pair: pair[0],
     )
     return [trial for _, trial in ordered]
+
+
+def identities(trial: Trial, name: str) -> set[tuple[str, str, str]]:
+    """What tells that two rows are of one trial: its start, or its place, each with its window.
+
+    Args:
+        trial: one row.
+        name: of its workspace and task.
+    """
+    workspace, task_id = name.split("/", 1)
+    place = workspace.split("-")[-1]
+    return {(task_id, trial.created_at, trial.test_start), (task_id, place, trial.test_start)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Final
 import anyio.to_thread
 
 from ktrdr_mcp import files
+from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.errors import DatabaseError, KtrdrError, ModelCorrupted, StorageError, quote
 from ktrdr_mcp.jobs.executors.base import Ended
 from ktrdr_mcp.jobs.live import Live
@@ -25,6 +26,7 @@ from ktrdr_mcp.paths import Workspace, task_id
 from ktrdr_mcp.schemas.results import SubmittedRequest
 from ktrdr_mcp.service import models, published, training
 from ktrdr_mcp.service.diagnosis import Finding, State
+from ktrdr_mcp.service.families import recorded_sketches
 from ktrdr_mcp.service.training import similarity_hash
 from ktrdr_mcp.store import repair
 from ktrdr_mcp.store.db import Database
@@ -471,16 +473,17 @@ async def rebuild(workspace: Workspace) -> Rebuilt:
         folders = await anyio.to_thread.run_sync(list_folders, workspace)
         rows = Rows(await stores.tasks.statuses(), [], [])
         found = list(list_differences(workspace, folders, rows))
-        taken = await anyio.to_thread.run_sync(take_in, workspace, found)
+        recorded = await recorded_sketches(workspace)
+        taken = await anyio.to_thread.run_sync(take_in, workspace, found, recorded)
         await stores.registry.replace_all(taken.versions)
-        for new, columns in taken.tasks:
-            await stores.tasks.insert_completed(new, columns)
+        for one in taken.tasks:
+            await stores.tasks.insert_completed(one.task, one.columns, one.created_at)
         try:
             remembered = await stores.research.take_in_copy()
         except StorageError as error:
             remembered = 0
             taken.left_out.append(wrong("research", error.message, error.hint))
-    restored, left_out = {new.task_id for new, _ in taken.tasks}, taken.left_out
+    restored, left_out = {one.task.task_id for one in taken.tasks}, taken.left_out
     for name in dropped:
         if name not in restored:
             text = f"The row of task {name} was unreadable and is gone."
@@ -525,12 +528,37 @@ class TakenIn:
     """What a rebuild makes of the folders: rows to insert, and what cannot be one."""
 
     versions: list[ModelRow]
-    tasks: list[tuple[NewTask, Columns]]
+    tasks: list[FinishedTask]
     left_out: list[Finding]
 
 
-def take_in(workspace: Workspace, differences: Iterable[Difference]) -> TakenIn:
+@dataclass(frozen=True)
+class FinishedTask:
+    """A completed task as its folder describes it.
+
+    Args:
+        task: as it was started.
+        columns: that its run set.
+        created_at: when it was started, if its folder says.
+    """
+
+    task: NewTask
+    columns: Columns
+    created_at: str | None
+
+
+def take_in(
+    workspace: Workspace,
+    differences: Iterable[Difference],
+    recorded: Mapping[tuple[str, str], Sketch],
+) -> TakenIn:
     """Reads and verifies whatever the database does not know.
+
+    Args:
+        workspace: the folder.
+        differences: between it and the database.
+        recorded: sketches of tested bars, by task id and beginning of the window, for tasks whose
+            folder has none.
 
     Returns:
         versions in the order of saving, and tasks in that of their ends, so that trials are
@@ -546,7 +574,7 @@ def take_in(workspace: Workspace, differences: Iterable[Difference]) -> TakenIn:
                 identifier = task_id(difference.task_id)
                 request = training.read_request(workspace, identifier)
                 manifest = bundle.read(path).manifest
-                taken.tasks.append(finished_task(identifier, manifest, request))
+                taken.tasks.append(finished_task(identifier, manifest, request, recorded))
             elif difference.kind is Kind.ORPHANED:
                 taken.left_out.append(difference.finding())
         except KtrdrError as error:
@@ -565,14 +593,18 @@ def take_in(workspace: Workspace, differences: Iterable[Difference]) -> TakenIn:
 
 
 def finished_task(
-    identifier: str, manifest: bundle.BundleManifest, request: SubmittedRequest | None
-) -> tuple[NewTask, Columns]:
+    identifier: str,
+    manifest: bundle.BundleManifest,
+    request: SubmittedRequest | None,
+    recorded: Mapping[tuple[str, str], Sketch],
+) -> FinishedTask:
     """A completed task as its folder describes it.
 
     Args:
         identifier: of the task.
         manifest: of its bundle; older ones keep the request themselves.
-        request: what its folder keeps of its request.
+        request: what its folder keeps of its start.
+        recorded: as of `take_in`.
     Raises:
         ModelCorrupted: the bundle is another task's.
     """
@@ -586,6 +618,9 @@ def finished_task(
     metrics = manifest.metrics
     first, last = manifest.tested_window or metrics.walk_forward.tested or metrics.test_period
     earlier = manifest.request or bundle.RequestReference()
+    sketches = training.kept_sketches(request)
+    if sketches.tested is None:
+        sketches = replace(sketches, tested=recorded.get((identifier, first)))
     accepted = {"data": metrics.data.model_dump(), "warnings": [], "duration_s": 0.0}
     new = NewTask(
         task_id=identifier,
@@ -601,5 +636,6 @@ def finished_task(
         total_epochs=spec.config.epochs,
         test_start=first,
         test_end=last,
+        sketches=sketches,
     )
-    return new, outcome.columns
+    return FinishedTask(new, outcome.columns, request.created_at if request else None)

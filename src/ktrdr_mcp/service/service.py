@@ -145,7 +145,9 @@ class Service:
         reply = await self._acknowledge(row)
         similar = await self._tasks.similar(row.similarity_hash, row.task_id)
         reply = replies.starting(row, similar, max(1, self._manager.running))
-        counted = await count_set(self._workspace, self._trial_log, row)
+        counted = await count_set(self._workspace, self._trial_log, self._families, row)
+        if counted:
+            self._trials_changed.set()
         reply = reply.model_copy(update={"warnings": [*reply.warnings, *counted]})
         if request.wait_s <= 0:
             return reply
@@ -472,7 +474,9 @@ class Service:
         await in_thread(training.require, self._workspace, row)
         candidates = await in_thread(stored_candidates, self._workspace, row)
         one = find_candidate(candidates, request.candidate)
-        return await self._judge.candidate_test(row, one, len(candidates))
+        figures = await self._judge.candidate_test(row, one, len(candidates))
+        self._trials_changed.set()
+        return figures
 
     async def training_history(self, request: requests.TaskOnly) -> responses.TrainingHistory:
         """A task's whole story: specification, every epoch, metrics."""

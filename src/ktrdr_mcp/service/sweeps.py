@@ -16,6 +16,7 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.config import Sweep, TrainingConfig
 from ktrdr_mcp.schemas.results import CandidateResult
 from ktrdr_mcp.schemas.space import STRATEGY
+from ktrdr_mcp.service.families import Families
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.store.trials import TrialLog
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
@@ -128,7 +129,9 @@ def find_candidate(candidates: Sequence[CandidateResult], number: int) -> Candid
 LEFT_ASIDE: Final = {"seeds", "sweep", "walk_forward", "control", "device"}
 
 
-async def count_set(workspace: Workspace, trial_log: TrialLog, row: TaskRow) -> list[str]:
+async def count_set(
+    workspace: Workspace, trial_log: TrialLog, families: Families, row: TaskRow
+) -> list[str]:
     """Counts all candidates of an earlier task where a start repeats exactly one of them.
 
     Which one was worth repeating is known from what all of them came to.
@@ -136,13 +139,15 @@ async def count_set(workspace: Workspace, trial_log: TrialLog, row: TaskRow) -> 
     Args:
         workspace: where bundles lie.
         trial_log: where they are counted.
+        families: which trials have bars in common.
         row: the task that starts, or was started.
     Returns:
         a sentence for the reply, or nothing.
     """
     if candidates_count(TrainingSpec.from_dict(row.spec)) > 1 or row.test_start is None:
         return []
-    for earlier in await trial_log.sets_before(row.task_id):
+    related = await families.before_here(row.task_id)
+    for earlier in await trial_log.sets_before(row.task_id, related):
         found = await to_thread.run_sync(candidate_like, workspace, earlier, row)
         if found is None:
             continue

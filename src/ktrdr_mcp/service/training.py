@@ -65,8 +65,8 @@ REQUEST: Final = "task.json"  # beside a task's bundle
 log = logging.getLogger(__name__)
 
 
-def keep_request(workspace: Workspace, task: TaskRow) -> None:
-    """Writes beside a task's bundle what a database that is made anew must know of its request.
+def keep_request(workspace: Workspace, task: TaskRow, sketches: TaskSketches) -> None:
+    """Writes beside a task's bundle what a database that is made anew must know of its start.
 
     The row is the truth as long as there is one, so a disk that takes nothing stops no training.
     """
@@ -74,6 +74,9 @@ def keep_request(workspace: Workspace, task: TaskRow) -> None:
         task_id=task.task_id,
         request_hash=task.request_hash,
         idempotency_key=task.idempotency_key,
+        created_at=task.created_at,
+        tested_sketch=None if sketches.tested is None else sketches.tested.to_text(),
+        trained_sketch=None if sketches.trained is None else sketches.trained.to_text(),
     )
     path = workspace.task_directory(task.task_id) / REQUEST
     try:
@@ -92,6 +95,22 @@ def read_request(workspace: Workspace, task_id: str) -> SubmittedRequest | None:
     except (OSError, ValueError, RecursionError):
         return None
     return kept if kept.task_id == task_id else None
+
+
+def kept_sketches(kept: SubmittedRequest | None) -> TaskSketches:
+    """The sketches that a task's folder has; whatever is none is left out."""
+
+    def read(text: str | None) -> Sketch | None:
+        try:
+            return None if text is None else Sketch.from_text(text)
+        except ValueError:
+            return None
+
+    return (
+        TaskSketches()
+        if kept is None
+        else TaskSketches(read(kept.tested_sketch), read(kept.trained_sketch))
+    )
 
 
 def is_kept(workspace: Workspace, task_id: str) -> bool:

@@ -25,13 +25,14 @@ import anyio.to_thread
 from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.files import make_folder
-from ktrdr_mcp.store.trials import Trial
+from ktrdr_mcp.store.trials import Addition, Trial
 
 FORMAT: Final = 1
 APPLICATION: Final = 0x4B545244  # "KTRD"
 BUSY_S: Final = 0.5  # for how long a lock is waited for
 LIMIT_S: Final = 3.0  # for how long one use may take in all
 REST_S: Final = 60.0  # without a further try after one that failed
+NEWEST_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE name = 'additions'"
 
 Value = TypeVar("Value")
 
@@ -64,10 +65,28 @@ class Missing:
     Args:
         trials: task ids of which it has no row.
         outcomes: of which it does not know the end.
+        additions: of sets whose candidates it does not count.
     """
 
     trials: frozenset[str]
     outcomes: frozenset[str]
+    additions: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.trials or self.outcomes or self.additions)
+
+
+@dataclass(frozen=True)
+class Others:
+    """What the record has of all other workspaces.
+
+    Args:
+        trials: in the order of their starts.
+        additions: candidates of theirs that count as trials.
+    """
+
+    trials: Sequence[Trial]
+    additions: Sequence[Addition]
 
 
 class TrialRecord:
@@ -83,12 +102,15 @@ class TrialRecord:
         self._workspace = workspace
         self._rests_until = 0.0
 
-    async def missing(self, trials: Sequence[Trial]) -> Missing | None:
-        """Which of the workspace's trials, and whose ends, the record does not have."""
+    async def missing(
+        self, trials: Sequence[Trial], additions: Sequence[Addition]
+    ) -> Missing | None:
+        """Which of the workspace's trials and additions, and whose ends, the record lacks."""
 
         def look(connection: sqlite3.Connection) -> Missing:
             known = names_in(connection, "trials", self._workspace)
             ended = names_in(connection, "outcomes", self._workspace)
+            added = names_in(connection, "additions", self._workspace, "set_id")
             return Missing(
                 frozenset(each.task_id for each in trials if each.task_id not in known),
                 frozenset(
@@ -96,6 +118,7 @@ class TrialRecord:
                     for each in trials
                     if each.completed_at is not None and each.task_id not in ended
                 ),
+                frozenset(each.set_id for each in additions) - added,
             )
 
         return await self._use(look)
@@ -105,6 +128,7 @@ class TrialRecord:
         trials: Iterable[Trial],
         sketches: Mapping[str, Sketch],
         outcomes: Iterable[Outcome],
+        additions: Iterable[Addition],
     ) -> bool | None:
         """Adds rows of the workspace; those that are there already stay as they are.
 
@@ -112,6 +136,7 @@ class TrialRecord:
             trials: to be added.
             sketches: of their windows, by key.
             outcomes: to be added.
+            additions: likewise.
         """
         own = self._workspace
 
@@ -132,15 +157,19 @@ class TrialRecord:
                     for one in outcomes
                 ],
             )
+            connection.executemany(
+                "INSERT INTO additions VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [(own, one.set_id, one.trials, one.added_at) for one in additions],
+            )
             connection.execute("COMMIT")
             return True
 
         return await self._use(write)
 
-    async def others(self) -> list[Trial] | None:
-        """The trials of all other workspaces, in the order of their starts."""
+    async def others(self) -> Others | None:
+        """What all other workspaces tried."""
 
-        def read(connection: sqlite3.Connection) -> list[Trial]:
+        def read(connection: sqlite3.Connection) -> Others:
             rows = connection.execute(
                 "SELECT t.workspace || '/' || t.task_id, coalesce(o.status, 'training'), t.symbol,"
                 " t.created_at, o.completed_at, t.test_start, t.test_end, t.sketch,"
@@ -149,7 +178,32 @@ class TrialRecord:
                 " ORDER BY t.created_at, t.workspace, t.rowid",
                 (self._workspace,),
             )
-            return [replace(Trial(*row[:-1]), claimed=bool(row[-1])) for row in rows]
+            trials = [replace(Trial(*row[:-1]), claimed=bool(row[-1])) for row in rows]
+            rows = connection.execute(
+                "SELECT workspace || '/' || set_id, trials, added_at FROM additions"
+                " WHERE workspace <> ?",
+                (self._workspace,),
+            )
+            return Others(trials, [Addition(*row) for row in rows])
+
+        return await self._use(read)
+
+    async def tested(self, place: str) -> dict[tuple[str, str], Sketch] | None:
+        """The sketches of what was tested in one place, whatever database it had then.
+
+        Args:
+            place: what a workspace's name ends with.
+        Returns:
+            each by task id and beginning of the tested window.
+        """
+
+        def read(connection: sqlite3.Connection) -> dict[tuple[str, str], Sketch]:
+            rows = connection.execute(
+                "SELECT task_id, test_start, halvings, hashes FROM trials"
+                " JOIN sketches USING (sketch) WHERE workspace LIKE '%-' || ?",
+                (place,),
+            )
+            return {(row[0], row[1]): Sketch.from_bytes(row[2], row[3]) for row in rows}
 
         return await self._use(read)
 
@@ -219,18 +273,22 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = NORMAL")  # what is lost is sent again
         version = read_version(connection)
-        if version == 0:
-            text = resources.files("ktrdr_mcp.store").joinpath("record.sql").read_text("utf-8")
-            connection.execute("BEGIN IMMEDIATE")
-            if read_version(connection) == 0:  # nobody else was sooner
-                for statement in text.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {FORMAT}")
-            connection.execute("COMMIT")
-        elif version != FORMAT:
+        if version not in {0, FORMAT}:
             raise ValueError("another version of ktrdr-mcp wrote it")
+        if version == 0 or not connection.execute(NEWEST_TABLE).fetchall():
+            make_tables(connection)
         yield connection
+
+
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Makes those that are missing, all of them in a new record."""
+    text = resources.files("ktrdr_mcp.store").joinpath("record.sql").read_text("utf-8")
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in text.split(";"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    connection.execute("COMMIT")
 
 
 def read_version(connection: sqlite3.Connection) -> int:
@@ -243,9 +301,11 @@ def read_version(connection: sqlite3.Connection) -> int:
     return version
 
 
-def names_in(connection: sqlite3.Connection, table: str, workspace: str) -> set[str]:
-    """The tasks of a workspace that a table has."""
-    query = f"SELECT task_id FROM {table} WHERE workspace = ?"  # noqa: S608 - one of two names
+def names_in(
+    connection: sqlite3.Connection, table: str, workspace: str, column: str = "task_id"
+) -> set[str]:
+    """The tasks of a workspace that a column of a table has."""
+    query = f"SELECT {column} FROM {table} WHERE workspace = ?"  # noqa: S608 - names from here
     return {row[0] for row in connection.execute(query, (workspace,))}
 
 

@@ -1,6 +1,7 @@
--- The record of trials of all workspaces of a user. Rows are only added.
+-- The record of trials of all workspaces of a user. Rows are only added; so are tables, which
+-- earlier versions of this program leave alone.
 
-CREATE TABLE trials (
+CREATE TABLE IF NOT EXISTS trials (
     workspace TEXT NOT NULL,
     task_id TEXT NOT NULL,
     symbol TEXT NOT NULL,
@@ -11,7 +12,7 @@ CREATE TABLE trials (
     PRIMARY KEY (workspace, task_id)
 ) STRICT;
 
-CREATE TABLE outcomes (
+CREATE TABLE IF NOT EXISTS outcomes (
     workspace TEXT NOT NULL,
     task_id TEXT NOT NULL,
     status TEXT NOT NULL,
@@ -21,8 +22,16 @@ CREATE TABLE outcomes (
     PRIMARY KEY (workspace, task_id)
 ) STRICT;
 
-CREATE TABLE sketches (
+CREATE TABLE IF NOT EXISTS sketches (
     sketch TEXT PRIMARY KEY,
     halvings INTEGER NOT NULL,
     hashes BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS additions (
+    workspace TEXT NOT NULL,
+    set_id TEXT NOT NULL,
+    trials INTEGER NOT NULL,
+    added_at TEXT NOT NULL,
+    PRIMARY KEY (workspace, set_id)
 ) STRICT;

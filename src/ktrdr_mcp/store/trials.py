@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,9 +57,8 @@ SELECT set_id, trials, started,
     known_tasks < (SELECT seq FROM training_tasks WHERE task_id = ?) AS before FROM added_trials"""
 SETS_BEFORE: Final = """
 SELECT sets.* FROM training_tasks AS sets JOIN training_tasks AS own ON own.task_id = :task_id
-WHERE sets.symbol = own.symbol AND sets.seq < own.seq AND sets.group_id IS NULL
+WHERE sets.task_id IN (SELECT value FROM json_each(:related))
 AND sets.status = 'completed' AND sets.completed_at <= own.created_at
-AND sets.test_start <= own.test_end AND sets.test_end >= own.test_start
 AND (sets.config ->> '$.seeds' > 1 OR sets.config ->> '$.sweep' IS NOT NULL)
 ORDER BY sets.seq DESC"""
 ADD_READINGS: Final = """
@@ -235,9 +234,15 @@ class TrialLog:
         """The same as other workspaces count them."""
         return [Addition(*row) for row in await self._database.read(ADDITIONS)]
 
-    async def sets_before(self, task_id: str) -> list[TaskRow]:
-        """Tasks with several candidates on a task's bars, completed when it began, newest first."""
-        rows = await self._database.read(SETS_BEFORE, {"task_id": task_id})
+    async def sets_before(self, task_id: str, related: Sequence[str]) -> list[TaskRow]:
+        """Tasks with several candidates that had completed when a task began, newest first.
+
+        Args:
+            task_id: of the task.
+            related: the tasks among which they are looked for.
+        """
+        values: dict[str, SqlValue] = {"task_id": task_id, "related": json.dumps(list(related))}
+        rows = await self._database.read(SETS_BEFORE, values)
         return [TaskRow.from_row(row) for row in rows]
 
     async def unsettled(self) -> list[str]:
