@@ -1,5 +1,5 @@
--- The record of trials of all workspaces of a user. Rows are only added; so are tables, which
--- earlier versions of this program leave alone.
+-- The record of trials of all workspaces of a user. Rows are only added, and
+-- tables, which earlier versions of this program leave alone.
 
 CREATE TABLE IF NOT EXISTS trials (
     workspace TEXT NOT NULL,
