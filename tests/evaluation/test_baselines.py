@@ -44,7 +44,7 @@ def figures(baseline: BaselineFigures) -> tuple[float, float]:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_baseline_equals_scikit_learn_on_the_same_rows(seed: int) -> None:
     features, labels, end, train, test = some_rows(seed)
-    found = baselines(features, labels, newest_known(labels, end), train, test)
+    found = baselines(features.__getitem__, labels, newest_known(labels, end), train, test)
     constant = DummyClassifier(strategy="most_frequent").fit(features[train], labels[train])
     linear = LogisticRegression(max_iter=1_000).fit(features[train], labels[train])
     for baseline, classifier in ((found.majority, constant), (found.logistic, linear)):
@@ -60,7 +60,7 @@ def test_every_baseline_equals_scikit_learn_on_the_same_rows(seed: int) -> None:
 
 def test_the_prior_is_what_drawing_at_random_comes_to() -> None:
     features, labels, end, train, test = some_rows(4)
-    found = baselines(features, labels, newest_known(labels, end), train, test).prior
+    found = baselines(features.__getitem__, labels, newest_known(labels, end), train, test).prior
     drawn = []
     for seed in range(100):
         dummy = DummyClassifier(strategy="stratified", random_state=seed)

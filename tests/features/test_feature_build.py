@@ -30,7 +30,7 @@ def read(indicators, fuzzy_sets):
 
 
 def build(bars, strategy):
-    table = compute_indicators(bars, strategy)
+    table = compute_indicators(bars, strategy, own_units=True)
     fitted = fit_fuzzy(table, strategy, np.arange(table.warm_up_bars, TRAINING_STOP))
     return table, fitted, *feature_matrix(table, fitted)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.evaluation.backtest import Leg, backtest, backtest_legs
 from ktrdr_mcp.evaluation.walk_forward import chronological
@@ -16,10 +17,12 @@ from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.schemas.results import TradingRule
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
+from ktrdr_mcp.strategy.parsing import parse_strategy
 from ktrdr_mcp.training import judgement
+from ktrdr_mcp.training.checkpointer import Checkpointer, identity_of
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.dataset import Dataset, series_of, view_of
-from ktrdr_mcp.training.learners import Splits, flipped, make_learners, stacked
+from ktrdr_mcp.training.learners import Splits, fit, flipped, make_learners, stacked
 from ktrdr_mcp.training.prepare import LoadedSeries, Prepared, data_used
 from ktrdr_mcp.training.spec import TrainingSpec
 
@@ -194,3 +197,37 @@ def test_features_and_windows_of_any_rows_are_those_of_all(dataset) -> None:
     windows = Windows(np.array([0, 0, 0, 1, count - 1]), np.array([0, 1, 5, 2, 0]))
     found = replace(view, windows=windows).inputs(rows)
     np.testing.assert_array_equal(found, windows.gather(view.features, rows))
+
+
+WIDE = """
+indicators:
+  - {name: rsi, type: rsi, params: {period: 5}, window: WINDOW}
+  - {name: sma, type: sma, params: {period: 8}, window: WINDOW}
+  - {name: hour, type: hour, window: WINDOW}
+  - {name: returns, type: returns, window: 3}
+fuzzy_sets:
+  rsi: {low: {type: gaussian, parameters: [30, 9]}, high: {type: gaussian, parameters: [70, 9]}}
+  sma: auto
+  hour: cyclic
+  returns: crisp
+"""
+
+
+@pytest.mark.parametrize("window", [1, 3, 4])
+def test_features_that_each_batch_computes_train_to_the_same_bits(
+    pair, tmp_path, monkeypatch, window
+) -> None:
+    strategy = parse_strategy(WIDE.replace("WINDOW", str(window)), "wide")
+    dataset = Dataset(strategy, tuple(series_of(bars, 0, strategy, LABELS) for bars in pair))
+    config = effective(TrainingConfig(epochs=2, batch_size=100, dropout_rate=0.1), strategy)
+    spec = TrainingSpec("one", (), strategy, config)
+    learners = make_learners(prepared_of(dataset), spec)
+    found = {}
+    for most in (10**9, 0):
+        monkeypatch.setattr("ktrdr_mcp.training.estimate.MOST_STORED_BYTES", most)
+        rows = stacked(learners, config)
+        assert isinstance(rows.features, np.ndarray) == (most > 0)
+        trained = fit(learners, Checkpointer(tmp_path / str(most), spec, NullContext()))
+        weights = [{name: w.numpy().tobytes() for name, w in t.weights.items()} for t in trained]
+        found[most] = identity_of(spec, rows), [t.history for t in trained], weights
+    assert found[0] == found[10**9]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ktrdr_mcp import memory
 from ktrdr_mcp.errors import LimitExceeded
 from ktrdr_mcp.nn.perceptron import Mlp
-from ktrdr_mcp.training.estimate import check, limit_bytes
+from ktrdr_mcp.training.estimate import Needs, check, limit_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="as Linux tells of it")
 
@@ -74,4 +75,14 @@ def test_this_machine_has_memory() -> None:
 def test_what_other_tasks_will_hold_is_not_offered_again() -> None:
     assert limit_bytes(10**18, {}) == 0
     with pytest.raises(LimitExceeded, match="for other tasks"):
-        check(Mlp(10, (8,), "relu"), 32, 1_000, promised=10**18)
+        check(Needs(Mlp(10, (8,), "relu"), 32, 1_000), promised=10**18)
+
+
+def test_folds_add_no_features_to_those_that_are_held() -> None:
+    wide = Needs(Mlp(720, (16,), "relu"), 1_024, 10**6, networks=1, columns=90)
+    folds = replace(wide, networks=5)
+    indicators = 10**6 * 90 * 8
+    assert indicators < wide.bytes < folds.bytes < 2 * GB
+    assert replace(folds, tables=2).bytes >= folds.bytes + indicators
+    small = replace(folds, rows=10**4)
+    assert small.bytes - replace(small, networks=1).bytes >= 4 * 10**4 * 91 * 4

@@ -57,7 +57,6 @@ def parts_of(prepared: Prepared) -> dict[str, Any]:
     arrays = {f"bars {n}": column for n, column in enumerate((one.bars.time, *one.bars.columns()))}
     arrays |= {"label": one.label, "end": one.end, "usable": one.usable}
     arrays |= {"offset": np.zeros(0) if one.bars.offset is None else one.bars.offset}
-    arrays |= {f"output {name}": value for name, value in one.table.outputs.items()}
     arrays |= {f"feature {name}": value for name, value in one.table.features.items()}
     split = prepared.split
     arrays |= {"train": split.train, "validation": split.validation, "test": split.test}

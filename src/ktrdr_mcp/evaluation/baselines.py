@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,12 +18,16 @@ def load() -> None:
 
 
 def baselines(
-    features: Floats, labels: Integers, newest: Integers, train: Integers, test: Integers
+    features: Callable[[Integers], Floats],
+    labels: Integers,
+    newest: Integers,
+    train: Integers,
+    test: Integers,
 ) -> Baselines:
     """All of them on one set of rows.
 
     Args:
-        features: float64[rows, f], scaled; finite on the rows used.
+        features: rows to float64[n, f], scaled, finite.
         labels: int64[rows], class numbers; negative where undefined.
         newest: int64[rows], as `newest_known` gives it.
         train: int64[n], the training rows.
@@ -29,7 +35,7 @@ def baselines(
     """
     actual = labels[test]
     majority = majority_class(labels[train])
-    linear = logistic_probabilities(features[train], labels[train], features[test])
+    linear = logistic_probabilities(features(train), labels[train], features(test))
     return Baselines(
         majority=of_predictions(actual, np.full(len(test), majority)),
         prior=of_confusion(prior_confusion(actual, labels[train])),

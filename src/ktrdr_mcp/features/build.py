@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,42 +57,57 @@ class IndicatorTable:
     """The indicators of a strategy over a series of n bars.
 
     Args:
-        outputs: float64[n] by name, in the indicators' own units.
-        features: float64[n] by the same names, as they are fuzzified.
+        names: of the indicators' outputs.
+        values: float64[n, outputs], as they are fuzzified. A bar's values lie side by side, because
+            batches take them from bars here and there.
         warm_up_bars: how many bars at the start lack a value of some output.
+        outputs: float64[n] by name, in the indicators' own units; empty where none asked for them.
     """
 
-    outputs: dict[str, Floats]
-    features: dict[str, Floats]
+    names: tuple[str, ...]
+    values: Floats
     warm_up_bars: int
+    outputs: dict[str, Floats] = field(default_factory=dict)
+
+    @cached_property
+    def features(self) -> dict[str, Floats]:
+        """The columns of the values by name."""
+        return dict(zip(self.names, self.values.T, strict=True))
 
 
-def compute_indicators(bars: Bars, strategy: Strategy) -> IndicatorTable:
+def compute_indicators(
+    bars: Bars, strategy: Strategy, *, own_units: bool = False
+) -> IndicatorTable:
     """Computes a strategy's indicators from the first stored bar.
 
     Args:
         bars: the whole stored series, not a range of it.
         strategy: whose indicators.
+        own_units: whether the outputs are kept in the indicators' own units, too.
     Raises:
         InvalidStrategy: an indicator or a parameter is not known.
         NotEnoughData: there are fewer bars than the warm-up takes.
         DataInvalid: an indicator has no finite value at some bar after its warm-up.
     """
     resolved = check(strategy)
+    names = tuple(name for each in resolved for name in each.outputs)
+    values = np.empty((len(bars), len(names)))
+    columns = iter(values.T)
     outputs: dict[str, Floats] = {}
-    features: dict[str, Floats] = {}
     warm_up_bars = 0
     timeframes = Timeframes(bars)
     for each in resolved:
         computed = timeframes.compute(each)
         for name, output in zip(each.outputs, computed, strict=True):
-            outputs[name] = output.value
-            features[name] = output.value if each.spec.raw else output.feature
-            first = first_value(features[name])
-            refuse_missing(bars, each, name, outputs[name], first)
-            refuse_missing(bars, each, name, features[name], first)
+            feature = output.value if each.spec.raw else output.feature
+            first = first_value(feature)
+            refuse_missing(bars, each, name, output.value, first)
+            refuse_missing(bars, each, name, feature, first)
             warm_up_bars = max(warm_up_bars, first + each.spec.window - 1)
-    return IndicatorTable(outputs, features, warm_up_bars)
+            next(columns)[:] = feature
+            if own_units:
+                outputs[name] = output.value
+    return IndicatorTable(names, values, warm_up_bars, outputs)
 
 
 def first_value(values: Floats) -> int:
@@ -174,25 +191,72 @@ def feature_matrix(
     Raises:
         ValueError: automatic sets were not fitted.
     """
-    names = feature_names(strategy)
-    bars = len(next(iter(table.features.values())))
-    values = np.empty((bars if rows is None else len(rows), len(names)))
-    column = 0
-    for each in order_inputs(strategy):
-        known = table.features[each.indicator_output]
-        feature = known if rows is None else known[rows]
-        if each.sets == "auto":
-            raise ValueError("fit_fuzzy comes before feature_matrix")
-        if each.sets == "crisp":
-            values[:, column] = feature
-            column += 1
-            continue
-        if each.sets == "cyclic":
-            for part in cyclic(feature, cycle_of(strategy, each.indicator_output)):
-                values[:, column] = part
-                column += 1
-            continue
-        for one in each.sets:
-            values[:, column] = membership(one.kind, one.parameters, feature)
-            column += 1
-    return names, values
+    columns = columns_of(strategy)
+    return tuple(name for each in columns for name in each.names), values_of(table, columns, rows)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The features that one fuzzy input makes.
+
+    Args:
+        names: of the features.
+        source: the fuzzy input, with explicit sets.
+        cycle: after how many units its values begin anew; 1 if they do not.
+    """
+
+    names: tuple[str, ...]
+    source: FuzzyInput
+    cycle: float
+
+
+def columns_of(strategy: Strategy) -> tuple[Columns, ...]:
+    """The features of a strategy with explicit sets, in order. Raises ValueError for others."""
+    ordered = order_inputs(strategy)
+    if any(each.sets == "auto" for each in ordered):
+        raise ValueError("fit_fuzzy comes before feature_matrix")
+    return tuple(
+        Columns(
+            features_of(each),
+            each,
+            cycle_of(strategy, each.indicator_output) if each.sets == "cyclic" else 1.0,
+        )
+        for each in ordered
+    )
+
+
+def values_of(
+    table: IndicatorTable, columns: Sequence[Columns], rows: NDArray[np.int64] | None = None
+) -> Floats:
+    """float64[n, f], the features of bars.
+
+    Args:
+        table: of the columns' strategy.
+        columns: as `columns_of` gives them.
+        rows: int64[n], which bars; all of them if None.
+    """
+    known = table.values if rows is None else table.values.take(rows, axis=0)
+    if tuple(each.source.indicator_output for each in columns) == table.names and all(
+        each.source.sets == "crisp" for each in columns
+    ):
+        return known.copy() if rows is None else known
+    values = np.empty((len(known), sum(len(each.names) for each in columns)))
+    into = iter(values.T)
+    for each in columns:
+        # one after the other in memory, as numpy's sines have other last bits where they are not
+        feature = np.ascontiguousarray(known[:, table.names.index(each.source.indicator_output)])
+        for value in features_from(each, feature):
+            next(into)[:] = value
+    return values
+
+
+def features_from(columns: Columns, values: Floats) -> Iterator[Floats]:
+    """float64[n] for each feature of one fuzzy input, from the values of its output."""
+    sets = columns.source.sets
+    if sets == "crisp":
+        yield values
+    elif sets == "cyclic":
+        yield from cyclic(values, columns.cycle)
+    elif not isinstance(sets, str):
+        for one in sets:
+            yield membership(one.kind, one.parameters, values)

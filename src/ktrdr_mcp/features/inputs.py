@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Self, TypeVar
 
 import numpy as np
@@ -158,6 +159,15 @@ class Windows:
 
     columns: Rows
     lags: Rows
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether the inputs are every feature in order, each with the same bars, newest first."""
+        lags = np.unique(self.lags)
+        features = np.arange(len(self.columns) // len(lags))
+        return np.array_equal(self.columns, features.repeat(len(lags))) and np.array_equal(
+            self.lags, np.tile(lags, len(features))
+        )
 
     def gather(self, values: npt.NDArray[Number], rows: Rows) -> npt.NDArray[Number]:
         """The inputs of some rows.

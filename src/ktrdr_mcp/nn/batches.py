@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData
 from ktrdr_mcp.nn.mlp import Purpose, stream
-from ktrdr_mcp.nn.settings import TrainingRows
+from ktrdr_mcp.nn.settings import ComputedFeatures, TrainingRows, feature_blocks
 
 IndexArray = NDArray[np.int32]
 
@@ -44,8 +44,10 @@ class DeviceRows:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.features = _with_ones(rows, dtype, device)
-        self.places = _window_places(rows, self.features.shape[1], device)
+        self.like = torch.empty(0, dtype=dtype, device=device)  # of all tensors
+        self._features = _with_ones(rows, self.like)
+        self._columns = rows.features.shape[1] + 1
+        self._places = _window_places(rows, device)
         labels = np.atleast_2d(np.asarray(rows.labels, dtype=np.int64))
         self.train_rows = _one_each(rows.train_rows, networks, "training")
         self.validation_rows = _one_each(rows.validation_rows, networks, "validation")
@@ -57,7 +59,7 @@ class DeviceRows:
     @property
     def width(self) -> int:
         """Inputs of a row, and the one."""
-        return self.features.shape[1] if self.places is None else len(self.places)
+        return self._columns if self._places is None else len(self._places)
 
     def gather(self, index: Tensor, out: Tensor) -> None:
         """Writes the inputs of rows.
@@ -66,11 +68,15 @@ class DeviceRows:
             index: (...) int32, row numbers.
             out: (..., width).
         """
-        if self.places is None:
-            torch.index_select(self.features, 0, index.flatten(), out=out.flatten(0, -2))
+        index, out = index.flatten(), out.flatten(0, -2)
+        if not isinstance(self._features, Tensor):
+            self._features.write_inputs(index.numpy(), out[:, :-1].numpy())
+            out[:, -1] = 1
+        elif self._places is None:
+            torch.index_select(self._features, 0, index, out=out)
         else:
-            first = index.flatten().to(torch.int64) * self.features.shape[1]
-            torch.take(self.features, first[:, None] + self.places, out=out.flatten(0, -2))
+            first = index.to(torch.int64) * self._columns
+            torch.take(self._features, first[:, None] + self._places, out=out)
 
     def offsets(self, table: Tensor, networks: Sequence[int]) -> Tensor:
         """(K,) int64: where each network's part of a flattened (1 or K, n) table begins."""
@@ -119,7 +125,7 @@ class Batches:
         self._data = data
         self._batch_rows = batch_rows
         self._rows = rows
-        device = data.features.device
+        device = data.like.device
         self._row_counts = torch.tensor([len(rows) for rows in self._rows], device=device)
         self._fewest_rows = min(len(rows) for rows in self._rows)
         self.steps = [-(-len(rows) // batch_rows) for rows in self._rows]  # per epoch
@@ -149,7 +155,7 @@ class Batches:
             filled[: len(rows)] = rows
             filled[len(rows) :] = rows[0]
             order[:, network] = filled.reshape(steps, self._batch_rows)
-        self._order = torch.from_numpy(order).to(self._data.features.device)
+        self._order = torch.from_numpy(order).to(self._data.like.device)
 
     def block(self, start: int, stop: int) -> Block:
         """The batches of steps start to stop in the present order."""
@@ -169,31 +175,38 @@ class Batches:
         """(S, K, B, inputs + 1), the same memory for every block: fresh pages cost more."""
         if len(self._buffer) < steps:
             shape = (steps, len(self._rows), self._batch_rows, self._data.width)
-            self._buffer = self._data.features.new_empty(shape)
+            self._buffer = self._data.like.new_empty(shape)
         return self._buffer[:steps]
 
     def _real(self, start: int, stop: int) -> Tensor:
         """(S, K, B) bool: which places hold a row that was not there just to fill up."""
-        device = self._data.features.device
+        device = self._data.like.device
         first = torch.arange(start, stop, device=device) * self._batch_rows
         place = first[:, None, None] + torch.arange(self._batch_rows, device=device)
         return place < self._row_counts[:, None]
 
 
-def _with_ones(rows: TrainingRows, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(n, inputs + 1) the features and a one; in their own memory where they lie so."""
-    if rows.with_ones is not None and device.type == "cpu" and dtype == torch.float32:
-        return torch.from_numpy(rows.with_ones)
-    features = np.asarray(rows.features)
-    made = torch.ones(len(features), features.shape[1] + 1, dtype=dtype, device=device)
-    made[:, :-1] = torch.as_tensor(features).to(device)
+def _with_ones(rows: TrainingRows, like: Tensor) -> Tensor | ComputedFeatures:
+    """(n, features + 1) the features and a one, where they lie so; or what computes them."""
+    if like.device.type == "cpu" and like.dtype == torch.float32:
+        if rows.with_ones is not None:
+            return torch.from_numpy(rows.with_ones)
+        if not isinstance(rows.features, np.ndarray):
+            return rows.features
+    count, features = rows.features.shape
+    made = like.new_ones(count, features + 1)
+    start = 0
+    for block in feature_blocks(rows):
+        made[start : start + len(block), :-1] = torch.as_tensor(block).to(like.device)
+        start += len(block)
     return made
 
 
-def _window_places(rows: TrainingRows, columns: int, device: torch.device) -> Tensor | None:
+def _window_places(rows: TrainingRows, device: torch.device) -> Tensor | None:
     """(inputs + 1,) where a row's inputs lie from its own first value on; None without windows."""
     if rows.windows is None:
         return None
+    columns = rows.features.shape[1] + 1
     places = rows.windows.columns - rows.windows.lags * columns
     return torch.as_tensor(np.append(places, columns - 1), device=device)
 

@@ -131,7 +131,7 @@ class NetworkGroup:
         self._shape, self._settings, self._data = shape, settings, data
         self._numbers, self._networks = list(numbers), list(networks)
         self.layout = Layout(shape, len(networks))
-        like = data.features
+        like = data.like
         self._owners = self.layout.owners(like.device)
         if tensors is None:
             start = initial_parameters(self.layout, self._seeds, like.dtype).to(like.device)
@@ -171,7 +171,7 @@ class NetworkGroup:
         self._validation = Batches(data, self._numbers, validation, rows).in_order()
         rates = [network.dropout_rate for network in self._networks]
         self._dropout = DropoutMasks(
-            self._seeds, rates, shape.hidden, batch_rows, data.features.dtype, data.features.device
+            self._seeds, rates, shape.hidden, batch_rows, data.like.dtype, data.like.device
         )
         per_row = shape.inputs + 1 + self._dropout.elements_per_row
         per_step = len(self._networks) * batch_rows * per_row
@@ -334,10 +334,10 @@ class Tiles:
         """The places of the networks, group by group."""
         count = len(self._networks)
         largest = count
-        if self._data.features.device.type == "cpu":
+        if self._data.like.device.type == "cpu":
             per_row = sum(self._shape.hidden) * _VALUES_PER_UNIT + self._shape.inputs
             values = self._shape.parameters_count * _VECTORS + self._settings.batch_size * per_row
-            largest = max(_CACHE_BYTES // (values * self._data.features.itemsize), 1)
+            largest = max(_CACHE_BYTES // (values * self._data.like.itemsize), 1)
         parts = np.array_split(np.arange(count), -(-count // largest))
         return [part.tolist() for part in parts]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from ktrdr_mcp.features.inputs import Windows
 if TYPE_CHECKING:  # the server knows settings, and imports no torch
     import torch
     from torch import Tensor
+
+BLOCK_ROWS: Final = 65_536  # of all rows at a time: a copy of all may not fit
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,35 @@ class TrainerSettings:
     reported_networks: int | None = None  # progress is the mean of the first so many; None: all
 
 
+class ComputedFeatures(Protocol):
+    """Scaled features that are never held all at once."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        ...
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """(n, features) of all rows in order, some at a time."""
+        ...
+
+    def write_inputs(self, rows: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+        """Writes what a network sees of some rows.
+
+        Args:
+            rows: (n,) row numbers.
+            out: (n, inputs).
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class TrainingRows:
     """The data of K networks; whatever they share is given once.
 
     Args:
-        features: (n, inputs) float32, already scaled.
+        features: (n, inputs) float32, already scaled; or what computes those of some rows, which a
+            training on the CPU does batch by batch.
         labels: (n,) or (K, n) int64 class numbers; rows that no network uses may hold anything.
         train_rows: K arrays of row numbers, or one that all share.
         validation_rows: likewise.
@@ -61,13 +86,22 @@ class TrainingRows:
             in memory; a training on the CPU then reads them there, and copies nothing.
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[np.float32] | ComputedFeatures
     labels: NDArray[np.int64]
     train_rows: Sequence[NDArray[np.integer[Any]]]
     validation_rows: Sequence[NDArray[np.integer[Any]]]
     row_weights: NDArray[np.floating[Any]] | None = None
     windows: Windows | None = None
     with_ones: NDArray[np.float32] | None = None
+
+
+def feature_blocks(rows: TrainingRows) -> Iterator[NDArray[np.float32]]:
+    """(n, features) of all rows in order, some at a time."""
+    if not isinstance(rows.features, np.ndarray):
+        yield from rows.features.blocks()
+        return
+    for start in range(0, len(rows.features), BLOCK_ROWS):
+        yield rows.features[start : start + BLOCK_ROWS]
 
 
 class EpochMetrics(NamedTuple):

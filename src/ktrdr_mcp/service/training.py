@@ -197,7 +197,7 @@ def admit(
     tested = np.unique(np.concatenate([split.test for split in splits.all]))
     require_fresh(bars_of(prepared), tested)
     needs = memory_needs(spec, prepared, splits)
-    estimate.check(*needs, promised=promised_bytes)
+    estimate.check(needs, promised_bytes)
     window = tested_window(prepared.dataset, splits)
     sketches = sketches_of_task(prepared, window)
     warnings = [
@@ -206,7 +206,7 @@ def admit(
         *looked_at(prepared, tested, looks, sketches.tested),
         *([] if sketches.tested is not None else [BY_NAME_ALONE]),
     ]
-    duration_s = workload(spec, prepared, splits, needs[0]).seconds(speed)
+    duration_s = workload(spec, prepared, splits, needs.shape).seconds(speed)
     task = NewTask(
         task_id=spec.task_id,
         symbol=request.symbol,
@@ -216,7 +216,7 @@ def admit(
         spec={
             **spec.to_dict(),
             "accepted": acknowledge(prepared, duration_s, warnings),
-            "memory_bytes": estimate.training_bytes(*needs),
+            "memory_bytes": needs.bytes,
             **({NOTE: request.note} if request.note else {}),
         },
         spec_version=SPEC_VERSION,
@@ -306,10 +306,8 @@ def count_surrogate_rows(prepared: Prepared, config: EffectiveConfig) -> list[in
     return [len(surrogates[0].train)] * SURROGATES if surrogates else []
 
 
-def memory_needs(
-    spec: TrainingSpec, prepared: Prepared, splits: Splits
-) -> tuple[Network, int, int, int, int | None, int]:
-    """What the memory of a task's largest group depends on, as `estimate.check` takes it."""
+def memory_needs(spec: TrainingSpec, prepared: Prepared, splits: Splits) -> estimate.Needs:
+    """What the memory of a task's largest group depends on."""
     config, view = spec.config, prepared.view
     over = config.sweep.vary.get("hidden_layers") if config.sweep else None
     shapes = over or [config.hidden_layers]
@@ -322,13 +320,14 @@ def memory_needs(
     )
     candidates = -(-candidates_count(spec) // len(shapes))
     surrogates = SURROGATES if config.control else 0
-    return (
+    return estimate.Needs(
         largest,
         config.batch_size,
         len(prepared.dataset.label),
-        candidates * len(splits.all) + surrogates,
-        len(view.feature_names) if view.windows else None,
-        len(splits.all) + surrogates,
+        networks=candidates * len(splits.all) + surrogates,
+        columns=len(view.feature_names) if view.windows else None,
+        views=len(splits.all) + surrogates,
+        tables=1 + len(spec.alternatives) + surrogates,
     )
 
 

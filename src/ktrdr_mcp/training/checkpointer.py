@@ -26,11 +26,11 @@ from ktrdr_mcp.nn.settings import (
     TrainerSettings,
     TrainerState,
     TrainingRows,
+    feature_blocks,
 )
 from ktrdr_mcp.training.checkpoint import Checkpoint, Checkpoints, Identity
 from ktrdr_mcp.training.spec import TrainingSpec
 
-HASHED_ROWS: Final = 65_536  # at once
 LIBRARIES: Final = ("torch", "numpy")  # another version costs the last bits, not the training
 LONG_EPOCH_S: Final = 1.0  # from here on, a copy of the state costs nothing beside the epoch
 
@@ -234,18 +234,15 @@ def identity_of(spec: TrainingSpec, rows: TrainingRows) -> Identity:
 def sha256_of_rows(rows: TrainingRows) -> str:
     """SHA-256 of everything that the networks learn from."""
     digest = hashlib.sha256()
-    arrays: list[npt.NDArray[Any]] = [
-        rows.features,
-        rows.labels,
-        *rows.train_rows,
-        *rows.validation_rows,
-    ]
+    digest.update(f"{np.dtype(np.float32).str}{rows.features.shape}".encode())
+    for block in feature_blocks(rows):
+        digest.update(np.ascontiguousarray(block, dtype=np.float32).data)
+    arrays: list[npt.NDArray[Any]] = [rows.labels, *rows.train_rows, *rows.validation_rows]
     if rows.row_weights is not None:
         arrays.append(rows.row_weights)
     if rows.windows is not None:
         arrays += [rows.windows.columns, rows.windows.lags]
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        for start in range(0, len(array), HASHED_ROWS):  # a copy of all may not fit
-            digest.update(np.ascontiguousarray(array[start : start + HASHED_ROWS]).data)
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -27,6 +27,7 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 BLOCK_ROWS: Final = 65_536  # of which features are computed at once
+WINDOWED_ROWS: Final = 4_096  # of which windows are made at once: they should stay in cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +161,16 @@ class SeriesFit:
     scaler: Scaler
     constant: frozenset[str]
 
+    @cached_property
+    def columns(self) -> tuple[build.Columns, ...]:
+        """The features in order."""
+        return build.columns_of(self.strategy)
+
+    def features_of(self, table: build.IndicatorTable, bars: Integers) -> Floats:
+        """float64[n, features] of some bars of its series, scaled."""
+        values = build.values_of(table, self.columns, bars)
+        return self.scaler.transform(values, out=values)
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -191,12 +202,13 @@ class View:
 
     def features_of(self, rows: Integers) -> Floats:
         """float64[n, features] of some rows, scaled."""
+        if len(self.fits) == 1:
+            return self.fits[0].features_of(self.dataset.series[0].table, rows)
         found = np.empty((len(rows), len(self.feature_names)))
         for number, (one, own) in enumerate(self.dataset.split_by_series(rows)):
             if own.any():
-                fitted, bars = self.fits[number], self.dataset.bars_of(number, rows[own])
-                values = build.feature_matrix(one.table, fitted.strategy, bars)[1]
-                found[own] = fitted.scaler.transform(values, out=values)
+                bars = self.dataset.bars_of(number, rows[own])
+                found[own] = self.fits[number].features_of(one.table, bars)
         return found
 
     def blocks(self) -> Iterator[Floats]:
@@ -209,12 +221,31 @@ class View:
         """float64[n, inputs], what a network sees of some rows."""
         if self.windows is None:
             return self.features_of(rows)
+        found = np.empty((len(rows), len(self.input_names)))
+        self.write_inputs(rows, found)
+        return found
+
+    def write_inputs(self, rows: Integers, out: npt.NDArray[np.floating[Any]]) -> None:
+        """Writes what a network sees of some rows.
+
+        Args:
+            rows: int64[n].
+            out: [n, inputs] of any precision.
+        """
+        if self.windows is None:
+            out[:] = self.features_of(rows)
+            return
         lags, lag = np.unique(self.windows.lags, return_inverse=True)
-        before = rows[:, None] - lags
-        needed = np.unique(before)
-        place = np.searchsorted(needed, before)
-        gathered: Floats = self.features_of(needed)[place[:, lag], self.windows.columns]
-        return gathered
+        at_once = max(1, WINDOWED_ROWS // len(lags))
+        for start in range(0, len(rows), at_once):
+            before = rows[start : start + at_once, None] - lags
+            features = self.features_of(before.ravel()).reshape(*before.shape, -1)
+            part = out[start : start + at_once]
+            if self.windows.alike:
+                shape = (len(before), features.shape[2], len(lags))
+                np.reshape(part, shape, copy=False)[:] = features.swapaxes(1, 2)
+            else:
+                part[:] = features[:, lag, self.windows.columns]
 
 
 def concatenate(arrays: Sequence[Integers]) -> Integers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from ktrdr_mcp import memory
@@ -16,7 +17,13 @@ FLOAT_BYTES: Final = 4
 COPIES_OF_PARAMETERS: Final = 6 + 8
 # activation, its gradient, dropout mask and working space
 COPIES_OF_ACTIVATIONS: Final = 4
-COPIES_OF_FEATURES: Final = 3
+INDICATOR_BYTES: Final = 8  # of a bar's value of one indicator, in float64
+LINEAR_BYTES: Final = 8  # of one feature of a row that a logistic regression learns from
+ROW_BYTES: Final = 120  # of a bar: prices, volume, times, labels, splits
+ROW_OF_VIEW_BYTES: Final = 40  # labels and weights in the loss, for each set of features
+# Scaled features of all sets are held up to here; else each batch computes its own, which takes a
+# quarter longer where inputs are a row's own features, and no longer where they are windows.
+MOST_STORED_BYTES: Final = 500_000_000
 WINDOWED_ROWS: Final = 8_192  # whose windows are gathered at once in a pass
 GIGABYTE: Final = 10**9
 
@@ -30,15 +37,14 @@ def weights_megabytes(parameters: int) -> float:
     return parameters * FLOAT_BYTES / 1e6
 
 
-def training_bytes(
-    shape: Network,
-    batch_rows: int,
-    rows: int,
-    networks: int = 1,
-    columns: int | None = None,
-    views: int | None = None,
-) -> int:
-    """An upper estimate of a training's memory in bytes.
+def stored_bytes(rows: int, columns: int) -> int:
+    """What scaled features take, with a one behind each row, in float32."""
+    return rows * (columns + 1) * FLOAT_BYTES
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a training's memory depends on.
 
     Args:
         shape: of each network.
@@ -48,13 +54,35 @@ def training_bytes(
         columns: features that are stored of a row, where inputs are windows of them, which are
             gathered for some rows at once.
         views: how many sets of features they have; None where each has its own.
+        tables: how many sets of indicators, which the features are computed from: one, and one for
+            each further strategy or surrogate.
     """
-    passed = rows if columns is None else min(rows, WINDOWED_ROWS)
-    stored = shape.widths[0] if columns is None else columns
-    parameters = networks * shape.parameters_count * COPIES_OF_PARAMETERS
-    evaluated = max(networks * batch_rows, passed) * sum(shape.widths) * COPIES_OF_ACTIVATIONS
-    features = (views or networks) * rows * stored * COPIES_OF_FEATURES
-    return (parameters + evaluated + features) * FLOAT_BYTES
+
+    shape: Network
+    batch_rows: int
+    rows: int
+    networks: int = 1
+    columns: int | None = None
+    views: int | None = None
+    tables: int = 1
+
+    @property
+    def bytes(self) -> int:
+        """An upper estimate of the memory, beside what a worker holds anyway."""
+        shape, networks, rows = self.shape, self.networks, self.rows
+        passed = rows if self.columns is None else min(rows, WINDOWED_ROWS)
+        stored = shape.widths[0] if self.columns is None else self.columns
+        parameters = networks * shape.parameters_count * COPIES_OF_PARAMETERS
+        at_once = max(networks * self.batch_rows, passed)
+        evaluated = at_once * sum(shape.widths) * COPIES_OF_ACTIVATIONS
+        of_views = (self.views or networks) * rows
+        features = min(stored_bytes(of_views, stored), MOST_STORED_BYTES)
+        training, judging = features + of_views * ROW_OF_VIEW_BYTES, rows * stored * LINEAR_BYTES
+        return (
+            (parameters + evaluated) * FLOAT_BYTES
+            + rows * self.tables * (INDICATOR_BYTES * stored + ROW_BYTES)
+            + max(training, judging)
+        )
 
 
 def limit_bytes(promised: int = 0, environment: Mapping[str, str] = os.environ) -> int:
@@ -76,37 +104,23 @@ def limit_bytes(promised: int = 0, environment: Mapping[str, str] = os.environ) 
     return min(half, *(max(0, free - promised) for free in memory.free_bytes()))
 
 
-def check(
-    shape: Network,
-    batch_rows: int,
-    rows: int,
-    networks: int = 1,
-    columns: int | None = None,
-    views: int | None = None,
-    promised: int = 0,
-) -> None:
+def check(needs: Needs, promised: int = 0) -> None:
     """Refuses a training that this machine cannot hold.
 
     Args:
-        shape: of each network.
-        batch_rows: rows of one step.
-        rows: rows of the whole data set.
-        networks: how many are trained at once.
-        columns: as of `training_bytes`.
-        views: likewise.
+        needs: what it depends on.
         promised: bytes that other tasks, which run or wait, may hold by their own estimates.
     Raises:
         LimitExceeded: with what it would need and what there is.
     """
-    needed = training_bytes(shape, batch_rows, rows, networks, columns, views)
     allowed = limit_bytes(promised)
-    if needed > allowed:
+    if needs.bytes > allowed:
         others = f", beside {promised / GIGABYTE:,.1f} GB for other tasks" if promised else ""
         wait = " Or wait until other tasks have ended." if promised else ""
         raise LimitExceeded(
-            f"{networks} networks of {shape.parameters_count:,} parameters would need about "
-            f"{needed / GIGABYTE:,.1f} GB of memory; one training may use {allowed / GIGABYTE:,.1f}"
-            f" GB{others}.",
+            f"{needs.networks} networks of {needs.shape.parameters_count:,} parameters would need"
+            f" about {needs.bytes / GIGABYTE:,.1f} GB of memory; one training may use"
+            f" {allowed / GIGABYTE:,.1f} GB{others}.",
             hint="Use smaller or fewer hidden_layers, a smaller batch_size, or fewer seeds or"
             f" trials.{wait}",
             field="config.hidden_layers",

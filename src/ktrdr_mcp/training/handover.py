@@ -165,7 +165,7 @@ def about(key: str, prepared: Prepared) -> bytes:
                     "timeframe": one.bars.timeframe,
                     "first": one.first,
                     "warm_up_bars": one.table.warm_up_bars,
-                    "outputs": list(one.table.outputs),
+                    "outputs": one.table.names,
                 }
                 for one in prepared.dataset.series
             ],
@@ -192,10 +192,7 @@ def arrays_of(prepared: Prepared) -> Iterator[tuple[str, Array]]:
         if one.bars.offset is not None:
             named["offset"] = one.bars.offset
         named |= {"label": one.label, "end": one.end, "usable": one.usable}
-        for output, (name, value) in enumerate(one.table.outputs.items()):
-            named[f"output-{output}"] = value
-            if one.table.features[name] is not value:
-                named[f"feature-{output}"] = one.table.features[name]
+        named["indicators"] = one.table.values
         yield from ((f"{number}-{name}", array) for name, array in named.items())
     yield "grams", prepared.grams.hashes
     yield "gram-times", prepared.grams.time
@@ -254,10 +251,5 @@ def series_from(raw: Mapping[str, Any], arrays: Mapping[str, Array]) -> Series:
         *(arrays[name] for name in COLUMNS),
         offset=arrays.get("offset"),
     )
-    outputs = {name: arrays[f"output-{number}"] for number, name in enumerate(raw["outputs"])}
-    features = {
-        name: arrays.get(f"feature-{number}", outputs[name])
-        for number, name in enumerate(raw["outputs"])
-    }
-    table = IndicatorTable(outputs, features, raw["warm_up_bars"])
+    table = IndicatorTable(tuple(raw["outputs"]), arrays["indicators"], raw["warm_up_bars"])
     return Series(bars, raw["first"], table, arrays["label"], arrays["end"], arrays["usable"])

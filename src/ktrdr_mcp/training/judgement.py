@@ -33,7 +33,7 @@ from ktrdr_mcp.evaluation.direction import (
 )
 from ktrdr_mcp.evaluation.edge import break_even_accuracy
 from ktrdr_mcp.evaluation.metrics import evaluate
-from ktrdr_mcp.evaluation.stationarity import has_unit_root
+from ktrdr_mcp.evaluation.stationarity import MOST_ROWS, has_unit_root
 from ktrdr_mcp.evaluation.walk_forward import Split
 from ktrdr_mcp.nn.settings import TrainedNetwork
 from ktrdr_mcp.schemas.results import (
@@ -267,7 +267,7 @@ def alarms_of_data(dataset: Dataset, rows: Integers, cost_bps: float) -> Iterato
 
 def wandering_features(model: Learner) -> list[str]:
     """The names of features that have a unit root on the model's training rows."""
-    values = model.view.features_of(model.split.train)
+    values = model.view.features_of(model.split.train[-MOST_ROWS:])
     return [
         name
         for name, column in zip(model.view.feature_names, values.T, strict=True)

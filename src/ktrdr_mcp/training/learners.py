@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
@@ -41,6 +41,7 @@ from ktrdr_mcp.nn.settings import (
     TrainingRows,
 )
 from ktrdr_mcp.schemas.config import EffectiveConfig
+from ktrdr_mcp.training import estimate
 from ktrdr_mcp.training.candidates import Candidate, labels_vary, longest_horizon, own_candidates
 from ktrdr_mcp.training.dataset import Dataset, Integers, View, labelled, series_of, view_of
 from ktrdr_mcp.training.prepare import Prepared
@@ -365,14 +366,19 @@ def stacked(learners: Sequence[Learner], config: EffectiveConfig) -> TrainingRow
     first_of: dict[int, Learner] = {}
     for learner in learners:
         first_of.setdefault(id(learner.view), learner)
-    offset, start = {}, 0
-    for key, learner in first_of.items():
-        offset[key] = start
-        start += int(learner.dataset.starts[-1])
     owners = list(first_of.values())
-    with_ones = float32_below_each_other([learner.view for learner in owners])
+    computed = ComputedRows([learner.view for learner in owners])
+    offset = dict(zip(first_of, computed.starts.tolist(), strict=False))
+    rows, columns = computed.shape
+    with_ones = None
+    if estimate.stored_bytes(rows, columns) <= estimate.MOST_STORED_BYTES:
+        with_ones = np.ones((rows, columns + 1), dtype=np.float32)
+        start = 0
+        for block in computed.blocks():
+            with_ones[start : start + len(block), :-1] = block
+            start += len(block)
     return TrainingRows(
-        features=with_ones[:, :-1],
+        features=computed if with_ones is None else with_ones[:, :-1],
         with_ones=with_ones,
         labels=np.concatenate([learner.dataset.label for learner in owners]),
         train_rows=[learner.split.train + offset[id(learner.view)] for learner in learners],
@@ -388,16 +394,37 @@ def stacked(learners: Sequence[Learner], config: EffectiveConfig) -> TrainingRow
     )
 
 
-def float32_below_each_other(views: Sequence[View]) -> npt.NDArray[np.float32]:
-    """(rows, features and a one) as the trainer wants them, filled block by block."""
-    rows = sum(int(view.dataset.starts[-1]) for view in views)
-    stacked = np.ones((rows, len(views[0].feature_names) + 1), dtype=np.float32)
-    start = 0
-    for view in views:
-        for block in view.blocks():
-            stacked[start : start + len(block), :-1] = block
-            start += len(block)
-    return stacked
+class ComputedRows:
+    """The rows of several views, one below the other, computed from the indicators they share.
+
+    Args:
+        views: of as many features.
+    """
+
+    def __init__(self, views: Sequence[View]) -> None:
+        self._views = views
+        self.starts = np.cumsum([0, *(int(view.dataset.starts[-1]) for view in views)])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return int(self.starts[-1]), len(self._views[0].feature_names)
+
+    def blocks(self) -> Iterator[npt.NDArray[np.float32]]:
+        """(n, features) of all rows in order, some at a time."""
+        for view in self._views:
+            yield from (block.astype(np.float32) for block in view.blocks())
+
+    def write_inputs(self, rows: npt.NDArray[np.int32], out: npt.NDArray[np.float32]) -> None:
+        """Writes what a network sees of some rows; see nn.settings.ComputedFeatures."""
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        for number in np.unique(owner):
+            own = owner == number
+            within = rows.astype(np.int64) - self.starts[number]
+            if own.all():
+                self._views[number].write_inputs(within, out)
+            else:
+                out[own] = self._views[number].inputs(within[own])
 
 
 def probabilities_of_rows(

@@ -241,12 +241,8 @@ def task_result(spec: TrainingSpec, prepared: Prepared, outcome: Outcome) -> Tas
     learner, judgement = outcome.learner, outcome.judgement
     dataset, split, shape = learner.dataset, learner.split, learner.shape
     train, validation, test = (outcome.parts[name] for name in ("train", "validation", "test"))
-    used = np.concatenate([split.train, split.test])
     simple = baselines(
-        learner.view.features_of(used),
-        dataset.label[used],
-        dataset.newest_label[used],
-        *np.split(np.arange(len(used)), [len(split.train)]),
+        learner.view.features_of, dataset.label, dataset.newest_label, split.train, split.test
     )
     return TaskResult(
         training_metrics=TrainingMetrics(

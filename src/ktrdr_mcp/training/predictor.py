@@ -90,7 +90,7 @@ def predict(model: Model, bars: Bars, rows: npt.NDArray[np.int64]) -> Scores:
     Raises:
         DataError: the series is shorter than the indicators' warm-up.
     """
-    table = build.compute_indicators(bars, model.strategy)
+    table = build.compute_indicators(bars, model.strategy, own_units=True)
     if len(rows) and int(rows.min()) < table.warm_up_bars:
         raise NotEnoughData(
             f"The indicators need {table.warm_up_bars} bars before the first one.",
