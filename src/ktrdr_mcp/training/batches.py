@@ -103,14 +103,15 @@ def typical_seconds(learners: Sequence[Learner]) -> float:
 def memory_bytes(learners: Sequence[Learner]) -> int:
     """An upper estimate of what a batch needs."""
     first = learners[0]
-    return estimate.training_bytes(
+    return estimate.Needs(
         first.shape,
         first.candidate.config.batch_size,
         len(first.dataset.label),
-        len(learners),
-        len(first.view.feature_names) if first.view.windows else None,
-        len({id(each.view) for each in learners}),
-    )
+        networks=len(learners),
+        columns=len(first.view.feature_names) if first.view.windows else None,
+        views=len({id(each.view) for each in learners}),
+        tables=len({id(each.dataset.series[0].table) for each in learners}),
+    ).bytes
 
 
 def part_of(batch: Batch, name: str, networks: int) -> Part:

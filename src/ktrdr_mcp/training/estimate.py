@@ -21,8 +21,7 @@ INDICATOR_BYTES: Final = 8  # of a bar's value of one indicator, in float64
 LINEAR_BYTES: Final = 8  # of one feature of a row that a logistic regression learns from
 ROW_BYTES: Final = 120  # of a bar: prices, volume, times, labels, splits
 ROW_OF_VIEW_BYTES: Final = 40  # labels and weights in the loss, for each set of features
-# Scaled features of all sets are held up to here; else each batch computes its own, which takes a
-# quarter longer where inputs are a row's own features, and no longer where they are windows.
+# Scaled features of all sets are held up to here; else each batch computes those of its rows.
 MOST_STORED_BYTES: Final = 500_000_000
 WINDOWED_ROWS: Final = 8_192  # whose windows are gathered at once in a pass
 GIGABYTE: Final = 10**9
