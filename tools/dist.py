@@ -32,6 +32,8 @@ DESCRIPTION_CHARACTERS: Final = 100  # the registry's bound
 WARM_CPU_S: Final = 2.5  # of a warm uvx up to the answer of initialize; what else runs counts not
 WARM_GOAL_S: Final = 1.2  # on a machine with nothing else to do
 PIP_GOAL_S: Final = 90  # likewise
+EMPTY_SERVER: Final = "from mcp.server.mcpserver import MCPServer; MCPServer('empty').run()"
+TIMES: Final = 5  # each is started by turns; the quickest counts
 # Where the repository's owner and name stand; CONTRIBUTING.md says so to whoever moves it.
 WITH_ADDRESSES: Final = (
     "pyproject.toml",
@@ -202,17 +204,24 @@ def uvx(folder: Path) -> str:
     if "PIP_CERT" in env:
         env["SSL_CERT_FILE"] = env["PIP_CERT"]
     uv = ["--python", sys.executable, "--constraints", CONSTRAINTS, "--find-links", links]
-    program = [TOOLS / "uvx", *uv, "--from", the_wheel(), "ktrdr-mcp"]
+    environment = [str(TOOLS / "uvx"), *uv, "--from", str(the_wheel())]
+    program = [*environment, "ktrdr-mcp"]
     begun = time.monotonic()
     assert version() in run(*program, "--version", env=env, cwd=folder)
     cold_s = time.monotonic() - begun
     try_program(program, folder, env)
-    warm_s, cpu_s = min(answer_s([*map(str, program)], folder, env) for _ in range(5))
-    run(*program, "--workspace", folder / "timed", "lab", "stop", env=env, cwd=folder)
+    timed = [*program, "--workspace", str(folder / "timed")]
+    empty = [*environment, "python", "-c", EMPTY_SERVER]
+    pairs = [(answer_s(timed, folder, env), answer_s(empty, folder, env)) for _ in range(TIMES)]
+    warm_s, cpu_s = min(ours for ours, _ in pairs)
+    floor_s, floor_cpu_s = min(theirs for _, theirs in pairs)
+    run(*timed, "lab", "stop", env=env, cwd=folder)
     assert cpu_s < WARM_CPU_S, f"a warm uvx needs {cpu_s:.1f} s of CPU to answer initialize"
     return (
         f"cold {cold_s:.0f} s; warm {warm_s:.2f} s to the answer of initialize (goal"
-        f" {WARM_GOAL_S}; {load()}), {cpu_s:.2f} s of CPU"
+        f" {WARM_GOAL_S}; {load()}), {cpu_s:.2f} s of CPU; an empty server of the SDK there"
+        f" {floor_s:.2f} s and {floor_cpu_s:.2f} s: {warm_s / floor_s:.2f} and"
+        f" {cpu_s / floor_cpu_s:.2f} times as much"
     )
 
 
@@ -240,7 +249,7 @@ def answer_s(program: list[str], folder: Path, env: Mapping[str, str]) -> tuple[
     asked = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": parameters}
     before, begun = cpu_spent_s(), time.monotonic()
     with subprocess.Popen(
-        [*program, "--workspace", str(folder / "timed")],
+        program,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -255,7 +264,7 @@ def answer_s(program: list[str], folder: Path, env: Mapping[str, str]) -> tuple[
         took_s = time.monotonic() - begun
         process.stdin.close()
     cpu_s = cpu_spent_s() - before
-    assert answer["result"]["serverInfo"]["name"] == "ktrdr-mcp"
+    assert answer["result"]["serverInfo"]["name"] in ("ktrdr-mcp", "empty")
     return took_s, cpu_s
 
 

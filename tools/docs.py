@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -69,7 +69,9 @@ WIDE: Final = "| {} |"
 
 def main() -> None:
     """Writes the pages."""
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="tools.docs", description="The reference as Markdown.")
+    parser.add_argument("folder", type=Path, help="where to write it; made if it is missing")
+    folder: Path = parser.parse_args().folder
     for name, text in pages().items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -323,8 +325,10 @@ def commands_under(
     group: click.Group, above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """The commands of a group and of the groups inside it."""
-    for name, command in group.commands.items():
-        if command.hidden:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None or command.hidden:
             continue
         if isinstance(command, click.Group):
             yield from commands_under(command, (*above, name))

@@ -13,7 +13,9 @@ from ktrdr_mcp.cli import cli, session
 
 
 def paths_of(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from paths_of(command, (*above, name))
         else:

@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import logging
 import os
 import pathlib
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
 from ktrdr_mcp import __version__
-from ktrdr_mcp.cli import bars, session
-from ktrdr_mcp.cli.files import data, strategies
-from ktrdr_mcp.cli.init import init
-from ktrdr_mcp.cli.maintenance import clean, doctor, lab
-from ktrdr_mcp.cli.models import backtest, compare, models, predict, reproduce
-from ktrdr_mcp.cli.reports import open_page, report
-from ktrdr_mcp.cli.research import explain, research
-from ktrdr_mcp.cli.serve import serve
-from ktrdr_mcp.cli.session import in_process, in_process_option, json_option
-from ktrdr_mcp.cli.training import cancel, performance, status, tasks, train
+from ktrdr_mcp.cli import session
+from ktrdr_mcp.cli.session import in_process_option
 from ktrdr_mcp.errors import InvalidRequest, NotFound, unwrap
 from ktrdr_mcp.files import TRUST_VARIABLE
 from ktrdr_mcp.paths import Workspace, find_workspace
 
+# Where the commands are, in the order in which one meets them.
+COMMANDS: Final[Mapping[str, str]] = {
+    "train": "training.train",
+    "tasks": "training.tasks",
+    "status": "training.status",
+    "performance": "training.performance",
+    "report": "reports.report",
+    "cancel": "training.cancel",
+    "compare": "models.compare",
+    "reproduce": "models.reproduce",
+    "models": "models.models",
+    "predict": "models.predict",
+    "backtest": "models.backtest",
+    "data": "files.data",
+    "strategies": "files.strategies",
+    "research": "research.research",
+    "explain": "research.explain",
+    "init": "init.init",
+    "demo": "init.demo",
+    "doctor": "maintenance.doctor",
+    "clean": "maintenance.clean",
+    "serve": "serve.serve",
+    "open": "reports.open_page",
+    "lab": "maintenance.lab",
+}
+
 
 class Program(click.Group):
-    """The whole command line; reports every error in one way, never by a traceback."""
+    """The whole command line; reports every error in one way, never by a traceback.
+
+    A command is imported when it is asked for, so that MCP over stdio starts without any.
+    """
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> NoReturn:
         """Runs a command line and exits with its code."""
@@ -61,7 +84,15 @@ class Program(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which one meets them."""
-        return list(self.commands)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name, if there is one."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            module, _, attribute = COMMANDS[cmd_name].partition(".")
+            found = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+            self.add_command(found, cmd_name)
+        return super().get_command(ctx, cmd_name)
 
 
 @click.group(
@@ -108,58 +139,13 @@ def open_workspace(folder: str | None) -> Workspace:
 
 def stdio(workspace: Workspace, in_process: bool) -> None:
     """Serves MCP over stdio; the process ends with it."""
+    gc.disable()  # until `settle`: looking through what is imported takes a tenth of the start
+
     import anyio
 
     from ktrdr_mcp.daemon.stdio import serve_stdio
 
     anyio.run(partial(serve_stdio, workspace, in_process=in_process))
-
-
-@click.command()
-@json_option
-@click.pass_obj
-def demo(workspace: Workspace, as_json: bool) -> None:
-    """Walk every tool over MCP stdio on real AAPL bars."""
-    import anyio
-
-    from ktrdr_mcp.cli.demo import run_demo
-
-    anyio.run(run_demo, workspace, as_json, in_process())
-
-
-for command in (
-    bars.import_files,
-    bars.fetch,
-    bars.update,
-    bars.list_versions,
-    bars.remove,
-):
-    data.add_command(command)
-for command in (
-    train,
-    tasks,
-    status,
-    performance,
-    report,
-    cancel,
-    compare,
-    reproduce,
-    models,
-    predict,
-    backtest,
-    data,
-    strategies,
-    research,
-    explain,
-    init,
-    demo,
-    doctor,
-    clean,
-    serve,
-    open_page,
-    lab,
-):
-    cli.add_command(command)
 
 
 def main() -> NoReturn:

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from ktrdr_mcp.cli import output
+from ktrdr_mcp.cli import bars, output
 from ktrdr_mcp.cli.session import WithDefault, json_option
 
 if TYPE_CHECKING:
@@ -273,3 +273,13 @@ def show_strategy(workspace: Workspace, name: str, as_json: bool) -> None:
         output.print_json({"success": True, "name": name, "text": text})
     else:
         click.echo("\n".join(map(output.printable, text.splitlines())))
+
+
+for command in (
+    bars.import_files,
+    bars.fetch,
+    bars.update,
+    bars.list_versions,
+    bars.remove,
+):
+    data.add_command(command)

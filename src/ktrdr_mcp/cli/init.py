@@ -1,4 +1,4 @@
-"""`init`: a workspace to begin with."""
+"""First steps: `init` makes a workspace, `demo` shows what the tools do."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ktrdr_mcp.cli import output
-from ktrdr_mcp.cli.session import json_option
+from ktrdr_mcp.cli.session import in_process, json_option
 from ktrdr_mcp.errors import Conflict, quote
 from ktrdr_mcp.files import replace, storage_errors
+
+if TYPE_CHECKING:
+    from ktrdr_mcp.paths import Workspace
 
 SERVER: Final = "ktrdr"
 STRATEGY: Final = "my_strategy"
@@ -156,3 +159,15 @@ def next_commands(root: Path) -> list[str]:
     """The two commands to run after this one."""
     start = shlex.join([*program(), "--workspace", str(root)])
     return [f"{start} doctor --mcp", f"{start} train AAPL 1h --strategy {STRATEGY}"]
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def demo(workspace: Workspace, as_json: bool) -> None:
+    """Walk every tool over MCP stdio on real AAPL bars."""
+    import anyio
+
+    from ktrdr_mcp.cli.demo import run_demo
+
+    anyio.run(run_demo, workspace, as_json, in_process())

@@ -46,12 +46,13 @@ NO_MEMORY: Final = ("failed to map segment", "annot allocate memory")  # of the 
 
 
 def settle() -> None:
-    """Exempts what has been imported until now from garbage collection.
+    """Exempts what has been imported until now from garbage collection, which may begin.
 
     It lives as long as the process. A full collection that looks at it holds every thread for about
     a fifth of a second once torch and pandas are loaded: for a status call and for a training.
     """
     gc.freeze()
+    gc.enable()
 
 
 @dataclass

@@ -27,7 +27,9 @@ Share = Annotated[float, Field(gt=0, lt=limits.MAX_SPLIT_SHARE)]
 class Strict(BaseModel):
     """A request model: unknown keys, loose types and non-finite numbers are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, frozen=True, defer_build=True
+    )
 
 
 # each type's settings, with their defaults

@@ -11,9 +11,12 @@ from ktrdr_mcp.schemas.requests import Status
 
 
 class Reply(BaseModel):
-    """A response model; replies may gain fields, so readers must tolerate more."""
+    """A response model; replies may gain fields, so readers must tolerate more.
 
-    model_config = ConfigDict(frozen=True)
+    Its validator is built at first use, as a request's: clients start without most of them.
+    """
+
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class Success(Reply):

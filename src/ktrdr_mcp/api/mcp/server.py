@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Final
 
 from mcp.server.apps import EXTENSION_ID
@@ -11,7 +12,7 @@ from mcp.server.lowlevel import Server as LowLevelServer
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.tools import Tool, ToolManager
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     INVALID_PARAMS,
@@ -36,17 +37,49 @@ from ktrdr_mcp.errors import NotFound, did_you_mean, quote
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
 
+class LateTools(ToolManager):
+    """The table's tools, made when they are first asked for: after initialize has been answered.
+
+    Args:
+        service: answers every tool.
+    """
+
+    def __init__(self, service: ServiceProtocol) -> None:
+        super().__init__()
+        self._service = service
+
+    @cached_property
+    def by_name(self) -> dict[str, Tool]:
+        """Every tool, in the order of the table."""
+        return {
+            each.name: operation_tool(
+                self._service, bound_pages(each, limits.MCP_PAGE_ROWS, limits.PAGE_BYTES)
+            )
+            for each in OPERATIONS.values()
+            if each.tool is not None
+        }
+
+    def get_tool(self, name: str) -> Tool | None:
+        """A tool, if there is one of the name."""
+        return self.by_name.get(name)
+
+    def list_tools(self) -> list[Tool]:
+        """Every tool."""
+        return list(self.by_name.values())
+
+
 class Server(MCPServer[Any]):
     """An MCP server whose tools and resources come from the table of operations.
 
     Args:
-        service: knows which resources there are.
+        service: answers every tool and resource.
         settings: those of the SDK's server.
     """
 
     def __init__(self, service: ServiceProtocol, **settings: Any) -> None:
         super().__init__(**settings)
         self._service = service
+        self._tool_manager = LateTools(service)
 
     @property
     def low_level(self) -> LowLevelServer[Any]:
@@ -128,11 +161,6 @@ def build_server(service: ServiceProtocol) -> Server:
     Args:
         service: answers every tool and resource.
     """
-    tools: list[Tool] = [
-        operation_tool(service, bound_pages(each, limits.MCP_PAGE_ROWS, limits.PAGE_BYTES))
-        for each in OPERATIONS.values()
-        if each.tool is not None
-    ]
     hour = CacheHint(ttl_ms=3_600_000, scope="public")  # of what lasts as long as the process
     events = ServiceEvents(service)
     server = Server(
@@ -140,7 +168,6 @@ def build_server(service: ServiceProtocol) -> Server:
         name="ktrdr-mcp",
         version=__version__,
         instructions=INSTRUCTIONS,
-        tools=tools,
         subscriptions=events,
         extensions=[Tasks(Trainings(service))],
         cache_hints={
