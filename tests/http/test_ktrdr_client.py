@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import pytest
 
+from tests.support.background_servers import wait_until
 from tests.support.http_process import ServeProcess
 
 STRATEGY = """
@@ -106,6 +108,10 @@ def test_the_list_of_operations_is_the_list_of_tasks(client, started) -> None:
     assert (row["operation_type"], row["status"]) == ("training", "completed")
     assert row["progress_percentage"] == 100.0
     assert datetime.fromisoformat(row["created_at"]).tzinfo
+    shown = client.get("/operations/first").json()["data"]
+    began, ended = (datetime.fromisoformat(shown[name]) for name in ("started_at", "completed_at"))
+    assert row["duration_seconds"] == (ended - began).total_seconds()
+    assert row["current_step"] is None
     for query, count in (
         ({"status": "completed"}, 1),
         ({"status": "failed"}, 0),
@@ -155,6 +161,11 @@ def test_an_operation_is_cancelled_by_delete(client, body) -> None:
     listed = client.get("/operations", params={"active_only": "true"}).json()
     assert listed["active_count"] == len(listed["data"]) == 1
     assert listed["data"][0]["status"] in {"pending", "running"}
+    wait_until(lambda: client.get(f"/training/{task_id}").json()["current_epoch"] > 0)
+    (running,) = client.get("/operations", params={"status": "running"}).json()["data"]
+    assert re.fullmatch(r"epoch [1-9][0-9]* of 100000", running["current_step"])
+    created = datetime.fromisoformat(running["created_at"])
+    assert 0 <= running["duration_seconds"] <= (datetime.now(UTC) - created).total_seconds()
     early = client.get(f"/operations/{task_id}/results")
     assert refusal(early) == (400, "task_not_completed", "operation_id")
     answer = client.request("DELETE", f"/operations/{task_id}", content=body)

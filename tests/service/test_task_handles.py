@@ -8,6 +8,8 @@ from ktrdr_mcp.daemon.server import open_workspace
 from ktrdr_mcp.errors import NotFound, TaskNotFound
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests, responses
+from ktrdr_mcp.service.reconciliation import rebuild
+from ktrdr_mcp.store.handles import COPY
 from tests.support.service_calls import SHORT, Bench
 
 pytestmark = pytest.mark.asyncio
@@ -83,3 +85,31 @@ async def test_a_handle_outlives_the_server_that_gave_it_out(tmp_path) -> None:
         ended = await follow(bench, handle)
         assert (ended.now.status, ended.outcome.status) == ("cancelled", "cancelled")
         assert ended.outcome.performance is None
+
+
+async def test_a_handle_outlives_the_database(tmp_path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    async with open_workspace(workspace) as first:
+        bench = Bench(first.service, workspace)
+        task_id = await bench.trained()
+        handles = [await create(bench, task_id) for _ in range(2)]
+    for file in workspace.database.parent.glob(f"{workspace.database.name}*"):
+        file.unlink()
+    assert (await rebuild(workspace)).tasks == 1
+    async with open_workspace(workspace) as second:
+        bench = Bench(second.service, workspace)
+        for handle in handles:
+            followed = await follow(bench, handle)
+            assert (followed.task_id, followed.outcome.status) == (task_id, "completed")
+
+
+async def test_a_damaged_copy_of_the_handles_is_said_and_hinders_no_rebuild(tmp_path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    async with open_workspace(workspace) as first:
+        bench = Bench(first.service, workspace)
+        await create(bench, await bench.trained())
+    copy = workspace.database.with_name(COPY)
+    assert copy.stat().st_mode & 0o777 == 0o600
+    copy.write_bytes(copy.read_bytes()[:-10])
+    done = await rebuild(workspace)
+    assert [finding.name for finding in done.left_out] == ["handles"]

@@ -886,6 +886,15 @@ class TrainingEpochs(Success):
     epochs: list[dict[str, Any]]
 
 
+class TaskTimes(Success):
+    """How long a training has run and how far it is."""
+
+    task_id: str
+    duration_s: float | None  # of all attempts, until now or its end; null if none began
+    current_epoch: int
+    total_epochs: int
+
+
 class SweepCandidates(Success):
     """Every candidate of a search, by validation figures alone."""
 

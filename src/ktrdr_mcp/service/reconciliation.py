@@ -478,11 +478,15 @@ async def rebuild(workspace: Workspace) -> Rebuilt:
         await stores.registry.replace_all(taken.versions)
         for one in taken.tasks:
             await stores.tasks.insert_completed(one.task, one.columns, one.created_at)
+        remembered = 0
         try:
             remembered = await stores.research.take_in_copy()
         except StorageError as error:
-            remembered = 0
             taken.left_out.append(wrong("research", error.message, error.hint))
+        try:
+            await stores.handles.take_in_copy()
+        except StorageError as error:
+            taken.left_out.append(wrong("handles", error.message, error.hint))
     restored, left_out = {one.task.task_id for one in taken.tasks}, taken.left_out
     for name in dropped:
         if name not in restored:

@@ -138,6 +138,26 @@ def status(row: TaskRow, live: Live | None, queue_position: int | None) -> respo
     )
 
 
+def task_times(row: TaskRow, now: responses.TrainingStatus) -> responses.TaskTimes:
+    """How long a training has run since its first attempt, and how far it is.
+
+    Args:
+        row: the task as stored.
+        now: where it stands.
+    """
+    duration_s = None
+    if row.started_at is not None:
+        until = datetime.fromisoformat(row.completed_at or utc_now_text())
+        ran = until - datetime.fromisoformat(row.started_at)
+        duration_s = max(0.0, ran.total_seconds())
+    return responses.TaskTimes(
+        task_id=row.task_id,
+        duration_s=duration_s,
+        current_epoch=now.current_epoch,
+        total_epochs=now.total_epochs,
+    )
+
+
 def followed(
     handle: StoredHandle,
     row: TaskRow,

@@ -512,6 +512,11 @@ class Service:
             task_id=row.task_id, total_epochs=row.total_epochs, epochs=epochs
         )
 
+    async def task_times(self, request: requests.TaskOnly) -> responses.TaskTimes:
+        """How long a training has run, and how far it is."""
+        row = await self._training_of(request.task_id)
+        return replies.task_times(row, await self._status_of(row))
+
     async def _epochs_of(self, row: TaskRow) -> bundle.History:
         """Every epoch so far: of a task that trains from memory, of others from their files."""
         live = self._manager.live(row.task_id)

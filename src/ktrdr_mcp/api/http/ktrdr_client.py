@@ -71,6 +71,14 @@ TRAINING_EPOCHS: Final = Operation(
     reply=responses.TrainingEpochs,
     summary="Every epoch of a task so far, by training and validation rows.",
 )
+TASK_TIMES: Final = Operation(
+    name="task_times",
+    method="GET",
+    path="/operations",
+    request=requests.TaskOnly,
+    reply=responses.TaskTimes,
+    summary="When a training began and ended, and how many epochs it has.",
+)
 
 Symbols = Annotated[list[requests.Symbol], Field(min_length=1)]
 Timeframes = Annotated[list[requests.Timeframe], Field(min_length=1)]
@@ -190,27 +198,30 @@ async def list_operations(service: ServiceProtocol, raw: object) -> Json:
         found = []
     page = found[wanted.offset : wanted.offset + wanted.limit]
     return {
-        "data": [operation_row(task) for task in page],
+        "data": [
+            operation_row(task, await TASK_TIMES.answer(service, {"task_id": task.task_id}))
+            for task in page
+        ],
         "total_count": len(found),
         "active_count": len(active),
     }
 
 
 async def all_tasks(service: ServiceProtocol, status: str | None) -> list[responses.TaskSummary]:
-    """Every task of a status, or of any. Raises KtrdrError."""
+    """Every training of a status, or of any. Raises KtrdrError."""
     found: list[responses.TaskSummary] = []
-    more = True
+    more, offset = True, 0
     while more:
-        query: Json = {"limit": limits.MAX_PAGE_ROWS, "offset": len(found)}
+        query: Json = {"limit": limits.MAX_PAGE_ROWS, "offset": offset}
         reply = await LIST_TRAINING_TASKS.answer(
             service, query | ({"status": status} if status else {})
         )
-        found += reply.tasks
-        more = reply.has_more
+        found += [task for task in reply.tasks if task.strategy]  # fetches of bars have none
+        more, offset = reply.has_more, offset + reply.returned
     return found
 
 
-def operation_row(task: responses.TaskSummary) -> Json:
+def operation_row(task: responses.TaskSummary, times: responses.TaskTimes) -> Json:
     """One task of a list."""
     return {
         "operation_id": task.task_id,
@@ -218,10 +229,15 @@ def operation_row(task: responses.TaskSummary) -> Json:
         "status": their_status(task.status),
         "created_at": task.created_at,
         "progress_percentage": float(task.progress),
-        "current_step": None,
+        "current_step": current_step(task.status, times.current_epoch, times.total_epochs),
         "symbol": task.symbol,
-        "duration_seconds": None,  # the list does not know when tasks began
+        "duration_seconds": times.duration_s,
     }
+
+
+def current_step(status: str, epoch: int, epochs: int) -> str | None:
+    """What a training does, while it runs."""
+    return f"epoch {epoch} of {epochs}" if status == "training" else None
 
 
 async def show_operation(service: ServiceProtocol, raw: object) -> Json:
@@ -229,7 +245,7 @@ async def show_operation(service: ServiceProtocol, raw: object) -> Json:
     task_id = parse(OneOperation, raw).operation_id
     history = (await TRAINING_HISTORY.answer(service, {"task_id": task_id})).history
     now = history["status"]
-    step = f"epoch {now['current_epoch']} of {now['total_epochs']}"
+    step = current_step(now["status"], now["current_epoch"], now["total_epochs"])
     return {
         "data": {
             "operation_id": task_id,
@@ -240,7 +256,7 @@ async def show_operation(service: ServiceProtocol, raw: object) -> Json:
             "completed_at": history["completed_at"],
             "progress": {
                 "percentage": float(now["progress"]),
-                "current_step": step if now["status"] == "training" else None,
+                "current_step": step,
                 "steps_completed": now["current_epoch"],
                 "steps_total": now["total_epochs"],
                 "items_processed": now["current_epoch"],
