@@ -20,13 +20,25 @@ from tests.support.background_servers import wait_until
 from tests.support.fault_table import LONG, Fault
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
 from tests.support.process_footprint import children, descendants, listening
-from tests.support.trained_bits import LONGER, WAIT_S, bits_of, end, start, trained_in
+from tests.support.trained_bits import (
+    LONGER,
+    WAIT_S,
+    bits_of,
+    end,
+    start,
+    trained_in,
+    trained_in_a_thread,
+)
 from tests.support.trained_lab import Lab, held, resumed_epoch
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_600 if LONG else 900)]
 
 NewFault = Callable[..., Fault]
 TIMES = 10 if LONG else 1
+SEARCH = {
+    "walk_forward": {"folds": 2},
+    "sweep": {"trials": 4, "vary": {"learning_rate": [0.0003, 0.001, 0.003, 0.01]}},
+}
 LAST = LONGER["epochs"] - 4  # that a training which is held has surely saved
 
 
@@ -89,6 +101,29 @@ async def test_a_cancelled_training_ends_and_its_worker_goes_on(lab: Lab) -> Non
     assert await end(lab.opened, "unwanted") == "cancelled"
     assert tasks_of(lab.folder)["unwanted"]["crashes"] == 0
     assert not Workspace(lab.folder).checkpoints_directory("unwanted").exists()
+
+
+async def test_the_parts_of_a_search_have_workers_each_and_one_that_is_killed_costs_no_bit(
+    lab: Lab, tmp_path: Path
+) -> None:
+    with held("search"):  # whose parts wait before their last epoch
+        await start(lab.opened, "search", **SEARCH)
+
+        def shown() -> list[tuple[str, int]]:
+            tasks = [(each.task or "", each.pid) for each in lab.opened.workers()]
+            return [each for each in tasks if each[0].startswith("search/")]
+
+        await asyncio.to_thread(wait_until, lambda: len(shown()) > 1, WAIT_S)
+        part, pid = shown()[0]
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.to_thread(
+            wait_until, lambda: {pid for each, pid in shown() if each == part} - {pid}, WAIT_S
+        )
+    assert await end(lab.opened, "search") == "completed"
+    row = tasks_of(lab.folder)["search"]
+    assert (row["attempt"], row["crashes"]) == (1, 0)
+    alone = await asyncio.to_thread(trained_in_a_thread, tmp_path, **SEARCH)
+    assert bits_of(lab.folder, "search") == alone
 
 
 async def test_a_killed_worker_costs_one_attempt_of_its_task_and_no_bit(
