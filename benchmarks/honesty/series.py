@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.data.cache import BarCache
-from ktrdr_mcp.data.samples import Samples
+from ktrdr_mcp.data.catalog import Samples
+from ktrdr_mcp.data.series import BarCache
 from ktrdr_mcp.evaluation.walk_forward import flip_signs, sign_flip_surrogate
 
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from ktrdr_mcp.evaluation.verdict import (
     prediction_verdict,
 )
 from ktrdr_mcp.schemas import responses
-from ktrdr_mcp.schemas.pages import fit_page
+from ktrdr_mcp.schemas.responses import fit_page
 from ktrdr_mcp.schemas.results import FailedFolds
 from ktrdr_mcp.service.evaluation import fitted, shorten_sweep
 from tests.support import sample_replies

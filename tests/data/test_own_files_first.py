@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ktrdr_mcp.data.cache import BarCache
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.files import WorkspaceFiles
+from ktrdr_mcp.data.series import BarCache
 from ktrdr_mcp.errors import DataInvalid, DataNotFound
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES, Workspace
 from ktrdr_mcp.schemas import requests

@@ -13,10 +13,10 @@ import pytest
 
 from ktrdr_mcp.data import parquet
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.data.cache import FileState
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.parquet import decode
 from ktrdr_mcp.data.reader import Reader
+from ktrdr_mcp.data.series import FileState
 from ktrdr_mcp.data.tables import BarTable
 from ktrdr_mcp.data.validation import check_bars
 from ktrdr_mcp.errors import DataInvalid, LimitExceeded

@@ -13,9 +13,8 @@ import pytest
 
 from ktrdr_mcp.data import reader as reading
 from ktrdr_mcp.data import tables
-from ktrdr_mcp.data.cache import FileState
 from ktrdr_mcp.data.reader import Reader, Readers
-from ktrdr_mcp.data.series import StoredSeries
+from ktrdr_mcp.data.series import FileState, StoredSeries
 from ktrdr_mcp.errors import DataInvalid, LimitExceeded
 
 HEADER = b"timestamp,open,high,low,close,volume\n"

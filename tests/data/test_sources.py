@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 from ktrdr_mcp import limits, paths
-from ktrdr_mcp.data import samples
+from ktrdr_mcp.data import catalog
 from ktrdr_mcp.data.bars import fingerprint
-from ktrdr_mcp.data.cache import BarCache
-from ktrdr_mcp.data.catalog import BarCatalog, select_range
+from ktrdr_mcp.data.catalog import BarCatalog, Samples, select_range
 from ktrdr_mcp.data.files import WorkspaceFiles
-from ktrdr_mcp.data.samples import Samples
+from ktrdr_mcp.data.series import BarCache
 from ktrdr_mcp.data.timestamps import parse_timestamp
 from ktrdr_mcp.errors import (
     DataInvalid,
@@ -95,13 +94,13 @@ def test_the_daily_sample_reaches_from_1980_to_2026(workspace: Workspace) -> Non
 
 
 def test_an_altered_sample_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(samples.FILES, "1d", ("daily-prices.csv", "0" * 64))
+    monkeypatch.setitem(catalog.SAMPLE_FILES, "1d", ("daily-prices.csv", "0" * 64))
     with pytest.raises(StorageError, match=r"daily-prices\.csv"):
         Samples(BarCache()).load("AAPL", "1d")
 
 
 def test_an_absent_sample_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(catalog, "SAMPLES_PACKAGE", "no_such_package")
     with pytest.raises(StorageError, match=r"hourly-prices\.csv"):
         Samples(BarCache()).load("AAPL", "1h")
 

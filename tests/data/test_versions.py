@@ -13,11 +13,10 @@ import pytest
 from ktrdr_mcp import files
 from ktrdr_mcp.data import stored, versions
 from ktrdr_mcp.data.bars import Bars, fingerprint
-from ktrdr_mcp.data.cache import FileState
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.data.notes import series_notes
 from ktrdr_mcp.data.reader import READERS
-from ktrdr_mcp.data.series import StoredSeries
+from ktrdr_mcp.data.series import FileState, StoredSeries
 from ktrdr_mcp.errors import DataInvalid, DataNotFound, StorageError
 from ktrdr_mcp.paths import Workspace
 

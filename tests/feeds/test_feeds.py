@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ktrdr_mcp import files
-from ktrdr_mcp.data import fetch_child, stored, versions
+from ktrdr_mcp.data import fetching, stored, versions
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.errors import Conflict, DataNotFound, NotEnoughData
 from ktrdr_mcp.paths import Workspace
@@ -127,7 +127,7 @@ def begun(workspace: Workspace, source: Source, **more: Any) -> dict[str, Any]:
 def child(request: dict[str, Any]) -> subprocess.Popen[str]:
     """The process of a fetch, which has its request."""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", fetch_child.__name__],
+        [sys.executable, "-P", "-m", fetching.__name__],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert process.stdin is not None

@@ -68,8 +68,8 @@ class Made(Feed):
 
 feeds.feeds = lambda: {"made": Made}
 feeds.feed_named.__globals__["feeds"] = feeds.feeds
-from ktrdr_mcp.data import fetch_child
-fetch_child.main()
+from ktrdr_mcp.data import fetching
+fetching.main()
 """
 
 

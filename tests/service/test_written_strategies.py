@@ -15,7 +15,7 @@ from ktrdr_mcp.api.operations import (
 )
 from ktrdr_mcp.errors import Conflict, InvalidRequest, InvalidStrategy, KtrdrError, NotFound
 from ktrdr_mcp.limits import PAGE_BYTES
-from ktrdr_mcp.schemas.pages import fit_page
+from ktrdr_mcp.schemas.responses import fit_page
 from ktrdr_mcp.strategy.parsing import parse_strategy
 from ktrdr_mcp.strategy.writing import file_text
 from tests.support.service_calls import SHORT, Bench

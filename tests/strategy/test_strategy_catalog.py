@@ -11,8 +11,7 @@ from ktrdr_mcp.errors import InvalidName, InvalidStrategy, StrategyNotFound
 from ktrdr_mcp.limits import MAX_STRATEGY_BYTES
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.requests import BUILT_IN_STRATEGIES
-from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog
-from ktrdr_mcp.strategy.stamps import stamp
+from ktrdr_mcp.strategy.catalog import DEFAULT_STRATEGY, StrategyCatalog, stamp
 
 OWN = "indicators: [{name: rsi}]\nfuzzy_sets: {rsi: crisp}\n"
 

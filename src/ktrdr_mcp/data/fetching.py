@@ -2,29 +2,39 @@
 
 What is stored is never changed in place: new bars, revised volumes and a split each make a version,
 and whatever else differs is refused with its places.
+
+A fetch runs in a process of its own, which is this module as a program. Its request is one line of
+JSON on standard input, which stays open as long as the parent lives. It reports as lines of JSON,
+of which the last has `staged` or `error`, and ends with its parent.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 
 from ktrdr_mcp import files
+from ktrdr_mcp.data import stored, versions
 from ktrdr_mcp.data.bars import COLUMNS, PRICES, Bars, Integers, width_ns
-from ktrdr_mcp.data.feeds.base import Feed, FeedBusy, Page, Row
+from ktrdr_mcp.data.feeds import feed_named
+from ktrdr_mcp.data.feeds.base import Feed, FeedBusy, Page, Row, client_version
 from ktrdr_mcp.data.imports.cells import offsets
 from ktrdr_mcp.data.imports.cells import zone as named_zone
 from ktrdr_mcp.data.tables import BarTable
 from ktrdr_mcp.data.timestamps import SECOND_NS, format_timestamp
 from ktrdr_mcp.data.validation import check_bars
-from ktrdr_mcp.errors import Conflict, FeedFailed, NotEnoughData
+from ktrdr_mcp.errors import Conflict, FeedFailed, KtrdrError, NotEnoughData
+from ktrdr_mcp.paths import Workspace
 
 OVERLAP_BARS: Final = 50
 SAME: Final = 1e-6  # share of a price
@@ -312,3 +322,97 @@ def concatenated(first: Bars, second: Bars) -> Bars:
         offset = np.concatenate(both)
     time_ns = np.concatenate([first.time, second.time])
     return Bars(second.symbol, second.timeframe, time_ns, *columns, offset=offset)
+
+
+def run(request: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Fetches a series and stages what it comes to.
+
+    Args:
+        request: workspace, folder, source, symbol, timeframe and since_ns.
+        report: hears how far it has come.
+    Returns:
+        what was staged and what happened. Raises KtrdrError.
+    """
+    kind, venue = feed_named(request["source"])
+    symbol, timeframe = request["symbol"], request["timeframe"]
+    workspace, folder = Workspace(Path(request["workspace"])), Path(request["folder"])
+    manifest = versions.read_manifest(workspace, symbol, timeframe)
+    if manifest is not None and manifest.source != request["source"]:
+        raise Conflict(
+            f"{symbol} {timeframe} is there already, from {manifest.source}.",
+            hint="Remove it first (ktrdr-mcp data remove), or fetch it from there.",
+            field="source",
+        )
+    feed = kind(venue, symbol, timeframe)
+
+    def fetched(name: str, since_ns: int) -> Bars:
+        pages = Pages(folder / name)
+        rows = fetch_rows(feed, since_ns, pages, report)
+        return final_bars(rows, symbol, timeframe, feed.now_ns(), pages.zone)
+
+    def whole(since_ns: int, why: str) -> Joined:
+        bars = fetched("all", since_ns)
+        return Joined(bars, len(bars), 0, why)
+
+    since_ns = int(request["since_ns"])
+    if request["dry_run"]:
+        page = ask_patiently(feed, since_ns, report)
+        looked = final_bars(list(page.rows), symbol, timeframe, feed.now_ns(), page.zone)
+        joined = Joined(looked, len(looked), 0, "a first page; nothing was stored")
+    elif manifest is None:
+        joined = whole(since_ns, "fetched")
+    elif since_ns < int(manifest.request["since_ns"]):
+        joined = whole(since_ns, "fetched from an earlier beginning")
+    else:
+        since_ns = int(manifest.request["since_ns"])
+        before = versions.load_version(workspace, symbol, timeframe, manifest.newest.name)
+        joined = join(before, fetched("update", overlap_start(before)))
+        if joined.bars is None:
+            joined = whole(since_ns, joined.why)
+    bars = joined.bars
+    if bars is None:
+        raise AssertionError("a whole series has bars")
+    staging = folder / "staged"
+    return {
+        "staged": None if request["dry_run"] else stored.stage(bars, staging),
+        "first_bar": bars.timestamp(0),
+        "last_bar": bars.timestamp(len(bars) - 1),
+        "bars": len(bars),
+        "new": joined.new,
+        "revised": joined.revised,
+        "why": joined.why,
+        "since_ns": since_ns,
+        "client": client_version(kind),
+        "adjustment": kind.adjustment,
+        "terms": kind.terms,
+        "zone": "UTC" if bars.offset is None else zone_of(folder),
+    }
+
+
+def end_with(parent: IO[str]) -> None:
+    """Ends this process when its parent has ended."""
+    parent.read()
+    os._exit(1)
+
+
+def main() -> None:
+    """Answers the one request on standard input."""
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=end_with, args=(sys.stdin,), daemon=True).start()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
+        os.dup2(2, 1)  # clients print
+
+        def say(line: dict[str, Any]) -> None:
+            output.write(f"{json.dumps(line)}\n")
+            output.flush()
+
+        try:
+            say(run(request, lambda progress: say(asdict(progress))))
+        except KtrdrError as error:
+            names = ("code", "message", "hint", "field")
+            say({"error": {name: getattr(error, name) for name in names}})
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,8 +15,7 @@ from urllib.parse import unquote
 
 from ktrdr_mcp import limits, paths
 from ktrdr_mcp.data.bars import Bars, LoadedBars, aggregate, is_whole_multiple, width_ns
-from ktrdr_mcp.data.cache import BarCache, FileState
-from ktrdr_mcp.data.series import Reach, StoredSeries
+from ktrdr_mcp.data.series import BarCache, FileState, Reach, StoredSeries
 from ktrdr_mcp.data.tables import unusable
 from ktrdr_mcp.errors import DataNotFound, InvalidName, KtrdrError, LimitExceeded, quote
 from ktrdr_mcp.files import storage_errors

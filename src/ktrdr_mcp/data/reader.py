@@ -20,8 +20,7 @@ from typing import IO, Any, Final
 import numpy as np
 
 from ktrdr_mcp.data.bars import COLUMNS
-from ktrdr_mcp.data.cache import FileState
-from ktrdr_mcp.data.series import StoredSeries
+from ktrdr_mcp.data.series import FileState, StoredSeries
 from ktrdr_mcp.data.tables import BarTable, unusable
 from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded, StorageError
 

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from ktrdr_mcp.data.bars import COLUMNS
-from ktrdr_mcp.data.cache import FileState
 from ktrdr_mcp.data.files import import_command, open_regular
-from ktrdr_mcp.data.series import StoredSeries, read_series
+from ktrdr_mcp.data.series import FileState, StoredSeries, read_series
 from ktrdr_mcp.data.tables import unusable
 from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded
 from ktrdr_mcp.files import storage_errors

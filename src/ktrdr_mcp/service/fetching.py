@@ -23,13 +23,13 @@ from typing import Any, Final, cast
 import anyio.to_thread
 
 from ktrdr_mcp import files, paths
-from ktrdr_mcp.data import fetch_child, versions
+from ktrdr_mcp.data import fetching, versions
 from ktrdr_mcp.data.feeds import feed_named
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
 from ktrdr_mcp.errors import Conflict, KtrdrError, TaskNotFound, kinds_by_code
 from ktrdr_mcp.schemas import requests, responses
 
-CHILD: Final = "ktrdr_mcp.data.fetch_child"
+CHILD: Final = "ktrdr_mcp.data.fetching"
 PREFIX: Final = "fetch_"
 DOCUMENT: Final = "task.json"
 AT_ONCE: Final = 4
@@ -495,7 +495,7 @@ def try_out(workspace: paths.Workspace, request: requests.FetchData) -> response
             "since_ns": since_ns,
             "dry_run": True,
         }
-        answer = fetch_child.run(asked, lambda _: None)
+        answer = fetching.run(asked, lambda _: None)
     one = Fetch("dry_run", request.source, *(request.symbol, request.timeframe), since, since_ns)
     shown = status_of(replace(one, status="completed", result=answer))
     return responses.FetchReply(fetch=shown)

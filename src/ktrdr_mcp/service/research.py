@@ -7,7 +7,7 @@ from typing import Final
 
 from ktrdr_mcp.errors import InvalidRequest
 from ktrdr_mcp.schemas import requests, responses
-from ktrdr_mcp.schemas.pages import fit_page
+from ktrdr_mcp.schemas.responses import fit_page
 from ktrdr_mcp.service import replies
 from ktrdr_mcp.service.evaluation import Judge
 from ktrdr_mcp.store.research import ResearchLog, ResearchNote

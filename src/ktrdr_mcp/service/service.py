@@ -27,7 +27,7 @@ from ktrdr_mcp.report.model import model_page
 from ktrdr_mcp.report.training import TrainingReport, loss_curve, training_page
 from ktrdr_mcp.report.view import view_drawing, view_page
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
-from ktrdr_mcp.schemas.pages import fit_page
+from ktrdr_mcp.schemas.responses import fit_page
 from ktrdr_mcp.schemas.results import FreshBacktest, Json, TradingScores
 from ktrdr_mcp.schemas.service import CALLER, OnProgress
 from ktrdr_mcp.service import (

@@ -1,7 +1,11 @@
-"""Where strategies are found: the workspace's own files, then those of this program."""
+"""Where strategies are found: the workspace's own files, then those of this program.
+
+A strategy that this program wrote beside a saved model, for other programs to read, bears a stamp.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -16,10 +20,10 @@ from ktrdr_mcp.paths import STRATEGY_PATTERN, Workspace, leads_out, strategy_nam
 from ktrdr_mcp.schemas.requests import BUILT_IN_STRATEGIES
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.strategy.parsing import parse_strategy
-from ktrdr_mcp.strategy.stamps import is_ours
 
 DEFAULT_STRATEGY: Final = "default"
 SUFFIX: Final = ".yaml"
+STAMP: Final = re.compile(rb"# Written by ktrdr-mcp [^\n]* sha256:([0-9a-f]{64})\n")
 
 
 def built_in(name: str) -> Traversable | None:
@@ -229,3 +233,30 @@ def decode(data: bytes, name: str) -> str:
             hint="Save it as UTF-8.",
             field="strategy",
         ) from None
+
+
+def stamp(text: str, model_name: str, version: int) -> bytes:
+    """A strategy file that says who wrote it.
+
+    Args:
+        text: the file's YAML.
+        model_name: the model that it is for.
+        version: of the model.
+    """
+    body = text.encode()
+    first = (
+        f"# Written by ktrdr-mcp for model {model_name}, version {version}; a later version"
+        f" replaces it, unless it was edited. sha256:{hashlib.sha256(body).hexdigest()}\n"
+    )
+    return first.encode() + body
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is exactly what this program wrote beside a model."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_STRATEGY_BYTES:
+        return False
+    with path.open("rb") as file:
+        first = file.readline(1_000)
+        found = STAMP.fullmatch(first)
+        body = file.read() if found is not None else b""
+    return found is not None and hashlib.sha256(body).hexdigest() == found[1].decode()

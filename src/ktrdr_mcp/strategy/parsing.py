@@ -20,7 +20,6 @@ from ktrdr_mcp.limits import (
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES, strategy_name
 from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.schemas.parsing import explain
-from ktrdr_mcp.strategy.dialects import LEFT_OUT, dialects
 from ktrdr_mcp.strategy.form import (
     FUZZY_KINDS,
     OUTPUT_SETS,
@@ -34,7 +33,16 @@ from ktrdr_mcp.strategy.form import (
     Strategy,
     Whole,
 )
-from ktrdr_mcp.strategy.sections import WORD, Report, Section, join_place, number, wrong
+from ktrdr_mcp.strategy.sections import (
+    LEFT_OUT,
+    WORD,
+    Report,
+    Section,
+    dialects,
+    join_place,
+    number,
+    wrong,
+)
 from ktrdr_mcp.strategy.yaml_text import load
 
 MODEL_TYPES: Final = get_args(TrainingConfig.model_fields["model_type"].annotation)

@@ -1,4 +1,9 @@
-"""Reading the sections of a strategy file, with everything that is wrong in one report."""
+"""Reading the sections of a strategy file, with everything that is wrong in one report.
+
+Before this program's own form is checked, every dialect of another program reads the file. It takes
+out what its program ignores and rewrites what this program says in another way; all that it does is
+reported. To add one, implement `StrategyDialect` in a module of `interop` and name it in DIALECTS.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,16 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import cache
+from importlib import import_module
+from typing import Any, Final, Protocol
 
 from ktrdr_mcp.errors import InvalidStrategy, did_you_mean, quote
 from ktrdr_mcp.strategy.form import LARGEST_NUMBER
 
 WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+DIALECTS: Final = ("ktrdr_mcp.interop.ktrdr.strategies",)  # modules with DIALECT
+LEFT_OUT: Final = object()  # in the place of an indicator that a dialect passes over
 
 
 def join_place(*parts: str | int) -> str:
@@ -183,3 +192,22 @@ def number(value: object, place: str) -> float:
     if not math.isfinite(value) or abs(value) > LARGEST_NUMBER:
         raise wrong(place, f"is {quote(value)}", f"Write a number of at most {LARGEST_NUMBER:g}.")
     return float(value)
+
+
+class StrategyDialect(Protocol):
+    """How another program writes a strategy file."""
+
+    def translate(self, values: Mapping[str, Any], report: Report) -> dict[str, Any]:
+        """The file in this program's form.
+
+        Args:
+            values: the file's plain values; nothing of them is checked.
+            report: gets what has no effect, what differs and what cannot be honoured.
+        """
+        ...
+
+
+@cache
+def dialects() -> tuple[StrategyDialect, ...]:
+    """All of them."""
+    return tuple(import_module(name).DIALECT for name in DIALECTS)

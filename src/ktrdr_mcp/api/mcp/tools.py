@@ -24,8 +24,7 @@ from ktrdr_mcp import limits
 from ktrdr_mcp.api.operations import Operation
 from ktrdr_mcp.api.schema import input_schema, output_schema
 from ktrdr_mcp.errors import KtrdrError, internal_error
-from ktrdr_mcp.schemas.pages import fit_page
-from ktrdr_mcp.schemas.responses import Reply, TrainingStatus
+from ktrdr_mcp.schemas.responses import Reply, TrainingStatus, fit_page
 from ktrdr_mcp.schemas.service import ServiceProtocol
 
 logger = logging.getLogger(__name__)

@@ -14,8 +14,7 @@ from ktrdr_mcp.interop.ktrdr import documents
 from ktrdr_mcp.interop.ktrdr.documents import incompatibilities
 from ktrdr_mcp.nn.perceptron import Mlp
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.strategy.catalog import built_in
-from ktrdr_mcp.strategy.stamps import is_ours, stamp
+from ktrdr_mcp.strategy.catalog import built_in, is_ours, stamp
 from ktrdr_mcp.training.bundle import Bundle
 from ktrdr_mcp.training.formats import Copy, Identity
 from ktrdr_mcp.training.predictor import Model, model_of

@@ -17,10 +17,9 @@ from ktrdr_mcp.features.registry import find, resolve
 from ktrdr_mcp.interop.ktrdr.indicator_names import find_output, rename
 from ktrdr_mcp.limits import MAX_INDICATORS
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES
-from ktrdr_mcp.strategy.dialects import LEFT_OUT, StrategyDialect
 from ktrdr_mcp.strategy.form import IndicatorSpec
 from ktrdr_mcp.strategy.parsing import MODEL_TRAINING
-from ktrdr_mcp.strategy.sections import Report, join_place, wrong
+from ktrdr_mcp.strategy.sections import LEFT_OUT, Report, StrategyDialect, join_place, wrong
 
 IGNORED: Final = (  # with all that stands below; * is any part of one key
     "version",
