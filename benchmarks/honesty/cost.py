@@ -21,7 +21,7 @@ from ktrdr_mcp.data.bars import timestamps_per_year
 from ktrdr_mcp.data.content import Sketch, grams_of
 from ktrdr_mcp.evaluation.backtest import backtest_legs
 from ktrdr_mcp.evaluation.direction import directional_test
-from ktrdr_mcp.evaluation.families import EarlierTrials
+from ktrdr_mcp.evaluation.multiple_testing import EarlierTrials
 from ktrdr_mcp.evaluation.verdict import verdict
 from ktrdr_mcp.schemas.results import TrialScores
 from ktrdr_mcp.service.training import sketches_of_task

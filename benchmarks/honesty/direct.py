@@ -13,7 +13,7 @@ from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.data.bars import Bars, LoadedBars
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.errors import KtrdrError
-from ktrdr_mcp.evaluation.families import EarlierTrials
+from ktrdr_mcp.evaluation.multiple_testing import EarlierTrials
 from ktrdr_mcp.evaluation.verdict import verdict
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.config import TrainingConfig

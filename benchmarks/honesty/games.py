@@ -17,7 +17,7 @@ from benchmarks.honesty.run import Run
 from benchmarks.honesty.series import plain_series
 from benchmarks.honesty.trainings import Series, write_csv
 from ktrdr_mcp.data.bars import Bars
-from ktrdr_mcp.evaluation.families import level_of_trial
+from ktrdr_mcp.evaluation.multiple_testing import level_of_trial
 from ktrdr_mcp.paths import RECORD_VARIABLE
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.honesty.run import Run
 from ktrdr_mcp.evaluation.direction import flipped_statistics, share_reaching, sign_vectors
-from ktrdr_mcp.evaluation.families import FAMILY_LEVEL, level_of_trial
+from ktrdr_mcp.evaluation.multiple_testing import FAMILY_LEVEL, level_of_trial
 
 Floats = NDArray[np.float64]
 

@@ -11,8 +11,7 @@ from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.evaluation.alarms import result_alarms
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import DirectionalTest
-from ktrdr_mcp.evaluation.families import EarlierTrials, Stream
-from ktrdr_mcp.evaluation.multiple_testing import FamilyJudgement
+from ktrdr_mcp.evaluation.multiple_testing import EarlierTrials, FamilyJudgement, Stream
 from ktrdr_mcp.evaluation.verdict import (
     Caveats,
     luck_line,

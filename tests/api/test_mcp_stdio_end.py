@@ -12,7 +12,7 @@ import pytest
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage, jsonrpc_message_adapter
 
-from ktrdr_mcp.api.mcp import stdio
+from ktrdr_mcp.api.mcp import server
 from ktrdr_mcp.api.mcp.server import build_server
 from ktrdr_mcp.schemas import requests, responses
 from tests.api.test_mcp_stdio_purity import HANDSHAKE, message
@@ -67,12 +67,12 @@ async def client() -> AsyncIterator[Client]:
     incoming, reader = anyio.create_memory_object_stream[Any](20)
     writer, outgoing = anyio.create_memory_object_stream[Any](20)
     service = SlowService()
-    server = build_server(service).low_level
-    streams = stdio.answer_all(reader, writer)
+    low_level = build_server(service).low_level
+    streams = server.answer_all(reader, writer)
     with incoming, outgoing, anyio.fail_after(60):
         async with asyncio.TaskGroup() as group:
-            options = server.create_initialization_options()
-            group.create_task(server.run(*streams, options))
+            options = low_level.create_initialization_options()
+            group.create_task(low_level.run(*streams, options))
             yield Client(incoming, outgoing, service)
 
 
@@ -89,7 +89,7 @@ async def test_a_call_that_runs_when_the_client_leaves_is_answered() -> None:
 
 @pytest.mark.asyncio
 async def test_a_cancelled_call_does_not_hold_the_end_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stdio, "ANSWER_TIMEOUT_S", 600.0)
+    monkeypatch.setattr(server, "ANSWER_TIMEOUT_S", 600.0)
     async with client() as left:
         await left.call()
         await left.send("notifications/cancelled", {"requestId": 2})
@@ -99,7 +99,7 @@ async def test_a_cancelled_call_does_not_hold_the_end_up(monkeypatch: pytest.Mon
 
 @pytest.mark.asyncio
 async def test_a_call_without_end_is_refused_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stdio, "ANSWER_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(server, "ANSWER_TIMEOUT_S", 0.0)
     async with client() as left:
         await left.call()
         left.leave()

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.honesty.series import NOISE
-from ktrdr_mcp.evaluation.alarms import data_alarms, half_spread_bound, result_alarms
-from ktrdr_mcp.evaluation.stationarity import has_unit_root
+from ktrdr_mcp.evaluation.alarms import data_alarms, half_spread_bound, has_unit_root, result_alarms
 
 COST = 5.0
 

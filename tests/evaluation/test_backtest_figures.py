@@ -10,7 +10,7 @@ import pytest
 
 from ktrdr_mcp.evaluation.backtest import Backtest, backtest, max_drawdown, performance
 from ktrdr_mcp.evaluation.blocks import bootstrap_means
-from ktrdr_mcp.evaluation.sharpe import sharpe_error, sharpe_ratio
+from ktrdr_mcp.evaluation.edge import sharpe_error, sharpe_ratio
 from ktrdr_mcp.schemas.results import TradingRule
 
 HOUR = 3_600 * 10**9

@@ -8,8 +8,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from ktrdr_mcp.evaluation.backtest import monthly_returns
-from ktrdr_mcp.evaluation.calibration import LEAST_ROWS, calibrate
-from ktrdr_mcp.evaluation.metrics import evaluate
+from ktrdr_mcp.evaluation.metrics import LEAST_ROWS, calibrate, evaluate
 
 DAY_NS = 86_400 * 10**9
 

@@ -9,8 +9,7 @@ import pytest
 
 from ktrdr_mcp.evaluation.blocks import BlockSums
 from ktrdr_mcp.evaluation.direction import DirectionalTest, blocks_for_power, detectable_accuracy
-from ktrdr_mcp.evaluation.families import EarlierTrials, Stream
-from ktrdr_mcp.evaluation.multiple_testing import FamilyJudgement
+from ktrdr_mcp.evaluation.multiple_testing import EarlierTrials, FamilyJudgement, Stream
 from ktrdr_mcp.evaluation.verdict import (
     Caveats,
     PredictionVerdict,

@@ -11,9 +11,8 @@ from html.parser import HTMLParser
 import pytest
 import pytest_asyncio
 
-from ktrdr_mcp.api.http import docs_page
-from ktrdr_mcp.api.http.docs_page import words
-from ktrdr_mcp.api.http.openapi import body_schema
+from ktrdr_mcp.api.http import openapi
+from ktrdr_mcp.api.http.openapi import body_schema, words
 from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.schemas.config import EarlyStopping, TrainingConfig
 from tests.support.asgi_requests import LOCAL, ask
@@ -122,7 +121,7 @@ async def test_a_route_that_needs_a_body_has_an_example_of_it() -> None:
 async def test_what_a_document_says_is_text(document) -> None:
     document["info"]["description"] = "<script>alert(1)</script>"
     document["paths"]["/training"]["get"]["summary"] = "a < b & c"
-    page = docs_page.page(document, "http://<host>")
+    page = openapi.page(document, "http://<host>")
     assert "<script" not in page
     assert "a &lt; b &amp; c" in page
     assert "<host>" not in page

@@ -14,15 +14,13 @@ from dataclasses import replace
 import pytest
 
 from ktrdr_mcp import daemon
-from ktrdr_mcp.api import client, connection
-from ktrdr_mcp.api.client import ServiceClient
-from ktrdr_mcp.api.connection import Connection
+from ktrdr_mcp.api import client
+from ktrdr_mcp.api.client import Connection, ServiceClient
 from ktrdr_mcp.api.http.app import build_api
 from ktrdr_mcp.api.http.guard import Rules
 from ktrdr_mcp.api.http.presence import Prover
 from ktrdr_mcp.api.http.server import listen, serving, url_of
-from ktrdr_mcp.daemon import connection as reaching
-from ktrdr_mcp.daemon import connection as stopping
+from ktrdr_mcp.daemon import connection
 from ktrdr_mcp.errors import LabUnavailable, Unauthorized, WorkspaceLocked
 from ktrdr_mcp.ownership import address
 from ktrdr_mcp.ownership.address import MAX_PID, DaemonAddress
@@ -78,10 +76,9 @@ def absent_process() -> int:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SIGN_INTERVAL_S", 0.05)
-    for module in (client, connection):
-        monkeypatch.setattr(module, "SIGN_TIMEOUT_S", 0.05)
-        monkeypatch.setattr(module, "READ_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(client, "SIGN_INTERVAL_S", 0.05)
+    monkeypatch.setattr(client, "SIGN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(client, "READ_TIMEOUT_S", 0.05)
 
 
 async def test_a_training_never_begins_in_the_server_that_took_over_a_port() -> None:
@@ -173,7 +170,7 @@ async def test_a_call_that_breaks_leaves_those_that_wait_on_the_same_connections
             return places.pop(0)
 
         async with ServiceClient(lambda: None, find) as line:
-            monkeypatch.setattr(connection, "SIGN_INTERVAL_S", 60)
+            monkeypatch.setattr(client, "SIGN_INTERVAL_S", 60)
             starting = asyncio.create_task(line.start_training(START))
             await service.asked.wait()
             line._connection.address = None
@@ -195,7 +192,7 @@ async def test_a_slow_answer_is_awaited_while_the_service_gives_signs_of_life(
         if len(signs) == 3:
             service.may_start.set()
 
-    monkeypatch.setattr(connection, "SIGN_TIMEOUT_S", 20.0)
+    monkeypatch.setattr(client, "SIGN_TIMEOUT_S", 20.0)
     monkeypatch.setattr(Connection, "_sign", signed)
     async with served(service, "a") as place, ServiceClient(lambda: place) as line:
         assert (await line.start_training(START)).success
@@ -218,20 +215,20 @@ async def test_the_address_of_a_workspace_that_nobody_owns_is_not_asked(tmp_path
     workspace = Workspace(tmp_path)
     async with mute() as (url, came):
         address.write(workspace, DaemonAddress(url, None, kind="detached"))
-        assert await reaching.find_usable(workspace) is None
+        assert await connection.find_usable(workspace) is None
         assert came == []
 
 
 async def test_an_owner_that_gives_no_sign_is_given_up_and_can_not_be_ended(
     tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(stopping, "STOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connection, "STOP_TIMEOUT_S", 0.2)
     workspace = Workspace(tmp_path)
     async with mute() as (url, came):
         with daemon.ownership(workspace):
             address.write(workspace, DaemonAddress(url, None, kind="detached"))
             with pytest.raises(LabUnavailable, match="alive but does not answer"):
-                await reaching.find_or_launch(workspace)
+                await connection.find_or_launch(workspace)
             assert came == ["GET /health"]
             with pytest.raises(LabUnavailable, match="alive but does not answer"):
                 await daemon.stop_daemon(workspace)

@@ -11,7 +11,7 @@ import yaml
 
 from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError, StorageFull
-from ktrdr_mcp.interop.ktrdr import copy
+from ktrdr_mcp.interop.ktrdr import model_format
 from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.strategy.parsing import parse_strategy
@@ -193,7 +193,7 @@ def test_a_save_that_died_before_its_link_goes_on_from_there(saver, monkeypatch)
         raise StorageFull("No space left.", hint="Free disk space.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(copy, "link_latest", died)
+        patched.setattr(model_format, "link_latest", died)
         with pytest.raises(StorageFull):
             saver.save("model", "task")
     assert not saver.workspace.strategy_file("model").exists()

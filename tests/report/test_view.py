@@ -7,9 +7,9 @@ import re
 import pytest
 
 from ktrdr_mcp.report.drawing import SPARKS
+from ktrdr_mcp.report.live import view_drawing, view_page
 from ktrdr_mcp.report.page import source_hash
 from ktrdr_mcp.report.training import TrainingReport
-from ktrdr_mcp.report.view import view_drawing, view_page
 from ktrdr_mcp.schemas import requests
 from tests.report.test_reports import HOSTILE, Page, loads_nothing
 from tests.support import sample_replies

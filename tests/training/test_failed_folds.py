@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.honesty.series import garch_series, planted_series
 from ktrdr_mcp.errors import DataInvalid
-from ktrdr_mcp.evaluation.families import EarlierTrials
+from ktrdr_mcp.evaluation.multiple_testing import EarlierTrials
 from ktrdr_mcp.evaluation.verdict import verdict
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import FailedFolds, RunResult

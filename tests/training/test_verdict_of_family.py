@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 from ktrdr_mcp.evaluation.direction import sign_flip_p, statistic
-from ktrdr_mcp.evaluation.families import EarlierTrials, Stream, level_of_trial
-from ktrdr_mcp.evaluation.multiple_testing import FINE_FLIPS, flips_for
+from ktrdr_mcp.evaluation.multiple_testing import (
+    FINE_FLIPS,
+    EarlierTrials,
+    Stream,
+    flips_for,
+    level_of_trial,
+)
 from ktrdr_mcp.evaluation.verdict import verdict
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import TaskResult, TrialScores

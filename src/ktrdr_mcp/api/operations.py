@@ -6,7 +6,7 @@ that a new operation needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
@@ -17,6 +17,7 @@ from ktrdr_mcp.errors import LimitExceeded, ReadingOnly, quote
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.config import DEFAULT_LABELS, Strict, TrainingConfig
 from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.responses import ResourceStates
 from ktrdr_mcp.schemas.service import MAY_CHANGE, OnProgress, ServiceProtocol
 
 Request = TypeVar("Request", bound=Strict)
@@ -29,6 +30,8 @@ YAML: Final = "application/yaml"
 VIEW_TYPE: Final = "text/html;profile=mcp-app"
 TRAINING_VIEW_URI: Final = "ui://ktrdr/training.html"
 SHOWN_DIGITS: Final = 4  # of probabilities and memberships in a conversation
+
+CHANGE_TIMEOUT_S: Final = 5.0  # so long a service waits for a change before it answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1170,3 +1173,20 @@ def bound_pages(
         more["page_bytes"] = (int | None, most_bytes)
     request = create_model(base.__name__, __base__=base, __doc__=base.__doc__, limit=limit, **more)
     return replace(operation, request=request)
+
+
+async def next_states(
+    service: ServiceProtocol, addresses: Sequence[str], seen: ResourceStates | None
+) -> ResourceStates:
+    """What there is once it is no longer what was seen, or after a while.
+
+    Args:
+        service: in this process or in another.
+        addresses: resources to look after, beside the lists of all.
+        seen: the last answer; None, or one for other addresses, is answered at once.
+    Raises:
+        KtrdrError: the service cannot be asked.
+    """
+    same = seen is not None and seen.states.keys() == set(addresses)
+    known = {"mark": seen.mark, "wait_s": CHANGE_TIMEOUT_S} if seen is not None and same else {}
+    return await RESOURCE_STATES.answer(service, {"addresses": list(addresses), **known})

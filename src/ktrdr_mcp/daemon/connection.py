@@ -16,8 +16,7 @@ from typing import Final, Literal, Self
 import anyio
 
 from ktrdr_mcp import __version__
-from ktrdr_mcp.api.client import ServiceClient
-from ktrdr_mcp.api.connection import Stuck
+from ktrdr_mcp.api.client import ServiceClient, Stuck
 from ktrdr_mcp.daemon import launch
 from ktrdr_mcp.daemon.log import LOG_HINT, log_size
 from ktrdr_mcp.daemon.process import idle_limit_s

@@ -264,7 +264,7 @@ async def serve_workspace(
         from ktrdr_mcp.api.http import guard
         from ktrdr_mcp.api.http import server as http_server
         from ktrdr_mcp.api.http.presence import Activity, Prover, owner_routes
-        from ktrdr_mcp.api.http.request_log import RequestLog
+        from ktrdr_mcp.api.http.server import RequestLog
         from ktrdr_mcp.schemas import responses
 
         rules = rules or guard.Rules(token=secrets.token_urlsafe(32))

@@ -154,7 +154,7 @@ async def serve_what_is_read(
 ) -> int:
     """Serves a workspace that is only read, until a signal comes; returns the exit code."""
     from ktrdr_mcp.api.http import server as http_server
-    from ktrdr_mcp.api.http.request_log import RequestLog
+    from ktrdr_mcp.api.http.server import RequestLog
 
     log.warning("%s %s", reason.message, reason.hint)
     async with read_workspace(workspace, reason) as service:

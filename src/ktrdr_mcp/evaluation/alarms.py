@@ -1,4 +1,4 @@
-"""What makes a result too good to be true: prices that nobody could trade, and leaks in the file.
+"""What makes a result doubtful: untradable prices, leaks in the file, inputs that wander.
 
 Each alarm says what it saw. None changes the statistic; those about the data withhold
 `survives_costs`.
@@ -26,6 +26,10 @@ BEST_SHARPE: Final = 8.0  # beyond what holding the bars, long or short, would h
 NEAR_MAXIMUM: Final = 0.6  # of the root of the blocks, which T cannot exceed
 LEAST_SUSPICIOUS_T: Final = 4.0
 FEWEST_BARS: Final = 100
+UNIT_ROOT_T: Final = -2.86  # critical value of the t of a unit root with a constant, at 5 %
+UNIT_ROOT_LAGS: Final = 4
+MOST_ROWS: Final = 20_000
+FEWEST_ROWS: Final = 50
 
 
 def half_spread_bound(opening: Floats, close: Floats) -> float:
@@ -181,3 +185,28 @@ def result_alarms(
             text=f"Sharpe ratio {sharpe:.1f}: a leak?",
             of_data=False,
         )
+
+
+def has_unit_root(values: Floats) -> bool:
+    """Whether a unit root cannot be rejected at 5 %.
+
+    dx_t = a + g x_(t-1) + four lags of dx: the t of g against the quantile of its law under g = 0.
+
+    Args:
+        values: float64[n], in the order of time; the newest 20,000 are used.
+    Source:
+        D. Dickey, W. Fuller, 1979; J. MacKinnon, Critical Values for Cointegration Tests, 2010.
+    """
+    values = values[-MOST_ROWS:]
+    if len(values) < FEWEST_ROWS or float(np.ptp(values)) < 1e-12:
+        return False
+    step = np.diff(values)
+    after = step[UNIT_ROOT_LAGS:]
+    lagged = [step[UNIT_ROOT_LAGS - lag : len(step) - lag] for lag in range(1, UNIT_ROOT_LAGS + 1)]
+    inputs = np.column_stack([values[UNIT_ROOT_LAGS:-1], np.ones(len(after)), *lagged])
+    inverse = np.linalg.pinv(inputs.T @ inputs)
+    weights = inverse @ (inputs.T @ after)
+    left = after - inputs @ weights
+    variance = float(left @ left) / max(len(after) - inputs.shape[1], 1)
+    error = np.sqrt(max(variance * float(inverse[0, 0]), np.finfo(np.float64).tiny))
+    return bool(weights[0] / error > UNIT_ROOT_T)

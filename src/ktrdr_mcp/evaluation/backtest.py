@@ -19,8 +19,7 @@ from ktrdr_mcp.evaluation.blocks import (
     block_width,
     bootstrap_means,
 )
-from ktrdr_mcp.evaluation.edge import Interval, ratio_interval
-from ktrdr_mcp.evaluation.sharpe import sharpe_error, sharpe_ratio
+from ktrdr_mcp.evaluation.edge import Interval, ratio_interval, sharpe_error, sharpe_ratio
 from ktrdr_mcp.labels.registry import HOLD
 from ktrdr_mcp.schemas.responses import BacktestFigures
 from ktrdr_mcp.schemas.results import MonthReturn, TradingRule, TradingScores

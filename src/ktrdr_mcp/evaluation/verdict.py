@@ -16,8 +16,12 @@ from ktrdr_mcp.evaluation.direction import (
     blocks_for_power,
     detectable_accuracy,
 )
-from ktrdr_mcp.evaluation.families import EarlierTrials
-from ktrdr_mcp.evaluation.multiple_testing import CRITICAL_P, FamilyJudgement, judge_in_family
+from ktrdr_mcp.evaluation.multiple_testing import (
+    CRITICAL_P,
+    EarlierTrials,
+    FamilyJudgement,
+    judge_in_family,
+)
 from ktrdr_mcp.labels.registry import tells_past
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import Alarm, EdgeScores, FailedFolds, TaskResult, TrialScores

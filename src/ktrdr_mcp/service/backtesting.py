@@ -21,8 +21,7 @@ from ktrdr_mcp.evaluation.backtest import (
     trading_rule,
 )
 from ktrdr_mcp.evaluation.blocks import BlockSums
-from ktrdr_mcp.evaluation.families import level_of_trial
-from ktrdr_mcp.evaluation.multiple_testing import judge_in_family
+from ktrdr_mcp.evaluation.multiple_testing import judge_in_family, level_of_trial
 from ktrdr_mcp.evaluation.verdict import MIN_BLOCKS, level_text, p_text
 from ktrdr_mcp.features.registry import check
 from ktrdr_mcp.features.timeframes import warm_up_of

@@ -14,8 +14,12 @@ import anyio.to_thread
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import DatabaseError, InvalidRequest, StorageError, TaskNotCompleted
 from ktrdr_mcp.evaluation.compare import Difference, difference, differing_settings, meaning
-from ktrdr_mcp.evaluation.families import EarlierTrials, level_of_trial
-from ktrdr_mcp.evaluation.multiple_testing import Overfitting, overfitting
+from ktrdr_mcp.evaluation.multiple_testing import (
+    EarlierTrials,
+    Overfitting,
+    level_of_trial,
+    overfitting,
+)
 from ktrdr_mcp.evaluation.verdict import (
     leak_suspected,
     leak_tested,

@@ -13,7 +13,7 @@ import anyio.to_thread
 from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.data.relations import Relations
 from ktrdr_mcp.errors import DatabaseError
-from ktrdr_mcp.evaluation.families import Stream
+from ktrdr_mcp.evaluation.multiple_testing import Stream
 from ktrdr_mcp.paths import Workspace, record_file
 from ktrdr_mcp.store.record import Others, Outcome, TrialRecord
 from ktrdr_mcp.store.task_row import TaskRow

@@ -22,10 +22,9 @@ from ktrdr_mcp.jobs.model import TERMINAL
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.report.comparison import comparison_page
-from ktrdr_mcp.report.live import live_page
+from ktrdr_mcp.report.live import live_page, view_drawing, view_page
 from ktrdr_mcp.report.model import model_page
 from ktrdr_mcp.report.training import TrainingReport, loss_curve, training_page
-from ktrdr_mcp.report.view import view_drawing, view_page
 from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.responses import fit_page
 from ktrdr_mcp.schemas.results import FreshBacktest, Json, TradingScores

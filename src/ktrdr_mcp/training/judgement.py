@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ktrdr_mcp.data.bars import timestamps_per_year
 from ktrdr_mcp.data.notes import repeats
 from ktrdr_mcp.data.timestamps import format_timestamp
-from ktrdr_mcp.evaluation.alarms import data_alarms, result_alarms
+from ktrdr_mcp.evaluation.alarms import MOST_ROWS, data_alarms, has_unit_root, result_alarms
 from ktrdr_mcp.evaluation.backtest import (
     Backtest,
     Leg,
@@ -21,7 +21,6 @@ from ktrdr_mcp.evaluation.backtest import (
     trading_rule,
 )
 from ktrdr_mcp.evaluation.baselines import logistic_probabilities
-from ktrdr_mcp.evaluation.calibration import calibrate
 from ktrdr_mcp.evaluation.direction import (
     DirectionalTest,
     PredictedFold,
@@ -32,8 +31,7 @@ from ktrdr_mcp.evaluation.direction import (
     scores_of,
 )
 from ktrdr_mcp.evaluation.edge import break_even_accuracy
-from ktrdr_mcp.evaluation.metrics import evaluate
-from ktrdr_mcp.evaluation.stationarity import MOST_ROWS, has_unit_root
+from ktrdr_mcp.evaluation.metrics import calibrate, evaluate
 from ktrdr_mcp.evaluation.walk_forward import Split
 from ktrdr_mcp.nn.settings import TrainedNetwork
 from ktrdr_mcp.schemas.results import (

@@ -15,12 +15,18 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.api.http import docs_page, ktrdr_client, openapi
+from ktrdr_mcp.api.http import ktrdr_client, openapi
 from ktrdr_mcp.api.http.arguments import raw_arguments
 from ktrdr_mcp.api.http.events import END, all_events, as_it_is, event_stream
 from ktrdr_mcp.api.http.guard import SAFE_METHODS, Guard, Rules
-from ktrdr_mcp.api.http.older_clients import as_older, is_older
-from ktrdr_mcp.api.http.replies import NOT_STORED, error_response, page_response, reply_response
+from ktrdr_mcp.api.http.replies import (
+    NOT_STORED,
+    as_older,
+    error_response,
+    is_older,
+    page_response,
+    reply_response,
+)
 from ktrdr_mcp.api.http.sign_in import BrowserKeys, sign_in_routes
 from ktrdr_mcp.api.operations import (
     GET_TRAINING_STATUS,
@@ -195,7 +201,7 @@ def document_routes(document: dict[str, Any]) -> list[Route]:
 
     async def people(request: Request) -> Response:
         address = f"{request.url.scheme}://{request.url.netloc}"
-        return HTMLResponse(docs_page.page(document, address), headers=docs_page.SECURITY)
+        return HTMLResponse(openapi.page(document, address), headers=openapi.SECURITY)
 
     return [
         route("/openapi.json", "GET", "openapi", programs),

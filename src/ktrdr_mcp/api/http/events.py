@@ -8,8 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from ktrdr_mcp.api.following import POLL_S, next_states
-from ktrdr_mcp.api.operations import LIST_TRAINING_TASKS, TERMINAL
+from ktrdr_mcp.api.operations import CHANGE_TIMEOUT_S, LIST_TRAINING_TASKS, TERMINAL, next_states
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.schemas.requests import GetTrainingStatus, ListTasks
 from ktrdr_mcp.schemas.responses import ResourceStates, TrainingStatus
@@ -139,7 +138,9 @@ class Followed:
                 self.has_changed = True
                 self.news.set()
                 await self._follow_running()
-            elif clock() - began < POLL_S / 2:  # only a service that shuts down answers early
+            elif (
+                clock() - began < CHANGE_TIMEOUT_S / 2
+            ):  # only a service that shuts down answers early
                 return
             seen = now
 

@@ -1,23 +1,31 @@
-"""Serving an ASGI application on a socket, inside a running event loop."""
+"""Serving an ASGI application on a socket, inside a running event loop.
+
+Where the log is one of JSON lines, each request has a name and a line that says how it ended.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
+import re
+import secrets
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, cast
 
 import h11
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ktrdr_mcp.api.http import guard
 from ktrdr_mcp.api.http.replies import error_response
+from ktrdr_mcp.api.logs import REQUEST_ID, REQUESTS
 from ktrdr_mcp.errors import (
     HostRefused,
     InvalidRequest,
@@ -39,6 +47,11 @@ MAX_CONNECTIONS: Final = 512
 MIN_CONNECTIONS: Final = 16
 RESERVED_DESCRIPTORS: Final = 192  # for the database, bundles, checkpoints and bars
 WANTED_DESCRIPTORS: Final = 4096
+REQUEST_ID_HEADER: Final = b"x-request-id"
+REQUEST_ID_FORM: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+PROBES: Final = frozenset({"/health", "/ready", "/lab/proof"})  # asked every few seconds
+
+log = logging.getLogger(REQUESTS)
 
 
 def descriptor_limit() -> int:
@@ -331,3 +344,46 @@ async def serving(app: ASGIApp, *listeners: socket.socket) -> AsyncIterator[None
     finally:
         server.should_exit = True
         await running
+
+
+class RequestLog:
+    """Gives each request an id, which its reply and its lines of the log bear.
+
+    Args:
+        app: what answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] != "http" or not log.isEnabledFor(logging.INFO):
+            return await self.app(scope, receive, send)
+        request_id = given_id(scope) or secrets.token_hex(8)
+        REQUEST_ID.set(request_id)
+        begun, status = time.monotonic(), 0
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message.get("headers", []), (REQUEST_ID_HEADER, request_id.encode())]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_named)
+        finally:
+            path = scope["path"]
+            if path not in PROBES or status != 200:
+                fields = {"status": status, "ms": round(1_000 * (time.monotonic() - begun), 1)}
+                log.info("%s %s", scope["method"], path, extra={"fields": fields})
+
+
+def given_id(scope: Scope) -> str | None:
+    """The id that a client or a proxy gave the request, if it is one."""
+    given = [value for name, value in scope["headers"] if name == REQUEST_ID_HEADER]
+    if len(given) == 1 and REQUEST_ID_FORM.fullmatch(given[0]):
+        return str(given[0].decode())
+    return None

@@ -24,8 +24,8 @@ from mcp.types import (
     SubscriptionsListenResult,
 )
 
-from ktrdr_mcp.api.following import POLL_S, next_states
 from ktrdr_mcp.api.mcp.tasks import require_declared_listening
+from ktrdr_mcp.api.operations import CHANGE_TIMEOUT_S, next_states
 from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.schemas.responses import ResourceStates
 from ktrdr_mcp.schemas.service import ServiceProtocol
@@ -107,7 +107,9 @@ class ServiceEvents(InMemorySubscriptionBus):
             for event in [] if seen is None or now is None else changes(seen, now):
                 await self.publish(event)
             same = seen is not None and now is not None and now.mark == seen.mark
-            if same and clock() - began < POLL_S / 2:  # a service that shuts down does not wait
+            if (
+                same and clock() - began < CHANGE_TIMEOUT_S / 2
+            ):  # a service that shuts down does not wait
                 await asyncio.sleep(PAUSE_S)
             seen = now or seen
 
