@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ktrdr_mcp.cli import following, session
-from ktrdr_mcp.cli.following import TrainingEnded
+from ktrdr_mcp.cli import session, training
 from ktrdr_mcp.cli.session import Interrupted
+from ktrdr_mcp.cli.training import TrainingEnded
 from ktrdr_mcp.schemas import requests, responses
 from tests.support.command_line import QUICK
 from tests.support.service_calls import history_of
@@ -104,7 +104,7 @@ async def ignore(status: responses.TrainingStatus) -> None:
 
 async def interrupted(service: StubService) -> Interrupted:
     """What a Ctrl-C while waiting leads to."""
-    waiting = asyncio.create_task(following.wait_for_completion(service, "task", ignore))
+    waiting = asyncio.create_task(training.wait_for_completion(service, "task", ignore))
     await service.waiting.wait()
     waiting.cancel()
     with pytest.raises(Interrupted) as told:
@@ -114,7 +114,7 @@ async def interrupted(service: StubService) -> Interrupted:
 
 @pytest.mark.asyncio
 async def test_an_interrupted_training_of_this_process_is_cancelled(monkeypatch) -> None:
-    monkeypatch.setattr(following, "runs_here", lambda service: True)
+    monkeypatch.setattr(training, "runs_here", lambda service: True)
     service = StubService("training")
     told = await interrupted(service)
     assert service.cancelled == ["task"]
@@ -135,7 +135,7 @@ async def test_an_interrupted_training_of_another_process_goes_on() -> None:
 @pytest.mark.asyncio
 async def test_a_training_that_ends_badly_is_an_error_with_its_own_code(status, words) -> None:
     with pytest.raises(TrainingEnded, match=words) as ended:
-        await following.wait_for_completion(StubService(status), "task", ignore)
+        await training.wait_for_completion(StubService(status), "task", ignore)
     assert ended.value.to_dict()["error"]["code"] == "diverged"
     assert ended.value.to_dict()["error"]["message"] == ended.value.message
 
@@ -143,7 +143,7 @@ async def test_a_training_that_ends_badly_is_an_error_with_its_own_code(status, 
 @pytest.mark.asyncio
 async def test_waiting_ends_with_its_time() -> None:
     service = StubService("training", "training", "training")
-    status = await following.wait_for_end(service, "task", ignore, limit_s=0.0)
+    status = await training.wait_for_end(service, "task", ignore, limit_s=0.0)
     assert status.status == "training"
     assert service.waits == [0.0]
 
@@ -151,7 +151,7 @@ async def test_waiting_ends_with_its_time() -> None:
 @pytest.mark.asyncio
 async def test_no_wait_is_longer_than_the_contract_allows() -> None:
     service = StubService("pending", "training", "completed")
-    await following.wait_for_end(service, "task", ignore, limit_s=10_000.0)
+    await training.wait_for_end(service, "task", ignore, limit_s=10_000.0)
     assert service.waits == [0.0, 2.0, 50.0]
 
 

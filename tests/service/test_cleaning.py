@@ -25,7 +25,7 @@ from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.service import cleaning, reconciliation
-from ktrdr_mcp.service.explaining import KEPT
+from ktrdr_mcp.service.reports import EXPLANATION
 from ktrdr_mcp.service.training import REQUEST
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.explain import FOLDS
@@ -143,14 +143,14 @@ def test_networks_of_folds_and_the_explanation_go_with_the_result_and_stay_with_
     workspace: Workspace,
 ) -> None:
     for task_id in ("saved", "unsaved"):
-        for name in (FOLDS, KEPT):
+        for name in (FOLDS, EXPLANATION):
             (workspace.task_directory(task_id) / name).write_bytes(b"x" * 1_000)
     size = cleaning.bytes_in(workspace.bundle_directory("unsaved")) + 2_000
     assert [one.size_bytes for one in cleaning.removable(workspace, 0)] == [size]
     assert cleaned(workspace) == ["unsaved"]
     assert not workspace.task_directory("unsaved").exists()
     saved = {path.name for path in workspace.task_directory("saved").iterdir()}
-    assert saved >= {FOLDS, KEPT}
+    assert saved >= {FOLDS, EXPLANATION}
 
 
 def test_looking_changes_nothing_and_tells_what_cleaning_does(workspace: Workspace) -> None:

@@ -12,8 +12,7 @@ from rich.console import Console
 
 from ktrdr_mcp import files
 from ktrdr_mcp.cli import output
-from ktrdr_mcp.cli.session import json_option, with_service
-from ktrdr_mcp.cli.task_ids import complete_ids
+from ktrdr_mcp.cli.session import complete_ids, json_option, with_service
 from ktrdr_mcp.errors import InvalidRequest
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ktrdr_mcp.cli import output, session
-from ktrdr_mcp.cli.session import json_option, with_service
-from ktrdr_mcp.cli.task_ids import complete_id
+from ktrdr_mcp.cli.session import complete_id, json_option, with_service
 
 if TYPE_CHECKING:
     from ktrdr_mcp.paths import Workspace

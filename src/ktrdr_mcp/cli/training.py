@@ -1,24 +1,30 @@
-"""Commands of trainings: train, tasks, status, cancel, performance."""
+"""Commands of trainings: train, tasks, status, cancel, performance; waiting, however it ends."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 import click
 from rich.console import Console
 
+from ktrdr_mcp import limits
+from ktrdr_mcp.api.operations import CANCEL_TRAINING, GET_TRAINING_STATUS, TERMINAL
 from ktrdr_mcp.cli import output, screens, session
 from ktrdr_mcp.cli.reports import draw_curves
-from ktrdr_mcp.cli.session import json_option, with_service
-from ktrdr_mcp.cli.task_ids import complete_id
-from ktrdr_mcp.errors import quote
+from ktrdr_mcp.cli.session import Interrupted, complete_id, json_option, runs_here, with_service
+from ktrdr_mcp.errors import TrainingFailed, quote
 
 if TYPE_CHECKING:
     from ktrdr_mcp.paths import Workspace
     from ktrdr_mcp.schemas import responses
+    from ktrdr_mcp.schemas.responses import TrainingStatus
     from ktrdr_mcp.schemas.service import ServiceProtocol
+
+QUEUE_TIMEOUT_S: Final = 2.0  # how old the shown place in the queue may get
+STOPPING_TIMEOUT_S: Final = 10.0
 
 
 def nest_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -138,7 +144,6 @@ async def train_and_judge(
         the warnings of the start, and what was measured.
     """
     from ktrdr_mcp.api import operations
-    from ktrdr_mcp.cli import following
     from ktrdr_mcp.schemas import requests
     from ktrdr_mcp.schemas.parsing import parse
 
@@ -148,7 +153,7 @@ async def train_and_judge(
         screens.starting_lines(to, reply)
         to.print()
     async with screens.show_progress(output.console(stderr=True), "", as_json) as on_progress:
-        await following.wait_for_completion(service, reply.task_id, on_progress)
+        await wait_for_completion(service, reply.task_id, on_progress)
     task = parse(requests.TaskOnly, {"task_id": reply.task_id})
     judged = await operations.GET_MODEL_PERFORMANCE(service, task)
     if not as_json:
@@ -210,7 +215,6 @@ def status(context: click.Context, task_id: str, wait_s: int, as_json: bool) -> 
 
     With --wait, the exit code is 5 for a training that failed or was cancelled.
     """
-    from ktrdr_mcp.cli import following
 
     async def work(service: ServiceProtocol) -> responses.TrainingStatus:
         quiet = as_json or not wait_s
@@ -219,11 +223,11 @@ def status(context: click.Context, task_id: str, wait_s: int, as_json: bool) -> 
             console, f"Task {output.printable(task_id)}", quiet
         ) as on_progress:
             whole = await complete_id(service, task_id)
-            return await following.wait_for_end(service, whole, on_progress, wait_s)
+            return await wait_for_end(service, whole, on_progress, wait_s)
 
     reply = with_service(context.obj, work, quiet=as_json)
     output.answer(reply, as_json, screens.status)
-    if wait_s and reply.status in following.ENDINGS:
+    if wait_s and reply.status in ENDINGS:
         context.exit(session.TRAINING_FAILED)
 
 
@@ -248,4 +252,99 @@ def performance(workspace: Workspace, task_id: str, as_json: bool) -> None:
     """Show what a completed training is worth."""
     session.answer(
         workspace, "get_model_performance", {"task_id": task_id}, as_json, screens.performance
+    )
+
+
+class TrainingEnded(TrainingFailed):
+    """A training that ended without a model.
+
+    Args:
+        status: its last status.
+    """
+
+    def __init__(self, status: TrainingStatus) -> None:
+        reason = f": {status.error}" if status.error else "."
+        super().__init__(
+            f"The training {status.task_id} {ENDINGS[status.status]}{reason}",
+            hint="" if status.error else "Train again with `ktrdr-mcp train`.",
+        )
+        self._code = status.error_code or status.status
+
+    def to_dict(self) -> dict[str, Any]:
+        """The one error shape, with the task's own code."""
+        shape = super().to_dict()
+        shape["error"]["code"] = self._code
+        return shape
+
+
+ENDINGS: Final = {"failed": "failed", "cancelled": "was cancelled"}
+
+
+async def wait_for_end(
+    service: ServiceProtocol,
+    task_id: str,
+    on_progress: Callable[[TrainingStatus], Awaitable[None]],
+    limit_s: float | None = None,
+) -> TrainingStatus:
+    """A task's status once it has ended, or once the time is over.
+
+    Args:
+        service: where it runs.
+        task_id: which task.
+        on_progress: called with every new status.
+        limit_s: how long to wait; None for as long as it takes.
+    """
+    until_s = None if limit_s is None else anyio.current_time() + limit_s
+    wait_s = 0.0
+    while True:
+        waiting = {"task_id": task_id, "wait_s": wait_s}
+        status = await GET_TRAINING_STATUS.answer(service, waiting, on_progress)
+        left_s = limits.MAX_WAIT_S if until_s is None else until_s - anyio.current_time()
+        if status.status in TERMINAL or left_s <= 0:
+            return status
+        await on_progress(status)
+        longest_s = QUEUE_TIMEOUT_S if status.status == "pending" else limits.MAX_WAIT_S
+        wait_s = min(longest_s, left_s)
+
+
+async def wait_for_completion(
+    service: ServiceProtocol, task_id: str, on_progress: Callable[[TrainingStatus], Awaitable[None]]
+) -> None:
+    """Returns once a training is completed.
+
+    Raises:
+        TrainingEnded: it failed or was cancelled.
+        Interrupted: the user did not want to wait any longer.
+    """
+    try:
+        status = await wait_for_end(service, task_id, on_progress)
+    except anyio.get_cancelled_exc_class():
+        with anyio.CancelScope(shield=True):
+            raise await explain_interruption(service, task_id) from None
+    if status.status != "completed":
+        raise TrainingEnded(status)
+
+
+async def explain_interruption(service: ServiceProtocol, task_id: str) -> Interrupted:
+    """What becomes of a training that nobody waits for any more.
+
+    Cancelled if it runs in this process, which ends now; else it goes on.
+    """
+    if not runs_here(service):
+        return Interrupted(
+            f"The training {task_id} goes on in the background.",
+            hint=f"Follow it with `ktrdr-mcp status {task_id} --wait 600`, or end it with "
+            f"`ktrdr-mcp cancel {task_id}`.",
+        )
+    await CANCEL_TRAINING.answer(service, {"task_id": task_id})
+    waiting = {"task_id": task_id, "wait_s": STOPPING_TIMEOUT_S}
+    status = await GET_TRAINING_STATUS.answer(service, waiting)
+    if status.status == "completed":
+        return Interrupted(
+            f"The training {task_id} was completed before it could be cancelled.",
+            hint=f"See it with `ktrdr-mcp performance {task_id}`.",
+        )
+    return Interrupted(
+        f"The training {task_id} ran in this process and is cancelled.",
+        hint="Without --in-process, it would go on in the background.",
     )

@@ -127,7 +127,7 @@ async def build_service(
         await anyio.lowlevel.checkpoint()  # it starts while this process goes on importing
     from ktrdr_mcp.data.catalog import BarCatalog
     from ktrdr_mcp.jobs.queue import JobManager
-    from ktrdr_mcp.service import epochs, reconciliation, training
+    from ktrdr_mcp.service import reconciliation, resources, training
     from ktrdr_mcp.service.service import Service
     from ktrdr_mcp.store.task_row import TaskSketches
 
@@ -153,7 +153,7 @@ async def build_service(
         workspace.bundle_directory,
         clean_up,
         prepare,
-        partial(epochs.keep_epochs, workspace),
+        partial(resources.keep_epochs, workspace),
     )
     service = Service(workspace, stores, manager, sources, compute.calls, compute.speed)
     return service, manager, compute

@@ -11,8 +11,8 @@ from ktrdr_mcp import files
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.jobs.model import TERMINAL
 from ktrdr_mcp.paths import Workspace
-from ktrdr_mcp.service.epochs import EPOCHS
-from ktrdr_mcp.service.explaining import KEPT
+from ktrdr_mcp.service.reports import EXPLANATION
+from ktrdr_mcp.service.resources import EPOCHS
 from ktrdr_mcp.service.training import REQUEST
 from ktrdr_mcp.store import db, inspection, repair
 from ktrdr_mcp.store.inspection import inspect
@@ -122,7 +122,7 @@ def results(workspace: Workspace, task: TaskRow) -> list[Path]:
     folders = files.folders_set_aside(directory)
     if directory.is_dir() and not directory.is_symlink():
         folders.append(directory)
-    beside = [directory.with_name(name) for name in (FOLDS, KEPT)]
+    beside = [directory.with_name(name) for name in (FOLDS, EXPLANATION)]
     return folders + [path for path in beside if path.is_file() and not path.is_symlink()]
 
 

@@ -1,9 +1,13 @@
-"""In which state the things are that can be read by address, for clients that follow them."""
+"""What can be read by address: the states of such things, for clients that follow them, and epochs.
+
+The epochs of a task without a result are kept beside its other files when its run ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -11,7 +15,9 @@ from urllib.parse import unquote
 
 import anyio.to_thread
 
+from ktrdr_mcp import files
 from ktrdr_mcp.errors import KtrdrError
+from ktrdr_mcp.jobs.epochs import EpochCurve
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.requests import ReadResourceStates
@@ -19,10 +25,14 @@ from ktrdr_mcp.schemas.responses import ResourceStates
 from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.store.stores import Stores
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.training.bundle import History
 
 LOOK_INTERVAL_S: Final = 1.0  # while a caller waits; what trains changes no more often
 MOST_RUNNING: Final = 64  # tasks; more would hold all cores of a large machine
 ABSENT: Final = "absent"
+
+EPOCHS: Final = "epochs.json"  # beside a task's bundle
+LARGEST_BYTES: Final = 256 * 1024  # ten times what is ever written
 
 
 class Resources:
@@ -123,3 +133,23 @@ def stamp(path: Path) -> str:
 def digest(*parts: str) -> str:
     """A short text that differs where any part does."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def keep_epochs(workspace: Workspace, task_id: str, epochs: EpochCurve) -> None:
+    """Writes them. Raises StorageError."""
+    files.replace(
+        workspace.task_directory(task_id) / EPOCHS, files.json_bytes({"epochs": epochs.to_json()})
+    )
+
+
+def read_epochs(workspace: Workspace, task_id: str) -> History:
+    """What `keep_epochs` wrote; none if it is not there or not what was written."""
+    path = workspace.task_directory(task_id) / EPOCHS
+    try:
+        if path.is_symlink() or path.stat().st_size > LARGEST_BYTES:
+            return []
+        kept = json.loads(path.read_bytes())["epochs"]
+        figures = all(isinstance(value, int | float) for each in kept for value in each.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+    return list(kept) if figures else []

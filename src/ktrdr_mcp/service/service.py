@@ -32,7 +32,6 @@ from ktrdr_mcp.schemas.service import CALLER, OnProgress
 from ktrdr_mcp.service import (
     backtesting,
     evaluation,
-    explaining,
     fetching,
     importing,
     models,
@@ -42,13 +41,12 @@ from ktrdr_mcp.service import (
     training,
 )
 from ktrdr_mcp.service.data import completions, data_summary, describe_series, read_bars
-from ktrdr_mcp.service.epochs import read_epochs
 from ktrdr_mcp.service.evaluation import Judge, Judged
 from ktrdr_mcp.service.families import Families
 from ktrdr_mcp.service.model_work import ModelCalls
 from ktrdr_mcp.service.models import ModelCatalog
 from ktrdr_mcp.service.research import Research
-from ktrdr_mcp.service.resources import Resources
+from ktrdr_mcp.service.resources import Resources, read_epochs
 from ktrdr_mcp.service.sweeps import (
     count_set,
     find_candidate,
@@ -320,7 +318,7 @@ class Service:
 
     async def explain_model(self, request: requests.ExplainModel) -> responses.Explanation:
         """What a trained network learned; counts as a reading of its test results."""
-        explaining.require_one(request)
+        reports.require_one(request)
         task_id = request.task_id
         if request.model_name is not None:
             task_id = (await self._library.newest(request.model_name)).task_id
@@ -329,8 +327,8 @@ class Service:
             raise replies.not_completed(row)
         found = await self._calls.call("explain", {"task": asdict(row)})
         readings = await self._trial_log.count_reading(row.task_id)
-        explained = explaining.reply(row.task_id, found, readings)
-        await in_thread(explaining.keep, self._workspace, explained)
+        explained = reports.reply(row.task_id, found, readings)
+        await in_thread(reports.keep, self._workspace, explained)
         return explained
 
     async def research_log(self, request: requests.ReadResearch) -> responses.ResearchPage:
