@@ -23,7 +23,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
+
+
+class ErrorJson(TypedDict):
+    """An error as it crosses between processes; KtrdrError says what the fields are."""
+
+    code: str
+    message: str
+    hint: str
+    field: str | None
 
 
 class KtrdrError(Exception):
@@ -46,8 +55,11 @@ class KtrdrError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """The one error shape, over MCP and HTTP alike."""
-        error = {"code": self.code, "message": self.message, "hint": self.hint, "field": self.field}
-        return {"success": False, "detail": self.message, "error": error}
+        return {"success": False, "detail": self.message, "error": self.to_json()}
+
+    def to_json(self) -> ErrorJson:
+        """The error alone, for another process."""
+        return {"code": self.code, "message": self.message, "hint": self.hint, "field": self.field}
 
 
 def kinds_by_code() -> dict[str, type[KtrdrError]]:
@@ -58,6 +70,12 @@ def kinds_by_code() -> dict[str, type[KtrdrError]]:
         kinds.setdefault(kind.code, kind)
         waiting.extend(kind.__subclasses__())
     return kinds
+
+
+def error_of(crossed: ErrorJson) -> KtrdrError:
+    """An error that came from another process, as the same class."""
+    kind = kinds_by_code().get(crossed["code"], KtrdrError)
+    return kind(crossed["message"], hint=crossed["hint"], field=crossed["field"])
 
 
 def unwrap(error: BaseException) -> BaseException:

@@ -35,7 +35,7 @@ from ktrdr_mcp.errors import (
     LabUnavailable,
     NotFound,
     Unauthorized,
-    kinds_by_code,
+    error_of,
 )
 from ktrdr_mcp.ownership.address import DaemonAddress, prove
 from ktrdr_mcp.schemas import requests, responses, service
@@ -481,5 +481,6 @@ def error_in(content: bytes) -> KtrdrError:
         told = responses.ErrorReply.model_validate(json.loads(content)).error
     except ValueError:  # pydantic's and the decoder's are both of this kind
         return unavailable("something else answers at its address")
-    kind = kinds_by_code().get(told.code, KtrdrError)
-    return kind(told.message, hint=told.hint, field=told.field)
+    return error_of(
+        {"code": told.code, "message": told.message, "hint": told.hint, "field": told.field}
+    )

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ktrdr_mcp import files
 from ktrdr_mcp.daemon import log
-from ktrdr_mcp.errors import KtrdrError, LabUnavailable, StorageError, StorageFull, kinds_by_code
+from ktrdr_mcp.errors import KtrdrError, LabUnavailable, StorageError, StorageFull, error_of
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.paths import Workspace
 
@@ -61,7 +61,7 @@ def file_of(workspace: Workspace) -> Path:
 
 def write(workspace: Workspace, error: KtrdrError) -> None:
     """Tells whoever started this process why it ends. Raises StorageError."""
-    document = files.json_bytes(error.to_dict()["error"])
+    document = files.json_bytes(error.to_json())
     files.replace(file_of(workspace), document, mode=0o600)
 
 
@@ -72,8 +72,7 @@ def read(workspace: Workspace) -> KtrdrError | None:
         texts = (document["message"], document["hint"], document["field"] or "")
         if not all(isinstance(text, str) for text in texts):
             return None
-        kind = kinds_by_code().get(document["code"], KtrdrError)
-        return kind(document["message"], hint=document["hint"], field=document["field"])
+        return error_of(document)
     except (OSError, ValueError, TypeError, KeyError, RecursionError, StorageError):
         return None
 

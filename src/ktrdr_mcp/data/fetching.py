@@ -16,10 +16,10 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypedDict
 
 import numpy as np
 
@@ -324,11 +324,48 @@ def concatenated(first: Bars, second: Bars) -> Bars:
     return Bars(second.symbol, second.timeframe, time_ns, *columns, offset=offset)
 
 
-def run(request: dict[str, Any], report: Report) -> dict[str, Any]:
+class FetchRequest(TypedDict):
+    """What the process that fetches gets: which bars from where on, and where its files lie.
+
+    A `dry_run` fetches a first page and stages nothing.
+    """
+
+    workspace: str
+    folder: str
+    source: str
+    symbol: str
+    timeframe: str
+    since_ns: int
+    dry_run: bool
+
+
+class FetchedBars(TypedDict):
+    """What a fetch came to; `why` says in words what is new."""
+
+    first_bar: str
+    last_bar: str
+    bars: int
+    new: int
+    revised: int
+    why: str
+    since_ns: int
+    client: str
+    adjustment: str
+    terms: str
+    zone: str
+
+
+class Fetched(FetchedBars):
+    """The same with what was staged of it."""
+
+    staged: stored.StagedJson | None
+
+
+def run(request: FetchRequest, report: Report) -> Fetched:
     """Fetches a series and stages what it comes to.
 
     Args:
-        request: workspace, folder, source, symbol, timeframe and since_ns.
+        request: which.
         report: hears how far it has come.
     Returns:
         what was staged and what happened. Raises KtrdrError.
@@ -354,7 +391,7 @@ def run(request: dict[str, Any], report: Report) -> dict[str, Any]:
         bars = fetched("all", since_ns)
         return Joined(bars, len(bars), 0, why)
 
-    since_ns = int(request["since_ns"])
+    since_ns = request["since_ns"]
     if request["dry_run"]:
         page = ask_patiently(feed, since_ns, report)
         looked = final_bars(list(page.rows), symbol, timeframe, feed.now_ns(), page.zone)
@@ -402,15 +439,14 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
         os.dup2(2, 1)  # clients print
 
-        def say(line: dict[str, Any]) -> None:
+        def say(line: Mapping[str, object]) -> None:
             output.write(f"{json.dumps(line)}\n")
             output.flush()
 
         try:
             say(run(request, lambda progress: say(asdict(progress))))
         except KtrdrError as error:
-            names = ("code", "message", "hint", "field")
-            say({"error": {name: getattr(error, name) for name in names}})
+            say({"error": error.to_json()})
     os._exit(0)
 
 

@@ -12,12 +12,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NotRequired, TypedDict
 
 from ktrdr_mcp.data.reader_child import MAX_MEMORY_BYTES, limit_memory, limit_time
-from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded, kinds_by_code
+from ktrdr_mcp.data.stored import StagedJson
+from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded, error_of
 
 CHILD: Final = "ktrdr_mcp.data.importing"
 TIMEOUT_S: Final = 900.0  # for one that waits; one that computes ends itself sooner
@@ -25,19 +26,48 @@ LIMIT_S: Final = 300  # of the processor
 NICENESS: Final = 10  # the server answers while this computes
 
 
+class ImportRequest(TypedDict):
+    """What the process that imports gets: files with their names, and what is said of them."""
+
+    files: list[tuple[str, str]]
+    wanted: dict[str, str | None]
+    output: str | None
+
+
+class UnderstoodSeries(TypedDict):
+    """What was understood of the files of one series, and what became of it."""
+
+    symbol: str
+    timeframe: str
+    files: list[str]
+    dialect: str
+    title: str
+    written: str
+    columns: dict[str, str]
+    timezone: str
+    bars: int
+    first_bar: str
+    last_bar: str
+    left_out: list[str]
+    notes: list[str]
+    staged: StagedJson | None
+    dataset: NotRequired[str]  # the version that was made of it
+    is_new: NotRequired[bool]
+
+
 def understand(
     sources: Sequence[tuple[Path, str]], wanted: dict[str, str | None], output: Path | None
-) -> list[dict[str, Any]]:
+) -> list[UnderstoodSeries]:
     """What files of other tools hold, by series. Blocks.
 
     Args:
         sources: the files, links already followed, and what messages call them.
         wanted: symbol, timeframe, timezone and dialect, where they are said.
-        output: a folder in which each series is staged, as versions.Staged; None to only look.
+        output: a folder in which each series is staged, as stored.Staged; None to only look.
     Raises:
         KtrdrError: a file cannot be imported as it stands, or is not read within the limits.
     """
-    request = {
+    request: ImportRequest = {
         "files": [(str(path), name) for path, name in sources],
         "wanted": wanted,
         "output": None if output is None else str(output),
@@ -61,18 +91,16 @@ def understand(
             field="files",
         ) from None
     if "error" in answer:
-        error = answer["error"]
-        kind = kinds_by_code()[error["code"]]
-        raise kind(error["message"], hint=error["hint"], field=error["field"])
-    understood: list[dict[str, Any]] = answer["understood"]
+        raise error_of(answer["error"])
+    understood: list[UnderstoodSeries] = answer["understood"]
     return understood
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer(request: ImportRequest) -> Mapping[str, object]:
     """What a request's files were understood as, or why they cannot be imported."""
     from ktrdr_mcp.data.imports.read import Wanted, import_files
 
-    files = [(Path(path), str(name)) for path, name in request["files"]]
+    files = [(Path(path), name) for path, name in request["files"]]
     output = None if request["output"] is None else Path(request["output"])
     try:
         return {"understood": import_files(files, Wanted(**request["wanted"]), output)}
@@ -84,14 +112,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             hint="Import them in parts.",
             field="files",
         )
-    return {
-        "error": {
-            "code": refusal.code,
-            "message": refusal.message,
-            "hint": refusal.hint,
-            "field": refusal.field,
-        }
-    }
+    return {"error": refusal.to_json()}
 
 
 def main() -> None:

@@ -15,22 +15,50 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from queue import LifoQueue
 from threading import Lock, Timer
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypedDict, final
 
 import numpy as np
 
 from ktrdr_mcp.data.bars import COLUMNS
 from ktrdr_mcp.data.series import FileState, StoredSeries
 from ktrdr_mcp.data.tables import BarTable, unusable
-from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded, StorageError
+from ktrdr_mcp.errors import ErrorJson, KtrdrError, error_of
 
 CHILD: Final = "ktrdr_mcp.data.reader_child"
 IDLE_S: Final = 60.0
 TIMEOUT_S: Final = 600.0  # for a reader that waits; one that computes ends itself much sooner
 LARGE_BYTES: Final = 4 * 1024**2  # some 60,000 bars of CSV, read in a fraction of a second
 MAX_RESIDENT_BYTES: Final = 1024**3  # a reader that ever held more is not kept
-REFUSALS: Final = {each.__name__: each for each in (DataInvalid, LimitExceeded, StorageError)}
 HINT: Final = "Write it again, or as CSV."
+
+
+class FileRequest(TypedDict):
+    """Which file a reader reads: its path, time of change (ns) and size (bytes), and names."""
+
+    path: str
+    state: tuple[int, int]
+    name: str
+    symbol: str
+    timeframe: str
+
+
+@final
+class SeriesHeader(TypedDict):
+    """The line before a series' arrays."""
+
+    rows: int
+    place_word: str
+    first_place: int
+    notes: list[str]
+    resident_bytes: int
+
+
+@final
+class Refusal(TypedDict):
+    """The line instead of a series."""
+
+    error: ErrorJson
+    resident_bytes: int
 
 
 class Reader:
@@ -68,9 +96,9 @@ class Reader:
             LimitExceeded: it is larger than what is read.
             StorageError: the file system failed.
         """
-        request = {
+        request: FileRequest = {
             "path": str(state.path),
-            "state": [state.mtime_ns, state.size],
+            "state": (state.mtime_ns, state.size),
             "name": name,
             "symbol": symbol,
             "timeframe": timeframe,
@@ -92,25 +120,27 @@ class Reader:
             self._stop_waiting()
             self._end()
 
-    def _answer(self, request: dict[str, Any], name: str) -> StoredSeries:
+    def _answer(self, request: FileRequest, name: str) -> StoredSeries:
         """Sends a request and takes the answer; a process that breaks off is not kept."""
         process = self._running()
         with self._bounded(process) as (requests, answers):
             try:
                 requests.write(f"{json.dumps(request)}\n".encode())
                 requests.flush()
-                header = json.loads(answers.readline())
-                series = None if "message" in header else receive(answers, header, name)
+                header: SeriesHeader | Refusal = json.loads(answers.readline())
+                if "error" in header:
+                    found: StoredSeries | KtrdrError = error_of(header["error"])
+                else:
+                    found = receive(answers, header, name)
             except (OSError, EOFError, ValueError):
                 self._end()
                 kind = "Parquet" if name.endswith(".parquet") else "CSV"
                 raise unusable(name, f"cannot be decoded as {kind}", HINT) from None
         if header["resident_bytes"] > MAX_RESIDENT_BYTES:
             self._end()
-        if series is None:
-            refusal = REFUSALS[header["error"]]
-            raise refusal(header["message"], hint=header["hint"], field=header["field"])
-        return series
+        if isinstance(found, KtrdrError):
+            raise found
+        return found
 
     def _running(self) -> subprocess.Popen[bytes]:
         """The process, started if there is none."""
@@ -163,9 +193,9 @@ class Reader:
             self._idle = None
 
 
-def receive(answers: IO[bytes], header: dict[str, Any], name: str) -> StoredSeries:
+def receive(answers: IO[bytes], header: SeriesHeader, name: str) -> StoredSeries:
     """The series that the reader sends behind its header. Raises EOFError if it breaks off."""
-    rows = int(header["rows"])
+    rows = header["rows"]
 
     def numbers(kind: type[np.generic]) -> Any:
         array = np.empty(rows, kind)
@@ -186,11 +216,10 @@ def receive(answers: IO[bytes], header: dict[str, Any], name: str) -> StoredSeri
         names_offset,
         offset,
         columns,
-        str(header["place_word"]),
-        int(header["first_place"]),
+        header["place_word"],
+        header["first_place"],
     )
-    notes: Sequence[str] = header["notes"]
-    return StoredSeries(table, unsound, tuple(notes))
+    return StoredSeries(table, unsound, tuple(header["notes"]))
 
 
 class Readers:

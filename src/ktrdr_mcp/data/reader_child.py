@@ -14,10 +14,11 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from ktrdr_mcp.data.bars import COLUMNS
 from ktrdr_mcp.data.files import import_command, open_regular
+from ktrdr_mcp.data.reader import FileRequest, Refusal, SeriesHeader
 from ktrdr_mcp.data.series import FileState, StoredSeries, read_series
 from ktrdr_mcp.data.tables import unusable
 from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded
@@ -51,7 +52,7 @@ def resident_bytes() -> int:
     return 0
 
 
-def read(request: dict[str, Any]) -> StoredSeries:
+def read(request: FileRequest) -> StoredSeries:
     """Reads the file of a request. Raises KtrdrError."""
     name, path = request["name"], Path(request["path"])
     wanted = FileState(path, *request["state"])
@@ -72,7 +73,7 @@ def read(request: dict[str, Any]) -> StoredSeries:
     return series
 
 
-def or_import(refusal: DataInvalid, path: Path, request: dict[str, Any]) -> DataInvalid:
+def or_import(refusal: DataInvalid, path: Path, request: FileRequest) -> DataInvalid:
     """The refusal of a file; of another tool's, its dialect and the command that imports it."""
     from ktrdr_mcp.data.imports.read import importable
 
@@ -87,22 +88,16 @@ def or_import(refusal: DataInvalid, path: Path, request: dict[str, Any]) -> Data
     )
 
 
-def answer(request: dict[str, Any], output: BinaryIO) -> None:
+def answer(request: FileRequest, output: BinaryIO) -> None:
     """Writes a file's series, or why there is none."""
     try:
         series = read(request)
     except KtrdrError as error:
-        refused = {
-            "error": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "field": error.field,
-            "resident_bytes": resident_bytes(),
-        }
+        refused: Refusal = {"error": error.to_json(), "resident_bytes": resident_bytes()}
         output.write(f"{json.dumps(refused)}\n".encode())
         return
     table = series.table
-    header = {
+    header: SeriesHeader = {
         "rows": len(table.time),
         "place_word": table.place_word,
         "first_place": table.first_place,

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TypedDict
 
 import numpy as np
 
@@ -117,7 +118,44 @@ def read_own(file: BinaryIO, name: str, written: Container[str]) -> StoredSeries
     return StoredSeries(table, np.zeros(len(table.time), dtype=np.bool_), tuple(notes))
 
 
-def stage(bars: Bars, folder: Path, notes: Sequence[str] | None = None) -> dict[str, Any]:
+class StagedJson(TypedDict):
+    """A `Staged` as it crosses between processes."""
+
+    folder: str
+    bars: int
+    first_bar: str
+    last_bar: str
+    fingerprint: str
+    parts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A series that was written to a folder and is in no version yet.
+
+    Args:
+        folder: it holds bars.parquet and parts/{month}.parquet.
+        bars: how many there are.
+        first_bar: opening of the first, ISO 8601.
+        last_bar: of the last.
+        fingerprint: of times and columns.
+        parts: the SHA-256 of each month's part.
+    """
+
+    folder: str
+    bars: int
+    first_bar: str
+    last_bar: str
+    fingerprint: str
+    parts: dict[str, str]
+
+    @property
+    def file(self) -> Path:
+        """The whole series."""
+        return Path(self.folder) / "bars.parquet"
+
+
+def stage(bars: Bars, folder: Path, notes: Sequence[str] | None = None) -> StagedJson:
     """Writes a series as a whole and by months, for a version to be made of it.
 
     Args:
@@ -125,7 +163,7 @@ def stage(bars: Bars, folder: Path, notes: Sequence[str] | None = None) -> dict[
         folder: where; made here.
         notes: what `series_notes` says of it, if that is known.
     Returns:
-        the fields of versions.Staged.
+        what a `Staged` is made of.
     """
     (folder / "parts").mkdir(parents=True)
     write_bars(bars, folder / "bars.parquet", series_notes(bars) if notes is None else notes)

@@ -20,6 +20,7 @@ from typing import Any, Final
 from ktrdr_mcp import files, limits, paths
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.files import ORIGIN_SUFFIX
+from ktrdr_mcp.data.stored import Staged, read_parts
 from ktrdr_mcp.errors import DataNotFound, StorageError
 from ktrdr_mcp.files import storage_errors
 
@@ -104,32 +105,6 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """As the file has it."""
         return {"format": FORMAT, "last_final": self.last_final, **asdict(self)}
-
-
-@dataclass(frozen=True)
-class Staged:
-    """A series that was written to a folder and is in no version yet.
-
-    Args:
-        folder: it holds bars.parquet and parts/{month}.parquet.
-        bars: how many there are.
-        first_bar: opening of the first, ISO 8601.
-        last_bar: of the last.
-        fingerprint: of times and columns.
-        parts: the SHA-256 of each month's part.
-    """
-
-    folder: str
-    bars: int
-    first_bar: str
-    last_bar: str
-    fingerprint: str
-    parts: dict[str, str]
-
-    @property
-    def file(self) -> Path:
-        """The whole series."""
-        return Path(self.folder) / "bars.parquet"
 
 
 def series_folder(workspace: paths.Workspace, symbol: str, timeframe: str) -> Path:
@@ -279,8 +254,6 @@ def load_version(workspace: paths.Workspace, symbol: str, timeframe: str, name: 
         DataNotFound: there is no such version.
         StorageError: a part of it is missing or damaged.
     """
-    from ktrdr_mcp.data import stored
-
     manifest = read_manifest(workspace, symbol, timeframe)
     there = [] if manifest is None else manifest.versions
     version = next((one for one in there if one.name == name), None)
@@ -302,7 +275,7 @@ def load_version(workspace: paths.Workspace, symbol: str, timeframe: str, name: 
                     f"A part of version {name} of {symbol} {timeframe} is missing or damaged.",
                     hint=f"Restore .ktrdr/data/{folder.name} from a backup.",
                 )
-        return stored.read_parts(list(parts), symbol, timeframe)
+        return read_parts(list(parts), symbol, timeframe)
 
 
 def remove(workspace: paths.Workspace, symbol: str, timeframe: str) -> int:

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,8 +26,16 @@ import anyio.to_thread
 from ktrdr_mcp import files, paths
 from ktrdr_mcp.data import fetching, versions
 from ktrdr_mcp.data.feeds import feed_named
+from ktrdr_mcp.data.stored import Staged
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
-from ktrdr_mcp.errors import Conflict, KtrdrError, TaskNotFound, kinds_by_code
+from ktrdr_mcp.errors import (
+    Conflict,
+    CrashLoop,
+    ErrorJson,
+    KtrdrError,
+    TaskNotFound,
+    error_of,
+)
 from ktrdr_mcp.schemas import requests, responses
 
 CHILD: Final = "ktrdr_mcp.data.fetching"
@@ -41,6 +50,13 @@ UNDER_WAY: Final = frozenset({"pending", "fetching"})
 ANSWER_BYTES: Final = 16 * 1024**2  # of one line of the process
 
 log = logging.getLogger(__name__)
+
+
+class FetchResult(fetching.FetchedBars, total=False):
+    """What a completed fetch keeps of it."""
+
+    dataset: str
+    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -63,8 +79,8 @@ class Fetch:
     bars: int = 0
     last_ns: int | None = None
     note: str = ""
-    error: dict[str, Any] | None = None
-    result: dict[str, Any] | None = None
+    error: ErrorJson | None = None
+    result: FetchResult | None = None
 
     @property
     def series(self) -> tuple[str, str]:
@@ -239,12 +255,12 @@ class Fetches:
                     hint = "Report it with the server's log."
                     await self._fail(task_id, KtrdrError("An internal error.", hint=hint))
 
-    async def _ask(self, task_id: str) -> dict[str, Any] | None:
-        """What the process of a fetch says at its end; None if it died."""
+    async def _ask(self, task_id: str) -> fetching.Fetched | None:
+        """What the process of a fetch says at its end; None if it died. Raises KtrdrError."""
         one = self.get(task_id)
         folder = self._folder / task_id
         await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder / "staged", ignore_errors=True))
-        request = {
+        request: fetching.FetchRequest = {
             "workspace": str(self._workspace.root),
             "folder": str(folder),
             "source": one.source,
@@ -257,12 +273,14 @@ class Fetches:
             async for line in lines:
                 if "pages" in line:
                     await self._hear(task_id, line)
+                elif "error" in line:
+                    raise error_of(line["error"])
                 else:
-                    answer: dict[str, Any] = line
-                    return answer
+                    fetched: fetching.Fetched = line
+                    return fetched
         return None
 
-    async def _hear(self, task_id: str, line: dict[str, Any]) -> None:
+    async def _hear(self, task_id: str, line: Mapping[str, Any]) -> None:
         """Remembers how far a fetch has come; its pages are kept by its process."""
         one = self.get(task_id)
         heard: dict[str, Any] = {"note": str(line["note"])[:200]}
@@ -272,25 +290,21 @@ class Fetches:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _end(self, task_id: str, answer: dict[str, Any] | None) -> None:
+    async def _end(self, task_id: str, answer: fetching.Fetched | None) -> None:
         """Stores what a fetch came to. Raises KtrdrError."""
         one = self.get(task_id)
         if answer is None:
             if one.deaths + 1 >= MOST_DEATHS:
-                raise kinds_by_code()["crash_loop"](
+                raise CrashLoop(
                     f"The process that fetched died {MOST_DEATHS} times.",
                     hint="Look into the server's log, then fetch again.",
                 )
             await self._keep(replace(one, deaths=one.deaths + 1))
             return
-        if "error" in answer:
-            error = answer["error"]
-            kind = kinds_by_code().get(error["code"], KtrdrError)
-            raise kind(error["message"], hint=error["hint"], field=error["field"])
         async with self._storing:
             manifest, is_new = await anyio.to_thread.run_sync(store, self._workspace, one, answer)
-        result = {name: value for name, value in answer.items() if name != "staged"}
-        result |= {"dataset": manifest.newest.name, "is_new": is_new}
+        kept = {name: value for name, value in answer.items() if name != "staged"}
+        result = cast("FetchResult", {**kept, "dataset": manifest.newest.name, "is_new": is_new})
         await self._keep(
             replace(one, status="completed", completed_at=versions.now(), result=result, note="")
         )
@@ -298,10 +312,13 @@ class Fetches:
 
     async def _fail(self, task_id: str, error: KtrdrError) -> None:
         """Notes why a fetch failed; its pages are kept for another try."""
-        kept = {"code": error.code, "message": error.message, "hint": error.hint}
         await self._keep(
             replace(
-                self.get(task_id), status="failed", completed_at=versions.now(), error=kept, note=""
+                self.get(task_id),
+                status="failed",
+                completed_at=versions.now(),
+                error=error.to_json(),
+                note="",
             )
         )
 
@@ -328,7 +345,7 @@ def full_day(text: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def child(request: dict[str, Any]) -> Any:
+async def child(request: fetching.FetchRequest) -> Any:
     """The lines of a process that fetches; it ends with the block."""
     # -P keeps the current folder from being searched for modules.
     process: Process = await asyncio.create_subprocess_exec(
@@ -369,7 +386,7 @@ def discard_pages(folder: Path) -> None:
 
 
 def store(
-    workspace: paths.Workspace, one: Fetch, answer: dict[str, Any]
+    workspace: paths.Workspace, one: Fetch, answer: fetching.Fetched
 ) -> tuple[versions.Manifest, bool]:
     """Makes a version of what was staged. Raises Conflict, StorageError."""
     path = workspace.data_file(*one.series, ".parquet")
@@ -389,12 +406,14 @@ def store(
         adjustment=answer["adjustment"],
         zone=answer["zone"],
     )
-    return versions.commit(workspace, versions.Staged(**answer["staged"]), facts, answer["why"])
+    if answer["staged"] is None:
+        raise AssertionError("what is stored was staged")
+    return versions.commit(workspace, Staged(**answer["staged"]), facts, answer["why"])
 
 
 def status_of(one: Fetch) -> responses.FetchStatus:
     """A fetch as replies have it."""
-    result = one.result or {}
+    result = one.result or cast("FetchResult", {})
     notes = [note for note in (one.note, result.get("terms")) if note]
     return responses.FetchStatus(
         task_id=one.task_id,
@@ -486,7 +505,7 @@ def try_out(workspace: paths.Workspace, request: requests.FetchData) -> response
     since = beginning(workspace, request)
     since_ns = parse_timestamp(full_day(since), "since", end_of_day=False)
     with tempfile.TemporaryDirectory() as folder:
-        asked = {
+        asked: fetching.FetchRequest = {
             "workspace": str(workspace.root),
             "folder": folder,
             "source": request.source,
@@ -497,5 +516,5 @@ def try_out(workspace: paths.Workspace, request: requests.FetchData) -> response
         }
         answer = fetching.run(asked, lambda _: None)
     one = Fetch("dry_run", request.source, *(request.symbol, request.timeframe), since, since_ns)
-    shown = status_of(replace(one, status="completed", result=answer))
+    shown = status_of(replace(one, status="completed", result=cast("FetchResult", answer)))
     return responses.FetchReply(fetch=shown)

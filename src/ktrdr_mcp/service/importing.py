@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ktrdr_mcp import __version__, files, limits, paths
 from ktrdr_mcp.data import versions
 from ktrdr_mcp.data.files import SUFFIXES
-from ktrdr_mcp.data.importing import understand
+from ktrdr_mcp.data.importing import UnderstoodSeries, understand
+from ktrdr_mcp.data.stored import Staged
 from ktrdr_mcp.errors import Conflict, InvalidRequest, LimitExceeded, NotFound, quote
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.schemas import requests, responses
@@ -44,8 +46,8 @@ def import_bars(workspace: paths.Workspace, request: requests.ImportBars) -> res
         for one in understood:
             require_free(workspace, one, sources)
         with storage_errors("storing the imported bars"):
-            understood = [store(workspace, one, sources) for one in understood]
-    return reply(understood, workspace)
+            imported = [store(workspace, one, sources) for one in understood]
+    return reply(imported, workspace)
 
 
 def source(workspace: paths.Workspace, name: str) -> Path:
@@ -85,7 +87,7 @@ def printable_name(path: Path) -> str:
     return path.name if path.name.isprintable() else quote(path.name).strip("'\"")
 
 
-def require_free(workspace: paths.Workspace, one: dict[str, Any], sources: list[Path]) -> None:
+def require_free(workspace: paths.Workspace, one: UnderstoodSeries, sources: list[Path]) -> None:
     """Refuses to put a series beside another of its name. Raises Conflict."""
     known = versions.version_of_file(workspace, one["symbol"], one["timeframe"])
     for suffix in SUFFIXES:
@@ -100,7 +102,9 @@ def require_free(workspace: paths.Workspace, one: dict[str, Any], sources: list[
         )
 
 
-def store(workspace: paths.Workspace, one: dict[str, Any], sources: list[Path]) -> dict[str, Any]:
+def store(
+    workspace: paths.Workspace, one: UnderstoodSeries, sources: list[Path]
+) -> UnderstoodSeries:
     """Makes a staged series a version, and its file in data/; says which.
 
     A file of data/ that was imported from under the series' own name is kept under another.
@@ -110,7 +114,10 @@ def store(workspace: paths.Workspace, one: dict[str, Any], sources: list[Path]) 
             {"name": path.name, "bytes": path.stat().st_size, "sha256": files.sha256_of_file(path)}
             for path in sources
         ],
-        **{name: one[name] for name in ("dialect", "written", "columns", "left_out")},
+        "dialect": one["dialect"],
+        "written": one["written"],
+        "columns": one["columns"],
+        "left_out": one["left_out"],
     }
     facts = versions.Manifest(
         symbol=one["symbol"],
@@ -123,7 +130,9 @@ def store(workspace: paths.Workspace, one: dict[str, Any], sources: list[Path]) 
         zone=one["timezone"],
     )
     why = f"imported: {', '.join(one['files'][:3])}"
-    manifest, is_new = versions.commit(workspace, versions.Staged(**one["staged"]), facts, why)
+    if one["staged"] is None:
+        raise AssertionError("what is stored was staged")
+    manifest, is_new = versions.commit(workspace, Staged(**one["staged"]), facts, why)
     stem = paths.series_in_file_name(one["symbol"], one["timeframe"])
     for path in sources:
         if path.parent == workspace.data.resolve() and path.name == f"{stem}.csv":
@@ -132,19 +141,21 @@ def store(workspace: paths.Workspace, one: dict[str, Any], sources: list[Path]) 
 
 
 def reply(
-    understood: list[dict[str, Any]], workspace: paths.Workspace | None
+    understood: Sequence[UnderstoodSeries], workspace: paths.Workspace | None
 ) -> responses.BarsImported:
     """What was understood, and where it was stored."""
     return responses.BarsImported(
         dry_run=workspace is None,
         series=[
-            responses.ImportedSeries(
-                **{name: value for name, value in one.items() if name != "staged"},
-                stored=None
-                if workspace is None
-                else workspace.relative(
-                    workspace.data_file(one["symbol"], one["timeframe"], ".parquet")
-                ),
+            responses.ImportedSeries.model_validate(
+                {
+                    **one,
+                    "stored": None
+                    if workspace is None
+                    else workspace.relative(
+                        workspace.data_file(one["symbol"], one["timeframe"], ".parquet")
+                    ),
+                }
             )
             for one in understood
         ],

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ktrdr_mcp import paths
 from ktrdr_mcp.data.bars import COLUMNS, PRICES, Floats, Integers, width_ns
 from ktrdr_mcp.data.files import name_parts, open_regular, timeframe_of
+from ktrdr_mcp.data.importing import UnderstoodSeries
 from ktrdr_mcp.data.imports import cells
 from ktrdr_mcp.data.imports.columns import Layout, layout_of
 from ktrdr_mcp.data.imports.columns import cells as sampled
@@ -81,7 +82,7 @@ class Part:
 
 def import_files(
     files: Sequence[tuple[Path, str]], wanted: Wanted, output: Path | None
-) -> list[dict[str, Any]]:
+) -> list[UnderstoodSeries]:
     """Reads files of other tools; those of one series become one.
 
     Args:
@@ -498,7 +499,7 @@ def timeframe_of_part(part: Part, wanted: Wanted) -> str:
     )
 
 
-def finish(series: tuple[str, str], parts: list[Part], folder: Path | None) -> dict[str, Any]:
+def finish(series: tuple[str, str], parts: list[Part], folder: Path | None) -> UnderstoodSeries:
     """Joins the parts of a series, checks it, writes it, and says what was understood.
 
     Args:
