@@ -38,6 +38,7 @@ from ktrdr_mcp.strategy.sections import (
     WORD,
     Report,
     Section,
+    Values,
     dialects,
     join_place,
     number,
@@ -75,7 +76,7 @@ PLACES: Final = {  # of the contract's names, where they are not in model.traini
 SHARE_SUM_TOLERANCE: Final = 1e-6
 
 
-def model_settings(model: Section) -> tuple[dict[str, Any], FeatureSettings]:
+def model_settings(model: Section) -> tuple[Values, FeatureSettings]:
     """The section model.
 
     Args:
@@ -83,7 +84,7 @@ def model_settings(model: Section) -> tuple[dict[str, Any], FeatureSettings]:
     Returns:
         the part of TrainingConfig that it sets, and how features are scaled.
     """
-    config: dict[str, Any] = {}
+    config: Values = {}
     if model.has("type"):
         config["model_type"] = model.choice("type", MODEL_TYPES, MODEL_TYPES[0])
     architecture = model.section("architecture")
@@ -96,7 +97,7 @@ def model_settings(model: Section) -> tuple[dict[str, Any], FeatureSettings]:
     return config, features
 
 
-def take_into(config: dict[str, Any], section: Section, names: dict[str, str]) -> None:
+def take_into(config: Values, section: Section, names: dict[str, str]) -> None:
     """Moves a section's keys into the configuration under the contract's names."""
     for key, name in names.items():
         present = section.has(key)
@@ -122,7 +123,7 @@ def feature_settings(section: Section) -> FeatureSettings:
     return FeatureSettings("minmax" if method == "minmax" else "standard")
 
 
-def training_settings(training: Section) -> dict[str, Any]:
+def training_settings(training: Section) -> Values:
     """The section training: labels and shares.
 
     Args:
@@ -130,7 +131,7 @@ def training_settings(training: Section) -> dict[str, Any]:
     Returns:
         the part of TrainingConfig that it sets.
     """
-    config: dict[str, Any] = {}
+    config: Values = {}
     labels = training.section("labels")
     if labels.left:
         config["labels"] = labels.rest()
@@ -174,7 +175,7 @@ def left_over(place: str, name: str, others: float) -> float:
     )
 
 
-def check_fields(config: dict[str, Any], report: Report) -> None:
+def check_fields(config: Values, report: Report) -> None:
     """Reports single values that no training accepts, with their places, and takes them out.
 
     How values go together is judged later, when the request's own are in place.
@@ -203,9 +204,9 @@ def check_fields(config: dict[str, Any], report: Report) -> None:
         del config[name]
 
 
-def decision_settings(section: Section) -> dict[str, Any]:
+def decision_settings(section: Section) -> Values:
     """The section decisions: for KTRDR's decision engine, and how our own backtest trades."""
-    settings: dict[str, Any] = trading_settings(section)
+    settings: Values = trading_settings(section)
     confidence = section.number("confidence_threshold", 0, 1)
     if confidence is not None:
         settings["confidence_threshold"] = confidence
@@ -220,9 +221,9 @@ def decision_settings(section: Section) -> dict[str, Any]:
     return settings
 
 
-def trading_settings(section: Section) -> dict[str, Any]:
+def trading_settings(section: Section) -> Values:
     """How signals are traded after costs."""
-    settings: dict[str, Any] = {}
+    settings: Values = {}
     if section.has("long_only"):
         settings["long_only"] = section.flag("long_only", False)
     cost_bps = section.number("cost_bps", 0, 1_000)
@@ -236,16 +237,16 @@ def trading_settings(section: Section) -> dict[str, Any]:
     return settings
 
 
-def orchestrator_settings(section: Section) -> dict[str, Any]:
+def orchestrator_settings(section: Section) -> Values:
     """The section orchestrator, which only KTRDR's decision engine reads."""
-    settings: dict[str, Any] = {}
+    settings: Values = {}
     position = section.number("max_position_size", 0, 1)
     if position is not None:
         settings["max_position_size"] = position
     modes = section.section("modes")
     for name in modes.words():
         mode = modes.section(name)
-        values: dict[str, Any] = {}
+        values: Values = {}
         confidence = mode.number("confidence_threshold", 0, 1)
         if confidence is not None:
             values["confidence_threshold"] = confidence

@@ -19,6 +19,8 @@ from typing import Any, Final, Protocol
 from ktrdr_mcp.errors import InvalidStrategy, did_you_mean, quote
 from ktrdr_mcp.strategy.form import LARGEST_NUMBER
 
+Values = dict[str, Any]  # plain values by name, as YAML has them, unchecked
+
 WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
 DIALECTS: Final = ("ktrdr_mcp.interop.ktrdr.strategies",)  # modules with DIALECT
 LEFT_OUT: Final = object()  # in the place of an indicator that a dialect passes over
@@ -145,7 +147,7 @@ class Section:
         """Reports what is wrong with the value under a key."""
         self.report.problems.append(wrong(self.at(key), problem, hint))
 
-    def rest(self) -> dict[str, Any]:
+    def rest(self) -> Values:
         """Everything that has not been taken."""
         left, self.left = self.left, {}
         return left
@@ -197,7 +199,7 @@ def number(value: object, place: str) -> float:
 class StrategyDialect(Protocol):
     """How another program writes a strategy file."""
 
-    def translate(self, values: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    def translate(self, values: Mapping[str, Any], report: Report) -> Values:
         """The file in this program's form.
 
         Args:

@@ -10,6 +10,7 @@ import yaml
 from ktrdr_mcp.errors import InvalidStrategy, quote
 from ktrdr_mcp.strategy.form import OUTPUT_SETS, FuzzySetSpec, IndicatorSpec, Strategy
 from ktrdr_mcp.strategy.parsing import ARCHITECTURE, MODEL_TRAINING
+from ktrdr_mcp.strategy.sections import Values
 from ktrdr_mcp.strategy.yaml_text import MAX_DEPTH, MAX_NODES, load
 
 WIDTH: Final = 100  # of a line
@@ -87,11 +88,11 @@ def file_text(strategy: Strategy) -> str:
     return text_of(file_values(strategy))
 
 
-def file_values(strategy: Strategy) -> dict[str, Any]:
+def file_values(strategy: Strategy) -> Values:
     """The plain values of such a file."""
     training = {**strategy.training}
     architecture = {key: training[name] for key, name in ARCHITECTURE.items() if name in training}
-    model: dict[str, Any] = {}
+    model: Values = {}
     if "model_type" in training:
         model["type"] = training["model_type"]
     model["architecture"] = architecture
@@ -126,9 +127,9 @@ def file_values(strategy: Strategy) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value}
 
 
-def indicator_entry(spec: IndicatorSpec) -> dict[str, Any]:
+def indicator_entry(spec: IndicatorSpec) -> Values:
     """One entry of the list of indicators."""
-    entry: dict[str, Any] = {"name": spec.name, "type": spec.type}
+    entry: Values = {"name": spec.name, "type": spec.type}
     if spec.params:
         entry["params"] = dict(spec.params)
     if spec.raw:
@@ -142,7 +143,7 @@ def indicator_entry(spec: IndicatorSpec) -> dict[str, Any]:
     return entry
 
 
-def sets_of(sets: tuple[FuzzySetSpec, ...]) -> dict[str, Any]:
+def sets_of(sets: tuple[FuzzySetSpec, ...]) -> Values:
     """Fuzzy sets by name."""
     return {
         one.name: list(one.parameters)

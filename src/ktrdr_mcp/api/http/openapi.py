@@ -21,6 +21,7 @@ from ktrdr_mcp.api.operations import JSON, Operation
 from ktrdr_mcp.api.schema import Schema, drop_null, inline_references
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.responses import ErrorReply
+from ktrdr_mcp.schemas.results import Json
 
 EVENTS_PATH: Final = "/training/{task_id}/events"
 ALL_EVENTS_PATH: Final = "/events"
@@ -55,7 +56,7 @@ BOUNDS: Final = {
 }
 
 
-def document(operations: Iterable[Operation[Any, Any]]) -> dict[str, Any]:
+def document(operations: Iterable[Operation[Any, Any]]) -> Json:
     """The whole document.
 
     Args:
@@ -63,7 +64,7 @@ def document(operations: Iterable[Operation[Any, Any]]) -> dict[str, Any]:
     """
     described = list(operations)
     entries = [*((one.path, one.method.lower(), entry(one)) for one in described), *EVENTS]
-    found: dict[str, Any] = {}
+    found: Json = {}
     for path, method, one in entries:
         found.setdefault(path, {})[method] = one
     return {
@@ -83,16 +84,16 @@ def schemas(models: Iterable[type[BaseModel]]) -> dict[str, Schema]:
     return dict(found["$defs"])
 
 
-def entry(operation: Operation[Any, Any]) -> dict[str, Any]:
+def entry(operation: Operation[Any, Any]) -> Json:
     """What one route takes and answers."""
-    reply: dict[str, Any] = {"schema": reference(operation.reply)}
+    reply: Json = {"schema": reference(operation.reply)}
     if operation.reply_example is not None:
         reply["example"] = operation.reply_example
-    content: dict[str, Any] = {JSON: reply}
+    content: Json = {JSON: reply}
     if operation.page is not None:
         content[operation.page_type] = {"schema": {"type": "string"}}
     success = {"description": operation.reply.__doc__, "content": content}
-    described: dict[str, Any] = {
+    described: Json = {
         "summary": operation.summary,
         "operationId": operation.name,
         "parameters": parameters(operation.request, operation.path, operation.method),
@@ -100,14 +101,14 @@ def entry(operation: Operation[Any, Any]) -> dict[str, Any]:
     }
     schema = body_schema(operation.request, operation.path)
     if operation.method == "POST" and schema is not None:
-        body: dict[str, Any] = {"schema": schema}
+        body: Json = {"schema": schema}
         if operation.request_example is not None:
             body["example"] = operation.request_example
         described["requestBody"] = {"required": bool(schema["required"]), "content": {JSON: body}}
     return described
 
 
-def refusals(statuses: Iterable[int]) -> dict[str, Any]:
+def refusals(statuses: Iterable[int]) -> Json:
     """What a route answers with instead of a reply."""
     described = {str(status): REFUSALS[status] for status in sorted(statuses)}
     error = {JSON: {"schema": reference(ErrorReply)}}
@@ -122,7 +123,7 @@ def reference(model: type[BaseModel]) -> Schema:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def parameters(model: type[BaseModel], path: str, method: str) -> list[dict[str, Any]]:
+def parameters(model: type[BaseModel], path: str, method: str) -> list[Json]:
     """A request's arguments in the path, and those of a GET in the query.
 
     Args:
@@ -201,7 +202,7 @@ EVENTS: Final = (
 )
 
 
-def words(schema: dict[str, Any]) -> str:
+def words(schema: Schema) -> str:
     """What a value may be, its bounds, its default and what it is for.
 
     Args:
@@ -214,7 +215,7 @@ def words(schema: dict[str, Any]) -> str:
     return f"{sentence}: {schema['description']}" if "description" in schema else sentence
 
 
-def kind(schema: dict[str, Any]) -> str:
+def kind(schema: Schema) -> str:
     """The type, or the values that there are."""
     if "anyOf" in schema:
         return " or ".join(", ".join([kind(one), *bounds(one)]) for one in schema["anyOf"])
@@ -229,12 +230,11 @@ def kind(schema: dict[str, Any]) -> str:
     return str(schema.get("type", "any value"))
 
 
-def bounds(schema: dict[str, Any]) -> list[str]:
+def bounds(schema: Schema) -> list[str]:
     """The limits of a value, and the form of a text."""
     return [text.format(schema[name]) for name, text in BOUNDS.items() if name in schema]
 
 
-JSON_TYPE: Final = "application/json"
 SECURITY: Final = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 STYLE: Final = """
 :root { color-scheme: light dark }
@@ -251,7 +251,7 @@ summary { cursor: pointer; margin: 0.5rem 0 }
 """
 
 
-def page(document: dict[str, Any], address: str) -> str:
+def page(document: Json, address: str) -> str:
     """The page.
 
     Args:
@@ -275,14 +275,14 @@ def page(document: dict[str, Any], address: str) -> str:
     )
 
 
-def list_operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def list_operations(document: Json) -> Iterator[tuple[str, str, Json]]:
     """Method, path and description of every operation."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             yield method.upper(), path, operation
 
 
-def contents(operations: list[tuple[str, str, dict[str, Any]]]) -> list[list[str]]:
+def contents(operations: list[tuple[str, str, Json]]) -> list[list[str]]:
     """A row for each operation, with a link to it."""
     return [
         [
@@ -293,11 +293,9 @@ def contents(operations: list[tuple[str, str, dict[str, Any]]]) -> list[list[str
     ]
 
 
-def section(
-    document: dict[str, Any], address: str, method: str, path: str, operation: dict[str, Any]
-) -> str:
+def section(document: Json, address: str, method: str, path: str, operation: Json) -> str:
     """What one operation takes and gives."""
-    body = operation.get("requestBody", {}).get("content", {}).get(JSON_TYPE, {})
+    body = operation.get("requestBody", {}).get("content", {}).get(JSON, {})
     return "\n".join(
         [
             f'<h2 id="{escape(operation["operationId"])}">{code(f"{method} {path}")}</h2>',
@@ -312,7 +310,7 @@ def section(
     )
 
 
-def arguments(operation: dict[str, Any], body: dict[str, Any]) -> str:
+def arguments(operation: Json, body: Json) -> str:
     """The parameters and the fields of the body."""
     rows = [
         (each["name"], each["in"], each["schema"], each["required"])
@@ -331,7 +329,7 @@ def arguments(operation: dict[str, Any], body: dict[str, Any]) -> str:
     )
 
 
-def describe(schema: dict[str, Any]) -> str:
+def describe(schema: Schema) -> str:
     """A schema in words, the fields of an object in a table that opens."""
     text = escape(words(schema))
     fields = fields_of(schema)
@@ -341,7 +339,7 @@ def describe(schema: dict[str, Any]) -> str:
     return f"<details><summary>{text}</summary>{rows}</details>"
 
 
-def fields_of(schema: dict[str, Any]) -> dict[str, Any]:
+def fields_of(schema: Schema) -> dict[str, Schema]:
     """The fields of an object, or of the objects of a choice."""
     found = dict(schema.get("properties", {}))
     for option in schema.get("anyOf", []):
@@ -349,7 +347,7 @@ def fields_of(schema: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def request_target(path: str, operation: dict[str, Any]) -> str:
+def request_target(path: str, operation: Json) -> str:
     """Path and query of a request, with capitals where a name is to be put in."""
     query = urlencode(
         {
@@ -367,13 +365,13 @@ def command(url: str, method: str, example: object) -> str:
     if method == "GET":
         return f"curl {quote(url)}"
     sent = "{}" if example is None else json.dumps(example, indent=2)
-    return f"curl {quote(url)} -H {quote(f'Content-Type: {JSON_TYPE}')} -d {quote(sent)}"
+    return f"curl {quote(url)} -H {quote(f'Content-Type: {JSON}')} -d {quote(sent)}"
 
 
-def reply(document: dict[str, Any], responses: dict[str, Any]) -> str:
+def reply(document: Json, responses: Json) -> str:
     """What a request that succeeds is answered with: an example, or the fields."""
     answer = responses["200"]
-    content = answer.get("content", {}).get(JSON_TYPE)
+    content = answer.get("content", {}).get(JSON)
     if content is None:
         return f"<p>{escape(answer['description'])}"
     if "example" in content:
@@ -385,7 +383,7 @@ def reply(document: dict[str, Any], responses: dict[str, Any]) -> str:
     return f"<details><summary>The reply</summary>{rows}</details>"
 
 
-def refusals_table(responses: dict[str, Any]) -> str:
+def refusals_table(responses: Json) -> str:
     """The statuses of errors."""
     rows = [
         [escape(status), escape(answer["description"])]

@@ -9,6 +9,7 @@ from typing import Any, Final
 import yaml
 
 from ktrdr_mcp.features.registry import Resolved, find_used_indicators
+from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.strategy.form import FuzzyInput, IndicatorSpec, Strategy
 from ktrdr_mcp.strategy.parsing import MODEL_TRAINING
 from ktrdr_mcp.training.formats import Identity
@@ -118,7 +119,7 @@ HISTORY_FIELDS: Final = ("train_loss", "train_accuracy", "val_loss", "val_accura
 
 def config(
     identity: Identity, strategy: Strategy, training: Mapping[str, Any], inputs: int, alike: bool
-) -> dict[str, Any]:
+) -> Json:
     """config.json: the strategy under the model's name, with the network's shape.
 
     Args:
@@ -147,7 +148,7 @@ def strategy_text(document: Mapping[str, Any]) -> str:
 
 def strategy_document(
     model_name: str, strategy: Strategy, training: Mapping[str, Any], alike: bool
-) -> dict[str, Any]:
+) -> Json:
     """A strategy in KTRDR's form, under the model's name.
 
     Args:
@@ -182,7 +183,7 @@ def strategy_document(
     return document
 
 
-def labels(settings: Mapping[str, Any]) -> dict[str, Any]:
+def labels(settings: Mapping[str, Any]) -> Json:
     """The labels, with KTRDR's own words beside them where its trainer has such labels."""
     if settings.get("method") not in ZIGZAGS:
         return dict(settings)
@@ -191,7 +192,7 @@ def labels(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "zigzag_threshold": threshold, "label_lookahead": lookahead}
 
 
-def orchestrator(settings: Mapping[str, Any]) -> dict[str, Any]:
+def orchestrator(settings: Mapping[str, Any]) -> Json:
     """The section orchestrator, without a second threshold that only KTRDR's backtest would heed.
 
     Args:
@@ -210,33 +211,33 @@ def ktrdr_names(strategy: Strategy) -> dict[str, str]:
     return {each.spec.name: each.spec.type for each in find_used_indicators(strategy)}
 
 
-def indicators(strategy: Strategy, alike: bool) -> list[dict[str, Any]]:
+def indicators(strategy: Strategy, alike: bool) -> list[Json]:
     """The list of indicators; KTRDR heeds parameters under params alone."""
     if not alike:
         return [own_form(spec) for spec in strategy.indicators]
     entries = []
     for each in find_used_indicators(strategy):
-        params: dict[str, Any] = {key: each.params[key] for key in LARGEST_PERIODS[each.spec.type]}
+        params: Json = {key: each.params[key] for key in LARGEST_PERIODS[each.spec.type]}
         if each.spec.source != "close":
             params["source"] = each.spec.source
         entries.append({"name": each.spec.type, "params": params})
     return entries
 
 
-def own_form(spec: IndicatorSpec) -> dict[str, Any]:
+def own_form(spec: IndicatorSpec) -> Json:
     """An indicator that KTRDR does not have, as this program writes it."""
     entry = {"name": spec.name, "type": spec.type, "params": dict(spec.params)}
     return {**entry, "source": spec.source, **({"raw": True} if spec.raw else {})}
 
 
-def fuzzy_sets(each: FuzzyInput) -> dict[str, Any] | str:
+def fuzzy_sets(each: FuzzyInput) -> Json | str:
     """One indicator's sets, explicit."""
     if isinstance(each.sets, str):
         return each.sets
     return {one.name: {"type": one.kind, "parameters": list(one.parameters)} for one in each.sets}
 
 
-def model_section(training: Mapping[str, Any]) -> dict[str, Any]:
+def model_section(training: Mapping[str, Any]) -> Json:
     """The section model: the network and how it was trained; nothing is left to scale."""
     return {
         "type": "mlp",
@@ -287,7 +288,7 @@ def feature_names(strategy: Strategy, ours: Sequence[str], alike: bool) -> list[
     return [theirs[name] for name in ours]
 
 
-def features(names: Sequence[str]) -> dict[str, Any]:
+def features(names: Sequence[str]) -> Json:
     """features.json; nobody has measured the importance of a feature."""
     return {
         "feature_names": list(names),
@@ -298,7 +299,7 @@ def features(names: Sequence[str]) -> dict[str, Any]:
 
 def metrics(
     measured: Mapping[str, Mapping[str, Any]], history: Sequence[Mapping[str, float]]
-) -> dict[str, Any]:
+) -> Json:
     """metrics.json: the restored epoch's figures, and every epoch's.
 
     Args:
@@ -324,7 +325,7 @@ def metrics(
 
 def metadata(
     identity: Identity, inputs: int, torch_version: str, figures: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> Json:
     """metadata.json: what KTRDR lists and needs before it can build the network.
 
     Args:

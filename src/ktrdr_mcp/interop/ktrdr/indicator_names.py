@@ -14,6 +14,7 @@ from ktrdr_mcp.features.indicator import INDICATORS
 from ktrdr_mcp.features.registry import find
 from ktrdr_mcp.features.talib_functions import PREFIX, function_names
 from ktrdr_mcp.strategy.form import IndicatorSpec
+from ktrdr_mcp.strategy.sections import Values
 
 CLASS_NAMES: Final = {
     "rsiindicator": "rsi",
@@ -84,7 +85,7 @@ RESERVED: Final = ("name", "type", "params", "raw", "source")
 WITHOUT_PERIOD: Final = ("OBV", "AD")  # KTRDR's files say one, and it changes nothing
 
 
-def rename(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
+def rename(entry: Mapping[str, Any], name: str) -> Values:
     """An entry of indicators with the type and parameters that are known here.
 
     Args:
@@ -112,7 +113,7 @@ def rename(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
     return made
 
 
-def complete_parameters(made: dict[str, Any], function: str) -> None:
+def complete_parameters(made: Values, function: str) -> None:
     """Gives an entry the numbers that its TA-Lib function takes, with KTRDR's defaults.
 
     Args:
@@ -142,7 +143,7 @@ def in_kind(value: Any, default: int | float) -> Any:
     return value
 
 
-def rename_parameters(made: dict[str, Any], names: Names) -> None:
+def rename_parameters(made: Values, names: Names) -> None:
     """Gives the parameters of an entry, flat and under params, the names that are known here."""
     names = {**names, "data_source": ("source",)}
     if isinstance(made.get("params"), Mapping):
@@ -153,7 +154,7 @@ def rename_parameters(made: dict[str, Any], names: Names) -> None:
     made.update(name_parameters(flat, names))
 
 
-def name_parameters(values: Mapping[str, Any], names: Names) -> dict[str, Any]:
+def name_parameters(values: Mapping[str, Any], names: Names) -> Values:
     """Parameters under the names that are known here."""
     return {new: value for key, value in values.items() for new in names.get(key, (key,))}
 

@@ -18,6 +18,7 @@ from ktrdr_mcp.features.build import feature_names
 from ktrdr_mcp.features.inputs import Scaler
 from ktrdr_mcp.interop.ktrdr.documents import CONFIG, FEATURES, LARGEST_PERIODS, METADATA, METRICS
 from ktrdr_mcp.nn.perceptron import ACTIVATIONS, Mlp
+from ktrdr_mcp.schemas.results import Json
 from ktrdr_mcp.strategy.form import (
     FUZZY_KINDS,
     LARGEST_NUMBER,
@@ -88,7 +89,7 @@ def strategy_of(config: Mapping[str, Any], name: str) -> Strategy:
     )
 
 
-def decisions(section: Any) -> dict[str, Any]:
+def decisions(section: Any) -> Json:
     """How KTRDR's decision engine filters signals, its defaults included."""
     filters = (section.get("filters") or {}) if isinstance(section, Mapping) else None
     if not isinstance(filters, Mapping):
@@ -209,7 +210,7 @@ class KtrdrModel:
     weights: Weights
     scaler: Scaler
     feature_names: tuple[str, ...]
-    config: dict[str, Any]
+    config: Json
 
 
 def summary(directory: Path) -> Summary:
@@ -335,7 +336,7 @@ def is_layers(hidden: Any) -> bool:
     )
 
 
-def document(directory: Path, name: str) -> dict[str, Any]:
+def document(directory: Path, name: str) -> Json:
     """One of the JSON documents. Raises ModelCorrupted."""
     path = regular_file(directory, name, limits.MAX_BUNDLE_JSON_BYTES)
     try:

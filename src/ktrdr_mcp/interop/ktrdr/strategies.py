@@ -19,7 +19,7 @@ from ktrdr_mcp.limits import MAX_INDICATORS
 from ktrdr_mcp.paths import TIMEFRAME_MINUTES
 from ktrdr_mcp.strategy.form import IndicatorSpec
 from ktrdr_mcp.strategy.parsing import MODEL_TRAINING
-from ktrdr_mcp.strategy.sections import LEFT_OUT, Report, StrategyDialect, join_place, wrong
+from ktrdr_mcp.strategy.sections import LEFT_OUT, Report, StrategyDialect, Values, join_place, wrong
 
 IGNORED: Final = (  # with all that stands below; * is any part of one key
     "version",
@@ -108,7 +108,7 @@ class NetworkInput(NamedTuple):
 class KtrdrDialect:
     """Implements StrategyDialect."""
 
-    def translate(self, values: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    def translate(self, values: Mapping[str, Any], report: Report) -> Values:
         """The file in this program's form; `StrategyDialect.translate` describes the arguments."""
         made = deepcopy(dict(values))
         v1 = is_for_ktrdr(made) and not is_v3(made)
@@ -144,7 +144,7 @@ def is_for_ktrdr(values: Mapping[str, Any]) -> bool:
     )
 
 
-def part(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+def part(values: Mapping[str, Any], *keys: str) -> Values:
     """The mapping under nested keys; an empty one if there is none."""
     found: Any = values
     for key in keys:
@@ -152,7 +152,7 @@ def part(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def part_of(value: object) -> dict[str, Any]:
+def part_of(value: object) -> Values:
     """A value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
 
@@ -165,7 +165,7 @@ def problem(report: Report, place: str, what: str, hint: str) -> None:
 # What is refused as a whole
 
 
-def refuse_other_kinds(values: dict[str, Any], report: Report) -> None:
+def refuse_other_kinds(values: Values, report: Report) -> None:
     """Refuses another network, another output or several symbols, before all other problems.
 
     The parts that belong to them are taken out, so that they are not complained about as well.
@@ -209,7 +209,7 @@ def refuse_other_kinds(values: dict[str, Any], report: Report) -> None:
 # KTRDR's v3 form
 
 
-def convert_v3(values: dict[str, Any], report: Report) -> None:
+def convert_v3(values: Values, report: Report) -> None:
     """Turns nn_inputs and sets that name their indicator into fuzzy sets by output."""
     declared = part(values, "indicators")
     sets = part(values, "fuzzy_sets")
@@ -220,7 +220,7 @@ def convert_v3(values: dict[str, Any], report: Report) -> None:
         if isinstance(entry, Mapping)
     }
     wanted = inputs(values, base, report)
-    made: dict[str, Any] = {}
+    made: Values = {}
     groups: dict[str, list[str]] = {}
     for kind, name, timeframe in wanted:
         if kind == "raw_indicator":
@@ -260,7 +260,7 @@ def convert_v3(values: dict[str, Any], report: Report) -> None:
 
 
 def declare_wider(
-    declared: dict[str, Any],
+    declared: Values,
     reference: str,
     timeframe: str | None,
     types: dict[str, str],
@@ -360,7 +360,7 @@ def is_narrower(one: str, other: str | None) -> bool:
     return TIMEFRAME_MINUTES[one] < TIMEFRAME_MINUTES.get(other or "", 0)
 
 
-def flatten_training(values: dict[str, Any], report: Report) -> None:
+def flatten_training(values: Values, report: Report) -> None:
     """Moves what a v3 file says of the training flat to where v1 has it."""
     training = part(values, "training")
     values.setdefault("model", {})
@@ -402,7 +402,7 @@ def loss(values: Mapping[str, Any], report: Report) -> None:
                 )
 
 
-def labels(values: dict[str, Any], report: Report) -> None:
+def labels(values: Values, report: Report) -> None:
     """KTRDR's labels, which are zigzag segments whatever else a v1 section says."""
     section = part(values, "training", "labels")
     source = section.get("source")
@@ -447,7 +447,7 @@ def labels(values: dict[str, Any], report: Report) -> None:
     section |= {"method": "zigzag_segments", "threshold": float(size)}
 
 
-def threshold(values: dict[str, Any], report: Report) -> None:
+def threshold(values: Values, report: Report) -> None:
     """Makes the threshold of KTRDR's backtest count: a signal must reach both."""
     mode = part(values, "orchestrator", "modes", "backtest")
     second = mode.get("confidence_threshold")
@@ -468,7 +468,7 @@ def is_share(value: Any) -> bool:
     return type(value) in {int, float} and 0 <= value <= 1
 
 
-def context_features(values: dict[str, Any], report: Report, v1: bool) -> None:
+def context_features(values: Values, report: Report, v1: bool) -> None:
     """Leaves out features that KTRDR's own prediction sees as constants.
 
     Args:
@@ -500,7 +500,7 @@ def context_features(values: dict[str, Any], report: Report, v1: bool) -> None:
 # Indicators
 
 
-def indicators(values: dict[str, Any], report: Report) -> None:
+def indicators(values: Values, report: Report) -> None:
     """Gives indicators with KTRDR's names those that are known here, and leaves out the unused."""
     declared, sets = values.get("indicators"), part(values, "fuzzy_sets")
     if isinstance(declared, list):
@@ -562,7 +562,7 @@ def note_flat(entry: Mapping[str, Any], kind: str, place: str, report: Report) -
 
 
 def leave_out_unknown_output(
-    made: Mapping[str, Any], name: str, sets: dict[str, Any], place: str, report: Report
+    made: Mapping[str, Any], name: str, sets: Values, place: str, report: Report
 ) -> None:
     """Leaves out sets that have the name of an indicator with several outputs, as KTRDR does."""
     try:
@@ -580,7 +580,7 @@ def leave_out_unknown_output(
 # What is ignored
 
 
-def take_out(values: dict[str, Any], report: Report, place: str = "") -> None:
+def take_out(values: Values, report: Report, place: str = "") -> None:
     """Takes the paths of IGNORED out of a mapping and everything below it, and reports them."""
     for key in list(values):
         if not isinstance(key, str):
