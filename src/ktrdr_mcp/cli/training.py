@@ -11,11 +11,10 @@ import click
 from rich.console import Console
 
 from ktrdr_mcp import limits
-from ktrdr_mcp.api.operations import CANCEL_TRAINING, GET_TRAINING_STATUS, TERMINAL
 from ktrdr_mcp.cli import output, screens, session
 from ktrdr_mcp.cli.reports import draw_curves
 from ktrdr_mcp.cli.session import Interrupted, complete_id, json_option, runs_here, with_service
-from ktrdr_mcp.errors import TrainingFailed, quote
+from ktrdr_mcp.errors import ErrorJson, TrainingFailed, quote
 
 if TYPE_CHECKING:
     from ktrdr_mcp.paths import Workspace
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 QUEUE_TIMEOUT_S: Final = 2.0  # how old the shown place in the queue may get
 STOPPING_TIMEOUT_S: Final = 10.0
+ENDINGS: Final = {"failed": "failed", "cancelled": "was cancelled"}
 
 
 def nest_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -270,14 +270,9 @@ class TrainingEnded(TrainingFailed):
         )
         self._code = status.error_code or status.status
 
-    def to_dict(self) -> dict[str, Any]:
-        """The one error shape, with the task's own code."""
-        shape = super().to_dict()
-        shape["error"]["code"] = self._code
-        return shape
-
-
-ENDINGS: Final = {"failed": "failed", "cancelled": "was cancelled"}
+    def to_json(self) -> ErrorJson:
+        """The error with the task's own code."""
+        return {**super().to_json(), "code": self._code}
 
 
 async def wait_for_end(
@@ -294,6 +289,8 @@ async def wait_for_end(
         on_progress: called with every new status.
         limit_s: how long to wait; None for as long as it takes.
     """
+    from ktrdr_mcp.api.operations import GET_TRAINING_STATUS, TERMINAL
+
     until_s = None if limit_s is None else anyio.current_time() + limit_s
     wait_s = 0.0
     while True:
@@ -336,6 +333,8 @@ async def explain_interruption(service: ServiceProtocol, task_id: str) -> Interr
             hint=f"Follow it with `ktrdr-mcp status {task_id} --wait 600`, or end it with "
             f"`ktrdr-mcp cancel {task_id}`.",
         )
+    from ktrdr_mcp.api.operations import CANCEL_TRAINING, GET_TRAINING_STATUS
+
     await CANCEL_TRAINING.answer(service, {"task_id": task_id})
     waiting = {"task_id": task_id, "wait_s": STOPPING_TIMEOUT_S}
     status = await GET_TRAINING_STATUS.answer(service, waiting)
