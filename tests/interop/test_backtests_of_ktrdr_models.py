@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ktrdr_mcp.data.bars import LoadedBars
 from ktrdr_mcp.interop.ktrdr.model_format import MODEL_FORMAT
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas import responses
@@ -24,12 +25,8 @@ CREATED = "2025-06-10T12:00:00"
 class Series:
     """A source of the built-in bars, whatever the symbol."""
 
-    def load(self, symbol: str, timeframe: str, *_: object) -> Any:
-        class Loaded:
-            bars = hourly_bars()
-            notes = ()
-
-        return Loaded
+    def load(self, symbol: str, timeframe: str, *_: object) -> LoadedBars:
+        return LoadedBars(hourly_bars(), "built-in sample", [])
 
 
 @pytest.fixture
