@@ -71,10 +71,12 @@ async def test_without_a_whole_backup_results_come_back_and_the_ledgers_loss_is_
     assert done.tasks == 1
     assert "only the lost database knew" in done.left_out[0].text
     async with open_workspace(workspace) as opened:
-        told = await Bench(opened.service, workspace).performance(task_id)
+        bench = Bench(opened.service, workspace)
+        told = await bench.performance(task_id)
         assert (told.verdict.as_of_trial, told.test_readings) == (1, 1)
         # the record of all workspaces still knows the trial that was lost
-        assert told.verdict.trials_since == 1
+        later = await bench.trained(config={**SHORT, "seed": 2})
+        assert (await bench.performance(later)).verdict.as_of_trial == 3
 
 
 async def from_bundles_alone(workspace: Workspace) -> Rebuilt:
