@@ -31,6 +31,8 @@ ROWS = {
         "  trading",
         "  alarms",
         "  unit roots",
+        "grams, sketches, seen bars",
+        "the record of trials",
         "verdict of a first trial",
         "verdict of a tenth",
     ),
