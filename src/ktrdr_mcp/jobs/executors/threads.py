@@ -233,11 +233,17 @@ def configure_process() -> None:
 
 
 def load_torch() -> None:
-    """Imports torch, which takes seconds; before the first job is accepted, in a thread."""
+    """Imports torch, which takes seconds; before the first job is accepted, in a thread.
+
+    Linear algebra gets one thread, too, for NumPy is often there before this process is configured:
+    jobs side by side, each with a thread for every core, would take several times as long.
+    """
     configure_process()
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    threadpool_limits(1, user_api="blas")
 
 
 def configure_thread() -> None:

@@ -1,7 +1,10 @@
-"""The lease goes round in the order of asking."""
+"""Jobs in threads: the lease goes round in turn, and linear algebra has one thread."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -88,3 +91,19 @@ def test_only_the_holder_can_release() -> None:
     lease.acquire("holder", never)
     with pytest.raises(RuntimeError, match="does not hold it"):
         lease.release("other")
+
+
+def test_jobs_in_threads_leave_one_thread_to_linear_algebra_though_numpy_was_there_first() -> None:
+    code = (
+        "import numpy, scipy.linalg\n"
+        "from ktrdr_mcp.jobs.executors.threads import load_torch\n"
+        "load_torch()\n"
+        "from threadpoolctl import threadpool_info\n"
+        "print({each['num_threads'] for each in threadpool_info() if each['user_api'] == 'blas'})\n"
+    )
+    several = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    several.pop("OMP_NUM_THREADS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=several, capture_output=True, check=True, text=True
+    )
+    assert done.stdout.strip() == "{1}"
