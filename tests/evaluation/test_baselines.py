@@ -9,12 +9,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
 from ktrdr_mcp.evaluation.baselines import (
+    LOGISTIC_ROWS,
     baselines,
     logistic_probabilities,
     majority_class,
     newest_known,
     of_predictions,
     persistence,
+    rows_to_fit,
 )
 from ktrdr_mcp.schemas.responses import BaselineFigures
 
@@ -30,6 +32,15 @@ def some_rows(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     end = np.arange(COUNT) + generator.integers(1, 9, COUNT)
     end[-8:] = -1
     return features, labels, end, np.arange(30, 500), np.arange(510, COUNT - 8)
+
+
+def test_beyond_a_hundred_thousand_rows_a_regression_fits_evenly_spaced_ones() -> None:
+    few = np.arange(7, 7 + LOGISTIC_ROWS, dtype=np.int64)
+    assert rows_to_fit(few) is few
+    many = np.arange(7, 7 + 3 * LOGISTIC_ROWS + 5, dtype=np.int64)
+    fitting = rows_to_fit(many)
+    assert (len(fitting), fitting[0], fitting[-1]) == (LOGISTIC_ROWS, many[0], many[-1])
+    assert set(np.diff(fitting).tolist()) <= {3, 4}
 
 
 def macro(actual: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from ktrdr_mcp.evaluation.backtest import (
     confident_signals,
     trading_rule,
 )
-from ktrdr_mcp.evaluation.baselines import logistic_probabilities
+from ktrdr_mcp.evaluation.baselines import logistic_probabilities, rows_to_fit
 from ktrdr_mcp.evaluation.direction import (
     DirectionalTest,
     PredictedFold,
@@ -290,8 +290,9 @@ def linear_accuracy(folds: Sequence[Predicted]) -> float:
     for fold in folds:
         learner = fold.learner
         view, label, split = learner.view, learner.dataset.label, learner.split
+        fitting = rows_to_fit(split.train)
         linear = logistic_probabilities(
-            view.features_of(split.train), label[split.train], view.features_of(split.test)
+            view.features_of(fitting), label[fitting], view.features_of(split.test)
         )
         right.append(linear.argmax(axis=1) == actual(fold))
     return float(np.concatenate(right).mean())
