@@ -377,7 +377,7 @@ class Connection:
         Args:
             call: the call, made over this connection.
         Raises:
-            Stuck: the owner gave no sign of life in time.
+            LabUnavailable: the owner gave no sign of life in time; Stuck if its process is there.
             KtrdrError: as the call.
         """
         answer, looking = asyncio.create_task(call), asyncio.create_task(self._wait_until_stuck())
@@ -385,22 +385,21 @@ class Connection:
             await asyncio.wait({answer, looking}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
-            self._forget()
-            raise stuck(looking.result())
+            raise self._describe_break(looking.result())
         finally:
             for task in (answer, looking):
                 task.cancel()
             await asyncio.gather(answer, looking, return_exceptions=True)
 
-    async def _wait_until_stuck(self) -> DaemonAddress:
-        """Returns the owner that was asked last once it gives no sign of life in time."""
+    async def _wait_until_stuck(self) -> httpx2.TimeoutException:
+        """Returns once the owner that was asked last gives no sign of life in time."""
         while True:
             await asyncio.sleep(SIGN_INTERVAL_S)
             if (owner := self._last) is not None:
                 try:
                     await self._sign(owner)
-                except httpx2.TimeoutException:
-                    return owner
+                except httpx2.TimeoutException as silence:
+                    return silence
                 except httpx2.TransportError:
                     pass  # the call breaks too, and tells of it
 
