@@ -46,7 +46,7 @@ def series(count: int, revised: int | None = None, offset_h: int = 0) -> Bars:
 
 def commit(workspace: Workspace, bars: Bars, why: str = "") -> tuple[versions.Manifest, bool]:
     with files.staging(workspace.data / "x") as folder:
-        staged = versions.Staged(**stored.stage(bars, folder / "0"))
+        staged = stored.stage(bars, folder / "0")
         return versions.commit(workspace, staged, FACTS, why)
 
 

@@ -358,7 +358,7 @@ class FetchedBars(TypedDict):
 class Fetched(FetchedBars):
     """The same with what was staged of it."""
 
-    staged: stored.StagedJson | None
+    staged: stored.Staged | None
 
 
 def run(request: FetchRequest, report: Report) -> Fetched:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NotRequired, TypedDict
 
 from ktrdr_mcp.data.reader_child import MAX_MEMORY_BYTES, limit_memory, limit_time
-from ktrdr_mcp.data.stored import StagedJson
+from ktrdr_mcp.data.stored import Staged
 from ktrdr_mcp.errors import DataInvalid, KtrdrError, LimitExceeded, error_of
 
 CHILD: Final = "ktrdr_mcp.data.importing"
@@ -50,7 +50,7 @@ class UnderstoodSeries(TypedDict):
     last_bar: str
     left_out: list[str]
     notes: list[str]
-    staged: StagedJson | None
+    staged: Staged | None
     dataset: NotRequired[str]  # the version that was made of it
     is_new: NotRequired[bool]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypedDict
@@ -32,6 +31,7 @@ MARK: Final = "ktrdr_mcp"
 FORMAT: Final = "1"
 OFFSET: Final = "offset_s"
 NOTES: Final = "notes"
+WHOLE: Final = "bars.parquet"  # of a staged series
 NOTED_BY: Final = "noted_by"  # the version of this program that found the notes
 
 
@@ -118,19 +118,7 @@ def read_own(file: BinaryIO, name: str, written: Container[str]) -> StoredSeries
     return StoredSeries(table, np.zeros(len(table.time), dtype=np.bool_), tuple(notes))
 
 
-class StagedJson(TypedDict):
-    """A `Staged` as it crosses between processes."""
-
-    folder: str
-    bars: int
-    first_bar: str
-    last_bar: str
-    fingerprint: str
-    parts: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Staged:
+class Staged(TypedDict):
     """A series that was written to a folder and is in no version yet.
 
     Args:
@@ -149,24 +137,17 @@ class Staged:
     fingerprint: str
     parts: dict[str, str]
 
-    @property
-    def file(self) -> Path:
-        """The whole series."""
-        return Path(self.folder) / "bars.parquet"
 
-
-def stage(bars: Bars, folder: Path, notes: Sequence[str] | None = None) -> StagedJson:
+def stage(bars: Bars, folder: Path, notes: Sequence[str] | None = None) -> Staged:
     """Writes a series as a whole and by months, for a version to be made of it.
 
     Args:
         bars: the series, not empty.
         folder: where; made here.
         notes: what `series_notes` says of it, if that is known.
-    Returns:
-        what a `Staged` is made of.
     """
     (folder / "parts").mkdir(parents=True)
-    write_bars(bars, folder / "bars.parquet", series_notes(bars) if notes is None else notes)
+    write_bars(bars, folder / WHOLE, series_notes(bars) if notes is None else notes)
     months = bars.time.astype("datetime64[ns]").astype("datetime64[M]")
     starts = np.flatnonzero(np.r_[True, months[1:] != months[:-1]])
     parts = {}

@@ -20,7 +20,7 @@ from typing import Any, Final
 from ktrdr_mcp import files, limits, paths
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.data.files import ORIGIN_SUFFIX
-from ktrdr_mcp.data.stored import Staged, read_parts
+from ktrdr_mcp.data.stored import WHOLE, Staged, read_parts
 from ktrdr_mcp.errors import DataNotFound, StorageError
 from ktrdr_mcp.files import storage_errors
 
@@ -169,36 +169,37 @@ def commit(
     series = (facts.symbol, facts.timeframe)
     folder = series_folder(workspace, *series)
     workspace.refuse_links(folder)
+    whole = Path(staged["folder"]) / WHOLE
     before = read_manifest(workspace, *series)
     versions = [] if before is None else before.versions
-    is_new = not versions or versions[-1].fingerprint != staged.fingerprint
+    is_new = not versions or versions[-1].fingerprint != staged["fingerprint"]
     with storage_errors("storing a version"):
         files.make_folder(folder / PARTS, 0o700)
         if is_new:
-            for month, sha256 in staged.parts.items():
+            for month, sha256 in staged["parts"].items():
                 part = part_file(folder, month, sha256)
                 if not part.exists():
-                    files.place(Path(staged.folder) / PARTS / f"{month}.parquet", part)
-            status = staged.file.stat()
+                    files.place(Path(staged["folder"]) / PARTS / f"{month}.parquet", part)
+            status = whole.stat()
             version = Version(
                 version=len(versions) + 1,
                 created_at=now(),
                 why=why,
-                bars=staged.bars,
-                first_bar=staged.first_bar,
-                last_bar=staged.last_bar,
-                fingerprint=staged.fingerprint,
+                bars=staged["bars"],
+                first_bar=staged["first_bar"],
+                last_bar=staged["last_bar"],
+                fingerprint=staged["fingerprint"],
                 size=status.st_size,
                 mtime_ns=status.st_mtime_ns,
-                sha256=files.sha256_of_file(staged.file),
-                parts=staged.parts,
+                sha256=files.sha256_of_file(whole),
+                parts=staged["parts"],
             )
             versions = [*versions, version]
         manifest = Manifest(**{**vars(facts), "versions": versions})
         files.replace(folder / MANIFEST, files.json_bytes(manifest.to_json()), 0o600)
         final = workspace.data_file(*series, ".parquet")
         if version_of_file(workspace, *series) != manifest.newest.name:
-            files.place(staged.file, final)
+            files.place(whole, final)
         origin = final.with_name(f"{final.stem}{ORIGIN_SUFFIX}")
         known = {name: value for name, value in manifest.to_json().items() if name != "versions"}
         files.replace(origin, files.json_bytes({**known, "dataset": manifest.newest.name}))

@@ -26,7 +26,6 @@ import anyio.to_thread
 from ktrdr_mcp import files, paths
 from ktrdr_mcp.data import fetching, versions
 from ktrdr_mcp.data.feeds import feed_named
-from ktrdr_mcp.data.stored import Staged
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
 from ktrdr_mcp.errors import (
     Conflict,
@@ -408,7 +407,7 @@ def store(
     )
     if answer["staged"] is None:
         raise AssertionError("what is stored was staged")
-    return versions.commit(workspace, Staged(**answer["staged"]), facts, answer["why"])
+    return versions.commit(workspace, answer["staged"], facts, answer["why"])
 
 
 def status_of(one: Fetch) -> responses.FetchStatus:

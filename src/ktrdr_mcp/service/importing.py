@@ -11,7 +11,6 @@ from ktrdr_mcp import __version__, files, limits, paths
 from ktrdr_mcp.data import versions
 from ktrdr_mcp.data.files import SUFFIXES
 from ktrdr_mcp.data.importing import UnderstoodSeries, understand
-from ktrdr_mcp.data.stored import Staged
 from ktrdr_mcp.errors import Conflict, InvalidRequest, LimitExceeded, NotFound, quote
 from ktrdr_mcp.files import storage_errors
 from ktrdr_mcp.schemas import requests, responses
@@ -132,7 +131,7 @@ def store(
     why = f"imported: {', '.join(one['files'][:3])}"
     if one["staged"] is None:
         raise AssertionError("what is stored was staged")
-    manifest, is_new = versions.commit(workspace, Staged(**one["staged"]), facts, why)
+    manifest, is_new = versions.commit(workspace, one["staged"], facts, why)
     stem = paths.series_in_file_name(one["symbol"], one["timeframe"])
     for path in sources:
         if path.parent == workspace.data.resolve() and path.name == f"{stem}.csv":

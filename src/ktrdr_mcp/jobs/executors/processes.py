@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ktrdr_mcp import __version__, memory
-from ktrdr_mcp.errors import KtrdrError, LabUnavailable, kinds_by_code
-from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event, Failure, Heard, decode
+from ktrdr_mcp.errors import LabUnavailable, error_of
+from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event, Heard, decode
 from ktrdr_mcp.jobs.worker import failure_of
 from ktrdr_mcp.store.db import utc_now_text
 
@@ -302,7 +302,7 @@ class Worker(Child):
         """Ends a call."""
         future = self._calls.get(raw["id"])
         if future is not None:
-            error = error_of(Failure(**raw["failure"])) if "failure" in raw else None
+            error = error_of(raw["failure"]) if "failure" in raw else None
             set_unless_done(future, raw.get("result"), error)
 
     def _require_version(self, version: str) -> None:
@@ -364,12 +364,6 @@ def death(reason: str) -> WorkerDied:
         f"The process that computed this died ({reason}).",
         hint="Call again; if it happens again, memory is probably short: see the program's log.",
     )
-
-
-def error_of(failure: Failure) -> KtrdrError:
-    """The error that crossed from a worker."""
-    kind = kinds_by_code().get(failure.code, KtrdrError)
-    return kind(failure.message, hint=failure.hint, field=failure.field)
 
 
 class Pool:

@@ -16,14 +16,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr_mcp.errors import LabUnavailable
-from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Failure, Heard, decode
+from ktrdr_mcp.errors import LabUnavailable, error_of
+from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Heard, decode
 from ktrdr_mcp.jobs.executors.processes import (
     IDLE_S,
     Child,
     Launcher,
     WorkerState,
-    error_of,
     not_started,
     pass_on_log,
     set_unless_done,
@@ -104,7 +103,7 @@ class Driver(Child):
         elif kind == "workers":
             self.workers = [WorkerState(**each) for each in raw["workers"]]
         elif kind == "refused":
-            set_unless_done(self.joined, None, error_of(Failure(**raw["failure"])))
+            set_unless_done(self.joined, None, error_of(raw["failure"]))
 
     def _hear_of_run(self, raw: dict[str, Any]) -> None:
         """Passes an event of a run on."""
