@@ -496,9 +496,8 @@ class TaskStore:
     async def _not_found(self, task_id: str) -> TaskNotFound:
         """The error of an unknown id, with ids that exist."""
         newest = await self.ids_with_prefix("", NEWEST_SHOWN)
-        known = (
-            f"The newest tasks are {', '.join(newest)}." if newest else "There are no tasks yet."
-        )
+        named = f"task is {newest[0]}" if len(newest) == 1 else f"tasks are {', '.join(newest)}"
+        known = f"The newest {named}." if newest else "There are no tasks yet."
         return TaskNotFound(
             f"There is no task {quote(task_id)}.",
             hint=f"{known}{did_you_mean(task_id, newest)} list_training_tasks shows them all.",
