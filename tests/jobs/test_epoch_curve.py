@@ -39,6 +39,11 @@ def test_figures_that_json_cannot_say_are_left_out() -> None:
     assert [each.epoch for each in curve.points] == [1, 3]
 
 
+def test_an_epoch_that_is_reported_twice_is_kept_once() -> None:
+    curve = EpochCurve().extended(map(figures, range(1, 8))).extended([figures(7), figures(8)])
+    assert [each.epoch for each in curve.points] == list(range(1, 9))
+
+
 def test_epochs_that_end_between_two_looks_all_reach_the_server() -> None:
     outbox = Outbox(lambda: None)
     for number in range(1, 51):

@@ -11,6 +11,7 @@ import pytest
 from ktrdr_mcp.errors import DatabaseError, QueueFull, TaskConflict, TaskNotFound
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import standing
+from ktrdr_mcp.service.replies import resumed_from
 from ktrdr_mcp.store.db import Database, rows_of
 from ktrdr_mcp.store.task_row import Fence, NewTask, TaskRow, json_text
 from ktrdr_mcp.store.tasks import SAME_FOLDER, TaskStore
@@ -285,6 +286,15 @@ async def test_a_run_that_ends_before_it_knows_where_it_begins_leaves_the_standi
     assert await tasks.release("t1", fence, standing(Live())) == "pending"
     row = await tasks.get("t1")
     assert (row.progress, row.current_epoch, row.resumed_from) == (40, 4, "epoch 2")
+
+
+async def test_a_task_claimed_again_does_not_say_where_the_attempt_before_began(
+    tasks: TaskStore, new_task: Make
+) -> None:
+    await tasks.insert(new_task("t1"), 10)
+    await tasks.release("t1", (await claimed(tasks)).fence, STANDING)
+    assert resumed_from(await claimed(tasks), Live()) is None
+    assert resumed_from(await tasks.get("t1"), None) is None
 
 
 async def test_a_new_generation_takes_back_what_a_dead_one_left_running(

@@ -20,10 +20,14 @@ class EpochCurve:
     stride: int = 1
 
     def extended(self, figures: Iterable[EpochFigures]) -> EpochCurve:
-        """This curve with further epochs; figures that are not finite are left out."""
+        """This curve with further epochs; figures that are not finite are left out.
+
+        An epoch reported twice, as a resumed run does with its checkpoint's, is kept once.
+        """
         kept, newest, stride = list(self.kept), self.newest, self.stride
         for each in figures:
-            if not all(map(isfinite, each)):
+            repeated = newest is not None and each.epoch == newest.epoch
+            if repeated or not all(map(isfinite, each)):
                 continue
             newest = each
             if (each.epoch - 1) % stride:

@@ -202,7 +202,10 @@ def resumed_from(row: TaskRow, live: Live | None) -> str | None:
     """Where the newest attempt began; not for a first one, nor where an error needs the space."""
     if row.attempt < 2 or row.status == "failed":
         return None
-    return live.resumed_from if live else row.resumed_from
+    if live is not None:
+        return live.resumed_from
+    # One that was claimed a moment ago still has in its row where the attempt before it began.
+    return None if row.status == "training" else row.resumed_from
 
 
 def completion(row: TaskRow, live: Live | None) -> str | None:
