@@ -28,11 +28,11 @@ from ktrdr_mcp.data import stored, versions
 from ktrdr_mcp.data.bars import COLUMNS, PRICES, Bars, Integers, width_ns
 from ktrdr_mcp.data.feeds import feed_named
 from ktrdr_mcp.data.feeds.base import Feed, FeedBusy, Page, Row, client_version
-from ktrdr_mcp.data.imports.cells import offsets
-from ktrdr_mcp.data.imports.cells import zone as named_zone
 from ktrdr_mcp.data.tables import BarTable
 from ktrdr_mcp.data.timestamps import SECOND_NS, format_timestamp
 from ktrdr_mcp.data.validation import check_bars
+from ktrdr_mcp.data.zones import offsets
+from ktrdr_mcp.data.zones import zone as named_zone
 from ktrdr_mcp.errors import Conflict, FeedFailed, KtrdrError, NotEnoughData
 from ktrdr_mcp.paths import Workspace
 

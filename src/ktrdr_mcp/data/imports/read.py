@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ktrdr_mcp import paths
+from ktrdr_mcp.data import zones
 from ktrdr_mcp.data.bars import COLUMNS, PRICES, Floats, Integers, width_ns
 from ktrdr_mcp.data.files import name_parts, open_regular, timeframe_of
 from ktrdr_mcp.data.importing import UnderstoodSeries
@@ -214,11 +215,11 @@ def read(table: Table, layout: Layout, dialect: Dialect, wanted: Wanted) -> Part
         raise refused(
             table.name, "has times that name their offset from UTC and others that do not"
         )
-    clock = None if wanted.timezone is None else cells.zone(wanted.timezone)
+    clock = None if wanted.timezone is None else zones.zone(wanted.timezone)
     if says.all():
         zone = named or ("UTC" if not ahead.any() else "named by each time")
         if clock is not None:
-            ahead, zone = cells.offsets(time, clock), clock.name
+            ahead, zone = zones.offsets(time, clock), clock.name
     else:
         time, ahead, zone = localised(time, clock, named, layout, table, dialect)
     contiguous = exact and len(place) > 0 and int(place[-1] - place[0]) == len(place) - 1
@@ -369,7 +370,7 @@ def is_reversed(order: NDArray[np.intp]) -> bool:
 
 def localised(
     time: Integers,
-    clock: cells.Zone | None,
+    clock: zones.Zone | None,
     named: str | None,
     layout: Layout,
     table: Table,
@@ -392,10 +393,10 @@ def localised(
             hint=f"Say its zone: {guesses}.",
             field="timezone",
         )
-    zone = cells.zone(str(name)) if clock is None else clock
+    zone = zones.zone(str(name)) if clock is None else clock
     if zone.is_utc:
         return time, none, "UTC"
-    utc, absent = cells.to_utc(time, zone)
+    utc, absent = zones.to_utc(time, zone)
     if absent.any():
         row = int(np.flatnonzero(absent)[0])
         moment = np.datetime64(int(time[row]), "ns").astype("datetime64[s]")
