@@ -394,6 +394,39 @@ async def test_backtests_on_the_same_fresh_bars_count_whatever_their_name(bench)
     assert await earlier("FRESH") == 0
 
 
+async def test_backtests_of_other_workspaces_on_the_same_bars_count(
+    shared: Path, open_bench: Open, tmp_path: Path
+) -> None:
+    first, second = await open_bench("first"), await open_bench("second")
+    write_series(first.workspace, "FIRST", walk())
+    write_series(first.workspace, "FRESH", walk(seed=5), "2019-01-01T00:00:00")
+    write_series(second.workspace, "SECOND", walk(seed=3))
+    write_series(second.workspace, "SAME", walk(seed=5)[200:], "2009-01-01T00:00:00")
+    write_series(second.workspace, "STRANGE", walk(seed=2), "2019-01-01T00:00:00")
+    await first.save(await first.trained(symbol="FIRST"), "one")
+    await second.save(await second.trained(symbol="SECOND"), "other")
+
+    async def earlier(bench: Bench, model: str, symbol: str, **more: object) -> int:
+        asked = parse(requests.BacktestModel, {"model_name": model, "symbol": symbol, **more})
+        return (await bench.service.backtest_model(asked)).timing.earlier
+
+    assert await earlier(first, "one", "FRESH") == 0
+    assert await earlier(first, "one", "FRESH", cost_bps=1.0) == 1
+    assert await earlier(second, "other", "SAME") == 2
+    assert await earlier(second, "other", "STRANGE") == 0
+    assert await earlier(second, "other", "SAME") == 2
+    assert await asyncio.to_thread(count_rows, shared, "backtests") == 4
+
+    await asyncio.to_thread(shared.write_bytes, NOT_OURS)
+    assert await earlier(second, "other", "SAME", cost_bps=1.0) == 1  # of its own
+
+    await asyncio.to_thread(shutil.copytree, first.workspace.root, tmp_path / "copy")
+    await asyncio.to_thread(shared.unlink)
+    copy = await open_bench("copy")
+    assert await earlier(copy, "one", "FRESH", cost_bps=2.0) == 2
+    assert await earlier(copy, "one", "FRESH", cost_bps=2.0) == 2
+
+
 def count_rows(path: Path, table: str) -> int:
     """How many rows a table of the record has."""
     with closing(sqlite3.connect(path)) as connection:
@@ -477,12 +510,19 @@ async def test_a_rebuilt_database_knows_its_trials_by_content(
     assert (await trial_of(other, "SAME"))[0] == 3
 
 
-async def test_a_record_from_before_candidates_were_in_it_gets_their_table(shared: Path) -> None:
+async def test_a_record_of_an_earlier_version_gets_the_newer_tables(shared: Path) -> None:
     def extend() -> set[str]:
         with record.opened(shared) as connection:
             connection.execute("DROP TABLE additions")
+            connection.execute("DROP TABLE backtests")
         with record.opened(shared) as connection:
             rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             return {row[0] for row in rows}
 
-    assert await asyncio.to_thread(extend) == {"trials", "outcomes", "sketches", "additions"}
+    assert await asyncio.to_thread(extend) == {
+        "trials",
+        "outcomes",
+        "sketches",
+        "additions",
+        "backtests",
+    }

@@ -1,20 +1,21 @@
-"""Which trials are of one family: by content or by symbol and time, in whatever workspace."""
+"""Which trials and backtests share bars: by content or by symbol and time, in any workspace."""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio.to_thread
 
 from ktrdr_mcp.data.content import Sketch
-from ktrdr_mcp.data.relations import Relations
+from ktrdr_mcp.data.relations import Relations, Stretch
 from ktrdr_mcp.errors import DatabaseError
 from ktrdr_mcp.evaluation.multiple_testing import Stream
 from ktrdr_mcp.paths import Workspace, record_file
+from ktrdr_mcp.store.backtests import BacktestLog, LoggedBacktest, read_scores
 from ktrdr_mcp.store.record import Others, Outcome, TrialRecord
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.store.trials import Standing, Trial, TrialLog, parse_scores
@@ -117,7 +118,9 @@ class Families:
             own.append(trial)
         standing = await self._log.standing(origin)
         others = None if standing is not None else await (await self._open_record()).others()
-        await self._load_sketches([*own, *(others.trials if others else [])])
+        await self._load_sketches(
+            each.window for each in [*own, *(others.trials if others else [])]
+        )
         if standing is not None:
             return await anyio.to_thread.run_sync(self._settled, trial, own, standing)
         claimed = await self._log.claimed()
@@ -130,7 +133,7 @@ class Families:
         trial = next((each for each in own if each.task_id == task_id), None)
         if trial is None:  # a reproduction
             return []
-        await self._load_sketches(own)
+        await self._load_sketches(each.window for each in own)
         return list((await anyio.to_thread.run_sync(self._relatives, trial, own)).before)
 
     def _settled(self, trial: Trial, own: Sequence[Trial], standing: Standing) -> Family:
@@ -251,10 +254,43 @@ class Families:
             keys = {each.sketch for each in new if each.sketch is not None}
             await record.add(new, await self._log.sketches(keys), outcomes, counted)
 
-    async def _load_sketches(self, trials: Iterable[Trial]) -> None:
+    async def backtests_elsewhere(self, log: BacktestLog, what: str) -> list[str]:
+        """What other workspaces' backtests came to that were made on the bars of one before it.
+
+        The record gets what it does not have of this workspace's. A copy of a workspace has the
+        backtests of the original, and the same backtest again is none: both count once.
+
+        Args:
+            log: this workspace's backtests.
+            what: names the one; without it in the log, as on a full disk, there is no other.
+        Returns:
+            their scores, oldest first.
+        """
+        record, logged = await self._open_record(), await log.logged()
+        own = next((each for each in logged if each.what == what), None)
+        found = None if own is None else await record.backtests()
+        if own is None or found is None:
+            return []
+        new = [each for each in logged if each.what not in found.known]
+        if new:
+            keys = {each.stretch.sketch for each in new if each.stretch.sketch is not None}
+            await record.add_backtests(new, await log.sketches(keys))
+        mine = {each.what for each in logged}
+        others = {each.what: each for each in reversed(found.others) if each.what not in mine}
+        before = [each for each in reversed(others.values()) if each.made_at <= own.made_at]
+        await self._load_sketches([own.stretch, *(each.stretch for each in before)])
+        return await anyio.to_thread.run_sync(self._scores_on, own.stretch, before)
+
+    def _scores_on(self, stretch: Stretch, backtests: Iterable[LoggedBacktest]) -> list[str]:
+        """The scores of those on the bars of a stretch, if this version can read them."""
+        between = self._relations.between
+        related = [each for each in backtests if between(each.stretch, stretch)]
+        return [each.scores for each in related if is_readable(each.scores, read_scores)]
+
+    async def _load_sketches(self, windows: Iterable[Stretch]) -> None:
         """Reads the sketches that are not known yet."""
         known = self._relations.sketches
-        keys = {each.sketch for each in trials if each.sketch is not None} - known.keys()
+        keys = {each.sketch for each in windows if each.sketch is not None} - known.keys()
         if keys:
             known |= await self._log.sketches(keys)
         if keys := keys - known.keys():
@@ -289,14 +325,16 @@ async def recorded_sketches(workspace: Workspace) -> dict[tuple[str, str], Sketc
 
 def readable(scores: Mapping[str, str]) -> dict[str, str]:
     """Those of other workspaces' scores that this version can read; the rest count as missing."""
-    found = {}
-    for name, text in scores.items():
-        try:
-            parse_scores(text)
-        except DatabaseError:
-            continue
-        found[name] = text
-    return found
+    return {name: text for name, text in scores.items() if is_readable(text, parse_scores)}
+
+
+def is_readable(scores: str, read: Callable[[str], object]) -> bool:
+    """Whether this version can read what another workspace wrote."""
+    try:
+        read(scores)
+    except DatabaseError:
+        return False
+    return True
 
 
 def trial_of(row: TaskRow) -> Trial:

@@ -427,6 +427,7 @@ class Service:
         sketch = None if fresh.sketch is None else Sketch.from_text(fresh.sketch)
         one = TradedModel(fresh.what, fresh.symbol, fresh.first_bar, fresh.last_bar, scores, sketch)
         earlier = await self._backtests.add(one)
+        earlier += await self._families.backtests_elsewhere(self._backtests, one.what)
         return await in_thread(lambda: [read_scores(each) for each in earlier])
 
     async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any, Final, Self
 
 from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.data.relations import Relations, Stretch
@@ -25,6 +25,8 @@ ON CONFLICT DO UPDATE SET sketch = coalesce(sketch, excluded.sketch)"""
 EARLIER: Final = """
 SELECT what, symbol, first_bar, last_bar, sketch FROM backtests
 WHERE seq < coalesce((SELECT seq FROM backtests WHERE what = ?), seq + 1) ORDER BY seq"""
+ALL: Final = """
+SELECT what, symbol, first_bar, last_bar, sketch, scores, made_at FROM backtests ORDER BY seq"""
 SCORES: Final = """
 SELECT scores FROM backtests WHERE what IN (SELECT value FROM json_each(?)) ORDER BY seq"""
 
@@ -61,6 +63,32 @@ class TradedModel:
         """The values of its columns by name."""
         values: dict[str, SqlValue] = {each.name: getattr(self, each.name) for each in fields(self)}
         return {**values, "sketch": self.stretch.sketch}
+
+
+@dataclass(frozen=True)
+class LoggedBacktest:
+    """A backtest as the log has it.
+
+    Args:
+        what: names it; see `TradedModel`.
+        stretch: the fresh bars.
+        scores: `TradingScores` as JSON text.
+        made_at: when, ISO 8601 UTC.
+    """
+
+    what: str
+    stretch: Stretch
+    scores: str
+    made_at: str
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> Self:
+        """One from its columns: what, symbol, first and last bar, sketch, scores, made_at."""
+        return cls(row[0], Stretch(*row[1:5]), row[5], row[6])
+
+    def to_row(self) -> tuple[str | None, ...]:
+        """The same columns."""
+        return (self.what, *astuple(self.stretch), self.scores, self.made_at)
 
 
 class BacktestLog:
@@ -105,6 +133,14 @@ class BacktestLog:
         found = await self._database.read(SCORES, (json.dumps(related),))
         more = [each for each in before if self._relations.between(each.stretch, one.stretch)]
         return [*(str(row[0]) for row in found), *(each.scores for each in more)]
+
+    async def logged(self) -> list[LoggedBacktest]:
+        """All that are stored, oldest first."""
+        return [LoggedBacktest.from_row(row) for row in await self._database.read(ALL)]
+
+    async def sketches(self, keys: Iterable[str]) -> dict[str, Sketch]:
+        """The stored sketches of these keys."""
+        return await read_sketches(self._database, keys)
 
     def _related(self, stored: Mapping[str, Stretch], one: TradedModel) -> list[str]:
         """Which stored backtests, by what names them, were made on bars of another."""

@@ -1,4 +1,4 @@
-"""The record of trials of all workspaces of a user: what was tried on which bars, and its outcome.
+"""The record of all workspaces of a user: what was tried and traded on which bars, and the outcome.
 
 It lies in the user's data folder, or where KTRDR_TRIAL_RECORD says. Each workspace adds its own
 rows once they are committed in its own database, which stays the truth for its tasks; rows that
@@ -25,6 +25,7 @@ import anyio.to_thread
 from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.files import make_folder
+from ktrdr_mcp.store.backtests import LoggedBacktest
 from ktrdr_mcp.store.trials import Addition, Trial
 
 FORMAT: Final = 1
@@ -32,7 +33,7 @@ APPLICATION: Final = 0x4B545244  # "KTRD"
 BUSY_S: Final = 0.5  # for how long a lock is waited for
 LIMIT_S: Final = 3.0  # for how long one use may take in all
 REST_S: Final = 60.0  # without a further try after one that failed
-NEWEST_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE name = 'additions'"
+NEWEST_TABLE: Final = "SELECT 1 FROM sqlite_master WHERE name = 'backtests'"
 
 Value = TypeVar("Value")
 
@@ -89,6 +90,19 @@ class Others:
     additions: Sequence[Addition]
 
 
+@dataclass(frozen=True)
+class Backtests:
+    """What the record has of backtests.
+
+    Args:
+        others: of all other workspaces, oldest first.
+        known: which of this workspace's it has, by what names each.
+    """
+
+    others: Sequence[LoggedBacktest]
+    known: frozenset[str]
+
+
 class TrialRecord:
     """The record as one workspace sees it. Every method gives None where it cannot be used.
 
@@ -142,10 +156,7 @@ class TrialRecord:
 
         def write(connection: sqlite3.Connection) -> bool:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(
-                "INSERT INTO sketches VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                [(key, one.halvings, one.to_bytes()) for key, one in sketches.items()],
-            )
+            add_sketches(connection, sketches)
             connection.executemany(
                 "INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [(own, *row_of(each)) for each in trials],
@@ -187,6 +198,43 @@ class TrialRecord:
             return Others(trials, [Addition(*row) for row in rows])
 
         return await self._use(read)
+
+    async def backtests(self) -> Backtests | None:
+        """What all workspaces traded on fresh bars."""
+
+        def read(connection: sqlite3.Connection) -> Backtests:
+            rows = connection.execute(
+                "SELECT what, symbol, first_bar, last_bar, sketch, scores, made_at FROM backtests"
+                " WHERE workspace <> ? ORDER BY made_at, rowid",
+                (self._workspace,),
+            )
+            others = [LoggedBacktest.from_row(row) for row in rows]
+            known = names_in(connection, "backtests", self._workspace, "what")
+            return Backtests(others, frozenset(known))
+
+        return await self._use(read)
+
+    async def add_backtests(
+        self, backtests: Iterable[LoggedBacktest], sketches: Mapping[str, Sketch]
+    ) -> bool | None:
+        """Adds backtests of the workspace; those that are there already stay as they are.
+
+        Args:
+            backtests: to be added.
+            sketches: of their bars, by key.
+        """
+        rows = [(self._workspace, *each.to_row()) for each in backtests]
+
+        def write(connection: sqlite3.Connection) -> bool:
+            connection.execute("BEGIN IMMEDIATE")
+            add_sketches(connection, sketches)
+            connection.executemany(
+                "INSERT INTO backtests VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows
+            )
+            connection.execute("COMMIT")
+            return True
+
+        return await self._use(write)
 
     async def tested(self, place: str) -> dict[tuple[str, str], Sketch] | None:
         """The sketches of what was tested in one place, whatever database it had then.
@@ -299,6 +347,14 @@ def read_version(connection: sqlite3.Connection) -> int:
     if application != APPLICATION and not (empty and application == version == 0):
         raise ValueError("another program wrote it")
     return version
+
+
+def add_sketches(connection: sqlite3.Connection, sketches: Mapping[str, Sketch]) -> None:
+    """Adds sketches, by key, that are not there."""
+    connection.executemany(
+        "INSERT INTO sketches VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        [(key, one.halvings, one.to_bytes()) for key, one in sketches.items()],
+    )
 
 
 def names_in(

@@ -1,4 +1,4 @@
--- The record of trials of all workspaces of a user. Rows are only added, and
+-- The record of trials and backtests of all workspaces of a user. Rows are only added, and
 -- tables, which earlier versions of this program leave alone.
 
 CREATE TABLE IF NOT EXISTS trials (
@@ -34,4 +34,16 @@ CREATE TABLE IF NOT EXISTS additions (
     trials INTEGER NOT NULL,
     added_at TEXT NOT NULL,
     PRIMARY KEY (workspace, set_id)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS backtests (
+    workspace TEXT NOT NULL,
+    what TEXT NOT NULL,
+    symbol TEXT NOT NULL,
+    first_bar TEXT NOT NULL,
+    last_bar TEXT NOT NULL,
+    sketch TEXT,
+    scores TEXT NOT NULL,
+    made_at TEXT NOT NULL,
+    PRIMARY KEY (workspace, what)
 ) STRICT;
