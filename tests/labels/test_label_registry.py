@@ -12,8 +12,10 @@ from ktrdr_mcp.labels.registry import LABELERS, complete, horizon_bars, tells_pa
 from ktrdr_mcp.schemas.config import LabelSettings, TrainingConfig
 
 
-def test_the_contract_names_every_method() -> None:
+def test_clients_are_shown_every_method_and_parameter() -> None:
+    names = {one.name for labeler in LABELERS.values() for one in labeler.parameters}
     assert set(get_args(LabelSettings.model_fields["method"].annotation)) == set(LABELERS)
+    assert set(LabelSettings.model_fields) == {"method", *names}
 
 
 def test_the_contract_default_is_known() -> None:
