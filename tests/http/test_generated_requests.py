@@ -16,19 +16,17 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.openapi.checks import RejectedPositiveData  # noqa: F401  (registers the checks)
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import (
+    negative_data_rejection,
+    positive_data_acceptance,
+)
 
 from ktrdr_mcp.api.operations import OPERATIONS as TABLE
 
 EXAMPLES = int(os.environ.get("KTRDR_API_EXAMPLES", "4"))
 OPERATIONS = [*TABLE, "training_events"]
-WITHOUT_ARGUMENTS = {
-    "health",
-    "list_stored_data",
-    "live_page",
-    "ready",
-    "training_view",
-}  # nothing can be wrong with them
+# nothing can be wrong with them
+WITHOUT_ARGUMENTS = {name for name, each in TABLE.items() if not each.request.model_fields}
 KINDS = [
     pytest.param(name, mode, id=f"{name}-{mode}")
     for name in OPERATIONS
@@ -37,6 +35,7 @@ KINDS = [
 ]
 # A well-formed request may name what there is not, or dates in the wrong order.
 NOT_PROMISED = [positive_data_acceptance]
+NULLS = (None, "null")  # in a query, either leaves a field out, which no schema of a text can say
 
 given_quietly = settings(
     max_examples=EXAMPLES,
@@ -69,7 +68,9 @@ def each(strategy: Any, check: Callable[[Case], None]) -> None:
 
 def validated(case: Case, sent: Counter[int]) -> Any:
     """Sends a case and checks the answer against the document."""
-    response = case.call_and_validate(excluded_checks=NOT_PROMISED, timeout=60)
+    left_out = any(value in NULLS for value in (case.query or {}).values())
+    excluded = [*NOT_PROMISED, negative_data_rejection] if left_out else NOT_PROMISED
+    response = case.call_and_validate(excluded_checks=excluded, timeout=60)
     sent[response.status_code] += 1
     return response
 
