@@ -12,39 +12,14 @@ from mcp.types import Tool
 
 from ktrdr_mcp import limits, paths
 from ktrdr_mcp.api.mcp.server import INSTRUCTIONS, build_server
+from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.labels.registry import LABELERS
 from ktrdr_mcp.schemas.config import TrainingConfig
 from tests.support.fake_service import FakeService
 from tests.support.mcp_clients import Connect
 
-NAMES = [
-    "start_training",
-    "get_training_status",
-    "get_model_performance",
-    "cancel_training",
-    "compare_trainings",
-    "reproduce_training",
-    "backtest_model",
-    "save_trained_model",
-    "load_trained_model",
-    "test_model_prediction",
-    "list_trained_models",
-    "list_training_tasks",
-    "get_market_data_summary",
-    "explain_model",
-    "research_log",
-    "add_research_note",
-    "fetch_market_data",
-    "get_available_indicators",
-    "get_available_strategies",
-    "save_strategy",
-    "show_training",
-]
-CHANGING = {
-    *("start_training", "cancel_training", "save_trained_model", "reproduce_training"),
-    *("add_research_note", "save_strategy", "fetch_market_data"),
-}
-NOT_IDEMPOTENT = {"start_training", "add_research_note"}
+# Names, order and marks of the tools are pinned in the recorded conversation.
+TOOLS = {name: each.tool for name, each in OPERATIONS.items() if each.tool is not None}
 
 
 async def listed(service: FakeService) -> dict[str, Tool]:
@@ -64,9 +39,9 @@ def subschemas(node: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.asyncio
-async def test_the_tools_are_listed_in_a_fixed_order(connect: Connect) -> None:
+async def test_the_tools_are_listed_in_the_order_of_the_table(connect: Connect) -> None:
     async with connect() as client:
-        assert [tool.name for tool in (await client.list_tools()).tools] == NAMES
+        assert [tool.name for tool in (await client.list_tools()).tools] == list(TOOLS)
 
 
 @pytest.mark.asyncio
@@ -75,7 +50,7 @@ async def test_the_whole_tool_list_stays_small(connect: Connect) -> None:
         result = await client.list_tools()
     wire = result.model_dump(mode="json", by_alias=True, exclude_none=True)
     compact = json.dumps(wire, separators=(",", ":"), ensure_ascii=False)
-    assert len(compact.encode()) <= limits.TOOL_LIST_BYTES
+    assert len(compact.encode()) <= limits.TOOL_LIST_BYTES, "shorten descriptions, of any tool"
 
 
 @pytest.mark.asyncio
@@ -185,13 +160,13 @@ async def test_every_tool_has_a_title_and_typed_outputs(service: FakeService) ->
 @pytest.mark.asyncio
 async def test_annotations_say_what_a_tool_changes(service: FakeService) -> None:
     for name, tool in (await listed(service)).items():
-        marks = tool.annotations
+        offer, marks = TOOLS[name], tool.annotations
         assert marks is not None
-        assert marks.read_only_hint is (name not in CHANGING)
-        assert marks.open_world_hint is (name == "fetch_market_data")
-        if name in CHANGING:
-            assert marks.destructive_hint is (name == "cancel_training")
-            assert marks.idempotent_hint is (name not in NOT_IDEMPOTENT)
+        assert marks.read_only_hint is (not offer.changes)
+        assert marks.open_world_hint is offer.open_world
+        if offer.changes:
+            assert marks.destructive_hint is offer.destructive
+            assert marks.idempotent_hint is offer.idempotent
 
 
 @pytest.mark.asyncio

@@ -36,6 +36,14 @@ def test_addresses_and_pages_name_fields_that_there_are(name: str) -> None:
         assert content in reply.model_fields or isinstance(vars(reply)[content], property)
 
 
-def test_no_two_operations_share_a_route() -> None:
-    routes = {(each.method, each.path) for each in OPERATIONS.values()}
-    assert len(routes) == len(OPERATIONS)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_no_other_route_takes_what_is_sent_to_this_one(name: str) -> None:
+    own = OPERATIONS[name]
+    taking = [
+        f"{each.method} {each.path}"
+        for each in OPERATIONS.values()
+        if each is not own
+        and each.method == own.method
+        and re.fullmatch(re.sub(r"{\w+}", "[^/]+", each.path), own.path)
+    ]
+    assert not taking, f"{own.method} {own.path} is also {taking[0]}: name another path"

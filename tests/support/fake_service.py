@@ -13,6 +13,7 @@ from ktrdr_mcp.schemas import CONTRACT_VERSION, requests, responses
 from ktrdr_mcp.schemas.service import OnProgress, ServiceProtocol
 from tests.support import sample_replies
 
+# Of an operation that is not here, the example in the table.
 CANNED: dict[str, Any] = {
     "start_training": sample_replies.STARTED,
     "get_training_status": sample_replies.status(),
@@ -101,7 +102,12 @@ class FakeService:
         self.calls.append((method, argument))
         if self.failure is not None:
             raise self.failure
-        return self.replies[method]
+        if method in self.replies:
+            return self.replies[method]
+        operation = OPERATIONS[method]
+        if operation.reply_example is None:
+            raise LookupError(f"{method} has neither a reply_example nor a reply in CANNED")
+        return operation.reply.model_validate(operation.reply_example)
 
     def __getattr__(self, name: str) -> Callable[[Any], Awaitable[Any]]:
         """The operation of this name, with a canned reply."""

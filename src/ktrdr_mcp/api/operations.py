@@ -676,6 +676,30 @@ GET_MARKET_DATA_SUMMARY: Final = Operation(
     rows="series",
     slow=True,
 )
+EXPLAIN_MODEL: Final = Operation(
+    name="explain_model",
+    method="GET",
+    path="/explanation",
+    request=requests.ExplainModel,
+    reply=responses.Explanation,
+    summary="What a trained network learned: importance of each indicator, response, rules.",
+    refusals=(404, 409, 410),
+    tool=Tool(
+        title="Explain a model",
+        description=(
+            "Which indicators a network's foresight rests on, if any. Counts as a reading."
+        ),
+    ),
+    resource=Resource(
+        template="explanation://{task_id}",
+        name="explanation",
+        description="Every indicator's importance in a completed task.",
+        content="groups",
+    ),
+    command="explain",
+    brief=short_explanation,
+    slow=True,
+)
 RESEARCH_LOG: Final = Operation(
     name="research_log",
     method="GET",
@@ -764,30 +788,6 @@ REMOVE_DATA: Final = Operation(
     refusals=(404,),
     command="data remove",
     request_example=SERIES,
-)
-EXPLAIN_MODEL: Final = Operation(
-    name="explain_model",
-    method="GET",
-    path="/explanation",
-    request=requests.ExplainModel,
-    reply=responses.Explanation,
-    summary="What a trained network learned: importance of each indicator, response, rules.",
-    refusals=(404, 409, 410),
-    tool=Tool(
-        title="Explain a model",
-        description=(
-            "Which indicators a network's foresight rests on, if any. Counts as a reading."
-        ),
-    ),
-    resource=Resource(
-        template="explanation://{task_id}",
-        name="explanation",
-        description="Every indicator's importance in a completed task.",
-        content="groups",
-    ),
-    command="explain",
-    brief=short_explanation,
-    slow=True,
 )
 HEALTH: Final = Operation(
     name="health",
@@ -1028,6 +1028,19 @@ MODEL_REPORT: Final = Operation(
     command="report",
     page="html",
 )
+COMPARISON_REPORT: Final = Operation(
+    name="comparison_report",
+    method="POST",
+    path="/training/compare/report",
+    request=requests.CompareTrainings,
+    reply=responses.Report,
+    summary="Completed tasks side by side, drawn: one HTML file.",
+    refusals=(404, 409),
+    posts_to_read=True,
+    command="report",
+    page="html",
+    request_example={"task_ids": [TASK_ID, "training_20250611_091500"]},
+)
 TRAINING_CURVE: Final = Operation(
     name="training_curve",
     method="GET",
@@ -1079,67 +1092,10 @@ LIVE_PAGE: Final = Operation(
     command="open",
     page="html",
 )
-COMPARISON_REPORT: Final = Operation(
-    name="comparison_report",
-    method="POST",
-    path="/training/compare/report",
-    request=requests.CompareTrainings,
-    reply=responses.Report,
-    summary="Completed tasks side by side, drawn: one HTML file.",
-    refusals=(404, 409),
-    posts_to_read=True,
-    command="report",
-    page="html",
-    request_example={"task_ids": [TASK_ID, "training_20250611_091500"]},
-)
 
+# In the order of the rows above, which is that of the tools in their list.
 OPERATIONS: Final[Mapping[str, Operation[Any, Any]]] = {
-    each.name: each
-    for each in (
-        START_TRAINING,
-        GET_TRAINING_STATUS,
-        GET_MODEL_PERFORMANCE,
-        CANCEL_TRAINING,
-        COMPARE_TRAININGS,
-        REPRODUCE_TRAINING,
-        BACKTEST_MODEL,
-        SAVE_TRAINED_MODEL,
-        LOAD_TRAINED_MODEL,
-        TEST_MODEL_PREDICTION,
-        LIST_TRAINED_MODELS,
-        LIST_TRAINING_TASKS,
-        GET_MARKET_DATA_SUMMARY,
-        EXPLAIN_MODEL,
-        RESEARCH_LOG,
-        ADD_RESEARCH_NOTE,
-        IMPORT_BARS,
-        FETCH_MARKET_DATA,
-        LIST_STORED_DATA,
-        LIST_DATA_VERSIONS,
-        REMOVE_DATA,
-        HEALTH,
-        READY,
-        TRAINING_HISTORY,
-        SWEEP_CANDIDATES,
-        CANDIDATE_TEST,
-        MODEL_CARD,
-        GET_AVAILABLE_INDICATORS,
-        GET_AVAILABLE_STRATEGIES,
-        SAVE_STRATEGY,
-        STRATEGY_TEXT,
-        COMPLETE,
-        RESOURCE_STATES,
-        CREATE_TASK_HANDLE,
-        READ_TASK_HANDLE,
-        EQUITY_CURVE,
-        TRAINING_REPORT,
-        MODEL_REPORT,
-        COMPARISON_REPORT,
-        TRAINING_CURVE,
-        SHOW_TRAINING,
-        TRAINING_VIEW,
-        LIVE_PAGE,
-    )
+    each.name: each for each in tuple(globals().values()) if isinstance(each, Operation)
 }
 
 
