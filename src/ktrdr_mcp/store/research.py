@@ -6,23 +6,18 @@ that was made anew gets it back.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
-from pathlib import Path
 from typing import Any, Final
 
-from ktrdr_mcp import files
 from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.errors import StorageError
+from ktrdr_mcp.store.copies import TableCopy, checked, columns_of
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of, utc_now_text
 from ktrdr_mcp.store.sketches import add_sketches, read_sketches
 
 COPY: Final = "research.json"
-MAX_COPY_BYTES: Final = 64 * 1024**2
-
 COPIED_SKETCHES: Final = 256  # of the newest looks, up to 44 kB each
 
 # A look from before there were sketches gets one when it is taken again.
@@ -93,7 +88,7 @@ class ResearchLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._copying = asyncio.Lock()
+        self._copy = TableCopy(database, COPY, "the research log")
         self._unstored: list[StoredLook] = []
         self._sketches: dict[str, Sketch] = {}  # of stored looks
 
@@ -110,7 +105,7 @@ class ResearchLog:
                     values = {**each.parameters(), "looked_at": utc_now_text()}
                     await rows_of(connection, ADD_LOOK, values)
             self._unstored.clear()
-            await self._copy()
+            await self._copy.write(self._copied)
         except StorageError as error:
             log.warning("a look at bars is not stored yet: %s", error.message)
 
@@ -132,7 +127,7 @@ class ResearchLog:
         kept = ResearchNote(symbol, timeframe, task_id, note, utc_now_text())
         async with self._database.transaction() as connection:
             await rows_of(connection, ADD_NOTE, astuple(kept))
-        await self._copy()
+        await self._copy.write(self._copied)
         return kept
 
     async def notes(
@@ -142,22 +137,14 @@ class ResearchLog:
         wanted: dict[str, SqlValue] = {"symbol": symbol, "timeframe": timeframe, "limit": limit}
         return [ResearchNote(*row) for row in await self._database.read(NOTES, wanted)]
 
-    async def _copy(self) -> None:
-        """Writes the copy; where the disk refuses it, the next one has it all."""
-        async with self._copying:
-            path = self._database.path.with_name(COPY)
-            try:
-                newest = await self._database.read(NEWEST_SKETCHES, (COPIED_SKETCHES,))
-                sketches = await read_sketches(self._database, [row[0] for row in newest])
-                content = {
-                    "format": 1,
-                    "looks": [dict(row) for row in await self._database.read(ALL_LOOKS)],
-                    "notes": [dict(row) for row in await self._database.read(ALL_NOTES)],
-                    "sketches": [one.to_text() for one in sketches.values()],
-                }
-                await asyncio.to_thread(files.replace, path, files.json_bytes(content), 0o600)
-            except (OSError, StorageError) as error:
-                log.warning("the copy of the research log is not written: %s", error)
+    async def _copied(self) -> dict[str, Any]:
+        newest = await self._database.read(NEWEST_SKETCHES, (COPIED_SKETCHES,))
+        sketches = await read_sketches(self._database, [row[0] for row in newest])
+        return {
+            "looks": [dict(row) for row in await self._database.read(ALL_LOOKS)],
+            "notes": [dict(row) for row in await self._database.read(ALL_NOTES)],
+            "sketches": [one.to_text() for one in sketches.values()],
+        }
 
     async def take_in_copy(self) -> int:
         """Takes in what the copy has and the database has not.
@@ -167,7 +154,7 @@ class ResearchLog:
         Raises:
             StorageError: the copy is damaged, or the database cannot be written.
         """
-        copy = await asyncio.to_thread(read_copy, self._database.path.with_name(COPY))
+        copy = await self._copy.read(parse_copy) or Copy()
         async with self._database.transaction() as connection:
             before = await rows_of(connection, COUNT)
             await add_sketches(connection, copy.sketches)
@@ -188,41 +175,12 @@ class Copy:
     sketches: Sequence[Sketch] = ()
 
 
-def read_copy(path: Path) -> Copy:
-    """The looks and notes of a copy; none where there is no file.
-
-    Raises:
-        StorageError: it cannot be read, or is not what was written.
-    """
-    try:
-        content = json.loads(files.read_private(path, MAX_COPY_BYTES))
-        look = {each.name: each.type for each in fields(StoredLook)}
-        look |= {"sketch": "str | None", "looked_at": "str"}
-        note = {each.name: each.type for each in fields(ResearchNote)}
-        return Copy(
-            [checked({"sketch": None, **each}, look) for each in content["looks"]],
-            [checked(each, note) for each in content["notes"]],
-            [Sketch.from_text(each) for each in content.get("sketches", [])],
-        )
-    except FileNotFoundError:
-        return Copy()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(
-            f"{COPY}, the copy of the research log, cannot be read: {type(error).__name__}.",
-            hint="Notes and looks that the database does not have are lost with it.",
-        ) from error
-
-
-KINDS: Final[Mapping[str, tuple[type, ...]]] = {
-    "str": (str,),
-    "int": (int,),
-    "str | None": (str, type(None)),
-}
-
-
-def checked(row: Any, columns: Mapping[str, Any]) -> dict[str, SqlValue]:
-    """A row of the copy. Raises KeyError, TypeError."""
-    for name, kind in columns.items():
-        if not isinstance(row[name], KINDS[kind]):
-            raise TypeError(name)
-    return {name: row[name] for name in columns}
+def parse_copy(content: Any) -> Copy:
+    """The rows and sketches of a decoded copy, checked, for `TableCopy.read`."""
+    look = {**columns_of(StoredLook), "sketch": "str | None", "looked_at": "str"}
+    note = columns_of(ResearchNote)
+    return Copy(
+        [checked({"sketch": None, **each}, look) for each in content["looks"]],
+        [checked(each, note) for each in content["notes"]],
+        [Sketch.from_text(each) for each in content.get("sketches", [])],
+    )
