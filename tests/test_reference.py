@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
+import ktrdr_mcp
 from ktrdr_mcp.api.http.openapi import document
 from ktrdr_mcp.api.operations import OPERATIONS
 from ktrdr_mcp.errors import kinds_by_code
@@ -16,7 +19,9 @@ from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.strategy.parsing import MODEL_TRAINING, PLACES, SECTIONS
 from tools.docs import INCLUDED, NAVIGATION, navigation, pages
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+SOURCE = ROOT / "src" / "ktrdr_mcp"
 PAGES = pages()
 
 
@@ -63,3 +68,23 @@ def test_no_cell_of_a_table_is_empty_where_its_row_begins(page: str) -> None:
     lines = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL).splitlines()
     rows = [line.strip() for line in lines if line.strip().startswith("|")]
     assert all(row.endswith("|") and not row.startswith("|  |") for row in rows)
+
+
+MODULES = [one.name for one in pkgutil.iter_modules(ktrdr_mcp.__path__) if one.name[0] != "_"]
+
+
+def test_the_picture_of_the_layers_has_all_of_them() -> None:
+    picture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```")[1]
+    assert [name for name in MODULES if not re.search(rf"\b{name}\b", picture)] == []
+
+
+@pytest.mark.parametrize("file", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_modules_and_files_that_are_named_are_there(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    packages = "|".join(name for name in MODULES if (SOURCE / name).is_dir())
+    modules = re.findall(rf"(?<![\w/.-])(?:{packages})\.\w+", text)
+    paths = re.findall(r"`(\w[\w/]*/(?:\w*\.\w+)?)`", text)
+    assert modules or paths
+    for name in modules:
+        importlib.import_module(f"ktrdr_mcp.{name}")
+    assert [one for one in paths if not ((ROOT / one).exists() or (SOURCE / one).exists())] == []
