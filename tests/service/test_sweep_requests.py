@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ktrdr_mcp.errors import KtrdrError
+from ktrdr_mcp.data.catalog import BarCatalog
+from ktrdr_mcp.errors import InvalidRequest, KtrdrError
+from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.requests import StartTraining
+from ktrdr_mcp.service.training import specify
+from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.training.candidates import candidates_of, longest_horizon
+from ktrdr_mcp.training.learners import CandidateData, learners_of, splits_of_task
+from ktrdr_mcp.training.prepare import prepare
+from ktrdr_mcp.training.spec import TrainingSpec
 
 VARY = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 
@@ -88,3 +97,56 @@ def test_a_training_without_a_search_is_written_as_it_was() -> None:
         "sweep"
         not in parse(StartTraining, {"symbol": "AAPL", "timeframe": "1h"}).config.model_dump()
     )
+
+
+def specified(folder: Path, config: dict[str, Any]) -> TrainingSpec:
+    """A search on the daily AAPL bars, as a start makes it."""
+    raw = {"symbol": "AAPL", "timeframe": "1d", "start_date": "2018-01-01", "config": config}
+    return specify(parse(StartTraining, raw), StrategyCatalog(Workspace(folder)))
+
+
+METHODS = {"labels.method": ["triple_barrier", "forward_return"]}
+FORWARD = {"labels.method": "forward_return"}
+FORWARD_3 = {**FORWARD, "labels.horizon": 3}
+
+
+@pytest.mark.parametrize(
+    ("horizon", "sweep", "tried", "longest"),
+    [
+        (4, {"vary": METHODS}, FORWARD, 8),
+        (16, {"vary": METHODS}, FORWARD, 16),
+        (2, {"vary": {**METHODS, "labels.horizon": [3, 5]}}, {**FORWARD, "labels.horizon": 5}, 5),
+        (2, {"vary": VARY, "include": [FORWARD]}, FORWARD, 8),
+        (2, {"vary": VARY, "include": [FORWARD_3]}, FORWARD_3, 3),
+        (2, {"vary": {**VARY, "strategy": ["mean_reversion"], **METHODS}}, FORWARD, 8),
+    ],
+)
+def test_no_candidates_labels_reach_beyond_its_rows_whatever_varies(
+    tmp_path: Path, horizon: int, sweep: dict[str, Any], tried: dict[str, Any], longest: int
+) -> None:
+    spec = specified(tmp_path, {"labels": {"horizon": horizon}, "sweep": {"trials": 4, **sweep}})
+    assert longest_horizon(spec) == longest
+    prepared = prepare(spec, BarCatalog(Workspace(tmp_path)))
+    splits = splits_of_task(prepared, spec)
+    candidates = candidates_of(spec, [{}, tried])
+    learners = learners_of(candidates, splits, CandidateData(prepared, spec))
+    assert len(learners) == len(candidates) * len(splits.all)
+    for learner in learners:
+        time, split = learner.dataset.timeline, learner.split
+        assert time.until[split.train].max() < time.at[split.validation[0]]
+        assert time.until[split.validation].max() < time.at[split.test[0]]
+
+
+def test_a_search_of_the_version_before_keeps_its_rows(tmp_path: Path) -> None:
+    config = {"labels": {"horizon": 4}, "sweep": {"trials": 4, "vary": METHODS}}
+    stored = specified(tmp_path, config).to_dict()
+    del stored["horizon"]
+    spec = TrainingSpec.from_dict(stored)
+    assert longest_horizon(spec) == 4
+    assert spec.to_dict() == stored
+
+
+def test_labels_that_tell_the_past_are_refused_among_included_settings_too(tmp_path: Path) -> None:
+    sweep = {"vary": VARY, "include": [{"labels.method": "zigzag_segments"}]}
+    with pytest.raises(InvalidRequest, match="zigzag_segments"):
+        specified(tmp_path, {"sweep": sweep})

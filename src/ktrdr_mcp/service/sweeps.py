@@ -23,9 +23,11 @@ from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.candidates import (
+    METHOD,
     Settings,
     candidates_count,
     candidates_of,
+    horizon_of_space,
     labels_vary,
     longest_horizon,
     with_settings,
@@ -78,7 +80,7 @@ def with_search(
             hint="Change config.sweep; nothing was started.",
             field="config.sweep",
         )
-    return spec
+    return replace(spec, horizon=horizon_of_space(spec, sweep))
 
 
 def read_candidates(workspace: Workspace, task: TaskRow) -> dict[str, Any]:
@@ -258,8 +260,8 @@ def corners(sweep: Sweep) -> list[Settings]:
 def incomparable(spec: TrainingSpec) -> Iterator[str]:
     """Why candidates of a search cannot be set beside one another."""
     methods = {each.labels["method"] for each in configurations(spec)}
-    if spec.config.sweep is not None:
-        methods |= set(spec.config.sweep.vary.get("labels.method", []))
+    if (sweep := spec.config.sweep) is not None:
+        methods |= {*sweep.vary.get(METHOD, []), *(each.get(METHOD) for each in sweep.include)}
     endless = [
         name
         for name in sorted(methods & set(labels.LABELERS))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from ktrdr_mcp.errors import KtrdrError
 from ktrdr_mcp.labels import registry as labels
-from ktrdr_mcp.schemas.config import EffectiveConfig
+from ktrdr_mcp.schemas.config import EffectiveConfig, Sweep
 from ktrdr_mcp.schemas.space import SHARED, STRATEGY
 from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training.config import complete, merge
@@ -17,6 +20,8 @@ from ktrdr_mcp.training.spec import TrainingSpec
 
 Settings = Mapping[str, Any]  # by dotted name; empty for the task's own
 
+METHOD: Final = "labels.method"
+HORIZON: Final = "labels.horizon"
 PER_NETWORK: Final = ("learning_rate", "weight_decay", "dropout_rate", "seed")
 
 
@@ -126,14 +131,42 @@ def candidates_count(spec: TrainingSpec) -> int:
 
 def longest_horizon(spec: TrainingSpec) -> int:
     """How many bars ahead any label of a task may look, by its settings."""
+    if spec.horizon is not None:
+        return spec.horizon
     own = [spec.config, *(each.config for each in spec.alternatives.values())]
     horizons = [labels.horizon_bars(each.labels) for each in own]
     sweep = spec.config.sweep
-    if sweep is not None:
-        over = sweep.vary.get("labels.horizon", [])
+    if sweep is not None:  # of a version that looked at horizons alone; its rows stay as they were
+        over = sweep.vary.get(HORIZON, [])
         horizons += [over["high"]] if isinstance(over, Mapping) else over
-        horizons += [each["labels.horizon"] for each in sweep.include if "labels.horizon" in each]
+        horizons += [each[HORIZON] for each in sweep.include if HORIZON in each]
     return max(horizons)
+
+
+def horizon_of_space(spec: TrainingSpec, sweep: Sweep) -> int:
+    """How many bars ahead any label that a search may try looks.
+
+    A strategy has labels of its own, and a method that is named without a horizon has its own
+    default, so only complete configurations tell.
+
+    Args:
+        spec: the task, with its alternatives.
+        sweep: its search.
+    """
+    horizons = [labels.horizon_bars(spec.config.labels)]
+    for settings in [*label_settings(sweep), *sweep.include]:
+        with contextlib.suppress(KtrdrError):  # such a candidate cannot be
+            horizons.append(labels.horizon_bars(with_settings(spec, settings)[1].labels))
+    return max(horizons)
+
+
+def label_settings(sweep: Sweep) -> Iterator[Settings]:
+    """Every combination of a space's strategies and methods with its longest horizon."""
+    over = sweep.vary.get(HORIZON, [])
+    longest = {HORIZON: over["high"] if isinstance(over, Mapping) else max(over)} if over else {}
+    named = {name: sweep.vary[name] for name in (STRATEGY, METHOD) if name in sweep.vary}
+    for values in itertools.product(*named.values()):
+        yield {**longest, **dict(zip(named, values, strict=True))}
 
 
 def labels_vary(spec: TrainingSpec) -> bool:

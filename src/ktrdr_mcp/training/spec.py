@@ -75,6 +75,8 @@ class TrainingSpec:
         alternatives: the other strategies of a search, by name.
         spread: whether a search's large groups are cut into batches, which other workers may
             train; not in tasks from before they were.
+        horizon: the longest look ahead of any candidate of a search, in bars, by its settings; None
+            without a search, and in those from before it was kept.
     """
 
     task_id: str
@@ -84,6 +86,7 @@ class TrainingSpec:
     choice: Literal["nested"] | None = None
     alternatives: Mapping[str, Alternative] = field(default_factory=dict)
     spread: bool = False
+    horizon: int | None = None
 
     @property
     def strategies(self) -> list[Strategy]:
@@ -103,6 +106,8 @@ class TrainingSpec:
             document["choice"] = self.choice
         if self.spread:
             document["spread"] = True
+        if self.horizon is not None:
+            document["horizon"] = self.horizon
         if self.alternatives:
             document["alternatives"] = {
                 name: each.to_dict() for name, each in self.alternatives.items()
@@ -120,6 +125,7 @@ class TrainingSpec:
                 config=EffectiveConfig.model_validate(raw["config"]),
                 choice=raw.get("choice"),
                 spread=raw.get("spread", False),
+                horizon=raw.get("horizon"),
                 alternatives={
                     name: Alternative.from_dict(each)
                     for name, each in sorted(raw.get("alternatives", {}).items())
