@@ -11,7 +11,10 @@ from ktrdr_mcp.api.operations import BACKTEST_MODEL
 from ktrdr_mcp.data.catalog import BarCatalog
 from ktrdr_mcp.schemas import requests, responses
 from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.results import Alarm, Blocks, FreshBacktest, TradingScores
+from ktrdr_mcp.service import backtesting
 from ktrdr_mcp.training.bundle import read_manifest
+from tests.support import sample_replies
 from tests.support.service_calls import history_of
 
 pytestmark = pytest.mark.asyncio
@@ -202,3 +205,48 @@ async def test_a_training_is_traded_by_the_same_threshold_as_its_model(bench, th
     assert told.in_sample is not None
     trades = (await bench.performance(task_id)).trading.trades
     assert (trades > 0, told.in_sample.trades > 0) == (threshold == 0.0, threshold == 0.0)
+
+
+def judged_with(gain: float, cost_bps: float = 5.0, *alarms: Alarm) -> responses.ModelBacktest:
+    """A reply whose fresh bars have so clear a timing that luck is ruled out; gain is net."""
+    sums = [0.01 + 0.001 * (number % 5) for number in range(60)]
+    starts = [number * 16 * 3_600_000_000_000 for number in range(60)]
+    blocks = Blocks(start=starts, stop=[each + 1 for each in starts], sums=sums)
+    scores = TradingScores(
+        timing_p=0.0002,
+        timing_blocks=blocks,
+        net_sums=[gain / 60] * 60,
+        mean_net_high=0.001,
+        net_total_return=gain,
+        cost_bps=cost_bps,
+    )
+    fresh = FreshBacktest(
+        bars=1_000, after=True, what="one", symbol="AAPL", first_bar="2026-01-01T00:00:00Z",
+        last_bar="2026-03-01T00:00:00Z", seen_until="2026-01-01T00:00:00Z", scores=scores,
+        alarms=list(alarms),
+    )  # fmt: skip
+    return backtesting.judged(sample_replies.BACKTEST, fresh, [], recorded=True)
+
+
+BOUNCE = Alarm(name="half_spread", text="openings bounce: half-spread above 9 bps", of_data=True)
+RATIO = Alarm(name="sharpe", text="Sharpe ratio 9.1: a leak?", of_data=False)
+
+
+@pytest.mark.parametrize(
+    ("gain", "cost_bps", "alarms", "verdict"),
+    [
+        (0.2, 5.0, (), "survives_costs"),
+        (0.2, 5.0, (RATIO,), "survives_costs"),
+        (0.2, 5.0, (BOUNCE,), "inconclusive"),
+        (0.2, 0.0, (), "inconclusive"),
+        (-0.03, 5.0, (), "inconclusive"),
+    ],
+)
+async def test_fresh_bars_are_judged_as_the_trading_of_a_training_is(
+    gain: float, cost_bps: float, alarms: tuple[Alarm, ...], verdict: str
+) -> None:
+    reply = judged_with(gain, cost_bps, *alarms)
+    assert reply.timing.verdict == verdict
+    assert ("the timing earned its costs" in reply.summary) == (verdict == "survives_costs")
+    assert reply.timing.suspect == ([alarm.name for alarm in alarms] or None)
+    assert all(alarm.text[1:] in reply.summary for alarm in alarms)

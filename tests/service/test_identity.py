@@ -21,6 +21,7 @@ from ktrdr_mcp.errors import StorageFull
 from ktrdr_mcp.paths import RECORD_VARIABLE, Workspace
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.responses import ModelBacktest
 from ktrdr_mcp.service.reconciliation import rebuild
 from ktrdr_mcp.store import record
 from ktrdr_mcp.store.trials import TrialLog
@@ -394,37 +395,75 @@ async def test_backtests_on_the_same_fresh_bars_count_whatever_their_name(bench)
     assert await earlier("FRESH") == 0
 
 
+async def backtest(bench: Bench, model: str, symbol: str, **more: object) -> ModelBacktest:
+    asked = parse(requests.BacktestModel, {"model_name": model, "symbol": symbol, **more})
+    return await bench.service.backtest_model(asked)
+
+
+async def earlier(bench: Bench, model: str, symbol: str, **more: object) -> int:
+    """How many backtests one is judged beside."""
+    return (await backtest(bench, model, symbol, **more)).timing.earlier
+
+
+async def with_a_model(bench: Bench, name: str, seed: int, fresh: np.ndarray) -> None:
+    """Gives a workspace a saved model and bars that it has not seen."""
+    write_series(bench.workspace, "OWN", walk(seed=seed))
+    write_series(bench.workspace, name, fresh, "2019-01-01T00:00:00")
+    await bench.save(await bench.trained(symbol="OWN"), "kept")
+
+
 async def test_backtests_of_other_workspaces_on_the_same_bars_count(
-    shared: Path, open_bench: Open, tmp_path: Path
+    shared: Path, open_bench: Open
 ) -> None:
     first, second = await open_bench("first"), await open_bench("second")
-    write_series(first.workspace, "FIRST", walk())
-    write_series(first.workspace, "FRESH", walk(seed=5), "2019-01-01T00:00:00")
-    write_series(second.workspace, "SECOND", walk(seed=3))
-    write_series(second.workspace, "SAME", walk(seed=5)[200:], "2009-01-01T00:00:00")
+    await with_a_model(first, "FRESH", 1, walk(seed=5))
+    await with_a_model(second, "SAME", 3, walk(seed=5)[200:])
     write_series(second.workspace, "STRANGE", walk(seed=2), "2019-01-01T00:00:00")
-    await first.save(await first.trained(symbol="FIRST"), "one")
-    await second.save(await second.trained(symbol="SECOND"), "other")
-
-    async def earlier(bench: Bench, model: str, symbol: str, **more: object) -> int:
-        asked = parse(requests.BacktestModel, {"model_name": model, "symbol": symbol, **more})
-        return (await bench.service.backtest_model(asked)).timing.earlier
-
-    assert await earlier(first, "one", "FRESH") == 0
-    assert await earlier(first, "one", "FRESH", cost_bps=1.0) == 1
-    assert await earlier(second, "other", "SAME") == 2
-    assert await earlier(second, "other", "STRANGE") == 0
-    assert await earlier(second, "other", "SAME") == 2
+    assert await earlier(first, "kept", "FRESH") == 0
+    assert await earlier(first, "kept", "FRESH", cost_bps=1.0) == 1
+    assert await earlier(second, "kept", "SAME") == 2
+    assert await earlier(second, "kept", "STRANGE") == 0
+    assert await earlier(second, "kept", "SAME") == 2
     assert await asyncio.to_thread(count_rows, shared, "backtests") == 4
 
-    await asyncio.to_thread(shared.write_bytes, NOT_OURS)
-    assert await earlier(second, "other", "SAME", cost_bps=1.0) == 1  # of its own
 
+async def test_a_backtest_that_a_copy_of_a_workspace_repeats_changes_no_count(
+    shared: Path, open_bench: Open, tmp_path: Path
+) -> None:
+    first = await open_bench("first")
+    await with_a_model(first, "FRESH", 1, walk(seed=5))
     await asyncio.to_thread(shutil.copytree, first.workspace.root, tmp_path / "copy")
-    await asyncio.to_thread(shared.unlink)
     copy = await open_bench("copy")
-    assert await earlier(copy, "one", "FRESH", cost_bps=2.0) == 2
-    assert await earlier(copy, "one", "FRESH", cost_bps=2.0) == 2
+    assert await earlier(first, "kept", "FRESH", cost_bps=1.0) == 0
+    assert await earlier(copy, "kept", "FRESH", cost_bps=2.0) == 1
+    assert await earlier(copy, "kept", "FRESH", cost_bps=1.0) == 1
+    assert await earlier(copy, "kept", "FRESH", cost_bps=2.0) == 1
+
+
+async def test_backtests_made_while_the_record_could_not_be_used_are_sent_at_the_next_start(
+    damaged: Path, open_bench: Open, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "first")
+    async with open_workspace(workspace) as opened:
+        first = Bench(opened.service, workspace)
+        await with_a_model(first, "FRESH", 1, walk(seed=5))
+        reply = await backtest(first, "kept", "FRESH")
+        assert (reply.timing.earlier, "other workspaces" in reply.summary) == (0, True)
+    await asyncio.to_thread(damaged.unlink)
+    async with open_workspace(workspace):
+        await asyncio.to_thread(wait_until, lambda: has_rows(damaged, "backtests"))
+    second = await open_bench("second")
+    await with_a_model(second, "SAME", 3, walk(seed=5))
+    reply = await backtest(second, "kept", "SAME")
+    assert (reply.timing.earlier, "other workspaces" in reply.summary) == (1, False)
+
+
+def has_rows(path: Path, table: str) -> bool:
+    """Whether a table of the record has any, once it is there."""
+    try:
+        return count_rows(path, table) > 0
+    except sqlite3.Error:
+        return False
 
 
 def count_rows(path: Path, table: str) -> int:

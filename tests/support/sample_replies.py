@@ -224,7 +224,9 @@ BACKTEST = responses.ModelBacktest(
     long_only=False,
     bars=responses.SeenBars(in_sample=3456, choosing=2345, out_of_sample=1234),
     out_of_sample=TRADED,
-    timing=responses.TimingEvidence(earlier=3, p=0.8765, adjusted_p=0.9876, level=0.0084),
+    timing=responses.TimingEvidence(
+        verdict="inconclusive", earlier=3, p=0.8765, adjusted_p=0.9876, level=0.0084
+    ),
     choosing=TRADED,
     in_sample=TRADED,
     summary=(

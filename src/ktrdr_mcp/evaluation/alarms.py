@@ -179,6 +179,11 @@ def result_alarms(
             text=f"T is near its maximum, {most:.1f}: a leak?",
             of_data=False,
         )
+    yield from sharpe_alarms(sharpe, held_sharpe)
+
+
+def sharpe_alarms(sharpe: float | None, held_sharpe: float | None) -> Iterator[Alarm]:
+    """Whether a result is too good; arguments as of `result_alarms`."""
     if sharpe is not None and sharpe - abs(held_sharpe or 0.0) > BEST_SHARPE:
         yield Alarm(
             name="sharpe",

@@ -160,11 +160,21 @@ class PredictionVerdict:
 
 @dataclass(frozen=True)
 class TradingVerdict:
-    """The verdict on trading, the sentence that decided, and the bars that would settle it."""
+    """The verdict on trading.
+
+    Args:
+        trading: the verdict.
+        reason: the sentence that decided.
+        needs: the bars that would settle it, or what would remove the objection.
+        objection: what withholds `survives_costs`, as it continues a sentence.
+        is_short: whether there are too few blocks to judge.
+    """
 
     trading: Trading
     reason: str
     needs: str | None = None
+    objection: str | None = None
+    is_short: bool = False
 
 
 def prediction_verdict(
@@ -264,9 +274,8 @@ def trading_verdict(
     """
     net = f"net {net_total_return:+.1%}"
     if blocks < MIN_BLOCKS:
-        return TradingVerdict(
-            "inconclusive", f"{net} on {blocks} blocks: a verdict needs {MIN_BLOCKS}."
-        )
+        short = f"{net} on {blocks} blocks: a verdict needs {MIN_BLOCKS}."
+        return TradingVerdict("inconclusive", short, is_short=True)
     if upper_mean_net_return < 0:
         return TradingVerdict("loses", f"{net}: the upper 95 % bound of its mean is below zero.")
     found = f"{net}, timing p {p_text(timing.adjusted_p)}"
@@ -275,7 +284,10 @@ def trading_verdict(
         return TradingVerdict("no_timing", f"{found}{gained}.")
     if timing.adjusted_p <= timing.level and net_total_return > 0:
         if objection := caveats.trading_objection():
-            return TradingVerdict("inconclusive", f"{found}, {objection.clause}.", objection.needs)
+            withheld = f"{found}, {objection.clause}."
+            return TradingVerdict(
+                "inconclusive", withheld, objection.needs, objection=objection.clause
+            )
         return TradingVerdict("survives_costs", f"{found}.")
     return TradingVerdict(
         "inconclusive", f"{found}: luck not ruled out.", bars_for_timing(timing, bars)

@@ -738,6 +738,8 @@ class SeenBars(Reply):
 class TimingEvidence(Reply):
     """Whether the timing on fresh bars earned its costs, beside what was tried on them before."""
 
+    verdict: Literal["loses", "no_timing", "inconclusive", "survives_costs"]
+    suspect: list[str] | None = None  # alarms, which the summary explains
     earlier: int  # backtests on the same bars
     p: float  # of this one alone
     adjusted_p: float

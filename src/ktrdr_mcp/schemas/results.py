@@ -259,6 +259,7 @@ class FreshBacktest(Stored):
         seen_until: where fresh bars of the model's own series begin.
         scores: None where there are too few to trade.
         sketch: of the fresh bars as stored, as text; None where they cannot be told from others.
+        alarms: what makes the fresh bars, or what was earned on them, too good to be true.
     """
 
     bars: int
@@ -270,6 +271,7 @@ class FreshBacktest(Stored):
     seen_until: str
     scores: TradingScores | None
     sketch: str | None = None
+    alarms: list[Alarm] = []
 
 
 class FailedFolds(Stored):

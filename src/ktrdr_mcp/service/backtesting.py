@@ -12,8 +12,10 @@ import numpy as np
 from ktrdr_mcp.data.bars import Bars, LoadedBars, width_ns
 from ktrdr_mcp.data.catalog import BarCatalog, select_range
 from ktrdr_mcp.data.content import sketch_of
+from ktrdr_mcp.data.notes import repeats
 from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
+from ktrdr_mcp.evaluation.alarms import data_alarms, sharpe_alarms
 from ktrdr_mcp.evaluation.backtest import (
     BASIS_POINT,
     Backtest,
@@ -21,15 +23,25 @@ from ktrdr_mcp.evaluation.backtest import (
     trading_rule,
 )
 from ktrdr_mcp.evaluation.blocks import BlockSums
-from ktrdr_mcp.evaluation.multiple_testing import judge_in_family, level_of_trial
-from ktrdr_mcp.evaluation.verdict import MIN_BLOCKS, level_text, p_text
+from ktrdr_mcp.evaluation.multiple_testing import (
+    FamilyJudgement,
+    judge_in_family,
+    level_of_trial,
+)
+from ktrdr_mcp.evaluation.verdict import (
+    Caveats,
+    TradingVerdict,
+    level_text,
+    p_text,
+    trading_verdict,
+)
 from ktrdr_mcp.features.registry import check
 from ktrdr_mcp.features.timeframes import warm_up_of
 from ktrdr_mcp.labels.registry import horizon_bars
 from ktrdr_mcp.paths import symbol_in_file_name
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.requests import BacktestModel
-from ktrdr_mcp.schemas.results import EquityPoint, FreshBacktest, TradingRule, TradingScores
+from ktrdr_mcp.schemas.results import Alarm, EquityPoint, FreshBacktest, TradingRule, TradingScores
 from ktrdr_mcp.service.evaluation import MEASURED_DIGITS, round_figure
 from ktrdr_mcp.service.model_cache import Loaded, day_rule, warnings
 from ktrdr_mcp.training import predictor
@@ -206,7 +218,23 @@ def fresh_of(loaded: Loaded, traded: Traded) -> FreshBacktest:
         seen_until=seen_until(loaded.model),
         scores=None if found is None else found.scores(),
         sketch=None if found is None else sketch_text(traded.series, rows),
+        alarms=[] if found is None else list(alarms_of(bars, rows, found)),
     )
+
+
+def alarms_of(bars: Bars, rows: predictor.Rows, fresh: Backtest) -> Iterator[Alarm]:
+    """What makes fresh bars, or what was earned on them, too good to be true.
+
+    Args:
+        bars: the series.
+        rows: int64[n], indices of the fresh bars.
+        fresh: the backtest on them.
+    """
+    repeated = np.intersect1d(repeats(bars)[0], rows)
+    yield from data_alarms(
+        bars.open[rows], bars.close[rows], bars.volume[rows], fresh.cost_bps, len(repeated)
+    )
+    yield from sharpe_alarms(fresh.net.sharpe, fresh.buy_and_hold.sharpe)
 
 
 def sketch_text(series: LoadedBars, rows: predictor.Rows) -> str | None:
@@ -223,7 +251,10 @@ def sketch_text(series: LoadedBars, rows: predictor.Rows) -> str | None:
 
 
 def judged(
-    reply: responses.ModelBacktest, fresh: FreshBacktest, earlier: Sequence[TradingScores]
+    reply: responses.ModelBacktest,
+    fresh: FreshBacktest,
+    earlier: Sequence[TradingScores],
+    recorded: bool,
 ) -> responses.ModelBacktest:
     """The reply with what its fresh bars say beside the backtests that were made on them before.
 
@@ -231,58 +262,89 @@ def judged(
         reply: without it.
         fresh: what they came to.
         earlier: scores of the others, oldest first.
+        recorded: whether those of other workspaces are among them.
     """
-    timing = None if fresh.scores is None else evidence(fresh.scores, earlier)
-    said = f"{outcome(reply, fresh, timing)} {reply.summary}".strip()
-    return reply.model_copy(update={"timing": timing, "summary": said})
-
-
-def evidence(scores: TradingScores, earlier: Sequence[TradingScores]) -> responses.TimingEvidence:
-    """The timing's p among the backtests before it, by the rule of trainings."""
+    if reply.out_of_sample is None or fresh.scores is None:
+        return reply.model_copy(update={"summary": f"{unjudged(fresh)} {reply.summary}".strip()})
     level = level_of_trial(1 + len(earlier))
-    own, *others = (BlockSums.of(each.timing_blocks) for each in (scores, *earlier))
-    family = judge_in_family(own, others, own_p=scores.timing_p, level=level)
-    return responses.TimingEvidence(
+    own, *others = (BlockSums.of(each.timing_blocks) for each in (fresh.scores, *earlier))
+    family = judge_in_family(own, others, own_p=fresh.scores.timing_p, level=level)
+    caveats = Caveats(alarms=tuple(fresh.alarms), free=fresh.scores.cost_bps == 0)
+    found = trading_verdict(
+        blocks=len(fresh.scores.timing_blocks.sums),
+        net_total_return=fresh.scores.net_total_return,
+        timing=family,
+        upper_mean_net_return=fresh.scores.mean_net_high,
+        bars=reply.out_of_sample.bars,
+        caveats=caveats,
+    )
+    said = outcome(reply.out_of_sample, fresh, found, family)
+    if not recorded:
+        said += " Backtests of other workspaces could not be counted; see the program's log."
+    timing = responses.TimingEvidence(
+        verdict=found.trading,
+        suspect=[alarm.name for alarm in fresh.alarms] or None,
         earlier=len(earlier),
         p=round(family.p, P_DIGITS),
         adjusted_p=round(family.adjusted_p if earlier else family.p, P_DIGITS),
         level=float(level_text(level)),
     )
+    return reply.model_copy(update={"timing": timing, "summary": f"{said} {reply.summary}".strip()})
+
+
+def unjudged(fresh: FreshBacktest) -> str:
+    """Why a range has no fresh bars that could be judged."""
+    nothing = "this says nothing of the future"
+    if fresh.bars:
+        return (
+            f"There are {fresh.bars} fresh bars, and trading needs {predictor.MIN_BARS}: {nothing}."
+        )
+    return (
+        "Every bar of the range was seen, in training or in choosing (validation,"
+        f" walk-forward): {nothing}. Fresh bars begin at {fresh.seen_until}."
+    )
 
 
 def outcome(
-    reply: responses.ModelBacktest, fresh: FreshBacktest, timing: responses.TimingEvidence | None
+    figures: responses.BacktestFigures,
+    fresh: FreshBacktest,
+    found: TradingVerdict,
+    family: FamilyJudgement,
 ) -> str:
-    """What the fresh bars came to, in one sentence."""
-    figures = reply.out_of_sample
-    if figures is None or timing is None:
-        nothing = "this says nothing of the future"
-        if fresh.bars:
-            return (
-                f"There are {fresh.bars} fresh bars, and trading needs {predictor.MIN_BARS}:"
-                f" {nothing}."
-            )
-        return (
-            "Every bar of the range was seen, in training or in choosing (validation,"
-            f" walk-forward): {nothing}. Fresh bars begin at {fresh.seen_until}."
-        )
-    net, held = figures.net_total_return, figures.buy_and_hold_return
-    earned = timing.adjusted_p <= timing.level
-    said = "the timing earned its costs" if earned else "no evidence that timing earns its costs"
-    if fresh.scores is not None and len(fresh.scores.timing_blocks.sums) < MIN_BLOCKS:
-        said = "too few bars to judge the timing by"
-    p = f"p {p_text(timing.p)}"
-    if timing.earlier:
-        s = "s" if timing.earlier > 1 else ""
-        p += (
-            f"; {p_text(timing.adjusted_p)} beside {timing.earlier} backtest{s} made before on"
-            " these bars"
-        )
-    return (
+    """What the fresh bars came to, in one sentence, and in another what is too good.
+
+    Args:
+        figures: of the fresh bars.
+        fresh: the same with what names them.
+        found: the verdict on them.
+        family: of the timing, among the backtests before it.
+    """
+    net, held, earlier = figures.net_total_return, figures.buy_and_hold_return, family.trials - 1
+    p = f"p {p_text(family.p)}"
+    if earlier:
+        s = "s" if earlier > 1 else ""
+        p += f"; {p_text(family.adjusted_p)} beside {earlier} backtest{s} made before on these bars"
+    said = (
         f"Fresh bars{' (after the training)' if fresh.after else ''}: net {net:+.1%} on"
         f" {figures.bars} bars, {'more' if net > held else 'less'} than holding ({held:+.1%});"
-        f" {said} ({p}; level {level_text(timing.level)})."
+        f" {in_words(found)} ({p}; level {level_text(family.level)})."
     )
+    alarms = (f"{alarm.text[:1].upper()}{alarm.text[1:]}." for alarm in fresh.alarms)
+    return " ".join([said, *alarms])
+
+
+def in_words(found: TradingVerdict) -> str:
+    """What a verdict on trading says of the timing."""
+    if found.objection is not None:
+        return f"the timing would earn its costs, {found.objection}"
+    if found.is_short:
+        return "too few bars to judge the timing by"
+    return {
+        "survives_costs": "the timing earned its costs",
+        "loses": "it loses: the upper 95 % bound of its mean is below zero",
+        "no_timing": "no timing: what it came to is drift and costs",
+        "inconclusive": "no evidence that timing earns its costs",
+    }[found.trading]
 
 
 def left_out(parts: predictor.Parts) -> list[str]:

@@ -98,11 +98,13 @@ class Families:
     Args:
         workspace: whose trials they are.
         trial_log: this workspace's.
+        backtests: likewise.
     """
 
-    def __init__(self, workspace: Workspace, trial_log: TrialLog) -> None:
+    def __init__(self, workspace: Workspace, trial_log: TrialLog, backtests: BacktestLog) -> None:
         self._workspace = workspace
         self._log = trial_log
+        self._backtests = backtests
         self._relations = Relations()
         self._record: TrialRecord | None = None
 
@@ -225,7 +227,8 @@ class Families:
         """Adds to the record what it does not have of this workspace. Raises StorageError."""
         record, trials = await self._open_record(), await self._log.trials()
         additions = await self._log.additions()
-        missing = await record.missing(trials, additions)
+        logged = await self._backtests.logged()
+        missing = await record.missing(trials, additions, [each.what for each in logged])
         if not missing:
             return
         unsettled = set(await self._log.unsettled())
@@ -250,42 +253,50 @@ class Families:
             for each in ended
         ]
         counted = [each for each in additions if each.set_id in missing.additions]
-        if new or outcomes or counted:
-            keys = {each.sketch for each in new if each.sketch is not None}
-            await record.add(new, await self._log.sketches(keys), outcomes, counted)
+        traded = await self._backtests.scores(missing.backtests)
+        made = [(each, traded[each.what]) for each in logged if each.what in traded]
+        if new or outcomes or counted or made:
+            found = [*(each.sketch for each in new), *(each.stretch.sketch for each, _ in made)]
+            sketches = await self._log.sketches({key for key in found if key is not None})
+            await record.add(new, sketches, outcomes, counted, made)
 
-    async def backtests_elsewhere(self, log: BacktestLog, what: str) -> list[str]:
+    async def backtests_elsewhere(self, what: str) -> list[str] | None:
         """What other workspaces' backtests came to that were made on the bars of one before it.
 
-        The record gets what it does not have of this workspace's. A copy of a workspace has the
-        backtests of the original, and the same backtest again is none: both count once.
+        A copy of a workspace has the backtests of the original, and the same backtest again is
+        none: both count once.
 
         Args:
-            log: this workspace's backtests.
-            what: names the one; without it in the log, as on a full disk, there is no other.
+            what: names the one; not logged yet, as on a full disk, it has none before it.
         Returns:
-            their scores, oldest first.
+            the scores that this version can read, oldest first; None if the record cannot be used.
         """
-        record, logged = await self._open_record(), await log.logged()
-        own = next((each for each in logged if each.what == what), None)
-        found = None if own is None else await record.backtests()
-        if own is None or found is None:
+        await self.send()  # before it is read: of two made at once, one at least counts the other
+        logged = await self._backtests.logged()
+        at = next((place for place, each in enumerate(logged) if each.what == what), None)
+        if at is None:
             return []
-        new = [each for each in logged if each.what not in found.known]
-        if new:
-            keys = {each.stretch.sketch for each in new if each.stretch.sketch is not None}
-            await record.add_backtests(new, await log.sketches(keys))
-        mine = {each.what for each in logged}
-        others = {each.what: each for each in reversed(found.others) if each.what not in mine}
-        before = [each for each in reversed(others.values()) if each.made_at <= own.made_at]
-        await self._load_sketches([own.stretch, *(each.stretch for each in before)])
-        return await anyio.to_thread.run_sync(self._scores_on, own.stretch, before)
+        record, own = await self._open_record(), logged[at]
+        recorded = await record.backtests()
+        if recorded is None:
+            return None
+        counted = {each.what for each in logged[: at + 1]}
+        before: dict[str, LoggedBacktest] = {}
+        for each in recorded:
+            if each.what not in counted and each.made_at <= own.made_at:  # see `merge`
+                before.setdefault(each.what, each)
+        await self._load_sketches([own.stretch, *(each.stretch for each in before.values())])
+        related = await anyio.to_thread.run_sync(self._made_on, own.stretch, before.values())
+        if not related:
+            return []
+        scores = await record.backtest_scores(related)
+        return scores and [each for each in scores if is_readable(each, read_scores)]
 
-    def _scores_on(self, stretch: Stretch, backtests: Iterable[LoggedBacktest]) -> list[str]:
-        """The scores of those on the bars of a stretch, if this version can read them."""
-        between = self._relations.between
-        related = [each for each in backtests if between(each.stretch, stretch)]
-        return [each.scores for each in related if is_readable(each.scores, read_scores)]
+    def _made_on(
+        self, stretch: Stretch, backtests: Iterable[LoggedBacktest]
+    ) -> list[LoggedBacktest]:
+        """Those that were made on the bars of a stretch."""
+        return [each for each in backtests if self._relations.between(each.stretch, stretch)]
 
     async def _load_sketches(self, windows: Iterable[Stretch]) -> None:
         """Reads the sketches that are not known yet."""

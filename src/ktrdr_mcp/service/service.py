@@ -107,7 +107,7 @@ class Service:
         self._library = ModelCatalog(workspace, self._registry)
         self._calls = calls
         self._trial_log = stores.trial_log
-        self._families = Families(workspace, stores.trial_log)
+        self._families = Families(workspace, stores.trial_log, stores.backtests)
         self._judge = Judge(stores.trial_log, self._families)
         self._trials_changed = asyncio.Event()
         self._looks = stores.research
@@ -416,19 +416,25 @@ class Service:
             await self._trial_log.count_readings(row.task_id)
         reply = responses.ModelBacktest.model_validate(answer["reply"])
         fresh = FreshBacktest.from_json(answer["fresh"])
-        earlier = await self._backtests_before(fresh)
-        return await in_thread(backtesting.judged, reply, fresh, earlier), answer
+        earlier, recorded = await self._backtests_before(fresh)
+        return await in_thread(backtesting.judged, reply, fresh, earlier, recorded), answer
 
-    async def _backtests_before(self, fresh: FreshBacktest) -> list[TradingScores]:
-        """What was made on the same fresh bars before; logs this one."""
+    async def _backtests_before(self, fresh: FreshBacktest) -> tuple[list[TradingScores], bool]:
+        """What was made on the same fresh bars before; logs this one.
+
+        Returns:
+            the scores, and whether those of other workspaces are among them.
+        """
         if fresh.scores is None or fresh.first_bar is None or fresh.last_bar is None:
-            return []
+            return [], True
         scores = json_text(fresh.scores.to_json())
         sketch = None if fresh.sketch is None else Sketch.from_text(fresh.sketch)
         one = TradedModel(fresh.what, fresh.symbol, fresh.first_bar, fresh.last_bar, scores, sketch)
         earlier = await self._backtests.add(one)
-        earlier += await self._families.backtests_elsewhere(self._backtests, one.what)
-        return await in_thread(lambda: [read_scores(each) for each in earlier])
+        elsewhere = await self._families.backtests_elsewhere(one.what)
+        earlier += elsewhere or []
+        read = await in_thread(lambda: [read_scores(each) for each in earlier])
+        return read, elsewhere is not None
 
     async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
         """Sets completed tasks side by side."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
-from typing import Any, Final, Self
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Final
 
 from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.data.relations import Relations, Stretch
@@ -26,9 +26,9 @@ EARLIER: Final = """
 SELECT what, symbol, first_bar, last_bar, sketch FROM backtests
 WHERE seq < coalesce((SELECT seq FROM backtests WHERE what = ?), seq + 1) ORDER BY seq"""
 ALL: Final = """
-SELECT what, symbol, first_bar, last_bar, sketch, scores, made_at FROM backtests ORDER BY seq"""
+SELECT what, symbol, first_bar, last_bar, sketch, made_at FROM backtests ORDER BY seq"""
 SCORES: Final = """
-SELECT scores FROM backtests WHERE what IN (SELECT value FROM json_each(?)) ORDER BY seq"""
+SELECT what, scores FROM backtests WHERE what IN (SELECT value FROM json_each(?)) ORDER BY seq"""
 
 log = logging.getLogger(__name__)
 
@@ -67,28 +67,19 @@ class TradedModel:
 
 @dataclass(frozen=True)
 class LoggedBacktest:
-    """A backtest as the log has it.
+    """A backtest as others know it, without what it came to.
 
     Args:
         what: names it; see `TradedModel`.
         stretch: the fresh bars.
-        scores: `TradingScores` as JSON text.
         made_at: when, ISO 8601 UTC.
+        workspace: whose, by the name that others know it by; empty for one's own.
     """
 
     what: str
     stretch: Stretch
-    scores: str
     made_at: str
-
-    @classmethod
-    def from_row(cls, row: Sequence[Any]) -> Self:
-        """One from its columns: what, symbol, first and last bar, sketch, scores, made_at."""
-        return cls(row[0], Stretch(*row[1:5]), row[5], row[6])
-
-    def to_row(self) -> tuple[str | None, ...]:
-        """The same columns."""
-        return (self.what, *astuple(self.stretch), self.scores, self.made_at)
+    workspace: str = ""
 
 
 class BacktestLog:
@@ -130,17 +121,19 @@ class BacktestLog:
         stored = {row[0]: Stretch(*row[1:]) for row in rows}
         await self._load_sketches([*stored.values()], [one, *before])
         related = await asyncio.to_thread(self._related, stored, one)
-        found = await self._database.read(SCORES, (json.dumps(related),))
+        found = await self.scores(related)
         more = [each for each in before if self._relations.between(each.stretch, one.stretch)]
-        return [*(str(row[0]) for row in found), *(each.scores for each in more)]
+        return [*found.values(), *(each.scores for each in more)]
 
     async def logged(self) -> list[LoggedBacktest]:
         """All that are stored, oldest first."""
-        return [LoggedBacktest.from_row(row) for row in await self._database.read(ALL)]
+        rows = await self._database.read(ALL)
+        return [LoggedBacktest(row[0], Stretch(*row[1:5]), row[5]) for row in rows]
 
-    async def sketches(self, keys: Iterable[str]) -> dict[str, Sketch]:
-        """The stored sketches of these keys."""
-        return await read_sketches(self._database, keys)
+    async def scores(self, whats: Iterable[str]) -> dict[str, str]:
+        """What stored backtests came to, as JSON by what names each, oldest first."""
+        rows = await self._database.read(SCORES, (json.dumps(list(whats)),))
+        return {row[0]: row[1] for row in rows}
 
     def _related(self, stored: Mapping[str, Stretch], one: TradedModel) -> list[str]:
         """Which stored backtests, by what names them, were made on bars of another."""

@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Final, TypeVar
@@ -23,6 +23,7 @@ import anyio
 import anyio.to_thread
 
 from ktrdr_mcp.data.content import Sketch
+from ktrdr_mcp.data.relations import Stretch
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.files import make_folder
 from ktrdr_mcp.store.backtests import LoggedBacktest
@@ -67,14 +68,16 @@ class Missing:
         trials: task ids of which it has no row.
         outcomes: of which it does not know the end.
         additions: of sets whose candidates it does not count.
+        backtests: by what names each.
     """
 
     trials: frozenset[str]
     outcomes: frozenset[str]
     additions: frozenset[str]
+    backtests: frozenset[str]
 
     def __bool__(self) -> bool:
-        return bool(self.trials or self.outcomes or self.additions)
+        return bool(self.trials or self.outcomes or self.additions or self.backtests)
 
 
 @dataclass(frozen=True)
@@ -88,19 +91,6 @@ class Others:
 
     trials: Sequence[Trial]
     additions: Sequence[Addition]
-
-
-@dataclass(frozen=True)
-class Backtests:
-    """What the record has of backtests.
-
-    Args:
-        others: of all other workspaces, oldest first.
-        known: which of this workspace's it has, by what names each.
-    """
-
-    others: Sequence[LoggedBacktest]
-    known: frozenset[str]
 
 
 class TrialRecord:
@@ -117,9 +107,9 @@ class TrialRecord:
         self._rests_until = 0.0
 
     async def missing(
-        self, trials: Sequence[Trial], additions: Sequence[Addition]
+        self, trials: Sequence[Trial], additions: Sequence[Addition], backtests: Iterable[str]
     ) -> Missing | None:
-        """Which of the workspace's trials and additions, and whose ends, the record lacks."""
+        """Which of the workspace's trials, additions and backtests, and whose ends, it lacks."""
 
         def look(connection: sqlite3.Connection) -> Missing:
             known = names_in(connection, "trials", self._workspace)
@@ -133,6 +123,7 @@ class TrialRecord:
                     if each.completed_at is not None and each.task_id not in ended
                 ),
                 frozenset(each.set_id for each in additions) - added,
+                frozenset(backtests) - names_in(connection, "backtests", self._workspace, "what"),
             )
 
         return await self._use(look)
@@ -143,20 +134,25 @@ class TrialRecord:
         sketches: Mapping[str, Sketch],
         outcomes: Iterable[Outcome],
         additions: Iterable[Addition],
+        backtests: Iterable[tuple[LoggedBacktest, str]],
     ) -> bool | None:
         """Adds rows of the workspace; those that are there already stay as they are.
 
         Args:
             trials: to be added.
-            sketches: of their windows, by key.
+            sketches: of their windows and of the bars of backtests, by key.
             outcomes: to be added.
             additions: likewise.
+            backtests: likewise, each with its scores as JSON.
         """
         own = self._workspace
 
         def write(connection: sqlite3.Connection) -> bool:
             connection.execute("BEGIN IMMEDIATE")
-            add_sketches(connection, sketches)
+            connection.executemany(
+                "INSERT INTO sketches VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                [(key, one.halvings, one.to_bytes()) for key, one in sketches.items()],
+            )
             connection.executemany(
                 "INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [(own, *row_of(each)) for each in trials],
@@ -171,6 +167,13 @@ class TrialRecord:
             connection.executemany(
                 "INSERT INTO additions VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 [(own, one.set_id, one.trials, one.added_at) for one in additions],
+            )
+            connection.executemany(
+                "INSERT INTO backtests VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [
+                    (own, one.what, *astuple(one.stretch), scores, one.made_at)
+                    for one, scores in backtests
+                ],
             )
             connection.execute("COMMIT")
             return True
@@ -199,42 +202,28 @@ class TrialRecord:
 
         return await self._use(read)
 
-    async def backtests(self) -> Backtests | None:
-        """What all workspaces traded on fresh bars."""
+    async def backtests(self) -> list[LoggedBacktest] | None:
+        """What other workspaces traded on fresh bars, oldest first."""
 
-        def read(connection: sqlite3.Connection) -> Backtests:
+        def read(connection: sqlite3.Connection) -> list[LoggedBacktest]:
             rows = connection.execute(
-                "SELECT what, symbol, first_bar, last_bar, sketch, scores, made_at FROM backtests"
-                " WHERE workspace <> ? ORDER BY made_at, rowid",
+                "SELECT what, symbol, first_bar, last_bar, sketch, made_at, workspace"
+                " FROM backtests WHERE workspace <> ? ORDER BY made_at, workspace, rowid",
                 (self._workspace,),
             )
-            others = [LoggedBacktest.from_row(row) for row in rows]
-            known = names_in(connection, "backtests", self._workspace, "what")
-            return Backtests(others, frozenset(known))
+            return [LoggedBacktest(row[0], Stretch(*row[1:5]), *row[5:]) for row in rows]
 
         return await self._use(read)
 
-    async def add_backtests(
-        self, backtests: Iterable[LoggedBacktest], sketches: Mapping[str, Sketch]
-    ) -> bool | None:
-        """Adds backtests of the workspace; those that are there already stay as they are.
+    async def backtest_scores(self, backtests: Iterable[LoggedBacktest]) -> list[str] | None:
+        """What other workspaces' backtests came to, as JSON, in the same order."""
+        wanted = [(each.workspace, each.what) for each in backtests]
 
-        Args:
-            backtests: to be added.
-            sketches: of their bars, by key.
-        """
-        rows = [(self._workspace, *each.to_row()) for each in backtests]
+        def read(connection: sqlite3.Connection) -> list[str]:
+            query = "SELECT scores FROM backtests WHERE workspace = ? AND what = ?"
+            return [str(row[0]) for each in wanted for row in connection.execute(query, each)]
 
-        def write(connection: sqlite3.Connection) -> bool:
-            connection.execute("BEGIN IMMEDIATE")
-            add_sketches(connection, sketches)
-            connection.executemany(
-                "INSERT INTO backtests VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows
-            )
-            connection.execute("COMMIT")
-            return True
-
-        return await self._use(write)
+        return await self._use(read)
 
     async def tested(self, place: str) -> dict[tuple[str, str], Sketch] | None:
         """The sketches of what was tested in one place, whatever database it had then.
@@ -347,14 +336,6 @@ def read_version(connection: sqlite3.Connection) -> int:
     if application != APPLICATION and not (empty and application == version == 0):
         raise ValueError("another program wrote it")
     return version
-
-
-def add_sketches(connection: sqlite3.Connection, sketches: Mapping[str, Sketch]) -> None:
-    """Adds sketches, by key, that are not there."""
-    connection.executemany(
-        "INSERT INTO sketches VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        [(key, one.halvings, one.to_bytes()) for key, one in sketches.items()],
-    )
 
 
 def names_in(
