@@ -93,7 +93,9 @@ def judging(run: Run) -> None:
         "  directional test, edge": lambda: directional_test(rows_scored, own.timestamps, horizon),
         "  trading, bootstrap": lambda: backtest_legs(legs, own.timestamps, rule, per_year),
         "  alarms about the bars": lambda: list(alarms_of_data(own, rows, rule.cost_bps)),
-        "  unit roots": lambda: wandering_features(searched.chosen()[0][0]),
+        "  unit roots": lambda: wandering_features(
+            [learner for learner, _ in searched.chosen()], searched.splits.main.train
+        ),
         "grams, sketches, seen bars": lambda: (
             grams_of(bars),
             sketches_of_task(prepared, window),

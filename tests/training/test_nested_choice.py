@@ -11,7 +11,9 @@ import pytest
 from ktrdr_mcp.context import NullContext
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.training import search as searching
+from ktrdr_mcp.training.judgement import judge
 from ktrdr_mcp.training.search import Searched, search
+from ktrdr_mcp.training.spec import Alternative
 from tests.training.conftest import changed_from
 
 SMALL = {"epochs": 3, "hidden_layers": [8], "batch_size": 64}
@@ -116,6 +118,20 @@ def test_tpe_is_told_the_first_folds_validation_and_nothing_else(trial, bars, mo
     assert told == pytest.approx([validation_t(found, n, 0)[0] for n in range(1, 21)], abs=1e-4)
 
 
+@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+def test_a_search_whose_candidates_all_collapse_is_judged_with_any_sampler(
+    trial, noise, sampler, monkeypatch
+) -> None:
+    if sampler == "tpe":
+        pytest.importorskip("optuna", reason="the extra [search] is not installed")
+    real = searching.validation_score
+    monkeypatch.setattr(
+        searching, "validation_score", lambda *each: replace(real(*each), collapsed=True)
+    )
+    found = searched(trial, noise, sweep=sweep(3, sampler), epochs=1)
+    assert [learner.fold for learner, _ in found.chosen()] == [-1, 0, 1, 2, 3]
+
+
 def test_seeds_are_candidates_and_the_first_has_the_weights_of_one_alone(trial, bars) -> None:
     many, alone = searched(trial, bars, "many", seeds=3), searched(trial, bars, "alone")
     assert [each.seed for each in many.candidates] == [0, 1, 2]
@@ -123,3 +139,34 @@ def test_seeds_are_candidates_and_the_first_has_the_weights_of_one_alone(trial, 
         weights = [found.pairs[1, split][1].weights for found in (many, alone)]
         assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
     assert len(many.pairs) == 3 * 5
+
+
+LEVELS = """
+name: levels
+indicators: [{name: level, type: talib.SMA, params: {timeperiod: 5}, raw: true}]
+fuzzy_sets: {level: auto}
+"""
+
+
+def test_inputs_that_wander_are_those_of_any_strategy_that_a_fold_chose(trial, noise) -> None:
+    folder = trial.root / "strategies"
+    folder.mkdir()
+    (folder / "levels.yaml").write_text(LEVELS, encoding="utf-8")
+    config = {**SMALL, "epochs": 1, "sweep": {"trials": 2, "vary": {"strategy": ["levels"]}}}
+    spec, other = trial.spec(config), trial.spec(config, strategy="levels")
+    found = search(
+        replace(
+            spec,
+            choice="nested",
+            alternatives={"levels": Alternative(other.strategy, other.config)},
+        ),
+        trial.prepare(noise, config),
+        trial.root / "task" / "bundle",
+        NullContext(),
+    )
+    kept, folds = found.pairs[1, -1], range(len(found.splits.folds))
+    for chosen, wandering in ((1, False), (2, True)):
+        pairs = [kept, *(found.pairs[chosen, fold] for fold in folds)]
+        names = judge(pairs, found.splits, found.horizon).wandering
+        assert bool(names) is wandering
+        assert all(name.startswith("level") for name in names)

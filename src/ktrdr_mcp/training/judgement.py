@@ -47,7 +47,7 @@ from ktrdr_mcp.schemas.results import (
     TrialScores,
     WalkForwardResult,
 )
-from ktrdr_mcp.training.dataset import Dataset, Integers
+from ktrdr_mcp.training.dataset import Dataset, Integers, View
 from ktrdr_mcp.training.learners import (
     SURROGATES,
     Learner,
@@ -155,7 +155,7 @@ class Judgement:
     calibration: list[CalibrationBin]
     failed: FailedNetworks
     alarms: list[Alarm]
-    wandering: list[str]  # features with a unit root on the training rows
+    wandering: list[str]  # features of any judged strategy with a unit root on training rows
     beats_linear: bool  # accuracy above logistic regression's on the tested rows
 
     def scores(self) -> TrialScores:
@@ -230,7 +230,7 @@ def judge(pairs: Sequence[Pair], splits: Splits, horizon: int) -> Judgement:
                 trading.buy_and_hold.sharpe,
             ),
         ],
-        wandering=wandering_features(model),
+        wandering=wandering_features([model, *(each.learner for each in walked)], trained),
         beats_linear=tells_apart(pooled) and pooled_accuracy(folds) > linear_accuracy(folds),
     )
 
@@ -263,14 +263,24 @@ def alarms_of_data(dataset: Dataset, rows: Integers, cost_bps: float) -> Iterato
                 yield alarm
 
 
-def wandering_features(model: Learner) -> list[str]:
-    """The names of features that have a unit root on the model's training rows."""
-    values = model.view.features_of(model.split.train[-MOST_ROWS:])
-    return [
+def wandering_features(learners: Sequence[Learner], trained: Integers) -> list[str]:
+    """The names of features that have a unit root on the training rows, of every strategy once.
+
+    Args:
+        learners: the kept network's and each fold's; folds may have chosen other strategies.
+        trained: int64[n], the training rows of the main split, which hold the most of a feature.
+    """
+    views: dict[str, View] = {}
+    for learner in learners:
+        views.setdefault(learner.dataset.strategy.name, learner.view)
+    rows = trained[-MOST_ROWS:]
+    found = [
         name
-        for name, column in zip(model.view.feature_names, values.T, strict=True)
+        for view in views.values()
+        for name, column in zip(view.feature_names, view.features_of(rows).T, strict=True)
         if has_unit_root(column)
     ]
+    return list(dict.fromkeys(found))
 
 
 def tells_apart(pooled: Floats) -> bool:

@@ -300,9 +300,14 @@ class Sweeping:
         return 0 if self._splits.folds else MAIN
 
     def _left(self) -> list[Learner]:
-        """What is not trained yet; candidates that diverged or collapsed go no further."""
+        """What is not trained yet; candidates that diverged or collapsed go no further.
+
+        Where all have collapsed, they go on: the choice is among what there is, with any sampler.
+        """
         known = by_place(self._pairs)
         ended = {number for (number, _), pair in known.items() if self._score(pair) is None}
+        if len(ended) == len(self._candidates):
+            ended = {number for (number, _), (_, network) in known.items() if network.diverged}
         going = [each for each in self._candidates if each.number not in ended]
         return [
             each
