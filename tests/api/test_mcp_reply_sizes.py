@@ -116,6 +116,42 @@ def searched() -> responses.SweepFigures:
     return shorten_sweep(figures)
 
 
+def test_a_cut_search_has_its_five_best_and_says_what_is_cut() -> None:
+    found = searched()
+    assert [each.score for each in found.best] == [-10.25] * 5
+    kept = [each.settings is not None for each in found.best]
+    assert kept == sorted(kept, reverse=True)
+    assert found.cut == f"settings of {kept.count(False)} of the best"
+    many = {f"early_stopping.setting_{place}": 1 / (place + 1) for place in range(16)}
+    best = [each.model_copy(update={"settings": many}) for each in found.best]
+    whole = found.model_copy(update={"best": best, "matters": many, "cut": None})
+    found = shorten_sweep(whole)
+    assert len(found.model_dump_json()) <= limits.SWEEP_BYTES
+    assert len(found.best) == 5
+    assert 0 < len(found.matters) < 16
+    assert list(found.matters) == list(many)[: len(found.matters)]
+
+
+def test_figures_over_seeds_leave_a_long_reply_before_what_a_decision_needs() -> None:
+    spread = responses.Spread(mean=0.4123, deviation=0.0123)
+    seeds = responses.SeedFigures(
+        count=5,
+        val_accuracy=spread,
+        test_accuracy=spread,
+        t_median=1.9,
+        t_min=1.2,
+        t_max=2.3,
+        depends_on_seed=False,
+        by_default=2,
+    )
+    usual = sample_replies.PERFORMANCE.model_copy(update={"seeds": seeds})
+    padding = limits.PERFORMANCE_BYTES + 100 - len(usual.model_dump_json())
+    longer = usual.verdict.model_copy(update={"reason": usual.verdict.reason + " " * padding})
+    found = fitted(usual.model_copy(update={"verdict": longer}))
+    bare = seeds.model_copy(update={"val_accuracy": None, "test_accuracy": None})
+    assert found == usual.model_copy(update={"verdict": longer, "seeds": bare})
+
+
 @pytest.mark.asyncio
 async def test_what_a_performance_says_of_a_search_is_small(
     connect: Connect, service: FakeService

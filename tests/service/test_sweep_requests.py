@@ -12,6 +12,7 @@ from ktrdr_mcp.errors import InvalidRequest, KtrdrError
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.requests import StartTraining
+from ktrdr_mcp.service.sweeps import search_warnings
 from ktrdr_mcp.service.training import specify
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
 from ktrdr_mcp.training.candidates import candidates_of, longest_horizon
@@ -99,9 +100,9 @@ def test_a_training_without_a_search_is_written_as_it_was() -> None:
     )
 
 
-def specified(folder: Path, config: dict[str, Any]) -> TrainingSpec:
+def specified(folder: Path, config: dict[str, Any], start: str = "2018-01-01") -> TrainingSpec:
     """A search on the daily AAPL bars, as a start makes it."""
-    raw = {"symbol": "AAPL", "timeframe": "1d", "start_date": "2018-01-01", "config": config}
+    raw = {"symbol": "AAPL", "timeframe": "1d", "start_date": start, "config": config}
     return specify(parse(StartTraining, raw), StrategyCatalog(Workspace(folder)))
 
 
@@ -144,6 +145,26 @@ def test_a_search_of_the_version_before_keeps_its_rows(tmp_path: Path) -> None:
     spec = TrainingSpec.from_dict(stored)
     assert longest_horizon(spec) == 4
     assert spec.to_dict() == stored
+
+
+@pytest.mark.parametrize(
+    ("start", "config", "told"),
+    [
+        ("2025-06-01", {"seeds": 3}, "All 3 folds and the kept network take"),
+        ("2022-01-01", {"seeds": 3}, "The first 2 of 4 folds take"),
+        ("2022-01-01", {"seeds": 3, "walk_forward": None}, "The kept network takes"),
+        ("2014-01-01", {"sweep": {"trials": 4, "vary": VARY}}, "The first of 4 folds takes"),
+        ("2005-01-01", {"seeds": 3, "walk_forward": None}, ""),
+    ],
+)
+def test_a_start_says_which_choices_have_too_few_blocks_of_validation(
+    tmp_path: Path, start: str, config: dict[str, Any], told: str
+) -> None:
+    spec = specified(tmp_path, config, start)
+    prepared = prepare(spec, BarCatalog(Workspace(tmp_path)))
+    (said,) = search_warnings(spec, splits_of_task(prepared, spec)) or [""]
+    assert said.startswith(f"{told} the first candidate" if told else told)
+    assert bool(said) is bool(told)
 
 
 def test_labels_that_tell_the_past_are_refused_among_included_settings_too(tmp_path: Path) -> None:

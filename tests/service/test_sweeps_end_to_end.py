@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from benchmarks import services
 from ktrdr_mcp.errors import InvalidRequest, NotFound
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.responses import SeedFigures
+from ktrdr_mcp.service.evaluation import judge_seeds
 
 SERIES = {"symbol": "AAPL", "timeframe": "1h", "start_date": "2025-06-01"}
 SEARCH = {
@@ -29,14 +32,17 @@ async def start(service: Any, config: dict[str, Any]) -> str:
 async def see_a_candidate(service: Any, only: requests.TaskOnly) -> None:
     """Asks for one candidate's test figures: the search stays what it was, and more was tried."""
     before = (await service.get_model_performance(only)).verdict
-    for candidate in (2, 3):
+    for candidate, adds, said in ((2, 3, "now count 3 trials more"), (3, 0, "already")):
         asked = parse(requests.ReadCandidate, {"task_id": only.task_id, "candidate": candidate})
         found = await service.candidate_test(asked)
-        assert (found.candidate, found.adds_trials) == (candidate, 3)
+        assert (found.candidate, found.adds_trials) == (candidate, adds)
+        assert said in found.note
         assert found.adjusted_p == pytest.approx(1 - (1 - found.p) ** 3, abs=1e-3)
-    after = (await service.get_model_performance(only)).verdict
-    assert after.trials_since == 3
-    assert after.model_copy(update={"trials_since": 0}) == before
+    after = await service.get_model_performance(only)
+    assert after.verdict.trials_since == 3
+    assert after.verdict.model_copy(update={"trials_since": 0}) == before
+    every = (await service.sweep_candidates(only)).sweep
+    assert after.sweep.counts_as == every["counts_as"] == 1 + 3
     wrong = parse(requests.ReadCandidate, {"task_id": only.task_id, "candidate": 4})
     with pytest.raises(NotFound) as refused:
         await service.candidate_test(wrong)
@@ -61,6 +67,10 @@ async def test_a_search_is_one_task_that_can_be_read_and_trained_again(tmp_path:
         )
         assert (again.result, again.differences) == ("match", [])
         await see_a_candidate(service, only)
+        copy = parse(
+            requests.ReadCandidate, {"task_id": again.reproduction_task_id, "candidate": 2}
+        )
+        assert (await service.candidate_test(copy)).adds_trials == 0  # the same trials
         alone = await start(service, {"epochs": 1, "hidden_layers": [4], "batch_size": 256})
         told = await service.get_model_performance(parse(requests.TaskOnly, {"task_id": alone}))
         assert told.verdict.as_of_trial == 1 + 3 + 1  # the search, its candidates, itself
@@ -76,6 +86,23 @@ async def test_a_search_is_one_task_that_can_be_read_and_trained_again(tmp_path:
         assert "'nothing'" in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("t_min", "t_max", "critical", "depends"),
+    [
+        (2.2, 2.9, 2.57, True),
+        (2.2, 2.9, 2.0, False),
+        (2.2, 2.9, 3.16, False),
+        (2.2, 2.9, 2.9, True),
+        (None, None, 2.0, None),
+    ],
+)
+def test_a_claim_depends_on_the_seed_by_the_t_that_its_own_trial_needs(
+    t_min, t_max, critical, depends
+) -> None:
+    stored = SeedFigures(count=3, t_min=t_min, t_max=t_max)
+    assert judge_seeds(stored, critical).depends_on_seed is depends
+
+
 SMALL = {"epochs": 1, "hidden_layers": [4], "batch_size": 128}
 
 
@@ -86,11 +113,17 @@ async def test_one_seed_of_a_set_started_again_counts_as_the_whole_set(tmp_path:
         async def again(task_id: str, **config: Any) -> tuple[str, int]:
             raw = {**SERIES, "task_id": task_id, "config": {**SMALL, **config}, "wait_s": 50}
             told = await service.start_training(parse(requests.StartTraining, raw))
-            counted = [each for each in told.warnings if "candidate" in each]
+            counted = [each for each in told.warnings if "in task" in each]
             return "".join(counted), told.performance.verdict.as_of_trial
 
         assert await again("other", seed=43, dropout_rate=0.3) == ("", 1)
         assert await again("set", seed=42, seeds=3) == ("", 2)
+        only = parse(requests.TaskOnly, {"task_id": "set"})
+        told = await service.get_model_performance(only)
+        seeds, level = told.seeds, float(re.search(r"level T ([\d.]+)", told.verdict.luck)[1])
+        assert seeds.depends_on_seed is (seeds.t_min < level <= seeds.t_max)
+        stored = (await service.training_history(only)).history["performance"]["seeds"]
+        assert stored["depends_on_seed"] is seeds.depends_on_seed
         said, number = await again("second", seed=43)
         assert "candidate 2 of 3 in task set" in said
         assert number == 3 + 2

@@ -13,6 +13,7 @@ from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.training import search as searching
 from ktrdr_mcp.training.judgement import judge
 from ktrdr_mcp.training.search import Searched, search
+from ktrdr_mcp.training.search_result import seed_spread
 from ktrdr_mcp.training.spec import Alternative
 from tests.training.conftest import changed_from
 
@@ -84,6 +85,13 @@ def test_the_choice_is_that_of_the_mean_validation_t_until_the_fold(trial, bars)
 def test_under_fifteen_blocks_of_validation_the_own_settings_are_taken(trial, noise) -> None:
     found = searched(trial, noise, sweep=sweep(3))
     assert [(c.candidate, c.by_default) for c in found.choices[:2]] == [(0, True), (0, True)]
+
+
+@pytest.mark.parametrize(("folds", "fewest"), [({}, 2), ({"walk_forward": None}, 1)])
+def test_seeds_say_how_often_validation_preferred_none(trial, noise, folds, fewest) -> None:
+    found = searched(trial, noise, seeds=2, epochs=1, **folds)
+    undecided = [choice.by_default for choice in found.choices]
+    assert seed_spread(found)["by_default"] == sum(undecided) >= fewest
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "random", "tpe"])

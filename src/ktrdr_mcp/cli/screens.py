@@ -304,8 +304,7 @@ def other_facts(reply: responses.ModelPerformance) -> dict[str, str]:
         if reply.test_readings == 1
         else f"{reply.test_readings:,} times",
     }
-    if reply.seeds:
-        spread = reply.seeds.test_accuracy
+    if reply.seeds and (spread := reply.seeds.test_accuracy):
         rows["seeds"] = (
             f"{reply.seeds.count}, the best on validation is kept; test accuracy of all"
             f" {format_with_error(spread.mean, spread.deviation)}"

@@ -20,7 +20,7 @@ from ktrdr_mcp.report.page import (
     trials_in_words,
     value,
 )
-from ktrdr_mcp.schemas.responses import SweepFigures
+from ktrdr_mcp.schemas.responses import BestSettings, SweepFigures
 
 MOST_DRAWN: Final = 4  # settings, those that matter most
 NAME_CHARACTERS: Final = 16
@@ -50,10 +50,11 @@ def sweep_section(sweep: SweepFigures | None, candidates: Sequence[Candidate]) -
     """
     if sweep is None:
         return ""
+    known = {each.number: each.settings for each in candidates}
     scored = [
         [
             value(f"sweep.best.{place}.candidate", each.candidate, str(each.candidate)),
-            text(written(each.settings) or "the task's own", 200),
+            text(settings_text(each, known), 200),
             value(f"sweep.best.{place}.score", each.score, decimal(each.score)),
         ]
         for place, each in enumerate(sweep.best)
@@ -70,6 +71,17 @@ def sweep_section(sweep: SweepFigures | None, candidates: Sequence[Candidate]) -
         candidates_figures(sweep, candidates),
         table(["candidate", "settings", "score"], scored, "The best by validation."),
     )
+
+
+def settings_text(best: BestSettings, known: Mapping[int, Mapping[str, object]]) -> str:
+    """The settings of one of the best: those of the reply, or of the candidate where it is short.
+
+    Args:
+        best: as the reply has it.
+        known: settings by number of the candidate, as far as they are kept.
+    """
+    settings = known.get(best.candidate) if best.settings is None else best.settings
+    return "not kept" if settings is None else written(settings) or "the task's own"
 
 
 def written(settings: Mapping[str, object]) -> str:

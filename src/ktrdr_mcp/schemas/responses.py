@@ -594,21 +594,25 @@ class SeedFigures(Reply):
     """Candidates that differ in seed alone; which of them is meant by a figure is not said."""
 
     count: int
-    val_accuracy: Spread
-    test_accuracy: Spread
+    # A reply that would be too long leaves these two to its resource.
+    val_accuracy: Spread | None = Field(None, exclude_if=is_none)
+    test_accuracy: Spread | None = Field(None, exclude_if=is_none)
     # of the directional tests of each seed's own walk-forward
     t_median: float | None = Field(None, exclude_if=is_none)
     t_min: float | None = Field(None, exclude_if=is_none)
     t_max: float | None = Field(None, exclude_if=is_none)
-    # those T lie on both sides of what skill needs
+    # those T lie on both sides of what skill needs of this trial, the "level T" of `luck`
     depends_on_seed: bool | None = Field(None, exclude_if=is_none)
+    # choices, of folds and kept network, that validation did not decide: the first seed was taken
+    by_default: int | None = Field(None, exclude_if=is_empty)
 
 
 class BestSettings(Reply):
     """One of the sets of settings that validation prefers."""
 
     candidate: int  # its number; of its first seed
-    settings: dict[str, Any]  # what differs from the task's own
+    # what differs from the task's own; a reply that would be too long leaves it to `all`
+    settings: dict[str, Any] | None = Field(None, exclude_if=is_none)
     score: float  # mean T on validation rows
     noise: float | None  # its deviation over seeds; null with one seed
 
@@ -623,11 +627,13 @@ class SweepFigures(Reply):
     sampler: str
     chosen_by_fold: list[int | None]  # numbers of candidates, in the order of the folds
     kept: int  # the candidate whose network is the model
-    by_default: int  # choices with too few blocks of validation, which took the task's own settings
+    # choices, of folds and kept network, that validation did not decide: the first was taken
+    by_default: int
     best: list[BestSettings]  # at most five, by validation
     not_distinguishable_from_best: int
     matters: dict[str, float]  # settings by their share of the scores' variance
-    counts_as: int = 1  # trials on these bars
+    counts_as: int = 1  # trials on these bars; more once a candidate was read or started again
+    cut: str | None = Field(None, exclude_if=is_none, description="what is left to `all`")
     all: str  # the resource with every candidate
 
 
@@ -937,7 +943,7 @@ class CandidateFigures(Success):
     accuracy: float | None
     accuracy_error: float | None
     rows: int | None
-    adds_trials: int  # to what was tried on these bars
+    adds_trials: int  # to what was tried on these bars; 0 once they are added
     note: str
 
     @property

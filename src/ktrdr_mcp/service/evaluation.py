@@ -21,6 +21,7 @@ from ktrdr_mcp.evaluation.multiple_testing import (
     overfitting,
 )
 from ktrdr_mcp.evaluation.verdict import (
+    direction_family,
     leak_suspected,
     leak_tested,
     level_text,
@@ -33,14 +34,17 @@ from ktrdr_mcp.service import replies
 from ktrdr_mcp.service.families import Families, Family
 from ktrdr_mcp.service.training import digest
 from ktrdr_mcp.store.task_row import TaskRow
-from ktrdr_mcp.store.trials import Standing, TrialLog, parse_scores
+from ktrdr_mcp.store.trials import AddedTrials, Standing, TrialLog, parse_scores
 
 REMEMBERED: Final = 256  # verdicts, which are fixed when their tasks complete
 MEASURED_DIGITS: Final = 6  # of what others recompute
 SHOWN_DIGITS: Final = 4  # of what only a reader compares
 EDGE_DIGITS: Final = 3
+T_DIGITS: Final = 2
 BPS_DIGITS: Final = 1
 LEFT_TO_RESOURCE: Final = (
+    ("seeds", "val_accuracy"),
+    ("seeds", "test_accuracy"),
     ("test_metrics", "rows"),
     *(("trading", name) for name in ("gross_bps", "bars", "exposure", "cost_bps")),
     ("verdict", "rows"),
@@ -63,6 +67,13 @@ class Judged:
     scores: TrialScores
     trial: int  # its number on its test window
     added: int = 0  # trials before it that candidates of other tasks count as
+    critical: float | None = None  # the T that skill needs; None where nothing is compared with it
+    counts_as: int = 1  # trials, with those that reading or repeating its candidates added
+
+    @property
+    def seeds(self) -> responses.SeedFigures | None:
+        """The figures over its seeds, and whether its claim depends on them."""
+        return self.result.seeds and judge_seeds(self.result.seeds, self.critical)
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ class Judge:
     def __init__(self, trial_log: TrialLog, families: Families) -> None:
         self._trial_log = trial_log
         self._families = families
-        self._verdicts: OrderedDict[str, responses.Verdict] = OrderedDict()
+        self._verdicts: OrderedDict[str, FixedVerdict] = OrderedDict()
         self._unstored: dict[str, tuple[Standing, Mapping[str, str]]] = {}  # by task
         self._settling = asyncio.Lock()
 
@@ -133,7 +144,7 @@ class Judge:
             StorageError: that it was asked for cannot be stored, so nothing is shown.
         """
         judged = await self.unread(row)
-        await self._trial_log.add_trials(row.task_id, candidates)
+        await self._trial_log.add_trials(row.group_id or row.task_id, candidates)
         await self._trial_log.count_reading(row.task_id)
         return candidate_figures(judged, one, candidates)
 
@@ -153,7 +164,13 @@ class Judge:
                 await anyio.to_thread.run_sync(overfitting_of, judged.scores, others, scores)
             ),
             "test_readings": await self._trial_log.count_reading(row.task_id),
+            **with_seeds(judged),
         }
+
+    async def counts_as(self, row: TaskRow) -> int:
+        """How many trials a task with several candidates is; no reading."""
+        origin = row.group_id or row.task_id
+        return trials_of(origin, await self._trial_log.added_trials(origin))
 
     async def settle(self, row: TaskRow) -> None:
         """Fixes a completed task's verdict; no reading. Raises KtrdrError."""
@@ -190,15 +207,24 @@ class Judge:
                 counted = {name: known[name] for name in family.scored if name in known}
                 told = await anyio.to_thread.run_sync(judge, row, scores, family, counted, before)
                 if not family.is_settled and row.group_id is None:
-                    claimed = told.prediction == "skill" and told.holds_across is not False
+                    claimed = told.is_claim
                     standing = family.standing(claimed, counted)
                     self._unstored[row.task_id] = (standing, counted)
                 self._verdicts[row.task_id] = told
                 while len(self._verdicts) > REMEMBERED:
                     self._verdicts.popitem(last=False)
             await self._store_standing(row.task_id)
-        told = self._verdicts[row.task_id].model_copy(update={"trials_since": since})
-        return Judged(row, row.result, told, scores, len(family.before) + 1, before)
+        fixed = self._verdicts[row.task_id]
+        return Judged(
+            row,
+            row.result,
+            fixed.verdict.model_copy(update={"trials_since": since}),
+            scores,
+            trial=len(family.before) + 1,
+            added=before,
+            critical=fixed.critical,
+            counts_as=trials_of(origin, added),
+        )
 
     async def _store_standing(self, task_id: str) -> None:
         """Keeps what a verdict counted, so that it never changes; tries again at each reading."""
@@ -212,9 +238,32 @@ class Judge:
             del self._unstored[task_id]
 
 
+def trials_of(task_id: str, added: Iterable[AddedTrials]) -> int:
+    """How many trials a task is, with those that its candidates have added."""
+    return 1 + sum(each.trials for each in added if each.set_id == task_id)
+
+
+@dataclass(frozen=True)
+class FixedVerdict:
+    """A verdict as it was when its task completed.
+
+    Args:
+        verdict: of the task.
+        critical: the T that its `skill` needs; None where no seeds are compared with it.
+    """
+
+    verdict: responses.Verdict
+    critical: float | None
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether the trial is called skill, also across families."""
+        return self.verdict.prediction == "skill" and self.verdict.holds_across is not False
+
+
 def judge(
     row: TaskRow, own: TrialScores, family: Family, counted: Mapping[str, str], added: int = 0
-) -> responses.Verdict:
+) -> FixedVerdict:
     """One completed task's verdict.
 
     Args:
@@ -229,7 +278,20 @@ def judge(
     if row.result is None:
         raise replies.not_completed(row)
     earlier = earlier_trials(family, counted, added)
-    return verdict(own, earlier, row.result, row.config["labels"])
+    seeds = row.result.seeds
+    spread = seeds is not None and seeds.t_min is not None
+    return FixedVerdict(
+        verdict(own, earlier, row.result, row.config["labels"]),
+        direction_family(own, earlier).critical if spread else None,
+    )
+
+
+def judge_seeds(seeds: responses.SeedFigures, critical: float | None) -> responses.SeedFigures:
+    """Figures over seeds, and whether some of these alone reach the T that skill needs."""
+    if seeds.t_min is None or seeds.t_max is None or critical is None:
+        return seeds
+    depends = seeds.t_min < critical <= seeds.t_max
+    return seeds.model_copy(update={"depends_on_seed": depends})
 
 
 def earlier_trials(family: Family, counted: Mapping[str, str], added: int = 0) -> EarlierTrials:
@@ -258,9 +320,11 @@ def candidate_figures(
         candidates: how many the search had.
     """
     test, number = one.test, judged.verdict.as_of_trial - 1 + candidates
+    known = judged.counts_as > 1
+    counts = "count them as trials already" if known else f"now count {candidates} trials more"
     told = (
-        f"One of {candidates} candidates, chosen after their tests: trainings on these bars now"
-        f" count {candidates} trials more."
+        f"One of {candidates} candidates, chosen after their tests: trainings on these bars"
+        f" {counts}."
     )
     return responses.CandidateFigures(
         task_id=judged.row.task_id,
@@ -275,7 +339,7 @@ def candidate_figures(
         accuracy=None if test is None else test.accuracy,
         accuracy_error=None if test is None else test.accuracy_error,
         rows=None if test is None else test.rows,
-        adds_trials=candidates,
+        adds_trials=0 if known else candidates,
         note=told,
     )
 
@@ -332,8 +396,9 @@ def performance_reply(judged: Judged, readings: int) -> responses.ModelPerforman
             model_info=result.model_info,
             collapsed=result.collapsed,
             leak_suspected=leak_suspected(surrogate_p) if leak_tested(surrogate_p) else None,
-            seeds=result.seeds and round_figure(result.seeds, SHOWN_DIGITS),
-            sweep=result.sweep and shorten_sweep(result.sweep),
+            seeds=judged.seeds and round_seeds(judged.seeds),
+            sweep=result.sweep
+            and shorten_sweep(result.sweep.model_copy(update={"counts_as": judged.counts_as})),
             test_readings=readings,
             next=next_step(result, row.config, judged.verdict),
             details=result.details,
@@ -354,8 +419,8 @@ def fitted(reply: responses.ModelPerformance) -> responses.ModelPerformance:
         rest = reply.model_copy(update={"sweep": None})
         if len(rest.model_dump_json().encode()) <= limits.PERFORMANCE_BYTES:
             break
-        shorter = getattr(reply, part).model_copy(update={name: None})
-        reply = reply.model_copy(update={part: shorter})
+        if (whole := getattr(reply, part)) is not None:
+            reply = reply.model_copy(update={part: whole.model_copy(update={name: None})})
     return reply
 
 
@@ -377,6 +442,13 @@ def round_figure(figures: Figures, digits: int) -> Figures:
     return figures.model_validate(round_all(figures.model_dump(), digits))
 
 
+def round_seeds(seeds: responses.SeedFigures) -> responses.SeedFigures:
+    """Figures over seeds with as many digits as a reply needs."""
+    found = round_figure(seeds, SHOWN_DIGITS)
+    spread = {name: getattr(found, name) for name in ("t_median", "t_min", "t_max")}
+    return found.model_copy(update={name: t and round(t, T_DIGITS) for name, t in spread.items()})
+
+
 def round_all(value: object, digits: int) -> object:
     """A tree of figures, each number with as many digits as a reply needs."""
     if isinstance(value, float):
@@ -388,11 +460,34 @@ def round_all(value: object, digits: int) -> object:
     return value
 
 
+def with_seeds(judged: Judged) -> dict[str, object]:
+    """A task's stored figures with those over its seeds as they are judged; empty without any."""
+    if judged.seeds is None:
+        return {}
+    seeds = judged.seeds.model_dump(mode="json")
+    return {"performance": {**(judged.row.stored_result or {}), "seeds": seeds}}
+
+
 def shorten_sweep(sweep: responses.SweepFigures) -> responses.SweepFigures:
-    """What a search came to, with as many of its best settings as a reply has room for."""
-    while len(sweep.best) > 1 and len(sweep.model_dump_json()) > limits.SWEEP_BYTES:
-        sweep = sweep.model_copy(update={"best": sweep.best[:-1]})
+    """What a search came to, with the settings of as many of its best as a reply has room for."""
+    shown = len(sweep.best)
+    while shown and is_long(sweep):
+        shown -= 1
+        bare = sweep.best[shown].model_copy(update={"settings": None})
+        best = [*sweep.best[:shown], bare, *sweep.best[shown + 1 :]]
+        cut = f"settings of {len(best) - shown} of the best"
+        sweep = sweep.model_copy(update={"best": best, "cut": cut})
+    while sweep.matters and is_long(sweep):
+        least = min(sweep.matters, key=lambda name: sweep.matters[name])
+        matters = {name: share for name, share in sweep.matters.items() if name != least}
+        cut = "settings of the best, and some that matter"
+        sweep = sweep.model_copy(update={"matters": matters, "cut": cut})
     return sweep
+
+
+def is_long(sweep: responses.SweepFigures) -> bool:
+    """Whether what is said of a search has more bytes than it may have in a reply."""
+    return len(sweep.model_dump_json().encode()) > limits.SWEEP_BYTES
 
 
 HASH_CHARACTERS: Final = 12  # enough to tell a few contents apart

@@ -467,7 +467,8 @@ class Service:
         if row.status != "completed":
             raise replies.not_completed(row)
         await in_thread(training.require, self._workspace, row)
-        sweep = await in_thread(read_candidates, self._workspace, row)
+        counts_as = await self._judge.counts_as(row)
+        sweep = await in_thread(read_candidates, self._workspace, row, counts_as)
         return responses.SweepCandidates(task_id=row.task_id, sweep=sweep)
 
     async def candidate_test(self, request: requests.ReadCandidate) -> responses.CandidateFigures:

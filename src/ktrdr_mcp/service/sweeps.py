@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
 from anyio import to_thread
 
 from ktrdr_mcp.errors import InvalidRequest, KtrdrError, NotFound
 from ktrdr_mcp.evaluation.backtest import trading_rule
+from ktrdr_mcp.evaluation.blocks import block_starts, block_width
 from ktrdr_mcp.labels import registry as labels
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.config import Sweep, TrainingConfig
@@ -34,7 +36,7 @@ from ktrdr_mcp.training.candidates import (
 )
 from ktrdr_mcp.training.choice import HORIZONS_PER_BLOCK, MIN_BLOCKS
 from ktrdr_mcp.training.config import effective
-from ktrdr_mcp.training.learners import Splits
+from ktrdr_mcp.training.learners import MAIN, Splits
 from ktrdr_mcp.training.proposals import dimensions_of, key_of, require_sampler, space_size
 from ktrdr_mcp.training.spec import Alternative, TrainingSpec
 from ktrdr_mcp.training.strategies import read_strategy
@@ -83,12 +85,13 @@ def with_search(
     return replace(spec, horizon=horizon_of_space(spec, sweep))
 
 
-def read_candidates(workspace: Workspace, task: TaskRow) -> dict[str, Any]:
+def read_candidates(workspace: Workspace, task: TaskRow, counts_as: int) -> dict[str, Any]:
     """A search and every candidate of it, without test figures. Blocks.
 
     Args:
         workspace: where bundles lie.
         task: a completed task whose result is kept.
+        counts_as: how many trials it is by now.
     Raises:
         NotFound: it was no search.
     """
@@ -96,7 +99,12 @@ def read_candidates(workspace: Workspace, task: TaskRow) -> dict[str, Any]:
     figures = task.result.sweep if task.result else None
     sweep = {} if figures is None else figures.model_dump(mode="json")
     shown = [each.model_dump(mode="json", exclude={"test"}) for each in candidates]
-    return {**sweep, "test_of_one": test_address(task, len(candidates)), "candidates": shown}
+    return {
+        **sweep,
+        "counts_as": counts_as,
+        "test_of_one": test_address(task, 0 if counts_as > 1 else len(candidates)),
+        "candidates": shown,
+    }
 
 
 def stored_candidates(workspace: Workspace, task: TaskRow) -> list[CandidateResult]:
@@ -111,9 +119,9 @@ def stored_candidates(workspace: Workspace, task: TaskRow) -> list[CandidateResu
     return candidates
 
 
-def test_address(task: TaskRow, candidates: int) -> str:
-    """Where a candidate's test figures are, and what they cost."""
-    return f"sweep://{task.task_id}/NUMBER; reading one adds {candidates} trials to these bars"
+def test_address(task: TaskRow, adds: int) -> str:
+    """Where a candidate's test figures are, and how many trials reading one adds."""
+    return f"sweep://{task.task_id}/NUMBER; reading one adds {adds} trials to these bars"
 
 
 def find_candidate(candidates: Sequence[CandidateResult], number: int) -> CandidateResult:
@@ -308,17 +316,31 @@ def search_warnings(spec: TrainingSpec, splits: Splits) -> list[str]:
                 f"The space has {size} different settings; they and your own are tried, not"
                 f" {sweep.trials}."
             )
-    if candidates_count(spec) > 1 and (unable := folds_without_choice(spec, splits)):
+    if candidates_count(spec) > 1 and (undecided := undecided_choices(spec, splits)):
         found.append(
-            f"The first {unable} of {len(splits.folds)} folds take your own settings: they have"
-            f" fewer than {MIN_BLOCKS} blocks of validation. A longer range or a shorter horizon"
-            " gives more."
+            f"{undecided} the first candidate, of your own settings and seed: there are fewer than"
+            f" {MIN_BLOCKS} blocks of validation by then. A longer range or a shorter horizon gives"
+            " more."
         )
     return found
 
 
-def folds_without_choice(spec: TrainingSpec, splits: Splits) -> int:
-    """How many of the first folds have too few blocks of validation to choose by."""
+def undecided_choices(spec: TrainingSpec, splits: Splits) -> str:
+    """The choices with too few blocks of validation, as subject and verb; empty without any."""
     width = HORIZONS_PER_BLOCK * longest_horizon(spec)
-    blocks = [len(fold.validation) / width for fold in splits.folds]
-    return sum(total < MIN_BLOCKS for total in itertools.accumulate(blocks))
+    blocks = [
+        len(block_starts(np.unique(splits.timeline.at[rows]), block_width(len(rows), width)))
+        for rows in (each.validation for each in (*splits.folds, splits.main))
+    ]
+    few = [
+        sum(blocks[number] for number in splits.before(split)) < MIN_BLOCKS
+        for split in (*range(len(splits.folds)), MAIN)
+    ]
+    folds, of, named = sum(few[:-1]), len(splits.folds), []
+    if folds:
+        first = f"the first {f'{folds} ' if folds > 1 else ''}of {of} folds"
+        named.append(first if folds < of else f"all {of} folds")
+    if few[-1]:
+        named.append("the kept network")
+    subject, verb = " and ".join(named), "takes" if len(named) == 1 and folds < 2 else "take"
+    return f"{subject[0].upper()}{subject[1:]} {verb}" if named else ""

@@ -27,7 +27,7 @@ from ktrdr_mcp.evaluation.direction import (
 )
 
 HORIZONS_PER_BLOCK: Final = 3  # a preference needs less independence than a test
-MIN_BLOCKS: Final = 15  # of validation, in sum; with fewer, the task's own settings are taken
+MIN_BLOCKS: Final = 15  # of validation, in sum; with fewer, the first candidate is taken
 TRIALS_PER_GROUP: Final = 4  # with fewer, shares of variance say nothing
 SAME_T: Final = 1.6448536269514722  # differences below are luck's, one-sided at 5 %
 
@@ -80,8 +80,8 @@ class Choice:
 
     Args:
         candidate: from 0.
-        by_default: whether there were too few blocks to prefer any, so that the task's own
-            settings were taken.
+        by_default: whether validation preferred none, so that the first with a network was taken:
+            there were too few blocks, or none has a score on every split.
     """
 
     candidate: int
@@ -92,7 +92,7 @@ def choose(scores: Scores, splits: Sequence[int]) -> Choice | None:
     """The candidate with the best mean score over some splits; the last must have its network.
 
     A candidate that diverged on any of them is out, and one that collapsed is taken only if all
-    have. Of equal ones the first is taken.
+    have. Of equal ones the first is taken, and likewise of all under MIN_BLOCKS.
 
     Args:
         scores: of all candidates on all splits.

@@ -106,6 +106,24 @@ class Splits:
         """The main split, then the folds."""
         return [self.main, *self.folds]
 
+    def before(self, split: int) -> list[int]:
+        """The splits whose validation may choose for one: all of its rows before that one's test.
+
+        Args:
+            split: the number of a fold, or MAIN.
+        Returns:
+            numbers of folds, and last how many there are for the main split.
+        """
+        if split != MAIN:
+            return list(range(split + 1))
+        tested = self.timeline.at[self.main.test[0]]
+        before = [
+            number
+            for number, fold in enumerate(self.folds)
+            if self.timeline.until[fold.validation].max() < tested
+        ]
+        return [*before, len(self.folds)]
+
 
 def splits_of_task(prepared: Prepared, spec: TrainingSpec) -> Splits:
     """The splits of a task: of rows that every strategy and every label of it can use.

@@ -81,7 +81,7 @@ class Outcome:
     trained: TrainedNetwork  # with the weights of its best epoch
     parts: Mapping[str, Evaluation]  # of the "train", "validation" and "test" rows
     seeds: Sequence[Mapping[str, Evaluation]]  # the same of every seed with the kept settings
-    seed_spread: Mapping[str, float | bool] | None  # of T over these seeds
+    seed_spread: Mapping[str, float]  # of T over these seeds
     sweep: SweepFigures | None  # of a search
     candidates: Sequence[CandidateResult]  # likewise
     used: DataUsed
@@ -299,7 +299,7 @@ def seed_figures(outcome: Outcome) -> SeedFigures:
         count=len(outcome.seeds),
         val_accuracy=spread("validation"),
         test_accuracy=spread("test"),
-        **dict(outcome.seed_spread or {}),
+        **dict(outcome.seed_spread),
     )
 
 

@@ -101,30 +101,12 @@ class Searched:
         """Of one network."""
         return None if pair is None else score_of(*pair, self.horizon)
 
-    def splits_before(self, split: int) -> list[int]:
-        """The splits whose validation may choose for one: all of its rows before that one's test.
-
-        Args:
-            split: the number of a fold, or MAIN.
-        """
-        folds = self.splits.folds
-        if split != MAIN:
-            return list(range(split + 1))
-        timeline = self.splits.timeline
-        tested = timeline.at[self.splits.main.test[0]]
-        before = [
-            number
-            for number, fold in enumerate(folds)
-            if timeline.until[fold.validation].max() < tested
-        ]
-        return [*before, len(folds)]
-
     @cached_property
     def choices(self) -> list[Choice | None]:
         """The choice for every fold, and last the kept network's."""
         splits = [*range(len(self.splits.folds)), MAIN]
         if self.spec.choice == "nested":
-            return [choose(self.scores, self.splits_before(split)) for split in splits]
+            return [choose(self.scores, self.splits.before(split)) for split in splits]
         only = self.candidates[0]
         folds = [Choice(0, by_default=False) if self.pair(only, n) else None for n in splits[:-1]]
         return [*folds, self._best_seed()]

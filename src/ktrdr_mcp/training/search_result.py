@@ -7,7 +7,6 @@ from statistics import fmean, median
 from typing import Final, Literal
 
 from ktrdr_mcp.evaluation.direction import DirectionalTest, directional_test
-from ktrdr_mcp.evaluation.multiple_testing import judge_in_family
 from ktrdr_mcp.schemas.responses import BestSettings, SweepFigures
 from ktrdr_mcp.schemas.results import CandidateResult, CandidateTest
 from ktrdr_mcp.training.candidates import Candidate
@@ -44,7 +43,7 @@ def own_test(searched: Searched, candidate: Candidate) -> DirectionalTest | None
 
 def candidate_results(searched: Searched) -> list[CandidateResult]:
     """Every candidate of a search."""
-    counted = searched.splits_before(MAIN)
+    counted = searched.splits.before(MAIN)
     found = []
     for candidate, own in zip(searched.candidates, searched.scores, strict=True):
         test = own_test(searched, candidate)
@@ -89,7 +88,7 @@ def sweep_figures(
     sweep = searched.spec.config.sweep
     if sweep is None:
         raise ValueError(f"task {task_id} has no sweep")
-    counted = searched.splits_before(MAIN)
+    counted = searched.splits.before(MAIN)
     by_settings = settings_by_score(results)
     states = [each.state for each in results]
     ranked = [each for each in results if each.score is not None and each.state == "trained"]
@@ -103,7 +102,7 @@ def sweep_figures(
         sampler=sweep.sampler,
         chosen_by_fold=[None if each is None else each.candidate + 1 for each in choices[:-1]],
         kept=searched.kept[0].candidate.number,
-        by_default=sum(each is not None and each.by_default for each in choices),
+        by_default=count_by_default(searched),
         best=[
             BestSettings(
                 candidate=own[0].number,
@@ -156,24 +155,26 @@ def matters(searched: Searched, ranked: Ranked) -> dict[str, float]:
     return dict(sorted(shown, key=lambda pair: -pair[1]))
 
 
-def seed_spread(searched: Searched) -> dict[str, float | bool] | None:
-    """T of each seed's own walk-forward with the kept settings; None with fewer than two.
+def seed_spread(searched: Searched) -> dict[str, float]:
+    """What seeds with the kept settings make of T, and how often nothing was preferred.
 
-    `depends_on_seed` is true where some of them reach what skill needs of one trial alone, and
-    others do not.
+    T is of each seed's own walk-forward, where at least two have one. A search says itself what
+    was preferred.
     """
     if searched.spec.choice != "nested":
-        return None
+        return {}
     kept = key_of(dict(searched.kept[0].candidate.settings))
     alike = [each for each in searched.candidates if key_of(dict(each.settings)) == kept]
     tests = [test for each in alike if (test := own_test(searched, each)) is not None]
-    if len(tests) < 2:
-        return None
-    critical = judge_in_family(tests[0].blocks, []).critical
     found = [test.statistic for test in tests]
-    return {
-        "t_median": median(found),
-        "t_min": min(found),
-        "t_max": max(found),
-        "depends_on_seed": min(found) < critical <= max(found),
-    }
+    spread: dict[str, float] = {}
+    if len(found) > 1:
+        spread = {"t_median": median(found), "t_min": min(found), "t_max": max(found)}
+    if searched.spec.config.sweep is None:
+        spread["by_default"] = count_by_default(searched)
+    return spread
+
+
+def count_by_default(searched: Searched) -> int:
+    """How many choices, of the folds and of the kept network, no validation decided."""
+    return sum(each is not None and each.by_default for each in searched.choices)
