@@ -14,6 +14,7 @@ import pytest
 from ktrdr_mcp import files
 from ktrdr_mcp.context import Context, Part, Progress, folder_of
 from ktrdr_mcp.errors import Diverged, StorageError
+from ktrdr_mcp.jobs import queue
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Reported
 from ktrdr_mcp.jobs.executors.processes import Pool, ProcessExecutor
 from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
@@ -143,6 +144,41 @@ async def test_cancelling_a_task_ends_its_parts(
         await manager.submit(new_task("next"))
         assert (await manager.wait("next", BOUND_S)).status == "completed"
     assert "slow2" not in run.begun
+
+
+async def test_a_search_that_is_cancelled_while_it_divides_begins_no_part_and_keeps_no_place(
+    tasks: TaskStore, new_task: New, tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, look_on = threading.Event(), threading.Event()
+    release, ending, end = tasks.release, asyncio.Event(), asyncio.Event()
+
+    def read_slowly(group: Group, parts: Any) -> dict[str, Any]:
+        looked.set()
+        assert look_on.wait(BOUND_S)
+        return {}
+
+    async def release_slowly(*arguments: Any) -> str | None:
+        ending.set()
+        await end.wait()
+        return await release(*arguments)
+
+    monkeypatch.setattr(queue, "read_results", read_slowly)
+    monkeypatch.setattr(tasks, "release", release_slowly)
+    async with make(tasks, tmp_path, run, capacity=3) as manager:
+        await manager.submit(new_task("sweep", spec={"parts": ["slow0", "slow1"]}))
+        assert await asyncio.to_thread(looked.wait, BOUND_S)
+        await manager.cancel("sweep")
+        look_on.set()
+        await asyncio.wait_for(ending.wait(), BOUND_S)
+        await manager.submit(new_task("next"))  # for which the dispatcher looks around
+        assert (await manager.wait("next", BOUND_S)).status == "completed"
+        end.set()
+        assert (await manager.wait("sweep", BOUND_S)).status == "cancelled"
+        assert run.begun == ["task", "task"]
+        await manager.submit(new_task("later", spec={"parts": ["slow2", "slow3", "slow4"]}))
+        await run.until_inside(3)  # every place is free again
+        run.opened.set()
+        assert (await manager.wait("later", BOUND_S)).status == "completed"
 
 
 async def test_the_next_server_runs_only_what_has_no_result(

@@ -149,12 +149,14 @@ class Group:
         self._idle = asyncio.Event()
 
     def ask(self, parts: Sequence[Part], results: Mapping[str, dict[str, Any]]) -> None:
-        """Adds parts.
+        """Adds parts, unless the task has to stop.
 
         Args:
             parts: all that the task asks for.
             results: of those that have run.
         """
+        if self.parent.stop_requested:  # since its run ended: what waits has been dropped
+            return
         self._asked = len({*self.results, *(part.name for part in parts)})
         for part in parts:
             if part.name in self.results:

@@ -407,7 +407,7 @@ class JobManager:
     def _start_part(self) -> bool:
         """Starts the next part of the group that has the fewest running; False if none waits."""
         groups = [each.group for each in self._running.values() if each.group is not None]
-        waiting = [group for group in groups if group.waiting]
+        waiting = [group for group in groups if group.waiting and not group.parent.stop_requested]
         if not waiting:
             return False
         group = min(waiting, key=lambda group: len(group.running))
@@ -436,8 +436,9 @@ class JobManager:
         finally:
             self._places.discard(part)
             self._executor.forget(part.envelope().task_id)
-            if group.is_idle:
-                self._places.add(group.parent)
+            parent = group.parent
+            if group.is_idle and self._running.get(parent.row.task_id) is parent:
+                self._places.add(parent)
             self._work.set()
 
     async def _run(self, running: Running) -> Ended:
@@ -446,6 +447,8 @@ class JobManager:
         with contextlib.suppress(OSError):  # what a worker that was killed has left harms no run
             await asyncio.to_thread(files.sweep, directory.parent)
         while (ended := await running.run(self._executor, directory)).parts is not None:
+            if running.stop_requested:
+                return Ended(stopped=True)
             if running.group is None:
                 running.group = Group(running, directory)
             group = running.group
