@@ -62,6 +62,21 @@ def in_control_groups(root: Path = CONTROL_GROUPS, process: Path = PROCESS) -> I
                 yield free
 
 
+def resident_bytes(process: int | None = None) -> int:
+    """The memory that a process holds; 0 where the system does not say, or if it has ended.
+
+    Args:
+        process: its id; None for this one.
+    """
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    folder = PROCESS if process is None else PROCESS.with_name(str(process))
+    sizes = read(folder / "statm").split()
+    return int(sizes[1]) * resource.getpagesize() if len(sizes) > 1 else 0
+
+
 def in_group(folder: Path, limit: str, used: str, reclaimable: str) -> int | None:
     """What is left of one group's limit; None if it has none.
 

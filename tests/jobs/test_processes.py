@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from ktrdr_mcp.errors import Diverged, LabUnavailable
 from ktrdr_mcp.jobs import running
-from ktrdr_mcp.jobs.executors import processes
+from ktrdr_mcp.jobs.executors import gate, processes
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, decode
 from ktrdr_mcp.jobs.executors.processes import CallWorker, Pool, ProcessExecutor
 from ktrdr_mcp.jobs.process import Connection, WorkerProcess
@@ -295,8 +295,8 @@ async def test_a_worker_ends_when_its_socket_closes_though_others_live(
 async def test_a_task_that_does_not_fit_beside_another_waits_for_its_end(
     make: Make, new_task: New, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(processes, "available_bytes", lambda: 3 * processes.WORKER_BYTES)
-    monkeypatch.setattr(processes, "MEMORY_LOOK_S", 0.01)
+    monkeypatch.setattr(gate, "available_bytes", lambda: 3 * processes.WORKER_BYTES)
+    monkeypatch.setattr(gate, "LOOK_S", 0.01)
     async with make() as manager:
         large = {"memory_bytes": 3 * processes.WORKER_BYTES}
         await manager.submit(new_task("a", spec={"does": "turns", **large}))

@@ -32,7 +32,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from ktrdr_mcp import __version__
+from ktrdr_mcp import __version__, memory
 from ktrdr_mcp.context import Context, EpochFigures
 from ktrdr_mcp.jobs.executors.base import Ended
 from ktrdr_mcp.jobs.fit import check_fit
@@ -165,8 +165,8 @@ class WorkerProcess:
         while True:
             now = time.monotonic()
             if now >= heartbeat_at:
-                memory = {"event": "heartbeat", "memory_bytes": resident_bytes()}
-                self._connection.send(json.dumps(memory))
+                held = {"event": "heartbeat", "memory_bytes": memory.resident_bytes()}
+                self._connection.send(json.dumps(held))
                 heartbeat_at = now + HEARTBEAT_INTERVAL_S
             if look_at and now >= look_at:
                 lines = self._deliver(self._outbox.rearm)
@@ -263,15 +263,6 @@ def _wake(descriptor: int) -> None:
     """Wakes a select; if the pipe is full, it is awake already."""
     with contextlib.suppress(BlockingIOError):
         os.write(descriptor, b"\0")
-
-
-def resident_bytes() -> int:
-    """The memory that this process holds; 0 where the system does not say."""
-    try:
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def end_with(parent: int) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
+from ktrdr_mcp import memory
 from ktrdr_mcp.context import Context
 from ktrdr_mcp.jobs.cluster import parcels
 from ktrdr_mcp.jobs.executors.base import encode
@@ -28,7 +29,6 @@ from ktrdr_mcp.jobs.process import (
     SWITCH_INTERVAL_S,
     ProcessContext,
     find_entry,
-    resident_bytes,
 )
 from ktrdr_mcp.jobs.worker import Outbox, perform
 from ktrdr_mcp.training.sent import SentBars
@@ -206,7 +206,7 @@ class ClusterWorker:
 
     def memory(self) -> int:
         """The bytes that this process holds."""
-        return resident_bytes()
+        return memory.resident_bytes()
 
     def stop(self, key: str, draining: bool) -> None:
         """Asks a run to stop, also one that has not come yet."""

@@ -132,6 +132,8 @@ class Heard:
 
     def __init__(self) -> None:
         self.ended = False
+        self.stop_requested = False
+        self.on_change: Callable[[], None] = lambda: None  # called when it is to stop or has ended
         self._listener: Listener | None = None
         self._events: list[Event] = []
 
@@ -151,6 +153,27 @@ class Heard:
             self._events.append(event)
         else:
             self._listener(event)
+        if self.ended:
+            self.on_change()
+
+    def note_stop(self) -> None:
+        """Notes that it is to stop."""
+        self.stop_requested = True
+        self.on_change()
+
+
+class HeardRun(Heard):
+    """A `Heard` that knows what it runs.
+
+    Args:
+        envelope: what to run.
+        workdir: where it leaves its files.
+    """
+
+    def __init__(self, envelope: Envelope, workdir: Path) -> None:
+        super().__init__()
+        self.envelope = envelope
+        self.workdir = workdir
 
 
 class Executor(Protocol):

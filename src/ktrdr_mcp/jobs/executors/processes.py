@@ -19,21 +19,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from ktrdr_mcp import __version__, memory
 from ktrdr_mcp.errors import LabUnavailable, error_of
-from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event, Heard, decode
+from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event, HeardRun, decode
+from ktrdr_mcp.jobs.executors.gate import Gate
 from ktrdr_mcp.jobs.worker import failure_of
 from ktrdr_mcp.store.db import utc_now_text
 
 STOP_S: Final = 0.5  # what a cancelled run may take to heed it before its worker is killed
 IDLE_S: Final = 120.0  # after which an idle worker ends
 IDLE_LOOK_S: Final = 1.0
-MEMORY_LOOK_S: Final = 0.5
 NICENESS: Final = 10
 REAP_S: Final = 0.005
 SCARCE: Final = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # it passes
@@ -112,15 +112,12 @@ def set_unless_done(
         future.set_exception(error)
 
 
-class ProcessRun(Heard):
+class ProcessRun(HeardRun):
     """The base.Handle of a run in a worker process."""
 
     def __init__(self, envelope: Envelope, workdir: Path) -> None:
-        super().__init__()
-        self.envelope = envelope
-        self.workdir = workdir
+        super().__init__(envelope, workdir)
         self.worker: Worker | None = None
-        self.stop_requested = False
         self.killed = False  # by us, because it had to end
 
     def stop(self, draining: bool) -> None:
@@ -128,7 +125,7 @@ class ProcessRun(Heard):
 
         So is a worker that still imports what it needs: nothing of the run has begun.
         """
-        self.stop_requested = True
+        self.note_stop()
         if self.worker is not None and not self.worker.ready:
             self.kill()
         elif self.worker is not None:
@@ -406,14 +403,20 @@ class Pool:
         Raises:
             OSError: the system gives no process.
         """
-        if (keeper := self.keeper(task_id)) is not None:
-            keeper.reserved = True
-            return keeper
-        if idle := self.idle:
-            worker = max(idle, key=lambda worker: worker.idle_since_s)
+        if (worker := self.next_for(task_id)) is not None:
             worker.reserved = True
             return worker
         return await self._start()
+
+    def next_for(self, task_id: str | None) -> Worker | None:
+        """The worker that holds a task's result, or the idle one used last; None if there is none.
+
+        Args:
+            task_id: for which task, if for one.
+        """
+        if (keeper := self.keeper(task_id)) is not None:
+            return keeper
+        return max(self.idle, key=lambda worker: worker.idle_since_s, default=None)
 
     async def _start(self) -> Worker:
         """A new worker."""
@@ -475,7 +478,7 @@ class ProcessExecutor:
     def __init__(self, pool: Pool, capacity: int) -> None:
         self.capacity = capacity
         self._pool = pool
-        self._runs: set[ProcessRun] = set()
+        self._gate = Gate[ProcessRun](promised_bytes, self._wanted_bytes)
         self._carriers: set[asyncio.Task[None]] = set()
 
     @property
@@ -496,11 +499,7 @@ class ProcessExecutor:
 
     async def _begin(self, run: ProcessRun) -> None:
         """Gives a run to a worker once there is memory for it."""
-        self._runs = {each for each in self._runs if not each.ended}
-        while self._runs and not self._fits(run) and not run.stop_requested:
-            await asyncio.sleep(MEMORY_LOOK_S)
-            self._runs = {each for each in self._runs if not each.ended}
-        self._runs.add(run)
+        await self._gate.enter(run)
         worker = None
         while not run.stop_requested and worker is None:
             try:
@@ -524,22 +523,18 @@ class ProcessExecutor:
             keeper.keeps = None
             keeper.idle_since_s = time.monotonic()
 
-    def _fits(self, run: ProcessRun) -> bool:
-        """Whether there is memory for a run beside what the others may still come to need."""
-        promised = sum(
-            max(0, each.envelope.memory_bytes + WORKER_BYTES - resident(each))
-            for each in self._runs
-        )
-        own = run.envelope.memory_bytes
-        own += 0 if self._pool.idle else WORKER_BYTES
-        return promised + own <= available_bytes()
+    def _wanted_bytes(self, run: ProcessRun) -> int:
+        """The memory that a run would take at most, in the worker that it would get."""
+        worker = self._pool.next_for(run.envelope.task_id)
+        held = 0 if worker is None else resident_bytes(worker)
+        return max(0, run.envelope.memory_bytes + WORKER_BYTES - held)
 
     async def close(self) -> bool:
         """See base.Executor; whatever has not ended is killed."""
         for carrier in list(self._carriers):
             carrier.cancel()
         await asyncio.gather(*self._carriers, return_exceptions=True)
-        for run in self._runs:
+        for run in self._gate.inside:
             run.kill()
         await self._pool.close()
         return True
@@ -607,15 +602,21 @@ class CallWorker:
         await self._pool.close()
 
 
-def resident(run: ProcessRun) -> int:
-    """The memory that the worker of a run holds."""
-    return run.worker.memory_bytes if run.worker else 0
+def promised_bytes(runs: Sequence[ProcessRun]) -> int:
+    """The memory that runs may still come to take.
+
+    What their workers hold is asked of the system at this moment, as what is free is: a heartbeat
+    may still show what the worker's last run held, which counts as free already.
+    """
+    return sum(
+        max(0, run.envelope.memory_bytes + WORKER_BYTES - resident_bytes(run.worker))
+        for run in runs
+    )
 
 
-def available_bytes() -> int:
-    """The memory that can be had without swapping; a great number where the system does not say."""
-    found = [memory.in_machine(), *memory.in_control_groups()]
-    return min((each for each in found if each is not None), default=sys.maxsize)
+def resident_bytes(worker: Worker | None) -> int:
+    """The memory that a worker holds, if there is one."""
+    return 0 if worker is None else memory.resident_bytes(worker.process.pid)
 
 
 def available_cores() -> int:
