@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from ktrdr_mcp.errors import InvalidRequest, KtrdrError
 from ktrdr_mcp.paths import Workspace
 from ktrdr_mcp.schemas.parsing import parse
 from ktrdr_mcp.schemas.requests import StartTraining
-from ktrdr_mcp.service.sweeps import search_warnings
+from ktrdr_mcp.service.sweeps import named_candidates, repeat, search_warnings
 from ktrdr_mcp.service.training import specify
 from ktrdr_mcp.strategy.catalog import StrategyCatalog
+from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.candidates import candidates_of, longest_horizon
 from ktrdr_mcp.training.learners import CandidateData, learners_of, splits_of_task
 from ktrdr_mcp.training.prepare import prepare
@@ -165,6 +167,56 @@ def test_a_start_says_which_choices_have_too_few_blocks_of_validation(
     (said,) = search_warnings(spec, splits_of_task(prepared, spec)) or [""]
     assert said.startswith(f"{told} the first candidate" if told else told)
     assert bool(said) is bool(told)
+
+
+BEFORE = {
+    "trials": 4,
+    "vary": {"learning_rate": [0.001, 0.01], "dropout_rate": [0.1, 0.2, 0.3]},
+    "include": [{"learning_rate": 0.01, "dropout_rate": 0.3}],
+}
+THIRD = {"learning_rate": 0.001, "dropout_rate": 0.1}
+FOURTH = {"learning_rate": 0.01, "dropout_rate": 0.1}
+TRIED = [{}, *BEFORE["include"], THIRD, FOURTH]
+OTHER = {"trials": 4, "vary": {"batch_size": [16, 64, 128, 256, 512]}}
+FEW = {"trials": 4, "vary": {"learning_rate": [0.001, 0.01], "dropout_rate": [0.1]}}
+
+
+@pytest.mark.parametrize(
+    ("before", "config", "picked"),
+    [
+        ({"sweep": BEFORE}, FOURTH, {4}),
+        ({"sweep": BEFORE}, {**FOURTH, "seeds": 2}, {4}),
+        ({"sweep": BEFORE}, {**FOURTH, "epochs": 7, "early_stopping": None}, {4}),
+        ({"sweep": BEFORE}, {**FOURTH, "batch_size": 16}, set()),
+        ({"sweep": BEFORE}, {"sweep": BEFORE}, set()),
+        ({"sweep": BEFORE}, {"sweep": {**BEFORE, "seed": 5}}, set()),
+        ({"sweep": BEFORE}, {"sweep": OTHER}, set()),
+        ({"sweep": BEFORE}, {"sweep": {**OTHER, "include": [THIRD]}}, {1, 3}),
+        ({"sweep": BEFORE}, {"sweep": {**OTHER, "include": BEFORE["include"]}}, set()),
+        ({"sweep": BEFORE}, {**FOURTH, "sweep": OTHER}, {4}),
+        ({"sweep": BEFORE}, {"sweep": FEW}, {1, 3, 4}),
+        ({"sweep": BEFORE, "seeds": 2}, {"seeds": 2, "sweep": OTHER}, set()),
+        ({"seed": 1, "seeds": 3}, {"seed": 2}, {2}),
+        ({"seed": 1, "seeds": 3}, {"seed": 2, "test_split": 0.2}, {2}),
+        ({"seed": 1, "seeds": 3}, {"seed": 2, "seeds": 2}, {2, 3}),
+        ({"seed": 1, "seeds": 3}, {"seed": 0, "seeds": 2}, {1}),
+        ({"seed": 1, "seeds": 3}, {"seed": 1, "seeds": 5}, set()),
+        ({"seed": 1, "seeds": 3}, {"seed": 1, "sweep": OTHER}, set()),
+        ({"seed": 1, "seeds": 3}, {"seed": 2, "sweep": OTHER}, {2}),
+    ],
+)
+def test_who_starts_some_candidates_again_has_picked_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before, config, picked
+) -> None:
+    earlier, own = specified(tmp_path, before), specified(tmp_path, config)
+    tried = TRIED if "sweep" in before else [{}]
+    results = [SimpleNamespace(settings=each) for each in tried]
+    monkeypatch.setattr(bundle, "read_manifest", lambda folder: SimpleNamespace(candidates=results))
+    figures = SimpleNamespace(sweep=SimpleNamespace(trials=4) if "sweep" in before else None)
+    row = SimpleNamespace(spec=earlier.to_dict(), task_id="before", result=figures)
+    found = repeat(Workspace(tmp_path), row, own, named_candidates(own))
+    assert set(found.numbers if found else ()) == picked
+    assert found is None or found.of == len(tried) * earlier.config.seeds
 
 
 def test_labels_that_tell_the_past_are_refused_among_included_settings_too(tmp_path: Path) -> None:

@@ -132,6 +132,13 @@ async def test_one_seed_of_a_set_started_again_counts_as_the_whole_set(tmp_path:
         assert "candidate 3 of 3 in task set, which count as trials already" in said
         assert number == 6
         assert await again("fourth", seed=45) == ("", 7)
+        assert await again("whole", seed=42, seeds=3) == ("", 8)
+        said, number = await again("two", seed=45, seeds=2)
+        assert (said, number) == ("", 9)
+        assert await again("more", seed=46, seeds=2) == (
+            "This repeats 1 of 2 candidates in task two, which adds 1 trial.",
+            11,
+        )
 
 
 @pytest.mark.asyncio

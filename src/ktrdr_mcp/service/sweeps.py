@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from ktrdr_mcp.strategy.form import Strategy
 from ktrdr_mcp.training import bundle
 from ktrdr_mcp.training.candidates import (
     METHOD,
+    Candidate,
     Settings,
     candidates_count,
     candidates_of,
@@ -37,7 +39,14 @@ from ktrdr_mcp.training.candidates import (
 from ktrdr_mcp.training.choice import HORIZONS_PER_BLOCK, MIN_BLOCKS
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.learners import MAIN, Splits
-from ktrdr_mcp.training.proposals import dimensions_of, key_of, require_sampler, space_size
+from ktrdr_mcp.training.proposals import (
+    dimensions_of,
+    fixed_settings,
+    key_of,
+    named_settings,
+    require_sampler,
+    space_size,
+)
 from ktrdr_mcp.training.spec import Alternative, TrainingSpec
 from ktrdr_mcp.training.strategies import read_strategy
 
@@ -136,15 +145,17 @@ def find_candidate(candidates: Sequence[CandidateResult], number: int) -> Candid
     )
 
 
-LEFT_ASIDE: Final = {"seeds", "sweep", "walk_forward", "control", "device"}
+OF_TASKS: Final = {"seeds", "sweep", "walk_forward", "control", "device"}  # not of a candidate
+# how long a candidate trains and which rows judge it: with others it is the same candidate still
+OF_LENGTH: Final = {"epochs", "early_stopping", "validation_split", "test_split"}
 
 
 async def count_set(
     workspace: Workspace, trial_log: TrialLog, families: Families, row: TaskRow
 ) -> list[str]:
-    """Counts all candidates of an earlier task where a start repeats exactly one of them.
+    """Counts all candidates of an earlier task where a start repeats some of them.
 
-    Which one was worth repeating is known from what all of them came to.
+    Which ones were worth repeating is known from what all of them came to.
 
     Args:
         workspace: where bundles lie.
@@ -152,36 +163,88 @@ async def count_set(
         families: which trials have bars in common.
         row: the task that starts, or was started.
     Returns:
-        a sentence for the reply, or nothing.
+        sentences for the reply.
     """
-    if candidates_count(TrainingSpec.from_dict(row.spec)) > 1 or row.test_start is None:
+    if row.test_start is None:
         return []
     related = await families.before_here(row.task_id)
-    for earlier in await trial_log.sets_before(row.task_id, related):
-        found = await to_thread.run_sync(candidate_like, workspace, earlier, row)
+    sets = await trial_log.sets_before(row.task_id, related)
+    if not sets:
+        return []
+    own = TrainingSpec.from_dict(row.spec)
+    left = await to_thread.run_sync(named_candidates, own)
+    told = []
+    for earlier in sets:
+        found = await to_thread.run_sync(repeat, workspace, earlier, own, left)
         if found is None:
             continue
-        number, of = found
-        await trial_log.add_trials(earlier.task_id, of - 1, row.task_id)
-        mine = [
-            each
+        left = [each for each in left if each.number not in found.own]
+        await trial_log.add_trials(earlier.task_id, found.of - 1, row.task_id)
+        mine = any(
+            each.set_id == earlier.task_id and each.started == row.task_id
             for each in await trial_log.added_trials(row.task_id)
-            if each.set_id == earlier.task_id and each.started == row.task_id
-        ]
-        counts = f"so this start counts as {of} trials" if mine else "which count as trials already"
-        return [f"This is candidate {number} of {of} in task {earlier.task_id}, {counts}."]
-    return []
+        )
+        told.append(found.sentence(earlier.task_id, mine, alone=candidates_count(own) == 1))
+        if not left:
+            break
+    return told
 
 
-def candidate_like(workspace: Workspace, earlier: TaskRow, row: TaskRow) -> tuple[int, int] | None:
-    """Which candidate of an earlier task another one repeats, and of how many. Blocks.
+@dataclass(frozen=True)
+class Repeated:
+    """Candidates of an earlier task that another one tries again.
 
     Args:
-        workspace: where bundles lie; without the earlier one, only its seeds are known.
-        earlier: a completed task with several candidates.
-        row: a task with one.
+        numbers: of the earlier ones.
+        of: how many candidates the earlier task had.
+        own: numbers of the same in the other task.
     """
-    own, spec = TrainingSpec.from_dict(row.spec), TrainingSpec.from_dict(earlier.spec)
+
+    numbers: Sequence[int]
+    of: int
+    own: Collection[int]
+
+    def sentence(self, task_id: str, counts: bool, alone: bool) -> str:
+        """What a reply says of it.
+
+        Args:
+            task_id: of the earlier task.
+            counts: whether the start that is answered made trials of them.
+            alone: whether it has one candidate.
+        """
+        if alone:
+            counted = f"so this start counts as {self.of} trials"
+            what = f"This is candidate {self.numbers[0]} of {self.of}"
+        else:
+            counted = f"which adds {self.of - 1} trial{'s' if self.of > 2 else ''}"
+            what = f"This repeats {len(self.numbers)} of {self.of} candidates"
+        return (
+            f"{what} in task {task_id}, {counted if counts else 'which count as trials already'}."
+        )
+
+
+def named_candidates(spec: TrainingSpec) -> list[Candidate]:
+    """The candidates that a start names: all but what a sampler draws, which nobody picks."""
+    sweep = spec.config.sweep
+    found: list[Candidate] = []
+    for settings in [{}] if sweep is None else named_settings(sweep):
+        with contextlib.suppress(KtrdrError):  # such a candidate cannot be
+            found += candidates_of(spec, [settings], len(found))
+    return found
+
+
+def repeat(
+    workspace: Workspace, earlier: TaskRow, own: TrainingSpec, named: Sequence[Candidate]
+) -> Repeated | None:
+    """What a task repeats of an earlier one, if it picks some of its candidates. Blocks.
+
+    Args:
+        workspace: where bundles lie; without the earlier one, only its own settings are known.
+        earlier: a completed task with several candidates.
+        own: the other task.
+        named: its candidates that are looked for.
+    """
+    spec = TrainingSpec.from_dict(earlier.spec)
     tried: list[Settings] = [{}]
     if spec.config.sweep is not None:
         try:
@@ -189,12 +252,59 @@ def candidate_like(workspace: Workspace, earlier: TaskRow, row: TaskRow) -> tupl
         except KtrdrError:  # removed to free space, or damaged
             stored = None
         tried = list({key_of(each.settings): each.settings for each in stored or []}.values())
-    candidates = candidates_of(spec, tried)
-    wanted = own.strategy.to_dict(), own.config.model_dump(exclude=LEFT_ASIDE)
-    for each in candidates:
-        if (each.strategy.to_dict(), each.config.model_dump(exclude=LEFT_ASIDE)) == wanted:
-            return each.number, len(candidates)
-    return None
+        tried = tried or [{}]
+    figures = earlier.result.sweep if earlier.result else None
+    of = (1 if figures is None else figures.trials) * spec.config.seeds
+    pairs = pair_alike(named, candidates_of(spec, tried))
+    if not pairs or len(pairs) == of or not picks(own, spec, pairs):
+        return None
+    numbers = sorted(old.number for _, old in pairs)
+    return Repeated(numbers, of, {new.number for new, _ in pairs})
+
+
+Pairs = Sequence[tuple[Candidate, Candidate]]
+
+
+def pair_alike(named: Sequence[Candidate], tried: Sequence[Candidate]) -> Pairs:
+    """Each named candidate with the tried one that it repeats, equal ones before similar ones."""
+    found: dict[int, tuple[Candidate, Candidate]] = {}  # by number of the named one
+    for aside in (OF_TASKS, OF_TASKS | OF_LENGTH):
+        taken = {old.number for _, old in found.values()}
+        known = {identity(each, aside): each for each in tried if each.number not in taken}
+        for each in named:
+            if each.number not in found and (old := known.pop(identity(each, aside), None)):
+                found[each.number] = each, old
+    return list(found.values())
+
+
+def identity(candidate: Candidate, aside: Collection[str]) -> str:
+    """Text that is the same for equal candidates, some settings left aside."""
+    config = candidate.config.model_dump(exclude=set(aside))
+    return key_of([candidate.strategy.to_dict(), config])
+
+
+def picks(own: TrainingSpec, earlier: TrainingSpec, pairs: Pairs) -> bool:
+    """Whether a task that repeats some of an earlier one's candidates has picked them.
+
+    A search that begins where an earlier one began, or names all that it named beforehand, has not.
+
+    Args:
+        own: the task.
+        earlier: the other.
+        pairs: its candidates with those that they repeat.
+    """
+    if own.config.sweep is None:
+        return True
+    if not any(new.settings or old.settings for new, old in pairs):
+        return own.config.seed != earlier.config.seed
+    fixed = fixed_settings(earlier.config.sweep) if earlier.config.sweep else [{}]
+    beforehand = {(key_of(each), seed) for each in fixed for seed in seeds_of(earlier)}
+    return {(key_of(old.settings), old.seed) for _, old in pairs} != beforehand
+
+
+def seeds_of(spec: TrainingSpec) -> range:
+    """The seeds that each of a task's sets of settings is trained with."""
+    return range(spec.config.seed, spec.config.seed + spec.config.seeds)
 
 
 def with_choice(spec: TrainingSpec, alternatives: Mapping[str, Alternative]) -> TrainingSpec:

@@ -117,6 +117,21 @@ def fixed_settings(sweep: Sweep) -> list[Settings]:
     return different([{}, *sweep.include])
 
 
+def named_settings(sweep: Sweep) -> list[Settings]:
+    """What no sampler draws: fixed settings, and all of a space that is tried whole."""
+    dimensions, fixed = dimensions_of(sweep), fixed_settings(sweep)
+    size = space_size(dimensions)
+    whole = size is not None and size <= sweep.trials
+    return different([*fixed, *(every_settings(dimensions) if whole else [])])
+
+
+def every_settings(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+    """Every point of a counted space."""
+    names = [each.name for each in dimensions]
+    for values in itertools.product(*(each.every_value() for each in dimensions)):
+        yield dict(zip(names, values, strict=True))
+
+
 def different(settings: Sequence[Settings]) -> list[Settings]:
     """Sets of settings without repetitions, in their order."""
     return list({key_of(each): each for each in reversed(settings)}.values())[::-1]
@@ -329,14 +344,12 @@ class Proposals:
 
     def _everything(self) -> list[Proposal]:
         """Every point of a small space that is not tried yet."""
-        names = [each.name for each in self._dimensions]
-        found = []
-        for values in itertools.product(*(each.every_value() for each in self._dimensions)):
-            settings = dict(zip(names, values, strict=True))
-            if key_of(self._complete(settings)) not in self._seen:
-                found.append(Proposal(settings, None))
         self._left = 0
-        return found
+        return [
+            Proposal(settings, None)
+            for settings in every_settings(self._dimensions)
+            if key_of(self._complete(settings)) not in self._seen
+        ]
 
     def _complete(self, settings: Settings) -> dict[str, Any]:
         """Settings with the task's own values of those that vary and are left open."""
