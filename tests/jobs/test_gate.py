@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +13,13 @@ from typing import Any
 import pytest
 
 from ktrdr_mcp import memory
+from ktrdr_mcp.context import Context
 from ktrdr_mcp.jobs.executors import gate, processes
 from ktrdr_mcp.jobs.executors.base import Ended, Envelope, HeardRun
 from ktrdr_mcp.jobs.executors.gate import Gate
-from ktrdr_mcp.jobs.executors.processes import ProcessExecutor, ProcessRun
+from ktrdr_mcp.jobs.executors.processes import ProcessExecutor, ProcessRun, WorkerState
+from ktrdr_mcp.jobs.executors.ray import RayExecutor
+from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
 
 pytestmark = pytest.mark.asyncio
 
@@ -145,6 +150,70 @@ async def test_what_a_worker_holds_is_measured_when_a_run_waits_not_when_it_last
     monkeypatch.setattr(gate, "available_bytes", lambda: 6_000_000_000)
     executor._gate._look()
     assert await asyncio.wait_for(waiting, 10.0)
+
+
+async def test_a_run_in_a_thread_waits_until_there_is_memory_beside_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gate, "available_bytes", lambda: 1_500_000_000)
+    inside = {name: asyncio.Event() for name in "ab"}
+    ends, loop = threading.Event(), asyncio.get_running_loop()
+
+    def work(spec: dict[str, Any], workdir: Path, context: Context) -> dict[str, Any]:
+        loop.call_soon_threadsafe(inside[workdir.name].set)
+        ends.wait(10.0)
+        return {}
+
+    executor = ThreadExecutor(work, 2)
+    first, second = (
+        executor.submit(Envelope(name, 1, "g", {}, 1_000_000_000), Path(name)) for name in "ab"
+    )
+    await asyncio.wait_for(inside["a"].wait(), 10.0)
+    assert (executor._gate.inside, second.ended) == ([first], False)
+    ends.set()
+    await asyncio.wait_for(inside["b"].wait(), 10.0)
+    await executor.close()
+
+
+async def test_a_run_on_a_cluster_of_this_machine_waits_until_there_is_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = {1: 4_000_000_000, 2: processes.WORKER_BYTES}  # of a worker that is busy, and one idle
+    monkeypatch.setattr(memory, "resident_bytes", held.__getitem__)
+    monkeypatch.setattr(gate, "available_bytes", lambda: 2_500_000_000)
+    sent: list[str] = []
+    executor = PlayedCluster({"address": "local"}, sent)
+    executor.shown = [WorkerState(1, None, 0, ""), WorkerState(2, None, 0, "")]
+    runs = [executor.submit(Envelope(name, 1, "g", {}, 2_000_000_000), Path()) for name in "abc"]
+    executor.shown[0] = replace(executor.shown[0], task="a")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert sent == ["a", "b"]  # the first one holds all that it needs
+    runs[2].stop(draining=False)
+    runs[1].deliver(Ended(result={}))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (sent, runs[2].ended) == (["a", "b"], True)
+    await executor.close()
+
+
+class PlayedCluster(RayExecutor):
+    """A cluster whose driver takes every run and says nothing."""
+
+    def __init__(self, settings: dict[str, Any], sent: list[str]) -> None:
+        super().__init__(settings)
+        self._sent = sent
+        self.shown: list[WorkerState] = []
+
+    @property
+    def workers(self) -> list[WorkerState]:
+        return self.shown
+
+    async def _ready(self) -> Any:
+        def begin(run: Any) -> None:
+            self._sent.append(run.envelope.task_id)
+
+        return SimpleNamespace(gone=False, begin=begin)
 
 
 async def test_a_process_that_is_gone_holds_no_memory() -> None:

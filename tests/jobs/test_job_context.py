@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from ktrdr_mcp import limits
 from ktrdr_mcp.context import Cancelled, Progress
-from ktrdr_mcp.jobs.executors.base import Begun, Ended, Event, Reported, decode, encode
+from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Reported, decode, encode
 from ktrdr_mcp.jobs.executors.threads import FairLease, ThreadContext, ThreadRun
 from ktrdr_mcp.jobs.queue import Running
 from ktrdr_mcp.jobs.worker import Outbox
@@ -47,6 +48,11 @@ def until_someone_waits(lease: FairLease) -> None:
         with lease._changed:
             if len(lease._queue) > 1:
                 return
+
+
+def thread_run() -> ThreadRun:
+    envelope = Envelope("task", 1, "g", {})
+    return ThreadRun(FairLease(), asyncio.get_running_loop(), envelope, Path())
 
 
 def epoch(number: int) -> Progress:
@@ -118,7 +124,7 @@ async def test_a_storm_of_reports_wakes_the_loop_seldom_and_keeps_the_last() -> 
         if heard[-1] == 50_000:
             last_came.set()
 
-    run = ThreadRun(FairLease(), asyncio.get_running_loop())
+    run = thread_run()
     run.attach(listen)
 
     def storm() -> None:
@@ -133,7 +139,7 @@ async def test_a_storm_of_reports_wakes_the_loop_seldom_and_keeps_the_last() -> 
 
 async def test_a_report_within_the_interval_is_published_without_another_one() -> None:
     heard: asyncio.Queue[Event] = asyncio.Queue()
-    run = ThreadRun(FairLease(), asyncio.get_running_loop())
+    run = thread_run()
     run.attach(heard.put_nowait)
     for number in (1, 2):
         run.context.report(epoch(number))
@@ -144,7 +150,7 @@ async def test_a_report_within_the_interval_is_published_without_another_one() -
 
 async def test_events_come_in_order_and_none_is_lost_before_somebody_listens() -> None:
     heard: list[Event] = []
-    run = ThreadRun(FairLease(), asyncio.get_running_loop())
+    run = thread_run()
     run.context.begin_at(40, None)
     run.context.report(epoch(41))
     run.context.report(epoch(42))
@@ -159,7 +165,7 @@ async def test_events_come_in_order_and_none_is_lost_before_somebody_listens() -
 
 async def test_a_report_to_a_closed_loop_goes_nowhere_silently() -> None:
     async def make() -> ThreadRun:
-        return ThreadRun(FairLease(), asyncio.get_running_loop())
+        return thread_run()
 
     run = await asyncio.to_thread(asyncio.run, make())
     run.context.report(epoch(1))

@@ -150,7 +150,10 @@ def prepare_environment(environment: MutableMapping[str, str], address: ClusterA
     environment["RAY_USAGE_STATS_ENABLED"] = "0"  # it would send them to its makers
     if address.is_local:
         environment["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(LOCAL_LOST_S)
-        environment["RAY_DISABLE_MEMORY_MONITOR"] = "1"  # the server's estimates see to it
+        # The server lets a run begin only where this machine has memory for it, by the same gate as
+        # without Ray. The monitor counts what every other program holds, too, and kills from 95 %
+        # on: three times, and a training that the gate let run alone would be a crash loop.
+        environment["RAY_DISABLE_MEMORY_MONITOR"] = "1"
         # Ray replaces 127.0.0.1 by an address that others reach, and then listens at all, unless
         # it believes that this system has no clusters.
         environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

@@ -10,16 +10,19 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from ktrdr_mcp import memory
 from ktrdr_mcp.errors import LabUnavailable, error_of
-from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Heard, decode
+from ktrdr_mcp.jobs.executors.base import Ended, Envelope, HeardRun, decode
+from ktrdr_mcp.jobs.executors.gate import Gate
 from ktrdr_mcp.jobs.executors.processes import (
     IDLE_S,
+    WORKER_BYTES,
     Child,
     Launcher,
     WorkerState,
@@ -38,7 +41,7 @@ RETRY_S: Final = 5.0  # between tries to join a cluster that was lost
 log = logging.getLogger(__name__)
 
 
-class ClusterRun(Heard):
+class ClusterRun(HeardRun):
     """The base.Handle of a run on a cluster.
 
     Args:
@@ -48,16 +51,15 @@ class ClusterRun(Heard):
     """
 
     def __init__(self, number: int, envelope: Envelope, workdir: Path) -> None:
-        super().__init__()
+        super().__init__(envelope, workdir)
         self.number = number
-        self.envelope = envelope
-        self.workdir = workdir
         self.driver: Driver | None = None  # that has it
         self.stopped = asyncio.Event()
 
     def stop(self, draining: bool) -> None:
         """See base.Handle; the driver ends the worker of one that does not heed it soon."""
         self.stopped.set()
+        self.note_stop()
         if self.driver is not None:
             self.driver.send({"do": "stop", "run": self.number, "draining": draining})
 
@@ -158,6 +160,8 @@ class RayExecutor:
         self._carriers: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
         self._on_room: Callable[[], None] = lambda: None
+        # The workers of a local cluster share this machine; elsewhere each takes its memory of Ray.
+        self._gate = Gate[ClusterRun](self._promised_bytes, self._wanted_bytes)
         self._last_slots = 1
 
     @property
@@ -241,7 +245,10 @@ class RayExecutor:
         return run
 
     async def _begin(self, run: ClusterRun) -> None:
-        """Gives a run to the driver, once there is a cluster."""
+        """Gives a run to the driver, once there is a cluster, and memory on this machine's own."""
+        if self.here and not await self._gate.enter(run):
+            run.deliver(Ended(stopped=True))
+            return
         told = False
         while not run.stopped.is_set():
             try:
@@ -262,6 +269,22 @@ class RayExecutor:
                 return
         run.deliver(Ended(stopped=True))
 
+    def _promised_bytes(self, runs: Sequence[ClusterRun]) -> int:
+        """The memory that runs on this machine may still come to take."""
+        pids = {worker.task: worker.pid for worker in self.workers}
+        return sum(
+            max(0, run.envelope.memory_bytes + WORKER_BYTES - held_by(pids.get(task_of(run))))
+            for run in runs
+        )
+
+    def _wanted_bytes(self, run: ClusterRun) -> int:
+        """The memory that a run on this machine would take at most, in whichever worker it gets."""
+        tasks = {worker.task for worker in self.workers}
+        idle = sorted(held_by(worker.pid) for worker in self.workers if worker.task is None)
+        taken = sum(task_of(each) not in tasks for each in self._gate.inside)  # not shown yet
+        held = idle[0] if len(idle) > taken else 0
+        return max(0, run.envelope.memory_bytes + WORKER_BYTES - held)
+
     def forget(self, task_id: str) -> None:
         """See base.Executor."""
         if self._driver is not None:
@@ -281,3 +304,13 @@ class RayExecutor:
                 self._driver.process.kill()
             await self._driver.ended.wait()
         return True
+
+
+def task_of(run: ClusterRun) -> str:
+    """The id by which a run's worker is shown."""
+    return run.envelope.task_id
+
+
+def held_by(pid: int | None) -> int:
+    """The memory that a worker of this machine holds, if there is one."""
+    return 0 if pid is None else memory.resident_bytes(pid)

@@ -9,14 +9,22 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ktrdr_mcp import limits
+from ktrdr_mcp import limits, memory
 from ktrdr_mcp.context import Cancelled
-from ktrdr_mcp.jobs.executors.base import Ended, Envelope, Event, Listener, decode
-from ktrdr_mcp.jobs.worker import NO_RESULTS, Outbox, Run, WorkerContext, perform
+from ktrdr_mcp.jobs.executors.base import Ended, Envelope, HeardRun, decode
+from ktrdr_mcp.jobs.executors.gate import Gate
+from ktrdr_mcp.jobs.worker import (
+    NO_RESULTS,
+    Outbox,
+    Run,
+    WorkerContext,
+    failure_of,
+    perform,
+)
 
 PUBLISH_INTERVAL_S: Final = 0.1
 SWITCH_INTERVAL_S: Final = 0.0005  # the default, 5 ms, is what a status call would wait for
@@ -116,37 +124,33 @@ class ThreadContext(WorkerContext):
         self._turn_began_s = self._monotonic()
 
 
-class ThreadRun:
+class ThreadRun(HeardRun):
     """The base.Handle of a run in a thread.
 
     Args:
         lease: the right to compute, shared by all runs.
         loop: the event loop in charge.
-        results: what the parts of this training have returned, by their names.
+        envelope: what to run.
+        workdir: where it leaves its files.
     """
 
     def __init__(
         self,
         lease: FairLease,
         loop: asyncio.AbstractEventLoop,
-        results: Mapping[str, dict[str, Any]] = NO_RESULTS,
+        envelope: Envelope,
+        workdir: Path,
     ) -> None:
+        super().__init__(envelope, workdir)
         self._loop = loop
-        self._listener: Listener | None = None
-        self._events: list[Event] = []  # that nobody has heard of yet
         self._looks_again = False
         self.outbox = Outbox(self._wake)
-        self.context = ThreadContext(lease, self.outbox, results=results)
-        self.ended = False
-
-    def attach(self, listener: Listener) -> None:
-        """See base.Handle."""
-        self._listener = listener
-        self._deliver([])
+        self.context = ThreadContext(lease, self.outbox, results=envelope.results)
 
     def stop(self, draining: bool) -> None:
         """See base.Handle; it takes effect after the running step."""
         self.context.request_stop(draining)
+        self.note_stop()
 
     def _wake(self) -> None:
         """Lets the loop look into the outbox; in the run's thread."""
@@ -169,12 +173,8 @@ class ThreadRun:
 
     def _deliver(self, lines: list[str]) -> None:
         """Passes events on once somebody listens."""
-        self._events += map(decode, lines)
-        self.ended = self.ended or any(isinstance(event, Ended) for event in self._events)
-        if self._listener is not None:
-            events, self._events = self._events, []
-            for event in events:
-                self._listener(event)
+        for line in lines:
+            self.deliver(decode(line))
 
 
 class ThreadExecutor:
@@ -196,30 +196,60 @@ class ThreadExecutor:
         self.capacity = capacity
         self._run = run
         self._threads: dict[threading.Thread, ThreadRun] = {}
+        self._gate = Gate[ThreadRun](self._promised_bytes, lambda run: run.envelope.memory_bytes)
+        self._held_before = 0  # by this process, before those that run now
+        self._carriers: set[asyncio.Task[None]] = set()
 
     async def open(self, on_room: Callable[[], None]) -> None:
         """See base.Executor; there is always the same room."""
         configure_process()
 
     def submit(self, envelope: Envelope, workdir: Path) -> ThreadRun:
-        """See base.Executor. Raises RuntimeError if the system gives no more threads."""
-        run = ThreadRun(self.lease, asyncio.get_running_loop(), envelope.results)
+        """See base.Executor."""
+        run = ThreadRun(self.lease, asyncio.get_running_loop(), envelope, workdir)
+        carrier = asyncio.create_task(self._begin(run), name=f"submit-{envelope.task_id}")
+        self._carriers.add(carrier)
+        carrier.add_done_callback(self._carriers.discard)
+        return run
+
+    async def _begin(self, run: ThreadRun) -> None:
+        """Gives a run its thread once there is memory for it."""
+        if not await self._gate.enter(run):
+            run.deliver(Ended(stopped=True))
+            return
+        if len(self._gate.inside) == 1:
+            self._held_before = memory.resident_bytes()
 
         def work() -> None:
             configure_thread()
-            perform(self._run, envelope.spec, workdir, run.context, run.outbox)
+            perform(self._run, run.envelope.spec, run.workdir, run.context, run.outbox)
 
-        thread = threading.Thread(target=work, name=f"training-{envelope.task_id}", daemon=True)
-        thread.start()
+        name = f"training-{run.envelope.task_id}"
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more threads
+            run.deliver(Ended(failure=failure_of(error)))
+            return
         self._threads = {each: its for each, its in self._threads.items() if each.is_alive()}
         self._threads[thread] = run
-        return run
+
+    def _promised_bytes(self, runs: Sequence[ThreadRun]) -> int:
+        """The memory that runs may still come to take.
+
+        They hold together what this process has come to hold since the first of them began.
+        """
+        held = max(0, memory.resident_bytes() - self._held_before)
+        return max(0, sum(run.envelope.memory_bytes for run in runs) - held)
 
     def forget(self, task_id: str) -> None:
         """Does nothing: what a run keeps is kept for all of this process."""
 
     async def close(self) -> bool:
         """See base.Executor."""
+        for carrier in list(self._carriers):
+            carrier.cancel()
+        await asyncio.gather(*self._carriers, return_exceptions=True)
         for thread, run in self._threads.items():
             if run.ended:
                 thread.join(ENDING_S)
