@@ -32,6 +32,7 @@ from tests.training.conftest import OneSeries
 
 CONFIG = {"epochs": 3, "hidden_layers": [8], "batch_size": 64, "walk_forward": {"folds": 2}}
 SPACE = {"learning_rate": {"low": 1e-4, "high": 0.05, "log": True}, "hidden_layers": [[8], [5]]}
+COUNTED = {"learning_rate": [0.001, 0.003, 0.01, 0.03], "hidden_layers": [[8], [5]]}
 
 
 class Stateful(OneSeries):
@@ -120,10 +121,17 @@ class Task:
 
 @pytest.fixture
 def make(trial: Any, noise: Bars) -> Callable[..., Task]:
-    def task(folder: str, *, spread: bool = True, sampler: str = "qmc", **config: Any) -> Task:
-        sweep = {"trials": 6, "vary": SPACE, "sampler": sampler}
+    def task(
+        folder: str,
+        *,
+        spread: bool = True,
+        sampler: str = "qmc",
+        vary: dict[str, Any] = SPACE,
+        **config: Any,
+    ) -> Task:
+        sweep = {"trials": 6, "vary": vary, "sampler": sampler}
         spec = trial.spec({**CONFIG, "sweep": sweep, **config})
-        spec = replace(spec, choice="nested", spread=spread)
+        spec = replace(spec, choice="nested", spread=spread, trials=6 if spread else None)
         return Task(spec, trial.root / folder / "bundle", Stateful(noise))
 
     return task
@@ -147,8 +155,7 @@ def learners(task: Task) -> list[Any]:
     prepared = pipeline.take_or_prepare(task.directory, task.spec, task.source)
     splits = splits_of_task(prepared, task.spec)
     sweeping = Sweeping(task.spec, prepared, task.directory, NullContext())
-    assert task.spec.config.sweep is not None
-    proposals = Proposals(task.spec.config.sweep, own_values(task.spec)).first()
+    proposals = Proposals(task.spec, own_values(task.spec)).first()
     candidates = sweeping._add(proposals)
     return learners_of(candidates, splits, CandidateData(prepared, task.spec))
 
@@ -177,14 +184,17 @@ def test_little_work_is_neither_cut_nor_spread(
     assert same_bits(task.search(context), make("inline").search(NullContext()))
 
 
-@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+@pytest.mark.parametrize(
+    ("sampler", "vary"), [("qmc", SPACE), ("tpe", SPACE), ("qmc", COUNTED), ("tpe", COUNTED)]
+)
 def test_parts_in_another_order_have_the_bits_of_one_run(
-    make: Callable[..., Task], sampler: str
+    make: Callable[..., Task], sampler: str, vary: dict[str, Any]
 ) -> None:
     if sampler == "tpe":
         pytest.importorskip("optuna", reason="the extra [search] is not installed")
-    inline = make("inline", sampler=sampler).search(NullContext())
-    searched, asked, last = make("spread", sampler=sampler).spread()
+    inline = make("inline", sampler=sampler, vary=vary).search(NullContext())
+    assert len(inline.candidates) == 6
+    searched, asked, last = make("spread", sampler=sampler, vary=vary).spread()
     assert same_bits(searched, inline)
     assert all(len(parts) > 1 for parts in asked)
     parts = [part for each in asked for part in each]

@@ -40,12 +40,12 @@ from ktrdr_mcp.training.choice import HORIZONS_PER_BLOCK, MIN_BLOCKS
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.learners import MAIN, Splits
 from ktrdr_mcp.training.proposals import (
+    count_settings,
     dimensions_of,
     fixed_settings,
     key_of,
     named_settings,
     require_sampler,
-    space_size,
 )
 from ktrdr_mcp.training.spec import Alternative, TrainingSpec
 from ktrdr_mcp.training.strategies import read_strategy
@@ -91,7 +91,11 @@ def with_search(
             hint="Change config.sweep; nothing was started.",
             field="config.sweep",
         )
-    return replace(spec, horizon=horizon_of_space(spec, sweep))
+    return replace(
+        spec,
+        horizon=horizon_of_space(spec, sweep),
+        trials=min(count_settings(spec) or sweep.trials, sweep.trials),
+    )
 
 
 def read_candidates(workspace: Workspace, task: TaskRow, counts_as: int) -> dict[str, Any]:
@@ -417,15 +421,7 @@ def search_warnings(spec: TrainingSpec, splits: Splits) -> list[str]:
         spec: the task.
         splits: the rows that all candidates share.
     """
-    found = []
-    sweep = spec.config.sweep
-    if sweep is not None:
-        size = space_size(dimensions_of(sweep))
-        if size is not None and size < sweep.trials:
-            found.append(
-                f"The space has {size} different settings; they and your own are tried, not"
-                f" {sweep.trials}."
-            )
+    found = [*space_warnings(spec)]
     if candidates_count(spec) > 1 and (undecided := undecided_choices(spec, splits)):
         found.append(
             f"{undecided} the first candidate, of your own settings and seed: there are fewer than"
@@ -433,6 +429,18 @@ def search_warnings(spec: TrainingSpec, splits: Splits) -> list[str]:
             " more."
         )
     return found
+
+
+def space_warnings(spec: TrainingSpec) -> Iterator[str]:
+    """Where a search cannot try as many settings as were asked, or leaves some of a small space."""
+    sweep, count = spec.config.sweep, count_settings(spec)
+    if sweep is None or count is None or count == sweep.trials:
+        return
+    sets = f"{count} different sets of settings, with your own and include"
+    if count < sweep.trials:
+        yield f"Only {sets}, can be tried, not {sweep.trials}."
+    else:
+        yield f"Of {sets}, {sweep.trials} are tried; trials {count} tries all."
 
 
 def undecided_choices(spec: TrainingSpec, splits: Splits) -> str:

@@ -125,8 +125,8 @@ def nested(settings: Settings) -> dict[str, Any]:
 
 def candidates_count(spec: TrainingSpec) -> int:
     """How many candidates a task tries at most."""
-    trials = spec.config.sweep.trials if spec.config.sweep else 1
-    return trials * spec.config.seeds
+    asked = spec.config.sweep.trials if spec.config.sweep else 1
+    return (spec.trials or asked) * spec.config.seeds
 
 
 def longest_horizon(spec: TrainingSpec) -> int:

@@ -10,19 +10,23 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from ktrdr_mcp.errors import InvalidRequest
+from ktrdr_mcp.limits import MAX_SWEEP_TRIALS
 from ktrdr_mcp.schemas.config import Sweep
-from ktrdr_mcp.training.candidates import Settings
+from ktrdr_mcp.schemas.space import STRATEGY
+from ktrdr_mcp.training.candidates import Settings, value_in, with_settings
+from ktrdr_mcp.training.spec import TrainingSpec
 
 BATCH: Final = 16  # asked of TPE at once, however many workers there are
 DIGITS: Final = 6  # of a proposed number: what is shown is what is trained
 TRIES: Final = 4  # draws for each proposal, where a space repeats itself
+SMALL: Final = 8 * MAX_SWEEP_TRIALS  # points of a space that are put in order at once
 
 Point = Sequence[float]  # one number in [0, 1) for each setting that varies
 
@@ -118,7 +122,7 @@ def fixed_settings(sweep: Sweep) -> list[Settings]:
 
 
 def named_settings(sweep: Sweep) -> list[Settings]:
-    """What no sampler draws: fixed settings, and all of a space that is tried whole."""
+    """What no sampler draws: fixed settings, and all of a space that its trials could hold."""
     dimensions, fixed = dimensions_of(sweep), fixed_settings(sweep)
     size = space_size(dimensions)
     whole = size is not None and size <= sweep.trials
@@ -135,6 +139,62 @@ def every_settings(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
 def different(settings: Sequence[Settings]) -> list[Settings]:
     """Sets of settings without repetitions, in their order."""
     return list({key_of(each): each for each in reversed(settings)}.values())[::-1]
+
+
+def in_random_order(
+    dimensions: Sequence[Dimension], size: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """The settings at the points of a counted space: at all of a small one, at many of another.
+
+    Those of a large space may repeat themselves, but no search tries more than an eighth of it.
+
+    Args:
+        dimensions: of the space.
+        size: of the space, in points.
+        seed: of the order.
+    """
+    own = (seed, 1)  # other numbers than the random sampler's, whose points are known already
+    if size <= SMALL:
+        points = list(every_settings(dimensions))
+        yield from (points[place] for place in np.random.default_rng(own).permutation(size))
+    else:
+        for point in itertools.islice(random_points(len(dimensions), own), SMALL):
+            yield settings_at(dimensions, point)
+
+
+def configuration_of(spec: TrainingSpec, settings: Settings) -> dict[str, Any]:
+    """All that a candidate is trained with, its strategy by name.
+
+    What settings leave open is the task's own, or that of another strategy which they name, so only
+    this tells whether two sets are one candidate.
+
+    Raises:
+        InvalidRequest: settings contradict each other.
+    """
+    plain = spec.config.model_copy(update={"sweep": None})  # to check it again takes longest
+    strategy, config = with_settings(replace(spec, config=plain), settings)
+    return {STRATEGY: strategy.name, **config.model_dump()}
+
+
+def count_settings(spec: TrainingSpec) -> int | None:
+    """How many different sets of settings a search could try, those tried in any case among them.
+
+    Args:
+        spec: the task.
+    Returns:
+        None without a search, and where its space alone has more than it tries.
+    Raises:
+        InvalidRequest: settings contradict each other.
+    """
+    sweep = spec.config.sweep
+    if sweep is None:
+        return None
+    dimensions = dimensions_of(sweep)
+    size = space_size(dimensions)
+    if size is None or size > sweep.trials:
+        return None
+    everything = [*fixed_settings(sweep), *every_settings(dimensions)]
+    return len({key_of(configuration_of(spec, each)) for each in everything})
 
 
 class Sampler(Protocol):
@@ -167,7 +227,7 @@ class UntoldSampler:
         """Does nothing."""
 
 
-def random_points(dimensions: int, seed: int) -> Iterator[Point]:
+def random_points(dimensions: int, seed: int | Sequence[int]) -> Iterator[Point]:
     """Independent points, each coordinate even in [0, 1)."""
     generator = np.random.default_rng(seed)
     while True:
@@ -196,11 +256,15 @@ class TpeSampler:
     Args:
         dimensions: of the space.
         seed: of its draws.
+        forgets: whether a point that is asked again takes the place of its earlier trial, as it did
+            in searches from before their trials were counted; that trial then counts as a poor one.
     Source:
         J. Bergstra et al., Algorithms for Hyper-Parameter Optimization, 2011.
     """
 
-    def __init__(self, dimensions: Sequence[Dimension], seed: int) -> None:
+    def __init__(
+        self, dimensions: Sequence[Dimension], seed: int, *, forgets: bool = False
+    ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -216,7 +280,8 @@ class TpeSampler:
         self._dimensions = list(dimensions)
         sampler = optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        self._asked: dict[str, Any] = {}  # trials by their point
+        self._asked: dict[str, list[Any]] = {}  # trials by their point, the newest last
+        self._forgets = forgets
 
     def ask(self, count: int) -> list[Point]:
         """The next points."""
@@ -229,7 +294,10 @@ class TpeSampler:
                 else trial.params[each.name]
                 for each in self._dimensions
             ]
-            self._asked[key_of(point)] = trial
+            trials = self._asked.setdefault(key_of(point), [])
+            if self._forgets:
+                trials.clear()
+            trials.append(trial)
             points.append(point)
         return points
 
@@ -239,7 +307,8 @@ class TpeSampler:
         for point, score in zip(points, scores, strict=True):
             if point is None:
                 continue
-            trial = self._asked.pop(key_of(point), None)
+            trials = self._asked.get(key_of(point))
+            trial = trials.pop() if trials else None
             if trial is None and score is not None:
                 self._add(point, score)
             elif trial is not None and score is None:
@@ -273,11 +342,19 @@ def require_sampler(name: str) -> None:
         )
 
 
-def sampler_of(sweep: Sweep, dimensions: Sequence[Dimension]) -> Sampler:
-    """The sampler that a search asks for. Raises InvalidRequest."""
+def sampler_of(sweep: Sweep, dimensions: Sequence[Dimension], *, forgets: bool = False) -> Sampler:
+    """The sampler that a search asks for.
+
+    Args:
+        sweep: the search.
+        dimensions: of its space.
+        forgets: see `TpeSampler`.
+    Raises:
+        InvalidRequest: it is not installed.
+    """
     require_sampler(sweep.sampler)
     if sweep.sampler == "tpe":
-        return TpeSampler(dimensions, sweep.seed)
+        return TpeSampler(dimensions, sweep.seed, forgets=forgets)
     points = quasi_random_points if sweep.sampler == "qmc" else random_points
     return UntoldSampler(points(len(dimensions), sweep.seed))
 
@@ -291,31 +368,40 @@ class Proposal:
 
 
 class Proposals:
-    """All that a search tries, batch by batch.
+    """All that a search tries, batch by batch: no set of settings twice, at most as many as asked.
 
     Args:
-        sweep: the search.
+        spec: the task, which has a search; without `trials` its proposals are those of the version
+            that accepted it.
         own: the task's own values of the settings that vary, by dotted name.
     """
 
-    def __init__(self, sweep: Sweep, own: Settings) -> None:
-        self._dimensions = dimensions_of(sweep)
-        self._sampler = sampler_of(sweep, self._dimensions)
-        self._sweep, self._own = sweep, own
+    def __init__(self, spec: TrainingSpec, own: Settings) -> None:
+        assert spec.config.sweep is not None  # noqa: S101
+        self._spec, self._sweep, self._own = spec, spec.config.sweep, own
+        self._earlier = spec.trials is None
+        self._dimensions = dimensions_of(self._sweep)
+        self._size = space_size(self._dimensions)
+        self._sampler = sampler_of(self._sweep, self._dimensions, forgets=self._earlier)
         self._seen: set[str] = set()
-        self._left = sweep.trials
-        self._learns = sweep.sampler == "tpe"
+        self._left = self._sweep.trials if spec.trials is None else spec.trials
+        self._learns = self._sweep.sampler == "tpe"
+        self._others = self._points_beside()
 
     def first(self) -> list[Proposal]:
         """What is tried in any case, and with it everything else if nothing is to be learnt."""
-        fixed = [Proposal(each, self._point_of(each)) for each in fixed_settings(self._sweep)][
-            : self._left
-        ]
-        self._seen |= {key_of(self._complete(each.settings)) for each in fixed}
+        given = (
+            Proposal(each, self._point_of(each))
+            for each in fixed_settings(self._sweep)
+            if self._is_new(each) or self._earlier
+        )
+        fixed = list(itertools.islice(given, self._left))
         self._left -= len(fixed)
-        size = space_size(self._dimensions)
-        if size is not None and size <= self._left + len(fixed):
-            return fixed + self._everything()
+        if self._size is not None and self._size <= self._sweep.trials:
+            rest = self._everything()
+            if self._earlier or len(rest) <= self._left:
+                self._left = 0
+                return fixed + rest
         return fixed if self._learns else fixed + self._draw(self._left)
 
     def following(self) -> list[Proposal]:
@@ -334,26 +420,50 @@ class Proposals:
                 break
             for point in self._sampler.ask(count - len(found)):
                 settings = settings_at(self._dimensions, point)
-                if key_of(self._complete(settings)) in self._seen:
+                if self._is_new(settings):
+                    found.append(Proposal(settings, point))
+                else:
                     self._sampler.tell([point], [None])
-                    continue
-                self._seen.add(key_of(self._complete(settings)))
-                found.append(Proposal(settings, point))
-        self._left = self._left - len(found) if len(found) == count else 0
+        if not self._earlier:
+            found += self._draw_others(count - len(found))
+        goes_on = len(found) == count or (bool(found) and not self._earlier)
+        self._left = self._left - len(found) if goes_on else 0
         return found
+
+    def _draw_others(self, count: int) -> list[Proposal]:
+        """Proposals in place of those that a sampler which repeats itself did not make."""
+        new = (each for each in self._others if self._is_new(each))
+        return [Proposal(each, self._point_of(each)) for each in itertools.islice(new, count)]
+
+    def _points_beside(self) -> Iterator[Settings]:
+        """What is tried where the sampler repeats itself; nothing if points are uncounted."""
+        if self._size is not None:
+            yield from in_random_order(self._dimensions, self._size, self._sweep.seed)
 
     def _everything(self) -> list[Proposal]:
         """Every point of a small space that is not tried yet."""
-        self._left = 0
-        return [
-            Proposal(settings, None)
-            for settings in every_settings(self._dimensions)
-            if key_of(self._complete(settings)) not in self._seen
-        ]
+        points = {self._identity(each): each for each in every_settings(self._dimensions)}
+        return [Proposal(each, None) for key, each in points.items() if key not in self._seen]
+
+    def _is_new(self, settings: Settings) -> bool:
+        """Whether settings are asked about for the first time."""
+        key = self._identity(settings)
+        known = key in self._seen
+        self._seen.add(key)
+        return not known
+
+    def _identity(self, settings: Settings) -> str:
+        """Text that is the same for settings that are not tried twice."""
+        if self._earlier:
+            return key_of(self._complete(settings))
+        return key_of(configuration_of(self._spec, settings))
 
     def _complete(self, settings: Settings) -> dict[str, Any]:
-        """Settings with the task's own values of those that vary and are left open."""
-        return {**self._own, **settings}
+        """Settings with the values of those that vary and are left open."""
+        if self._earlier:
+            return {**self._own, **settings}
+        values = configuration_of(self._spec, settings)
+        return {each.name: value_in(values, each.name) for each in self._dimensions} | {**settings}
 
     def _point_of(self, settings: Settings) -> Point | None:
         """Where settings lie in the space; None outside of it."""

@@ -227,7 +227,7 @@ class Sweeping:
         self._splits = splits_of_task(prepared, spec)
         self._data = CandidateData(prepared, spec)
         own = own_values(spec)
-        self._proposals = Proposals(spec.config.sweep, own)
+        self._proposals = Proposals(spec, own)
         networks = candidates_count(spec) * len(self._splits.all)
         self._stages = Stages(directory, spec, context, networks)
         self._candidates: list[Candidate] = []

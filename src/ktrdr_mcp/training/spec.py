@@ -77,6 +77,8 @@ class TrainingSpec:
             train; not in tasks from before they were.
         horizon: the longest look ahead of any candidate of a search, in bars, by its settings; None
             without a search, and in those from before it was kept.
+        trials: how many sets of settings a search tries at most, each of them once; None without
+            a search, and in those from before they were counted, which propose as they did then.
     """
 
     task_id: str
@@ -87,6 +89,7 @@ class TrainingSpec:
     alternatives: Mapping[str, Alternative] = field(default_factory=dict)
     spread: bool = False
     horizon: int | None = None
+    trials: int | None = None
 
     @property
     def strategies(self) -> list[Strategy]:
@@ -108,6 +111,8 @@ class TrainingSpec:
             document["spread"] = True
         if self.horizon is not None:
             document["horizon"] = self.horizon
+        if self.trials is not None:
+            document["trials"] = self.trials
         if self.alternatives:
             document["alternatives"] = {
                 name: each.to_dict() for name, each in self.alternatives.items()
@@ -126,6 +131,7 @@ class TrainingSpec:
                 choice=raw.get("choice"),
                 spread=raw.get("spread", False),
                 horizon=raw.get("horizon"),
+                trials=raw.get("trials"),
                 alternatives={
                     name: Alternative.from_dict(each)
                     for name, each in sorted(raw.get("alternatives", {}).items())
