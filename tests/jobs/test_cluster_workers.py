@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
-from collections.abc import Callable
+import logging
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ktrdr_mcp.jobs.cluster import actors
+from ktrdr_mcp.jobs.cluster.actors import ClusterWorker
 from ktrdr_mcp.jobs.cluster.workers import MAX_STARTS, NoPlace, Worker, Workers
-from ktrdr_mcp.jobs.executors.base import Envelope
+from ktrdr_mcp.jobs.executors.base import Ended, Envelope, decode
 from ktrdr_mcp.jobs.fit import own_versions
 
 ENVELOPE = Envelope("task", 1, "", {}, versions=dict(own_versions())).to_dict()
@@ -111,3 +119,50 @@ async def test_workers_that_die_while_they_start_are_replaced_a_few_times() -> N
     with pytest.raises(NoPlace, match="the actor died"):
         await take(Workers(ray, None, "entry", idle_s=60.0))
     assert ray.killed == ray.started
+
+
+@pytest.fixture
+def cluster_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterWorker]:
+    """A worker in this process, whose own work cannot be imported."""
+    board = SimpleNamespace(log=SimpleNamespace(remote=lambda *line: None))
+    handlers = list(logging.getLogger().handlers)
+    monkeypatch.setattr(actors, "configure", lambda niceness: None)
+    monkeypatch.setitem(sys.modules, "ray", Ray)  # type: ignore[arg-type]
+    yield ClusterWorker(board, "ktrdr_mcp.no_such_module:open_work", 0)
+    logging.getLogger().handlers[:] = handlers
+
+
+def end_of(worker: ClusterWorker) -> Ended:
+    """How a run on a worker ends."""
+    line, _ = worker.run("key", json.dumps({**ENVELOPE, "bars": {"result": "b"}}), None, b"")
+    ended = decode(line)
+    assert isinstance(ended, Ended)
+    return ended
+
+
+def test_a_failed_import_on_a_node_is_an_error_and_no_death(cluster_worker: ClusterWorker) -> None:
+    ended = end_of(cluster_worker)
+    assert (ended.died, ended.failure and ended.failure.code) == (None, "internal_error")
+    assert "ModuleNotFoundError" in str(ended.failure)
+
+
+def test_a_full_disk_of_a_node_is_an_error_with_its_name_and_no_death(
+    cluster_worker: ClusterWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> str:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(cluster_worker, "_work", object())
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    ended = end_of(cluster_worker)
+    assert ended.failure is not None
+    assert (ended.died, ended.failure.code) == (None, "storage_full")
+    assert socket.gethostname() in ended.failure.message
+
+
+def test_a_damaged_parcel_is_an_error_and_no_death(
+    cluster_worker: ClusterWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_worker, "_work", object())
+    ended = end_of(cluster_worker)
+    assert (ended.died, ended.failure and ended.failure.code) == (None, "internal_error")

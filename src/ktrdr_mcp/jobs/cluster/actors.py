@@ -15,14 +15,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
-from ktrdr_mcp import memory
+from ktrdr_mcp import files, memory
 from ktrdr_mcp.context import Context
+from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.jobs.cluster import parcels
-from ktrdr_mcp.jobs.executors.base import encode
+from ktrdr_mcp.jobs.executors.base import Ended, encode
 from ktrdr_mcp.jobs.fit import own_versions
 from ktrdr_mcp.jobs.process import (
     PUBLISH_INTERVAL_S,
@@ -30,7 +31,7 @@ from ktrdr_mcp.jobs.process import (
     ProcessContext,
     find_entry,
 )
-from ktrdr_mcp.jobs.worker import Outbox, perform
+from ktrdr_mcp.jobs.worker import Outbox, failure_of, perform
 from ktrdr_mcp.training.sent import SentBars
 
 SEND_INTERVAL_S: Final = 10.0  # between two checkpoints of one run on their way
@@ -235,13 +236,14 @@ class ClusterWorker:
         def put(lines: list[str], parcel: bytes) -> bool:
             return bool(ray.get(self._board.put.remote(key, lines, parcel)))
 
-        self.warm()
-        root = Path(store) if store else Path(tempfile.mkdtemp(prefix=scratch_prefix()))
         try:
-            return self._run(key, json.loads(envelope), (root, store is None), sent, bars, put)
-        finally:
-            if store is None:
-                shutil.rmtree(root, ignore_errors=True)
+            self.warm()
+            with in_folder(store) as root:
+                return self._run(key, json.loads(envelope), (root, store is None), sent, bars, put)
+        except ray.exceptions.RayError:  # of a board that is gone, and the cluster with it
+            raise
+        except Exception as error:  # of this machine, which tells more than the death of a worker
+            return encode(Ended(failure=failure_of(error))), parcels.pack({})
 
     def _run(
         self,
@@ -267,19 +269,21 @@ class ClusterWorker:
         if stops is not None:
             context.request_stop(stops)
         messenger.start()
-        work, ending = self._work, Outbox(lambda: None)
+        ending = Outbox(lambda: None)
 
         def run(spec: dict[str, Any], workdir: Path, its: Context) -> dict[str, Any]:
-            assert work is not None  # noqa: S101 (warm has set it)
+            assert self._work is not None  # noqa: S101 (warm has set it)
             series = SentBars(envelope["bars"]["series"], bars)
-            return work.run(spec, workdir, its, series)
+            return self._work.run(spec, workdir, its, series)
 
-        ended = perform(run, envelope["spec"], root / result, context, ending)
-        messenger.end()
-        with self._lock:
-            del self._contexts[key]
-            self._stops.pop(key, None)
-        return encode(ended), parcels.pack(changes.take() if changes is not None else {})
+        try:
+            ended = perform(run, envelope["spec"], root / result, context, ending)
+            messenger.end()
+        finally:
+            with self._lock:
+                del self._contexts[key]
+                self._stops.pop(key, None)
+        return encode(ended), left_by(ended, changes)
 
 
 class LogToBoard(logging.Handler):
@@ -295,6 +299,38 @@ class LogToBoard(logging.Handler):
         if record.name.partition(".")[0] == "ktrdr_mcp":
             text = f"{socket.gethostname()}: {self.format(record)}"
             self._board.log.remote(record.levelno, record.name, text)
+
+
+@contextlib.contextmanager
+def in_folder(store: str | None) -> Iterator[Path]:
+    """The folder of a run: one of a shared store, or else one of this machine while it lasts.
+
+    Raises:
+        StorageError: this machine gives none.
+    """
+    if store is not None:
+        yield Path(store)
+        return
+    with files.storage_errors(f"making a folder on {socket.gethostname()}"):
+        root = Path(tempfile.mkdtemp(prefix=scratch_prefix()))
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def left_by(ended: Ended, changes: parcels.Changes | None) -> bytes:
+    """All files of a run that the server has not got yet, as a parcel.
+
+    Raises:
+        StorageError: they cannot be read; a result that is lost with them is tried for again.
+    """
+    try:
+        with files.storage_errors(f"reading what a run left on {socket.gethostname()}"):
+            return parcels.pack(changes.take() if changes is not None else {})
+    except StorageError as error:
+        error.stage = "publishing" if ended.result is not None else None
+        raise
 
 
 def configure(niceness: int) -> None:

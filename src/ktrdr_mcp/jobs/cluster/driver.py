@@ -90,6 +90,7 @@ class Run:
         self.draining = False
         self.killed = False  # by us, because it had to end
         self.stop: Callable[[bool], None] | None = None  # sends it on, once there is a worker
+        self.store: Path | None = None  # its own folder in a shared store
 
     @property
     def store_name(self) -> str:
@@ -281,9 +282,9 @@ class Driver:
         """Runs a task on a worker."""
         worker.task = run.envelope.task_id
         self._workers.changed.set()
-        store = None
         if self._settings.store is not None:
-            store = await asyncio.to_thread(lay_out_in_store, Path(self._settings.store), run)
+            run.store = await asyncio.to_thread(lay_out_in_store, Path(self._settings.store), run)
+        store = None if run.store is None else str(run.store)
         sent = b"" if store else await asyncio.to_thread(read_to_send, run)
         parcel = self._ray.put(sent)
         await self._board.hold.remote(run.key)
@@ -334,6 +335,9 @@ class Driver:
         """Brings everything that a run has left to the disk."""
         if self._settings.store is None:
             return await self._store(run, ended, parcels.unpack(left))
+        gone = run.store is None or not await asyncio.to_thread(run.store.is_dir)
+        if gone and ended.result is not None:
+            return Ended(died="its folder in the shared store is gone")  # with what it had left
         found = await asyncio.to_thread(collect, Path(self._settings.store), run)
         return await self._store(run, ended, found)
 
@@ -385,30 +389,37 @@ def read_to_send(run: Run) -> bytes:
     return parcels.pack(contents)
 
 
-def lay_out_in_store(store: Path, run: Run) -> str:
+def lay_out_in_store(store: Path, run: Run) -> Path:
     """A new folder of a shared store with the files that a run needs. Raises StorageError."""
     folder = Path(tempfile.mkdtemp(prefix=f"{run.store_name}-", dir=store))
     parcels.lay_out(folder, parcels.unpack(read_to_send(run)))
-    return str(folder)
+    return folder
 
 
 def collect(store: Path, run: Run) -> parcels.Contents:
     """Takes what attempts of a task have left in a shared store; their folders are gone then.
 
+    A run that had lost its task may have made its folder anew, and touched it last. So the run's
+    own folder comes after all others, and a result is taken from it alone.
+
     Returns:
-        what the newest of them left of a result; checkpoints are in place already.
+        what the run left of a result; checkpoints are in place already.
     """
     result: parcels.Contents = {}
-    found = sorted(store.glob(f"{run.store_name}-*"), key=lambda each: each.stat().st_mtime_ns)
+    found = sorted(
+        store.glob(f"{run.store_name}-*"),
+        key=lambda each: (each == run.store, each.stat().st_mtime_ns),
+    )
     for folder in found:
         contents = parcels.read_all(folder, run.result)
         contents.pop(f"{CHECKPOINTS}/{PREPARED}", None)
         earlier = parcels.read_all(run.root, run.result) if run.root.is_dir() else {}
         changed = parcels.changed(contents, earlier, run.result)
-        inside = f"{run.result}/"
-        result = {name: each for name, each in changed.items() if name.startswith(inside)}
+        inside = {name for name in changed if name.startswith(f"{run.result}/")}
+        if folder == run.store:
+            result = {name: changed[name] for name in inside}
         with contextlib.suppress(StorageError):
-            rest = {name: each for name, each in changed.items() if name not in result}
+            rest = {name: each for name, each in changed.items() if name not in inside}
             parcels.put_in_place(run.root, rest, run.result)
         shutil.rmtree(folder, ignore_errors=True)
     return result
