@@ -50,6 +50,26 @@ async def test_crashes_are_forgotten_once_an_attempt_begins_further_on(
     assert (row.status, row.crashes, row.current_epoch, row.progress) == ("training", 0, 45, 45)
 
 
+async def test_the_death_of_a_server_counts_for_tasks_of_which_something_ran_alone(
+    new_task: New, tasks: TaskStore
+) -> None:
+    for task_id in ("ran", "waited", "ran again"):
+        await tasks.insert(new_task(task_id), 10)
+        row = await tasks.claim("dies")
+        assert row is not None
+        if task_id != "ran":
+            await tasks.mark_idle(task_id, row.fence, idle=True)
+        if task_id == "ran again":
+            await tasks.mark_idle(task_id, row.fence, idle=False)
+    released = await tasks.requeue_running("comes back")
+    assert {row.task_id: row.crashes for row in released} == {
+        "ran": 1,
+        "waited": 0,
+        "ran again": 1,
+    }
+    assert {row.error_stage for row in released} == {None}
+
+
 @pytest.mark.parametrize("further", [45, 44, 0])
 async def test_attempts_that_begin_no_further_than_the_last_one_are_a_loop(
     new_task: New, tasks: TaskStore, further: int

@@ -201,8 +201,8 @@ async def test_a_cancel_between_claim_and_start_is_not_missed(
     claimed, go_on = asyncio.Event(), asyncio.Event()
     claim = tasks.claim
 
-    async def slow_claim(generation: str) -> Any:
-        row = await claim(generation)
+    async def slow_claim(generation: str, task_id: str) -> Any:
+        row = await claim(generation, task_id)
         if row is not None:
             claimed.set()
             await go_on.wait()
@@ -358,11 +358,11 @@ async def test_a_claim_that_fails_is_tried_again(
 ) -> None:  # fmt: skip
     failures, claim = [3], tasks.claim
 
-    async def full_at_first(generation: str) -> Any:
+    async def full_at_first(generation: str, task_id: str) -> Any:
         if failures[0]:
             failures[0] -= 1
             raise StorageFull("No space left.", hint="Free some.")
-        return await claim(generation)
+        return await claim(generation, task_id)
 
     monkeypatch.setattr(tasks, "claim", full_at_first)
     runner.gate("ok").opened.set()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
 from ktrdr_mcp.jobs.parts import RESULT, Group, RunningPart
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.jobs.running import Running
-from ktrdr_mcp.store.task_row import NewTask
+from ktrdr_mcp.store.db import Database
+from ktrdr_mcp.store.task_row import Fence, NewTask
 from ktrdr_mcp.store.tasks import TaskStore
 from tests.support.gated_runner import BOUND_S
 from tests.support.gated_runner import RESULT as RETURNED
@@ -48,6 +51,10 @@ class Runner:
         part = spec.get("part")
         if part is None:
             self.begun.append("task")
+            if spec.get("waits"):
+                self.inside.release()
+                while not self.opened.is_set():
+                    context.yield_turn()
             names = spec.get("parts", [])
             results = context.run_parts(of_parts(names)) if names else {}
             assert results == {name: {"of": name} for name in names}
@@ -179,6 +186,95 @@ async def test_a_search_that_is_cancelled_while_it_divides_begins_no_part_and_ke
         await run.until_inside(3)  # every place is free again
         run.opened.set()
         assert (await manager.wait("later", BOUND_S)).status == "completed"
+
+
+async def test_a_second_search_of_a_client_waits_while_parts_of_its_first_one_do(
+    tasks: TaskStore, new_task: New, tmp_path: Path, run: Runner
+) -> None:
+    def search(task_id: str) -> NewTask:
+        parts = [f"slow-{task_id}-{number}" for number in range(3)]
+        return new_task(task_id, spec={"parts": parts, "spread": True})
+
+    async with make(tasks, tmp_path, run) as manager:
+        await manager.submit(search("first"), "mine")
+        await run.until_inside(2)
+        await manager.submit(search("second"), "mine")
+        await manager.submit(new_task("training"), "mine")
+        assert (await manager.wait("training", BOUND_S)).status == "completed"
+        await run.until_inside(1)  # in the place of the training
+        await manager.submit(search("other"), "another's")
+        await run.until_inside(1)
+        assert run.begun[-1] == "slow-other-0"
+        assert (await tasks.get("second")).status == "pending"
+        run.opened.set()
+        for task_id in ("first", "second", "other"):
+            assert (await manager.wait(task_id, BOUND_S)).status == "completed"
+
+
+async def test_clients_share_the_places_for_parts_however_many_searches_each_has(
+    tasks: TaskStore, new_task: New, tmp_path: Path
+) -> None:
+    together, last = threading.Barrier(4), threading.Event()
+    inside, begun = threading.Semaphore(0), list[str]()
+    ended = {
+        f"{search}-{part}": threading.Event()
+        for search in ("a0", "a1", "a2", "b0")
+        for part in range(4)
+    }
+
+    def divide(spec: dict[str, Any], directory: Path, context: Context) -> dict[str, Any]:
+        if "part" in spec:
+            name = spec["part"]["name"]
+            begun.append(name)
+            inside.release()
+            while not ended[name].is_set():
+                context.yield_turn()
+            return {"of": name}
+        together.wait(BOUND_S)
+        if spec["id"] == "b0":
+            assert last.wait(BOUND_S)
+        context.run_parts(of_parts([f"{spec['id']}-{part}" for part in range(4)]))
+        raise AssertionError
+
+    async with make(tasks, tmp_path, divide, capacity=4) as manager:
+        for task_id in ("a0", "a1", "a2", "b0"):
+            await manager.submit(new_task(task_id), client=task_id[0])
+        for _ in range(3):
+            assert await asyncio.to_thread(inside.acquire, timeout=BOUND_S)
+        last.set()
+        for _ in range(2):
+            assert await asyncio.to_thread(inside.acquire, timeout=BOUND_S)
+            ended[begun[0]].set()
+        assert sorted(name[0] for name in begun) == ["a", "a", "a", "b", "b"]
+
+
+async def test_a_search_of_which_nothing_runs_is_not_charged_with_the_death_of_its_server(
+    tasks: TaskStore, new_task: New, tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, marked, marks = tasks.mark_idle, asyncio.Event(), list[tuple[str, bool]]()
+
+    async def mark_and_tell(task_id: str, fence: Fence, *, idle: bool) -> None:
+        await mark(task_id, fence, idle=idle)
+        marks.append((task_id, idle))
+        marked.set()
+
+    monkeypatch.setattr(tasks, "mark_idle", mark_and_tell)
+    async with make(tasks, tmp_path, run, capacity=1) as manager:
+        await manager.submit(new_task("sweep", spec={"parts": ["slow0", "slow1"]}))
+        await run.until_inside(1)
+        await manager.submit(new_task("training", spec={"waits": True}))
+        await run.until_inside(1)
+        await asyncio.wait_for(marked.wait(), BOUND_S)
+        with closing(sqlite3.connect(tmp_path / "ktrdr.db")) as committed:
+            committed.execute("VACUUM INTO ?", (str(tmp_path / "killed.db"),))
+        run.opened.set()
+        assert (await manager.wait("sweep", BOUND_S)).status == "completed"
+    assert marks == [("sweep", True), ("sweep", False)]
+    async with await Database.open(
+        tmp_path / "killed.db"
+    ) as killed:  # as the death of the server leaves it
+        rows = await TaskStore(killed).requeue_running("next")
+    assert {row.task_id: row.crashes for row in rows} == {"sweep": 0, "training": 1}
 
 
 async def test_the_next_server_runs_only_what_has_no_result(

@@ -56,6 +56,24 @@ def test_a_task_that_was_put_back_is_its_clients_next() -> None:
     assert begin_all(turns) == ["a0", "a1"]
 
 
+def test_a_client_that_is_busy_with_a_search_begins_its_other_tasks_only() -> None:
+    turns = Turns()
+    for task_id in ("search0", "search1", "training"):
+        turns.add(task_id, "a", divides=task_id.startswith("search"))
+    turns.add("search2", "b", divides=True)
+    turns.begin("search0")
+    assert turns.count_urgent({"a"}) == 2
+    assert turns.next({"a"}) == "search2"
+    turns.begin("search2")
+    assert turns.next({"a", "b"}) == "training"
+    turns.begin("training")
+    assert (turns.next({"a", "b"}), turns.next(), turns.count_urgent({"a", "b"})) == (
+        None,
+        "search1",
+        0,
+    )
+
+
 def test_positions_are_those_in_which_tasks_begin() -> None:
     generator = random.Random(3)
     for _ in range(50):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
@@ -195,8 +196,7 @@ class JobManager:
             log.warning("task %s was interrupted; now it is %s", row.task_id, row.status)
             if row.status in TERMINAL:
                 await self._endings.tidy(row.task_id)
-        for task_id in await self._tasks.waiting():
-            self._turns.add(task_id, NOBODY)
+        await self._add_waiting()
         self._work.set()
         self._dispatcher = asyncio.create_task(self._dispatch(), name="dispatcher")
         return self
@@ -232,7 +232,7 @@ class JobManager:
             row, created = await self._tasks.insert(new, self._max_pending)
             if created:
                 log.info("task %s waits: %s %s", row.task_id, row.symbol, row.timeframe)
-                self._turns.add(row.task_id, client)
+                self._turns.add(row.task_id, client, divides=row.divides)
                 if keep is not None:
                     await asyncio.to_thread(keep)
             return row, created
@@ -378,18 +378,48 @@ class JobManager:
             if row is not None:
                 self._start(row)
             self._cancelling.clear()  # only a claim under way could have missed a request
-            if row is None and not self._start_part():
-                return
-        if not self._draining and any(part.gives_way is False for part in self._parts()):
-            self._make_room((await self._tasks.counts()).get(Status.PENDING, 0))
+            if row is None and not await self._start_part():
+                break
+        else:
+            if not self._draining:
+                self._make_room(self._turns.count_urgent(self._searching()))
+        await self._mark_idle()
 
     async def _claim(self) -> TaskRow | None:
-        """The task whose turn it is, claimed; None if none waits."""
-        while (task_id := self._turns.next()) is not None:
-            if (row := await self._tasks.claim(self.generation, task_id)) is not None:
-                return row
-            self._turns.end(task_id)  # it was cancelled
-        return await self._tasks.claim(self.generation)  # one whose submission was interrupted
+        """The task whose turn it is, claimed; None if none may begin.
+
+        While parts wait, no client begins a second search: its parts would only wait, too.
+        """
+        added = False
+        while True:
+            busy = self._searching() if self._groups_waiting() else ()
+            if (task_id := self._turns.next(busy)) is not None:
+                if (row := await self._tasks.claim(self.generation, task_id)) is not None:
+                    return row
+                self._turns.end(task_id)  # it was cancelled
+            elif added or await self._tasks.pending() <= self._turns.waiting:
+                return None
+            else:
+                await self._add_waiting()  # one whose submission was interrupted
+                added = True
+
+    async def _add_waiting(self) -> None:
+        """Gives turns to stored tasks of which nobody else knows that they wait."""
+        for task_id, divides in (await self._tasks.waiting()).items():
+            self._turns.add(task_id, NOBODY, divides=divides)
+
+    def _searching(self) -> set[str]:
+        """The clients that have a task running which is divided, or may be."""
+        return {
+            self._turns.client_of(task_id)
+            for task_id, running in self._running.items()
+            if running.row.divides or running.group is not None
+        }
+
+    def _groups_waiting(self) -> list[Group]:
+        """The groups with parts that may begin."""
+        groups = [each.group for each in self._running.values() if not each.stop_requested]
+        return [group for group in groups if group is not None and group.waiting]
 
     def _parts(self) -> list[RunningPart]:
         """The parts that run, those that began last first."""
@@ -404,18 +434,44 @@ class JobManager:
         for part in [part for part in parts if not part.gives_way][: max(0, wanted)]:
             part.give_way()
 
-    def _start_part(self) -> bool:
-        """Starts the next part of the group that has the fewest running; False if none waits."""
-        groups = [each.group for each in self._running.values() if each.group is not None]
-        waiting = [group for group in groups if group.waiting and not group.parent.stop_requested]
-        if not waiting:
+    async def _start_part(self) -> bool:
+        """Starts the next part of the client with the fewest places; False if none waits.
+
+        Of a client's groups it takes the one with the fewest running.
+        """
+        if not (waiting := self._groups_waiting()):
             return False
-        group = min(waiting, key=lambda group: len(group.running))
+        client_of = self._turns.client_of
+        places = Counter(client_of(each.row.task_id) for each in self._places)
+        group = min(
+            waiting,
+            key=lambda each: (places[client_of(each.parent.row.task_id)], len(each.running)),
+        )
+        if group.parent.idle:  # a death from here on is this task's, too
+            await self._tasks.mark_idle(
+                group.parent.row.task_id, group.parent.row.fence, idle=False
+            )
+            group.parent.idle = False
+        if not group.waiting:  # it was stopped meanwhile
+            return True
         part = group.begin_next()
         self._places.add(part)
         name = f"carrier-{part.envelope().task_id}"
         part.carrier = asyncio.create_task(self._carry_part(group, part), name=name)
         return True
+
+    async def _mark_idle(self) -> None:
+        """Says of tasks of which nothing runs that the death of this process is not theirs."""
+        for group in self._groups_waiting():
+            row = group.parent.row
+            if group.running or group.parent.idle:
+                continue
+            try:
+                await self._tasks.mark_idle(row.task_id, row.fence, idle=True)
+            except StorageError:
+                log.warning("a crash would count for task %s", row.task_id, exc_info=True)
+            else:
+                group.parent.idle = True
 
     async def _carry_part(self, group: Group, part: RunningPart) -> None:
         """Sees one run of a part to its end; its place goes to its task if it was the last."""

@@ -43,6 +43,7 @@ class Running:
         self.began = asyncio.Event()  # it is known where the run begins
         self.stop_requested = False
         self.draining = False
+        self.idle = False  # its row says that nothing of it runs
         self.carrier: asyncio.Task[None] | None = None  # sees to its end
         self.group: Group | None = None  # of its parts, once it has asked for some
         self._publish = publish

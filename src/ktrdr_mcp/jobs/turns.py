@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Iterator
 
 
 class Turns:
@@ -11,20 +12,59 @@ class Turns:
     def __init__(self) -> None:
         self._waiting: defaultdict[str, deque[str]] = defaultdict(deque)
         self._client_of: dict[str, str] = {}  # of tasks that wait or run
+        self._dividing: set[str] = set()  # tasks that may be divided
         self._running: Counter[str] = Counter()  # tasks by client
         self._served: dict[str, int] = {}  # when each client had its last turn
         self._turn = 0
 
-    def add(self, task_id: str, client: str) -> None:
-        """Adds a task that waits, unless it is known."""
+    def add(self, task_id: str, client: str, *, divides: bool = False) -> None:
+        """Adds a task that waits, unless it is known.
+
+        Args:
+            task_id: the task.
+            client: whose it is.
+            divides: whether it may be divided into parts.
+        """
         if task_id not in self._client_of:
             self._client_of[task_id] = client
             self._waiting[client].append(task_id)
+            if divides:
+                self._dividing.add(task_id)
 
-    def next(self) -> str | None:
-        """The first task of the client with the fewest running, or served longest ago."""
-        clients = self._in_order()
-        return self._waiting[clients[0]][0] if clients else None
+    def client_of(self, task_id: str) -> str:
+        """Whose task this is."""
+        return self._client_of.get(task_id, "")
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait."""
+        return sum(map(len, self._waiting.values()))
+
+    def next(self, busy: Collection[str] = ()) -> str | None:
+        """The first task of the client with the fewest running, or served longest ago.
+
+        Args:
+            busy: clients whose tasks that may be divided must wait.
+        """
+        firsts = (next(self._ready(client, busy), None) for client in self._in_order())
+        return next((task_id for task_id in firsts if task_id is not None), None)
+
+    def count_urgent(self, busy: Collection[str]) -> int:
+        """How many tasks may begin before parts that wait: one of a client's that may be divided.
+
+        Args:
+            busy: clients that have such a one.
+        """
+        count = 0
+        for client, tasks in self._waiting.items():
+            dividing = sum(task_id in self._dividing for task_id in tasks)
+            count += len(tasks) - dividing + (client not in busy and dividing > 0)
+        return count
+
+    def _ready(self, client: str, busy: Collection[str]) -> Iterator[str]:
+        """The tasks of a client that may begin, in their order."""
+        tasks = self._waiting[client]
+        return (each for each in tasks if client not in busy or each not in self._dividing)
 
     def begin(self, task_id: str) -> None:
         """Marks a task as running; its client has had its turn."""
@@ -45,6 +85,7 @@ class Turns:
         if not self._drop(task_id) and task_id in self._client_of:
             self._running[self._client_of[task_id]] -= 1
         client = self._client_of.pop(task_id, "")
+        self._dividing.discard(task_id)
         if not self._running[client] and not self._waiting[client]:
             del self._running[client], self._waiting[client]
             self._served.pop(client, None)

@@ -498,7 +498,7 @@ class Service:
             "attempt": row.attempt,
             "crashes": row.crashes,
             "resumed_from": row.resumed_from,
-            "error_stage": row.error_stage,
+            "error_stage": row.error_stage if row.status == "failed" else None,
             "performance": row.stored_result,
             **(await self._judge.read_whole(row) if row.status == "completed" else {}),
             "epochs": epochs,

@@ -134,7 +134,7 @@ class TaskRow:
     total_epochs: int
     error_code: str | None
     error_hint: str | None
-    error_stage: str | None
+    error_stage: str | None  # of one that failed; see also store.tasks.MARK_IDLE
     stored_result: Json | None  # the column `result`
     data_fingerprint: str | None
     label_hash: str | None
@@ -159,6 +159,11 @@ class TaskRow:
     def result(self) -> TaskResult | None:
         """What a completed task measured. Raises DatabaseError if it is not what was written."""
         return None if self.stored_result is None else read_stored(TaskResult, self.stored_result)
+
+    @property
+    def divides(self) -> bool:
+        """Whether it may be divided into parts."""
+        return bool(self.spec.get("spread"))
 
     @property
     def fence(self) -> Fence:

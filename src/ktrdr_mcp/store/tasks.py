@@ -109,11 +109,13 @@ COUNT_PENDING: Final = "SELECT count(*) FROM training_tasks WHERE status = 'pend
 CLAIM: Final = """
 UPDATE training_tasks
 SET status = 'training', attempt = attempt + 1, generation = :generation,
-    started_at = coalesce(started_at, :now)
+    started_at = coalesce(started_at, :now), error_stage = NULL
 WHERE seq = (SELECT seq FROM training_tasks WHERE status = 'pending'
     AND (:task_id IS NULL OR task_id = :task_id) ORDER BY seq LIMIT 1)
 RETURNING *"""
-WAITING: Final = "SELECT task_id FROM training_tasks WHERE status = 'pending' ORDER BY seq"
+WAITING: Final = """
+SELECT task_id, coalesce(json_extract(spec, '$.spread'), 0) FROM training_tasks
+WHERE status = 'pending' ORDER BY seq"""
 CANCEL_PENDING: Final = """
 UPDATE training_tasks SET status = 'cancelled', cancel_requested = 1, completed_at = ?
 WHERE task_id = ? AND status = 'pending'"""
@@ -126,17 +128,23 @@ SET status = CASE cancel_requested WHEN 1 THEN 'cancelled' ELSE 'pending' END,
     crashes = CASE WHEN :current_epoch > current_epoch THEN 0 ELSE crashes END,
     progress = coalesce(:progress, progress),
     current_epoch = coalesce(:current_epoch, current_epoch),
-    resumed_from = coalesce(:resumed_from, resumed_from)
+    resumed_from = coalesce(:resumed_from, resumed_from), error_stage = NULL
 WHERE status = 'training' AND task_id = :task_id AND attempt = :attempt AND generation = :generation
 RETURNING status"""
 # A run that did not end in time for a drain has this generation, and is no crash.
 ABANDON: Final = """
 UPDATE training_tasks SET generation = 'abandoned'
 WHERE status = 'training' AND task_id = ? AND attempt = ? AND generation = ?"""
+# A task of which nothing runs has this stage, until something does again or its attempt ends.
+MARK_IDLE: Final = """
+UPDATE training_tasks SET error_stage = CASE :idle WHEN 1 THEN 'waiting' END
+WHERE status = 'training' AND task_id = :task_id
+    AND attempt = :attempt AND generation = :generation"""
 # Only crashes in a row without progress are a loop: jobs.crashes forgets them at an attempt that
 # begins further on than the one before it.
 COUNT_CRASHES: Final = """
-UPDATE training_tasks SET crashes = crashes + (generation <> 'abandoned')
+UPDATE training_tasks
+SET crashes = crashes + (generation <> 'abandoned' AND error_stage IS NOT 'waiting')
 WHERE status = 'training' AND generation <> :generation"""
 FAIL_CRASH_LOOPS: Final = """
 UPDATE training_tasks
@@ -163,7 +171,7 @@ SELECT * FROM training_tasks WHERE status = 'training' AND generation <> ? ORDER
 REQUEUE: Final = """
 UPDATE training_tasks
 SET status = CASE cancel_requested WHEN 1 THEN 'cancelled' ELSE 'pending' END,
-    completed_at = CASE cancel_requested WHEN 1 THEN :now END
+    completed_at = CASE cancel_requested WHEN 1 THEN :now END, error_stage = NULL
 WHERE status = 'training' AND generation <> :generation
 RETURNING *"""
 PAGE: Final = """
@@ -367,6 +375,18 @@ class TaskStore:
         async with self._database.transaction() as connection:
             await rows_of(connection, ABANDON, (task_id, fence.attempt, fence.generation))
 
+    async def mark_idle(self, task_id: str, fence: Fence, *, idle: bool) -> None:
+        """Says whether anything of a claimed task runs: its process may die of nothing else.
+
+        Args:
+            task_id: which task.
+            fence: the run that holds it.
+            idle: whether it only waits for places for its parts.
+        """
+        values: dict[str, SqlValue] = {**asdict(fence), "task_id": task_id, "idle": int(idle)}
+        async with self._database.transaction() as connection:
+            await rows_of(connection, MARK_IDLE, values)
+
     async def count_crash(
         self, task_id: str, fence: Fence, most_crashes: int = limits.MAX_CRASHES
     ) -> str | None:
@@ -391,6 +411,8 @@ class TaskStore:
         self, generation: str, most_crashes: int = limits.MAX_CRASHES
     ) -> list[TaskRow]:
         """Releases what processes of other generations left running.
+
+        Their deaths count as crashes of tasks of which something ran.
 
         Args:
             generation: the process that starts now.
@@ -458,9 +480,9 @@ class TaskStore:
         rows = await self._database.read(PAGE, values)
         return TaskPage([TaskRow.from_row(row) for row in rows[:limit]], len(rows) > limit)
 
-    async def waiting(self) -> list[str]:
-        """The ids of all tasks that wait, oldest first."""
-        return [row[0] for row in await self._database.read(WAITING)]
+    async def waiting(self) -> dict[str, bool]:
+        """The ids of all tasks that wait, oldest first, and whether each may be divided."""
+        return {row[0]: bool(row[1]) for row in await self._database.read(WAITING)}
 
     async def statuses(self) -> dict[str, str]:
         """The status of every task by its id."""
