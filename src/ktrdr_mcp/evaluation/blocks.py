@@ -92,7 +92,7 @@ def block_width(timestamps: int, least_bars: int) -> int:
 
     Args:
         timestamps: how many the blocks share out.
-        least_bars: 3 horizons for the directional test, 2 for trading.
+        least_bars: 6 horizons for the directional test, 3 to choose candidates, 2 for trading.
     """
     width = max(least_bars, 1)
     while timestamps > width * MAX_BLOCKS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -26,7 +26,7 @@ Signs = NDArray[np.int8]
 FLIPS: Final = 4_999  # random sign vectors; with the observed one, 5,000
 MAX_EXACT_BLOCKS: Final = 12  # up to here all 2^n sign vectors are taken
 TIE: Final = 1e-9  # statistics closer than this differ by rounding only
-_FLIPS_AT_ONCE: Final = 512  # bounds the memory of a pass
+_FLIPS_AT_ONCE: Final = 512  # a multiple of 8; bounds the memory of a pass
 
 
 def statistic(sums: Floats) -> float:
@@ -60,13 +60,21 @@ def sign_vectors(blocks: int, seed: int, flips: int = FLIPS) -> Signs:
     More blocks leave the signs of the first ones as they are, so that a trial alone and in its
     family sees the same ones.
     """
+    return np.concatenate(list(sign_parts(blocks, seed, flips)), axis=1)
+
+
+def sign_parts(blocks: int, seed: int, flips: int = FLIPS) -> Iterator[Signs]:
+    """The columns of `sign_vectors`, some at a time: all at once may be too much for the memory."""
     if is_exact(blocks):
-        bits = (np.arange(2**blocks) >> np.arange(blocks)[:, None] & 1).astype(np.uint8)
+        flips = 2**blocks
+        drawn = np.packbits(np.arange(flips) >> np.arange(blocks)[:, None] & 1, axis=1)
     else:
         drawn = np.random.default_rng(seed).integers(0, 256, (blocks, flips // 8 + 1), np.uint8)
-        bits = np.unpackbits(drawn, axis=1, count=flips)
-    signs: Signs = 1 - 2 * bits.astype(np.int8)
-    return signs
+    for start in range(0, flips, _FLIPS_AT_ONCE):
+        part = drawn[:, start // 8 : (start + _FLIPS_AT_ONCE) // 8]
+        bits = np.unpackbits(part, axis=1, count=min(_FLIPS_AT_ONCE, flips - start))
+        signs: Signs = 1 - 2 * bits.astype(np.int8)
+        yield signs
 
 
 def flipped_statistics(sums: Floats, signs: Signs) -> Floats:
@@ -87,21 +95,21 @@ def flipped_statistics(sums: Floats, signs: Signs) -> Floats:
     return result
 
 
-def flipped_best(sums: Floats, signs: Signs) -> tuple[Floats, Floats]:
+def flipped_best(sums: Floats, signs: Iterable[Signs]) -> tuple[Floats, Floats]:
     """T of the first of k trials, and the largest T of them all, under each shared sign vector.
 
     Args:
         sums: float64[k, b], block sums.
-        signs: int8[b, m].
+        signs: int8[b, some] each, some of the m sign vectors.
     Returns:
         float64[m] and float64[m].
     """
-    own, best = np.empty(signs.shape[1]), np.empty(signs.shape[1])
-    for start in range(0, signs.shape[1], _FLIPS_AT_ONCE):
-        part = slice(start, start + _FLIPS_AT_ONCE)
-        flipped = flipped_statistics(sums, signs[:, part])
-        own[part], best[part] = flipped[0], flipped.max(axis=0)
-    return own, best
+    own, best = list[Floats](), list[Floats]()
+    for part in signs:
+        flipped = flipped_statistics(sums, part)
+        own.append(flipped[0].copy())  # a view would keep all k
+        best.append(flipped.max(axis=0))
+    return np.concatenate(own), np.concatenate(best)
 
 
 def share_reaching(flipped: Floats, observed: float, exact: bool) -> float:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, islice
 from statistics import NormalDist
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from ktrdr_mcp.evaluation.direction import (
     is_exact,
     share_reaching,
     sign_flip_p,
-    sign_vectors,
+    sign_parts,
     statistic,
 )
 from ktrdr_mcp.evaluation.edge import sharpe_ratio, variance_factor
@@ -37,6 +37,7 @@ FINE_FLIPS: Final = 19_999  # for a p that is to be raised to the power of missi
 MOST_FLIPS: Final = 200_000
 FLIPS_BEYOND_LEVEL: Final = 100  # so many must be expected to reach a level for p to tell
 NEAR_LEVEL: Final = 4  # times the level: further away, no more signs are needed
+OPEN_DEVIATIONS: Final = 3.0  # between a count of signs and that of a level; beyond, it is decided
 FAMILY_LEVEL: Final = 0.02  # of a family's first trial
 STREAM_LEVEL: Final = 0.05  # false claims among claims, over all families
 
@@ -54,6 +55,7 @@ class FamilyJudgement:
         luck_upper: the 95 % quantile of the same.
         critical: what T must reach for an adjusted p at its level.
         level: what the adjusted p must not exceed.
+        least_p: no adjusted p can be below; a smaller level cannot be reached.
         draws: float64[m], the trial's T under each sign vector; empty without blocks.
     """
 
@@ -65,6 +67,7 @@ class FamilyJudgement:
     luck_upper: float
     critical: float
     level: float = CRITICAL_P
+    least_p: float = 0.0
     draws: Floats = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
 
@@ -75,13 +78,14 @@ def judge_in_family(
     own_p: float | None = None,
     seed: int = 0,
     level: float = CRITICAL_P,
+    level_across: float = 1.0,
 ) -> FamilyJudgement:
     """Adjusts a trial's p for the other trials of its family.
 
     adjusted p = 1 - (1 - p_joint)(1 - p)^missing: p_joint is the share of joint sign flips whose
     largest T over the trials with scores reaches this T (P. Westfall, S. Young, Resampling-Based
     Multiple Testing, 1993); a trial without scores counts as independent (Z. Sidak, 1967). It is
-    never below p. Where it comes near a small level, more signs are drawn.
+    never below p. Where the signs leave open whether it is below a level, more are drawn.
 
     Args:
         trial: the one under judgement.
@@ -90,24 +94,33 @@ def judge_in_family(
         own_p: p of the trial alone where another test than the sign flips decides it.
         seed: of the random signs; the same as in the test of the trial alone.
         level: what the adjusted p must not exceed.
+        level_across: what it must not exceed to hold across families.
     """
     trials = 1 + len(others) + missing
     p = sign_flip_p(trial.sums, seed) if own_p is None else own_p
     if not len(trial):
-        return FamilyJudgement(0.0, p, 1.0, trials, 0.0, 0.0, 0.0, level)
+        return FamilyJudgement(0.0, p, 1.0, trials, 0.0, 0.0, 0.0, level, 1.0)
     sums = on_shared_cells(trial, others)
-    exact = is_exact(sums.shape[1])
-    observed = statistic(trial.sums)
-    own, best = flipped_best(sums, sign_vectors(sums.shape[1], seed))
-    joint = share_reaching(best, observed, exact)
+    observed, exact = statistic(trial.sums), is_exact(sums.shape[1])
+    drawn = flip_together(sums, observed, seed, FLIPS)
     flips = flips_for(level)
-    if not exact and flips > len(best) and joint <= NEAR_LEVEL * level:
-        own, best = flipped_best(sums, sign_vectors(sums.shape[1], seed, flips))
-        joint = share_reaching(best, observed, exact)
-        p = share_reaching(own, observed, exact) if own_p is None else own_p
+    if not exact and flips > FLIPS and drawn.joint_p <= NEAR_LEVEL * level:
+        drawn = flip_together(sums, observed, seed, flips)
+        p = drawn.p if own_p is None else own_p
     alone = fine_p(trial, p, seed) if missing and own_p is None else p
-    adjusted = 1 - (1 - joint) * (1 - alone) ** missing
-    luck = with_missing(best, own, missing, seed)
+    adjusted = adjust(drawn.joint_p, alone, missing)
+    least = least_adjusted_p(len(trial), missing)
+    if own_p is None and not exact:
+        asked = level_across if least <= level_across < level else level
+        told_from = asked / (1 + missing)
+        flips = max(len(drawn.own), FINE_FLIPS) if missing else len(drawn.own)
+        finer = flips_for(told_from)
+        is_coarse = finer > flips and asked >= least
+        if is_coarse and is_open(adjusted / (1 + missing), told_from, flips):
+            drawn = flip_together(sums, observed, seed, finer)
+            p = drawn.p
+            adjusted = adjust(drawn.joint_p, p, missing)
+    luck = with_missing(drawn.best, drawn.own, missing, seed)
     return FamilyJudgement(
         statistic=observed,
         p=p,
@@ -117,13 +130,74 @@ def judge_in_family(
         luck_upper=float(np.quantile(luck, 0.95)),
         critical=float(np.quantile(luck, 1 - level)),
         level=level,
-        draws=own,
+        least_p=least,
+        draws=drawn.own,
     )
+
+
+class Flipped(NamedTuple):
+    """What a family's trials reach under the same random signs.
+
+    Args:
+        own: float64[m], T of the trial under judgement, under each sign vector.
+        best: float64[m], the largest T of all.
+        p: the share of `own` that reaches the trial's T.
+        joint_p: the share of `best` that does.
+    """
+
+    own: Floats
+    best: Floats
+    p: float
+    joint_p: float
+
+
+def flip_together(sums: Floats, observed: float, seed: int, flips: int) -> Flipped:
+    """Flips the signs of cells for all trials of a family at once.
+
+    Args:
+        sums: float64[k, c], as of `on_shared_cells`.
+        observed: T of the first trial.
+        seed: of the random signs.
+        flips: how many sign vectors, where not all are taken.
+    """
+    cells = sums.shape[1]
+    own, best = flipped_best(sums, sign_parts(cells, seed, flips))
+    p, joint = (share_reaching(each, observed, is_exact(cells)) for each in (own, best))
+    return Flipped(own, best, p, joint)
+
+
+def adjust(joint_p: float, p: float, missing: int) -> float:
+    """A joint p, adjusted for trials without scores."""
+    return 1 - (1 - joint_p) * (1 - p) ** missing
 
 
 def flips_for(level: float) -> int:
     """How many random signs tell p from a level."""
     return FLIPS if level >= CRITICAL_P else min(round(FLIPS_BEYOND_LEVEL / level), MOST_FLIPS)
+
+
+def is_open(p: float, level: float, flips: int) -> bool:
+    """Whether random signs leave open on which side of a level the true p is.
+
+    The root of a Poisson count has a standard deviation of about one half.
+
+    Args:
+        p: the share of signs that reach T.
+        level: what it must not exceed.
+        flips: how many there are.
+    """
+    return abs(math.sqrt(flips * p) - math.sqrt(flips * level)) <= OPEN_DEVIATIONS / 2
+
+
+def least_adjusted_p(blocks: int, missing: int) -> float:
+    """The smallest adjusted p that as many blocks and the most signs can give.
+
+    Args:
+        blocks: of the trial, at least one.
+        missing: how many trials of its family have no scores.
+    """
+    least = max(0.5**blocks, 1 / (1 + MOST_FLIPS))
+    return adjust(least, least, missing)
 
 
 def fine_p(trial: BlockSums, p: float, seed: int) -> float:

@@ -398,10 +398,7 @@ def verdict(
     if skill and trading.trading in {"loses", "no_timing"}:
         reason += " Foreseen, but not worth the costs."
     if skill and holds is False:
-        reason += (
-            f" Skill as the only thing tried; {earlier.stream.place} stretches of bars were:"
-            f" level {level_text(earlier.level_across)}."
-        )
+        reason += f" {across_text(family, earlier)}"
     needs = dict.fromkeys(each for each in (prediction.needs, trading.needs) if each)
     return Verdict(
         prediction=prediction.prediction,
@@ -416,6 +413,20 @@ def verdict(
         suspect=[alarm.name for alarm in own.alarms],
         rows=rows_of_verdict(result),
     )
+
+
+def across_text(family: FamilyJudgement, earlier: EarlierTrials) -> str:
+    """What a skill that does not hold across families is told.
+
+    Args:
+        family: the trial's judgement.
+        earlier: what it is judged beside.
+    """
+    asked = earlier.level_across
+    told = f"p {level_text(family.adjusted_p)}, level {level_text(asked)}"
+    if asked < family.least_p:
+        told = f"level {level_text(asked)}, and no p below {level_text(family.least_p)} is measured"
+    return f"Skill as the only thing tried; {earlier.stream.place} stretches of bars were: {told}."
 
 
 def rows_of_verdict(result: TaskResult) -> str:
@@ -467,6 +478,7 @@ def direction_family(own: TrialScores, earlier: EarlierTrials) -> FamilyJudgemen
         [blocks_of(each) for each in earlier.scored],
         earlier.missing,
         level=earlier.level,
+        level_across=earlier.level_across,
     )
 
 
