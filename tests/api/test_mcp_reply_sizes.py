@@ -14,12 +14,13 @@ from ktrdr_mcp.evaluation.direction import DirectionalTest
 from ktrdr_mcp.evaluation.multiple_testing import EarlierTrials, FamilyJudgement, Stream
 from ktrdr_mcp.evaluation.verdict import (
     Caveats,
+    across_text,
     luck_line,
     prediction_verdict,
 )
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.responses import fit_page
-from ktrdr_mcp.schemas.results import FailedFolds
+from ktrdr_mcp.schemas.results import EdgeScores, FailedFolds
 from ktrdr_mcp.service.evaluation import fitted, shorten_sweep
 from tests.support import sample_replies
 from tests.support.fake_service import FakeService
@@ -48,23 +49,31 @@ async def test_a_status_is_small(
     assert size_bytes(result) <= limits.STATUS_BYTES
 
 
-def wordy() -> responses.ModelPerformance:
-    """A reply with the longest of verdicts and the figures of several seeds."""
+def wordy(leak: bool) -> responses.ModelPerformance:
+    """A reply with the longest of verdicts and the figures of several seeds.
+
+    Args:
+        leak: whether skill is withheld; otherwise it does not hold across families.
+    """
     nothing = np.zeros(2_000, dtype=np.int64)
     blocks = BlockSums(nothing, nothing, np.zeros(2_000))
-    test = DirectionalTest(12.1, 0.0002, blocks, 2_000, 48, 96_000, False, 0.5123, 0.0123)
-    family = FamilyJudgement(12.1, 0.0002, 0.0012, 1_000, 2.61, 3.04, 3.31, 0.0025)
+    edge = EdgeScores(accuracy=0.5123, low=0.49, high=0.55, base_rate=0.5, break_even=0.52)
+    test = DirectionalTest(12.1, 0.0002, blocks, 2_000, 48, 96_000, False, 0.5123, 0.0123, edge)
+    family = FamilyJudgement(12.1, 0.0002, 0.0012, 1_000, 2.61, 3.04, 3.31, 0.0025, 0.005)
     alarms = tuple(result_alarms(12.1, 144, 8.5, 0.0))
-    folds = FailedFolds(planned=4, diverged=2)
-    caveats = Caveats(leak_suspected=True, folds=folds, alarms=alarms)
+    folds = FailedFolds(planned=4, diverged=2 if leak else 0)
+    caveats = Caveats(answer="hold", leak_suspected=leak, folds=folds, alarms=alarms)
     judged = prediction_verdict(test, family, 115_030, caveats)
     spread = responses.Spread(mean=0.4123, deviation=0.0123)
     usual = sample_replies.PERFORMANCE
-    reason = f"{judged.reason} Trading: net +1231.3%, timing p 0.001, likewise."
-    luck = luck_line(family, EarlierTrials(missing=999, stream=Stream(place=37)))
+    earlier = EarlierTrials(missing=999, stream=Stream(place=137))
+    traded = f"net +1231.3%, timing p 0.001{', likewise' if leak else ': luck not ruled out'}."
+    across = "" if leak else across_text(family, earlier)
+    reason = f"{judged.reason} Trading: {traded} {across}".strip()
+    luck = luck_line(family, earlier)
     verdict = {
         "reason": reason,
-        "needs": judged.needs,
+        "needs": judged.needs or "Timing: more than 2,300,600 bars.",
         "luck": luck,
         "holds_across": False,
         "suspect": [alarm.name for alarm in alarms],
@@ -79,7 +88,7 @@ def wordy() -> responses.ModelPerformance:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("reply", [sample_replies.PERFORMANCE, wordy()], ids=["usual", "wordy"])
+@pytest.mark.parametrize("reply", [sample_replies.PERFORMANCE, wordy(True), wordy(False)])
 async def test_a_performance_is_small(
     connect: Connect, service: FakeService, reply: responses.ModelPerformance
 ) -> None:

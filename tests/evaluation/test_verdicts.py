@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ from ktrdr_mcp.evaluation.multiple_testing import EarlierTrials, FamilyJudgement
 from ktrdr_mcp.evaluation.verdict import (
     Caveats,
     PredictionVerdict,
+    Trading,
     describe_failures,
     leak_suspected,
     leak_tested,
     luck_line,
     prediction_verdict,
+    times_for_timing,
     trading_verdict,
 )
 from ktrdr_mcp.schemas.results import Alarm, EdgeScores, FailedFolds
@@ -36,6 +39,7 @@ def verdict(
     constant: bool = False,
     caveats: Caveats | None = None,
     high: float = 0.55,
+    trading: Trading = "inconclusive",
 ) -> PredictionVerdict:
     some = np.arange(blocks, dtype=np.int64)
     sums = BlockSums(some, some, np.ones(blocks))
@@ -43,7 +47,7 @@ def verdict(
     test = DirectionalTest(statistic, p, sums, blocks, 48, 48 * blocks, constant, 0.51, 0.02, edge)
     adjusted = p if adjusted_p is None else adjusted_p
     family = FamilyJudgement(statistic, p, adjusted, 3, 0.8, 2.1, 2.4)
-    return prediction_verdict(test, family, 2_000, caveats or Caveats())
+    return prediction_verdict(test, family, 2_000, caveats or Caveats(), trading)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +80,8 @@ def verdict(
 )
 def test_each_rule_gives_its_verdict(found: PredictionVerdict, expected: str) -> None:
     assert found.prediction == expected
-    assert (found.needs is None) == (expected == "skill")
+    settled = expected != "inconclusive" and "constant" not in found.reason
+    assert (found.needs is None) == settled
     assert found.reason.endswith(".")
 
 
@@ -135,6 +140,8 @@ def timing(adjusted_p: float, p: float | None = None) -> FamilyJudgement:
         ((40, 0.3, timing(0.95, 0.3), 0.001, 2_000), "inconclusive"),
         ((14, -0.3, timing(0.9), -1e-6, 2_000), "inconclusive"),
         ((14, 0.3, timing(0.001), 0.01, 2_000), "inconclusive"),
+        ((0, 0.0, timing(1.0), 0.0, 2_000), "inconclusive"),
+        ((40, 0.1, timing(0.001), 0.001, 2_000, Caveats(constant=True)), "inconclusive"),
         ((40, 0.1, timing(0.001), 0.001, 2_000, Caveats(leak_suspected=True)), "inconclusive"),
         ((40, 0.1, timing(0.001), 0.001, 2_000, Caveats(model_constant=True)), "inconclusive"),
         ((40, 0.1, timing(0.001), 0.001, 2_000, Caveats(free=True)), "inconclusive"),
@@ -157,7 +164,55 @@ def test_trading_that_is_open_says_how_many_bars_would_settle_it() -> None:
     found = trading_verdict(40, 0.1, timing(0.1), 0.001, 2_000)
     longer = ((2.0537 + 0.8416) / 1.2816) ** 2
     assert found.needs == f"Timing: about {-(-2_000 * longer // 1_000) * 1_000:,.0f} bars."
-    assert trading_verdict(40, 0.1, timing(0.6), 0.001, 2_000).needs is None
+    assert trading_verdict(10, 0.1, timing(0.1), 0.001, 2_000).needs == "Timing: about 3,000 bars."
+
+
+@pytest.mark.parametrize("p", [0.03, 0.3, 0.49, 0.5, 0.51, 0.7, 0.89])
+def test_open_trading_always_says_bars(p: float) -> None:
+    needs = trading_verdict(40, 0.1, timing(p), 0.001, 2_000).needs
+    told = re.fullmatch(r"Timing: (about|more than) ([\d,]+) bars\.", needs or "")
+    assert told is not None
+    assert 2_000 <= int(told[2].replace(",", "")) <= 40_000
+    assert (told[1] == "more than") == (0.24 < p < 0.69)
+
+
+def test_bad_timing_is_settled_by_as_many_bars_as_simulation_says() -> None:
+    times = times_for_timing(timing(0.8))
+    effect = NormalDist().inv_cdf(0.2)
+    found = np.random.default_rng(0).normal(effect * np.sqrt(times), 1, 20_000)
+    assert np.mean(found <= NormalDist().inv_cdf(0.1)) == pytest.approx(0.8, abs=0.01)
+
+
+def test_timing_beyond_luck_that_ends_with_a_loss_is_not_called_luck() -> None:
+    reason = trading_verdict(40, -0.1, timing(0.01), 0.001, 2_000).reason
+    assert "nothing is left" in reason
+    assert "luck" not in reason
+
+
+def test_every_open_verdict_says_which_edges_are_excluded() -> None:
+    for found in (
+        verdict(p=0.25),
+        verdict(blocks=7),
+        verdict(caveats=Caveats(wandering=("sma",))),
+        verdict(p=0.26, high=0.529),
+    ):
+        assert found.prediction != "skill"
+        assert "edges above 5" in found.reason
+    assert "excluded" not in verdict(blocks=7, high=1.0).reason
+
+
+def test_what_trading_earns_is_not_denied_to_the_direction() -> None:
+    assert verdict(p=0.26, high=0.529).prediction == "no_skill"
+    found = verdict(p=0.26, high=0.529, trading="survives_costs")
+    assert found.prediction == "inconclusive"
+    assert "edges above 52.9% are excluded (95 %), yet trading earns its costs" in found.reason
+    assert found.needs is not None
+
+
+def test_alarms_come_before_what_else_is_said() -> None:
+    caveats = Caveats("hold", alarms=(BOUNCE, TOO_GOOD))
+    assert verdict(caveats=caveats).reason.endswith(f"; {BOUNCE.text}; see details.")
+    assert caveats.conditions() == ["the kept model answers hold on every row"]
 
 
 def test_alarms_are_said_and_leave_the_direction_alone() -> None:

@@ -11,8 +11,10 @@ import pytest
 from ktrdr_mcp.errors import InvalidRequest, NotEnoughData, TaskNotCompleted
 from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
+from ktrdr_mcp.schemas.results import Alarm
 from ktrdr_mcp.service.backtesting import rule_of
 from ktrdr_mcp.service.model_cache import ModelCache
+from ktrdr_mcp.training import judgement
 from tests.support.service_calls import SHORT, history_of
 
 pytestmark = pytest.mark.asyncio
@@ -105,9 +107,9 @@ async def test_seeds_give_mean_and_spread_and_the_best_on_validation(bench) -> N
     performance = await bench.performance(task_id)
     assert performance.seeds is not None
     assert performance.seeds.count == 3
-    assert performance.seeds.val_accuracy.deviation > 0
-    best = performance.training_metrics.final_val_accuracy
-    assert best >= performance.seeds.val_accuracy.mean
+    spread = (await history_of(bench.service, task_id))["performance"]["seeds"]["val_accuracy"]
+    assert spread["deviation"] > 0
+    assert performance.training_metrics.final_val_accuracy >= spread["mean"]
 
 
 async def test_the_history_has_folds_and_an_equity_curve(bench) -> None:
@@ -120,6 +122,20 @@ async def test_the_history_has_folds_and_an_equity_curve(bench) -> None:
     assert equity[-1]["equity"] == pytest.approx(
         1 + history["performance"]["trading"]["net_total_return"]
     )
+
+
+async def test_the_history_has_what_each_alarm_saw(bench, monkeypatch) -> None:
+    saw = (
+        Alarm(name="sharpe", text="Sharpe ratio 9.1: a leak?", of_data=False),
+        Alarm(name="near_maximum", text="T is near its maximum, 6.2: a leak?", of_data=False),
+    )
+    monkeypatch.setattr(judgement, "result_alarms", lambda *arguments: iter(saw))
+    task_id = await bench.trained()
+    verdict = (await bench.performance(task_id)).verdict
+    assert f"; {saw[0].text}; see details" in verdict.reason
+    told = (await history_of(bench.service, task_id))["alarms"]
+    assert verdict.suspect == [each["name"] for each in told] == ["sharpe", "near_maximum"]
+    assert [each["text"] for each in told] == [each.text for each in saw]
 
 
 async def test_the_history_says_what_choosing_among_trials_does(bench) -> None:

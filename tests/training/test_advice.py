@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -76,6 +77,28 @@ def test_later_trials_get_other_suggestions_and_in_the_end_to_stop() -> None:
     found = [advised(as_of_trial=k) for k in range(1, 6)]
     assert len(set(found[:4])) == 4
     assert "Stop" in found[-1]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+@pytest.mark.parametrize("suspect", [[], ["sharpe"]])
+@pytest.mark.parametrize("trading", ["survives_costs", "no_timing"])
+@pytest.mark.parametrize("prediction", ["skill", "inconclusive", "no_skill"])
+def test_no_suggestion_comes_twice_in_a_row(prediction, trading, suspect, holds) -> None:
+    changes = {"prediction": prediction, "trading": trading, "suspect": suspect}
+    found = [advised(as_of_trial=k, holds_across=holds, **changes) for k in range(1, 40)]
+    assert all(one != other for one, other in pairwise(found))
+
+
+def test_the_last_suggestions_name_the_level_of_the_next_trial() -> None:
+    assert "trial 13 on these must reach p 0.0056" in advised(as_of_trial=12)
+
+
+def test_a_skill_that_costs_eat_or_other_bars_outweigh_is_not_to_be_saved() -> None:
+    for k in range(1, 8):
+        costly = advised(prediction="skill", trading="loses", as_of_trial=k)
+        crowded = advised(prediction="skill", holds_across=False, as_of_trial=k)
+        assert "save" not in f"{costly} {crowded}"
+    assert "costs" in advised(prediction="skill", trading="no_timing")
 
 
 @pytest.mark.parametrize(("horizon", "other"), [(4, "in 4 bars may be in 12"), (48, "in 16")])

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.honesty.series import garch_series, planted_series
 from ktrdr_mcp.errors import DataInvalid
 from ktrdr_mcp.evaluation.multiple_testing import EarlierTrials
-from ktrdr_mcp.evaluation.verdict import verdict
+from ktrdr_mcp.evaluation.verdict import caveats_of, verdict
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import FailedFolds, RunResult
 from ktrdr_mcp.training import learners, search
@@ -117,7 +117,8 @@ def test_twins_that_diverge_are_said_where_no_leak_can_be_shown(
     result = trial.run(planted, config)
     assert len(result.scores.twins) == 2
     assert result.scores.lost.twins == FailedFolds(planned=4, diverged=2, unusable=0)
-    assert "2 of 4 twins diverged" in judged(result).reason
+    told = caveats_of(result.scores, result.metrics, {"method": "triple_barrier"})
+    assert "2 of 4 twins diverged" in told.conditions()
 
 
 def test_folds_that_the_rows_are_too_few_for_are_not_lost_but_never_planned(trial, noise) -> None:

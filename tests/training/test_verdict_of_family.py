@@ -19,7 +19,7 @@ from ktrdr_mcp.evaluation.multiple_testing import (
 from ktrdr_mcp.evaluation.verdict import verdict
 from ktrdr_mcp.schemas.responses import Verdict
 from ktrdr_mcp.schemas.results import TaskResult, TrialScores
-from tests.support.sample_results import blocks, task_result, trial_scores
+from tests.support.sample_results import blocks, merged, task_result, trial_scores
 
 BLOCKS = 60
 LABELS = {"method": "triple_barrier"}
@@ -135,6 +135,41 @@ def test_a_family_that_came_late_needs_more_to_hold_beside_the_others() -> None:
     assert [each.prediction for each in (alone, late, helped)] == ["skill"] * 3
     assert [each.holds_across for each in (alone, late, helped)] == [None, False, True]
     assert "37 stretches" in late.reason
+    assert late.reason.endswith("p 7.5e-05, level 2.2e-05.")
+
+
+@pytest.mark.parametrize(("place", "holds"), [(12, True), (13, True), (37, True), (100, False)])
+def test_a_clear_trial_holds_beside_many_others_as_far_as_a_p_is_measured(place, holds) -> None:
+    trial = scores(sums_of(1, 1.4))
+    found = verdict(trial, EarlierTrials(stream=Stream(place)), task_result(), LABELS)
+    assert (found.prediction, found.holds_across) == ("skill", holds)
+    assert ("no p below 5e-06 is measured" in found.reason) is not holds
+    again = verdict(trial, EarlierTrials(stream=Stream(place)), task_result(), LABELS)
+    assert again == found
+
+
+def test_no_skill_is_not_said_of_what_survives_its_costs() -> None:
+    edge = {"accuracy": 0.5, "low": 0.49, "high": 0.51, "base_rate": 0.5, "break_even": 0.52}
+    weak = sums_of(2, 0.0)
+    direction = {"statistic": 0.4, "p": 0.4, "blocks": blocks(weak), "edge": edge}
+    for timing_p, expected in ((0.001, "inconclusive"), (0.3, "no_skill")):
+        own = scores(weak, timing_p)
+        own = TrialScores.from_json(merged(own.to_json(), {"direction": direction}))
+        found = verdict(own, EarlierTrials(), task_result(), LABELS)
+        assert (found.prediction, found.trading == "survives_costs") == (
+            expected,
+            expected == "inconclusive",
+        )
+        assert "51.0%" in found.reason
+
+
+def test_a_constant_output_does_not_survive_costs_either() -> None:
+    own = TrialScores.from_json(
+        merged(scores(STRONG, timing_p=0.001).to_json(), {"direction": {"constant": True}})
+    )
+    found = verdict(own, EarlierTrials(), task_result(), LABELS)
+    assert (found.prediction, found.trading) == ("no_skill", "inconclusive")
+    assert "but the output is constant" in found.reason
 
 
 def test_a_later_trial_has_a_smaller_level_for_both_verdicts() -> None:

@@ -21,6 +21,7 @@ from ktrdr_mcp.evaluation.multiple_testing import (
     EarlierTrials,
     FamilyJudgement,
     judge_in_family,
+    level_of_trial,
 )
 from ktrdr_mcp.labels.registry import tells_past
 from ktrdr_mcp.schemas.responses import Verdict
@@ -72,6 +73,7 @@ class Caveats:
             are called skill on noise in 4 to 6 % instead of 2.
         alarms: what makes the result too good to be true.
         free: whether trading was taken to cost nothing.
+        constant: no fold tells its tested rows apart.
     """
 
     answer: str | None = None
@@ -83,6 +85,7 @@ class Caveats:
     wandering: tuple[str, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     free: bool = False
+    constant: bool = False
 
     def objection(self) -> Objection | None:
         """The gravest ground against `skill`, if there is one."""
@@ -108,18 +111,27 @@ class Caveats:
             return Objection("but noise is foreseen, too: a leak", NO_LEAK)
         if self.folds.lost:
             needs = FINITE_FOLDS if self.folds.diverged else USABLE_FOLDS
-            return Objection("but not every fold is judged", needs)
+            return Objection(f"but {describe_failures(self.folds, 'folds')}", needs)
+        if self.constant:
+            return Objection("but the output is constant", LIVING_MODEL)
         if self.model_constant:
             return Objection("but the kept model says the same of every row", LIVING_MODEL)
         return None
 
-    def notes(self) -> str:
-        """What a reason says besides, each clause after a semicolon."""
+    def conditions(self) -> list[str]:
+        """What the verdict rests on that is not as planned, each as a clause."""
         answer = self.answer and f"the kept model answers {self.answer} on every row"
         folds = describe_failures(self.folds, "folds")
-        alarms = (alarm.text for alarm in self.alarms)
-        possible = (answer, folds, describe_failures(self.untested, "twins"), *alarms)
-        clauses = [clause for clause in possible if clause]
+        possible = (answer, folds, describe_failures(self.untested, "twins"))
+        return [clause for clause in possible if clause]
+
+    def notes(self, reason: str) -> str:
+        """What a reason says besides, alarms first, each clause after a semicolon.
+
+        What has no room there is in the details.
+        """
+        known = [*(alarm.text for alarm in self.alarms), *self.conditions()]
+        clauses = [clause for clause in known if clause not in reason]
         more = ["see details"] if len(clauses) > NOTES else []
         return "".join(f"; {clause}" for clause in [*clauses[:NOTES], *more])
 
@@ -136,7 +148,7 @@ TWINS_FOR_SUSPICION: Final = 3
 # Of scores, never of one class on every row: the final split got one class in 7 of 8 series with a
 # planted signal (q 0.25, L 24, labels.width 1.3; all 8 had p <= 0.02) and in 70 of 70 of garch
 # noise at that width, where none had p <= 0.02. T alone tells them apart.
-CONSTANT: Final = "Its output is constant: every tested row gets the same answer"
+CONSTANT: Final = "Its output is constant: the same answer to every tested row has no edge"
 NO_CAVEATS: Final = Caveats()
 
 Prediction = Literal["no_skill", "inconclusive", "skill"]
@@ -150,7 +162,7 @@ class PredictionVerdict:
     Args:
         prediction: the verdict.
         reason: the sentence.
-        needs: the bars for 80 % power or the smallest detectable accuracy; None with skill.
+        needs: the bars for 80 % power or the smallest detectable accuracy; None if it is settled.
     """
 
     prediction: Prediction
@@ -178,7 +190,11 @@ class TradingVerdict:
 
 
 def prediction_verdict(
-    test: DirectionalTest, family: FamilyJudgement, bars: int, caveats: Caveats
+    test: DirectionalTest,
+    family: FamilyJudgement,
+    bars: int,
+    caveats: Caveats,
+    trading: Trading = "inconclusive",
 ) -> PredictionVerdict:
     """Judges the direction of the predictions.
 
@@ -187,42 +203,49 @@ def prediction_verdict(
         family: the same, among the trials on these bars before it.
         bars: how many bars the training used in all; `needs` speaks of these.
         caveats: what else is known.
+        trading: the verdict on trading the same predictions.
     """
-    prediction, reason = decided_prediction(test, family, caveats)
-    reason = f"{reason}{caveats.notes()}."
-    if prediction == "skill":
-        return PredictionVerdict(prediction, reason, None)
+    prediction, reason = decided_prediction(test, family, caveats, trading)
+    reason = f"{reason}{caveats.notes(reason)}."
     if test.constant:
         return PredictionVerdict(prediction, reason, LIVING_MODEL)
+    if prediction != "inconclusive":
+        return PredictionVerdict(prediction, reason, None)
     objection = caveats.objection()
     needs = objection.needs if objection else needed(test, family, bars)
     return PredictionVerdict(prediction, reason, needs)
 
 
 def decided_prediction(
-    test: DirectionalTest, family: FamilyJudgement, caveats: Caveats
+    test: DirectionalTest, family: FamilyJudgement, caveats: Caveats, trading: Trading
 ) -> tuple[Prediction, str]:
-    """The verdict and the beginning of its sentence."""
+    """The verdict and the beginning of its sentence; arguments as of `prediction_verdict`."""
     blocks = test.tested_blocks
     evidence = f"T {test.statistic:z.1f} on {blocks} blocks of {test.width_bars} bars"
     if test.constant:
         return "no_skill", CONSTANT
+    excluded = excluded_edges(test.edge)
+    also = f"; {excluded}" if excluded else ""
     if blocks < MIN_TESTED_BLOCKS:
-        return "inconclusive", f"{evidence}: a verdict needs {MIN_TESTED_BLOCKS} blocks"
+        return "inconclusive", f"{evidence}: a verdict needs {MIN_TESTED_BLOCKS} blocks{also}"
     adjusted = "p" if family.trials == 1 else "adjusted p"
     level = level_text(family.level)
     evidence = f"{evidence}, {adjusted} {p_text(family.adjusted_p)} (level {level})"
     if family.adjusted_p <= family.level:
         if objection := caveats.objection():
-            return "inconclusive", f"{evidence}, {objection.clause}"
+            return "inconclusive", f"{evidence}, {objection.clause}{also}"
         return "skill", f"{evidence}: direction is foreseen"
-    if test.edge is None:
-        return "inconclusive", f"{evidence}: luck not ruled out"
-    bound = largest_edge(test.edge)
-    excluded = f"edges above {bound:.1%} are excluded (95 %)"
-    if bound < test.edge.break_even:
-        return "no_skill", f"{evidence}: {excluded}, and trading needs {test.edge.break_even:.1%}"
-    return "inconclusive", f"{evidence}: luck not ruled out; {excluded}"
+    if test.edge is None or largest_edge(test.edge) >= test.edge.break_even:
+        return "inconclusive", f"{evidence}: luck not ruled out{also}"
+    if trading == "survives_costs":
+        return "inconclusive", f"{evidence}: luck not ruled out{also}, yet trading earns its costs"
+    return "no_skill", f"{evidence}: {excluded}, and trading needs {test.edge.break_even:.1%}"
+
+
+def excluded_edges(edge: EdgeScores | None) -> str:
+    """Which edges are excluded, as a clause; empty where none is."""
+    bound = 1.0 if edge is None else largest_edge(edge)
+    return f"edges above {bound:.1%} are excluded (95 %)" if bound < 1 else ""
 
 
 def largest_edge(edge: EdgeScores) -> float:
@@ -275,33 +298,45 @@ def trading_verdict(
     net = f"net {net_total_return:+.1%}"
     if blocks < MIN_BLOCKS:
         short = f"{net} on {blocks} blocks: a verdict needs {MIN_BLOCKS}."
-        return TradingVerdict("inconclusive", short, is_short=True)
+        needs = bars_for_trading(MIN_BLOCKS / max(blocks, 1), bars)
+        return TradingVerdict("inconclusive", short, needs, is_short=True)
     if upper_mean_net_return < 0:
         return TradingVerdict("loses", f"{net}: the upper 95 % bound of its mean is below zero.")
     found = f"{net}, timing p {p_text(timing.adjusted_p)}"
     if timing.p >= NO_TIMING_P:
         gained = ": what it gained is drift" if net_total_return > 0 else ""
         return TradingVerdict("no_timing", f"{found}{gained}.")
-    if timing.adjusted_p <= timing.level and net_total_return > 0:
-        if objection := caveats.trading_objection():
-            withheld = f"{found}, {objection.clause}."
-            return TradingVerdict(
-                "inconclusive", withheld, objection.needs, objection=objection.clause
-            )
-        return TradingVerdict("survives_costs", f"{found}.")
-    return TradingVerdict(
-        "inconclusive", f"{found}: luck not ruled out.", bars_for_timing(timing, bars)
-    )
+    needs = bars_for_trading(times_for_timing(timing), bars)
+    if timing.adjusted_p > timing.level:
+        return TradingVerdict("inconclusive", f"{found}: luck not ruled out.", needs)
+    if net_total_return <= 0:
+        return TradingVerdict("inconclusive", f"{found}: well timed, yet nothing is left.", needs)
+    if objection := caveats.trading_objection():
+        withheld = f"{found}, {objection.clause}."
+        return TradingVerdict("inconclusive", withheld, objection.needs, objection=objection.clause)
+    return TradingVerdict("survives_costs", f"{found}.")
 
 
-def bars_for_timing(timing: FamilyJudgement, bars: int) -> str | None:
-    """How many bars would give 80 % power for the timing, if its effect is worth planning by."""
-    observed, wanted = (
-        NormalDist().inv_cdf(1 - min(max(p, 1e-9), 1 - 1e-9)) for p in (timing.p, timing.level)
-    )
-    longer = ((wanted + POWER_QUANTILE) / observed) ** 2 if observed > 0 else math.inf
+def times_for_timing(timing: FamilyJudgement) -> float:
+    """How many times as long a series would settle the timing with a probability of 80 %.
+
+    A good one would reach its level, a bad one be called `no_timing`; infinite where it is neither.
+    """
+    quantile = NormalDist().inv_cdf
+    observed = quantile(1 - min(max(timing.p, 1e-9), 1 - 1e-9))
+    wanted = quantile(1 - timing.level) if observed > 0 else quantile(NO_TIMING_P)
+    return ((wanted + POWER_QUANTILE) / observed) ** 2 if observed else math.inf
+
+
+def bars_for_trading(longer: float, bars: int) -> str:
+    """How many bars would settle trading.
+
+    Args:
+        longer: how many times as many as there are.
+        bars: how many the training used in all.
+    """
     if longer > MOST_TIMES_LONGER:
-        return None
+        return f"Timing: more than {rounded(bars * MOST_TIMES_LONGER)} bars."
     return f"Timing: about {rounded(bars * max(longer, 1))} bars."
 
 
@@ -380,7 +415,6 @@ def verdict(
     test = DirectionalTest.of(own.direction)
     family = direction_family(own, earlier)
     caveats = caveats_of(own, result, labels)
-    prediction = prediction_verdict(test, family, result.data.bars, caveats)
     trading = trading_verdict(
         blocks=len(own.trading.timing_blocks.sums),
         net_total_return=own.trading.net_total_return,
@@ -389,6 +423,7 @@ def verdict(
         bars=result.data.bars,
         caveats=caveats,
     )
+    prediction = prediction_verdict(test, family, result.data.bars, caveats, trading.trading)
     skill = prediction.prediction == "skill"
     holds = None if earlier.stream.place == 1 else family.adjusted_p <= earlier.level_across
     traded = trading.reason
@@ -455,6 +490,7 @@ def caveats_of(own: TrialScores, result: TaskResult, labels: Mapping[str, Any]) 
         wandering=tuple(own.wandering),
         alarms=tuple(own.alarms),
         free=own.trading.cost_bps == 0,
+        constant=own.direction.constant,
     )
 
 
@@ -498,8 +534,29 @@ LONG_HORIZON: Final = 24  # bars, beyond which a shorter one is suggested
 GAP: Final = 0.15  # training accuracy above validation accuracy
 
 
+SUSPECT_NEXT: Final = (
+    "Look at the bars first (suspect); then train on another source of the same bars.",
+    "Train with control: true (suspect): a leak is foreseen in sign-flipped bars, too.",
+    "Explain the model (suspect): the indicator that it lives on may hold the future.",
+)
+UNPROFITABLE_NEXT: Final = (
+    "Trade less: a confidence_threshold or a longer labels.horizon, so that costs are earned.",
+    "Set cost_bps to what you really pay, if that is below break_even_cost_bps.",
+    "Try it on a longer timeframe: its moves are larger beside the same costs.",
+)
+CROWDED_NEXT: Final = (
+    "Wait for fresh bars, and backtest it unchanged: more bars of the past only ask for more.",
+    "Train once more with another seed, then backtest it unchanged on bars newer than these.",
+)
+SOUND_NEXT: Final = (
+    "Train once more with another seed; if it holds, on other bars, then save it.",
+    "Try it unchanged on other bars; if it holds there, save it and wait for fresh bars.",
+    "Save it, and backtest it on bars that come after the training, as they come.",
+)
+
+
 def next_step(result: TaskResult, config: Mapping[str, Any], judged: Verdict) -> str:
-    """What to do next; after many trials, something else than before.
+    """What to do next; never twice the same in a row.
 
     Args:
         result: what a completed training measured.
@@ -536,17 +593,27 @@ def next_step(result: TaskResult, config: Mapping[str, Any], judged: Verdict) ->
             f"Try another labels.horizon: what is not foreseen in {horizon} bars may be in"
             f" {3 * horizon if horizon <= LONG_HORIZON else horizon // 3}."
         )
-    advice.append(
-        "Stop here, or use a longer range or other bars: each further trial on these"
-        " must show more."
-    )
-    return advice[min(judged.as_of_trial - 1, len(advice) - 1)]
+    later = judged.as_of_trial + 1
+    asked = f"trial {later} on these must reach p {level_text(level_of_trial(later))}"
+    advice.append(f"Stop here, or use a longer range or other bars: {asked}.")
+    ending = [
+        f"Stop here, and backtest what you have on bars that come after these: {asked}.",
+        f"Stop here, or take the idea to another symbol: {asked}.",
+        advice[-1],
+    ]
+    beyond = judged.as_of_trial - len(advice) - 1
+    return advice[judged.as_of_trial - 1] if beyond < 0 else ending[beyond % len(ending)]
 
 
 def after_skill(judged: Verdict) -> str:
-    """What to do with a direction that is foreseen."""
+    """What to do with a direction that is foreseen: first what stands against it."""
+    advice: tuple[str, ...]
     if judged.suspect:
-        return "Look at the bars first (suspect); then train on another source of the same bars."
-    if judged.as_of_trial == 1:
-        return "Train once more with another seed; if it holds, on other bars, then save it."
-    return "Try it unchanged on other bars; if it holds there, save it and wait for fresh bars."
+        advice = SUSPECT_NEXT
+    elif judged.trading in {"loses", "no_timing"}:
+        advice = UNPROFITABLE_NEXT
+    elif judged.holds_across is False:
+        advice = CROWDED_NEXT
+    else:
+        advice = SOUND_NEXT
+    return advice[(judged.as_of_trial - 1) % len(advice)]

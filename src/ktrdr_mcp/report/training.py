@@ -258,7 +258,7 @@ def standing(performance: ModelPerformance) -> list[tuple[str, Any, str]]:
     if verdict.suspect:
         alarms = ", ".join(each.replace("_", " ") for each in verdict.suspect)
         said.append(
-            ("verdict.suspect", verdict.suspect, f"Alarms, which the reason names: {alarms}.")
+            ("verdict.suspect", verdict.suspect, f"Alarms, which the details explain: {alarms}.")
         )
     if verdict.holds_across is not None:
         across = "holds" if verdict.holds_across else "does not hold"

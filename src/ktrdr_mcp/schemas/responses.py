@@ -522,13 +522,13 @@ class Verdict(Reply):
         None, exclude_if=is_none, description="what verdict, edge and trading speak of"
     )
     trials_since: int = Field(
-        0, exclude_if=is_empty, description="related trials that started later; change nothing"
+        0, exclude_if=is_empty, description="of this workspace, started later; change nothing"
     )
     holds_across: bool | None = Field(
         None, exclude_if=is_none, description="beside all other bars that were tried"
     )
     suspect: list[str] = Field(
-        default_factory=list, exclude_if=is_empty, description="alarms, which reason explains"
+        default_factory=list, exclude_if=is_empty, description="alarms; details explain each"
     )
 
 

@@ -21,6 +21,7 @@ from ktrdr_mcp.evaluation.multiple_testing import (
     overfitting,
 )
 from ktrdr_mcp.evaluation.verdict import (
+    caveats_of,
     direction_family,
     leak_suspected,
     leak_tested,
@@ -158,8 +159,11 @@ class Judge:
         others = [*family.before, *family.later]
         scores = await self._families.scores(others)
         judged = await self._judge_task(row, family, scores)
+        caveats = caveats_of(judged.scores, judged.result, row.config["labels"])
         return {
             "verdict": judged.verdict.model_dump(),
+            "alarms": [alarm.to_json() for alarm in caveats.alarms],
+            "notes": caveats.conditions(),
             "overfitting": asdict(
                 await anyio.to_thread.run_sync(overfitting_of, judged.scores, others, scores)
             ),
