@@ -98,7 +98,11 @@ class Context(Protocol):
         """Whether parts of this training can run; see `run_parts`."""
 
     def begin_at(
-        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+        self,
+        epoch: int,
+        reason: str | None,
+        figures: Sequence[EpochFigures] = (),
+        total_epochs: int = 0,
     ) -> None:
         """Says where this run begins.
 
@@ -106,6 +110,7 @@ class Context(Protocol):
             epoch: epochs that an earlier run had finished.
             reason: why it does not begin further on, or with what the checkpoint was made.
             figures: of some of those epochs, evenly spaced.
+            total_epochs: of this run; 0 where only its reports will say it.
         """
 
     def report(self, progress: Progress) -> None:
@@ -144,7 +149,11 @@ class NullContext:
     divides: bool = False
 
     def begin_at(
-        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+        self,
+        epoch: int,
+        reason: str | None,
+        figures: Sequence[EpochFigures] = (),
+        total_epochs: int = 0,
     ) -> None:
         """Does nothing."""
 

@@ -65,7 +65,7 @@ def context_on(lease: FairLease, clock: Clock) -> ThreadContext:
 
 def running_task() -> Running:
     """A claimed task, which nothing runs."""
-    columns = dict.fromkeys(TaskRow.__dataclass_fields__)
+    columns = {**dict.fromkeys(TaskRow.__dataclass_fields__), "total_epochs": 100}
     return Running(TaskRow(**columns), lambda: None)  # type: ignore[arg-type]
 
 

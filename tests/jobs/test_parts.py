@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from ktrdr_mcp.jobs.executors.processes import Pool, ProcessExecutor
 from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
 from ktrdr_mcp.jobs.parts import RESULT, Group, RunningPart
 from ktrdr_mcp.jobs.queue import JobManager
-from ktrdr_mcp.jobs.running import Running
+from ktrdr_mcp.jobs.running import Running, reset_crashes, resetting_crashes
+from ktrdr_mcp.service import replies
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.task_row import Fence, NewTask
 from ktrdr_mcp.store.tasks import TaskStore
@@ -358,13 +359,13 @@ async def test_a_task_goes_on_where_its_parts_do_but_not_where_one_only_made_way
     task.receive(Reported(Progress(20, 100, 0.7, 0.8, 0.5, 0.4), 1.0))  # before it asked
     task.group = group = Group(task, tmp_path / "bundle")
     group.ask([Part(f"p{number}", {}, 0.2) for number in range(4)], {})
-    assert not task.began.is_set()
+    assert not task.went_on.is_set()
     resumed, fresh = group.begin_next(), group.begin_next()
     for part, epochs in ((resumed, (4, 5)), (fresh, (0, 5))):
         part.receive(Begun(epochs[0], None))
         for epoch in filter(None, epochs):
             part.receive(Reported(Progress(epoch, 10, 0.7, 0.8, 0.5, 0.4), 1.0))
-    assert (task.live.resumed_epoch, task.began.is_set()) == (8, True)
+    assert (task.live.resumed_epoch, task.went_on.is_set()) == (8, True)
     assert task.live.progress is not None
     assert (task.live.progress.epoch, task.live.progress.sweep) == (40, "0 of 4 parts")
     again = RunningPart(group, fresh.standing)
@@ -374,6 +375,87 @@ async def test_a_task_goes_on_where_its_parts_do_but_not_where_one_only_made_way
     assert task.live.resumed_epoch == 8
     task.receive(Begun(90, None))  # of the run that goes on once all parts have run
     assert task.live.resumed_epoch == 8
+
+
+async def grouped(
+    tasks: TaskStore, new_task: New, folder: Path, **row: Any
+) -> tuple[Running, Group]:
+    """A claimed task whose parts may be asked for, and its row as an attempt before left it."""
+    await tasks.insert(new_task("sweep"), 10)
+    claimed = await tasks.claim("here")
+    assert claimed is not None
+    await tasks.move("sweep", {"training"}, "training", claimed.fence, row)
+    task = Running(await tasks.get("sweep"), lambda: None)
+    task.group = Group(task, folder / "bundle")
+    return task, task.group
+
+
+@pytest.mark.parametrize(
+    ("begun", "reports"),
+    [
+        pytest.param(Begun(8, None, (), 20), [], id="before it reports"),
+        pytest.param(Begun(8, None), [12, 13], id="where the first report is a later one"),
+        pytest.param(Begun(8, None, (), 20), [8, 9], id="where it reports its checkpoint"),
+    ],
+)
+async def test_where_a_part_goes_on_is_known_however_its_reports_come(
+    tasks: TaskStore, new_task: New, tmp_path: Path, begun: Begun, reports: list[int]
+) -> None:
+    task, group = await grouped(tasks, new_task, tmp_path)
+    group.ask([Part("p0", {}, 0.5), Part("p1", {}, 0.5)], {})
+    part = group.begin_next()
+    part.receive(begun)
+    for epoch in reports:
+        part.receive(Reported(Progress(epoch, 20, 0.7, 0.8, 0.5, 0.4), 1.0))
+    assert (task.live.resumed_epoch, task.live.resumed_percent) == (20, 20)
+
+
+async def test_a_long_part_that_goes_on_further_each_time_is_no_crash_loop(
+    tasks: TaskStore, new_task: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"crashes": 2, "current_epoch": 10, "progress": 10}
+    task, group = await grouped(tasks, new_task, tmp_path, **row)
+    move, moved = tasks.move, asyncio.Event()
+
+    async def move_and_tell(*arguments: Any) -> bool:
+        stored = await move(*arguments)
+        moved.set()
+        return stored
+
+    monkeypatch.setattr(tasks, "move", move_and_tell)
+    async with resetting_crashes(tasks, task):
+        group.ask([Part("p0", {}, 0.1), Part("p1", {}, 0.9)], {"p0": {"of": "p0"}})
+        await reset_crashes(tasks, task)  # what is finished is no more than last time
+        assert (await tasks.get("sweep")).crashes == 2
+        group.begin_next().receive(Begun(12, None, (), 20))
+        await asyncio.wait_for(moved.wait(), BOUND_S)
+    stored = await tasks.get("sweep")
+    assert (stored.crashes, stored.current_epoch, stored.progress) == (0, 64, 64)
+
+
+async def test_parts_that_are_done_are_progress_where_no_whole_epoch_is(
+    tasks: TaskStore, new_task: New, tmp_path: Path
+) -> None:
+    row = {"crashes": 2, "current_epoch": 0, "progress": 1}
+    task, group = await grouped(tasks, new_task, tmp_path, **row)
+    task.row = replace(task.row, total_epochs=3)
+    parts = of_parts([f"p{number}" for number in range(100)])
+    for done, crashes in ((1, 2), (2, 0)):
+        group.ask(parts, {part.name: {"of": part.name} for part in parts[:done]})
+        await reset_crashes(tasks, task)
+        assert (await tasks.get("sweep")).crashes == crashes
+
+
+async def test_a_search_that_goes_on_shows_what_was_done_before_a_part_reports(
+    tasks: TaskStore, new_task: New, tmp_path: Path
+) -> None:
+    task, group = await grouped(tasks, new_task, tmp_path, progress=70, current_epoch=70)
+    claimed = replies.status(task.row, task.live, None)
+    assert (claimed.progress, claimed.current_epoch) == (70, 70)
+    parts = [Part(f"p{number}", {}, 0.1) for number in range(10)]
+    group.ask(parts, {part.name: {"of": part.name} for part in parts[:9]})
+    waiting = replies.status(task.row, task.live, None)
+    assert (waiting.progress, waiting.current_epoch) == (90, 90)
 
 
 async def test_names_that_lead_out_of_the_folder_are_refused(

@@ -51,7 +51,11 @@ class Recording(NullContext):
     begun: list[int] = field(default_factory=list)
 
     def begin_at(
-        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+        self,
+        epoch: int,
+        reason: str | None,
+        figures: Sequence[EpochFigures] = (),
+        total_epochs: int = 0,
     ) -> None:
         self.begun.append(epoch)
 

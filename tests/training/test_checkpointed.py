@@ -31,7 +31,11 @@ class Interrupted(NullContext):
     at_once: bool = False
 
     def begin_at(
-        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+        self,
+        epoch: int,
+        reason: str | None,
+        figures: Sequence[EpochFigures] = (),
+        total_epochs: int = 0,
     ) -> None:
         self.began.append((epoch, reason))
 
@@ -51,11 +55,17 @@ class Watched(NullContext):
     """A context that remembers where the run began."""
 
     began: list[tuple[int, str | None]] = field(default_factory=list)
+    of: list[int] = field(default_factory=list)  # epochs in all, as far as it was said
 
     def begin_at(
-        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+        self,
+        epoch: int,
+        reason: str | None,
+        figures: Sequence[EpochFigures] = (),
+        total_epochs: int = 0,
     ) -> None:
         self.began.append((epoch, reason))
+        self.of.append(total_epochs)
 
 
 def bundle(folder: Path) -> tuple[bytes, bytes, dict[str, Any]]:
@@ -78,7 +88,7 @@ def test_a_resumed_training_leaves_the_bundle_of_a_whole_one(trial, noise, epoch
     interrupt(trial, noise, first, "again/bundle")
     result = trial.run(noise, SHORT, context=second, folder="again/bundle")
     assert first.began == [(0, "no checkpoint had been saved")]
-    assert second.began == [(epoch, None)]
+    assert (second.began, second.of) == ([(epoch, None)], [8])
     assert [report.epoch for report in second.reports][:2] == [epoch, epoch + 1]
     assert bundle(trial.root / "again/bundle") == bundle(trial.root / "whole/bundle")
     assert result.metrics.training_metrics.training_time_minutes > 0

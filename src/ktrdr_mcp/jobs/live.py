@@ -7,11 +7,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from ktrdr_mcp.context import EpochFigures, Progress
 from ktrdr_mcp.jobs.epochs import EpochCurve
 
 UNFINISHED_PERCENT_MAX = 99  # 100 is for completed tasks
+ROUNDING: Final = 1e-9  # of a share that was summed up: nine times 0.1 are 0.9
+
+
+def count_whole(share: float, total: int) -> int:
+    """How many of so many a share comes to, rounded down."""
+    return int(share * total + ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class Live:
     first_epoch: int | None = None  # the epoch of this run's first report
     first_reported_s: float | None = None
     resumed_epoch: int = 0  # epochs that earlier runs had finished
+    resumed_share: float = 0.0  # of all its work, what earlier runs had done
     resumed_from: str | None = None  # where this run began, in words
     epochs: EpochCurve = field(default_factory=EpochCurve)  # of all runs
 
@@ -43,7 +51,11 @@ class Live:
         return later
 
     def with_start(
-        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+        self,
+        epoch: int,
+        reason: str | None,
+        figures: Sequence[EpochFigures] = (),
+        share: float = 0.0,
     ) -> Live:
         """This training once it is known where it begins.
 
@@ -51,10 +63,12 @@ class Live:
             epoch: epochs that earlier runs had finished.
             reason: why it does not begin further on, or with what it began, if either.
             figures: of those epochs.
+            share: of all its work, what earlier runs had done.
         """
         words = f"epoch {epoch}" if reason is None else f"epoch {epoch}: {reason}"
         epochs = EpochCurve().extended(figures)
-        return replace(self, resumed_epoch=epoch, resumed_from=words, epochs=epochs)
+        begun = replace(self, resumed_epoch=epoch, resumed_share=share)
+        return replace(begun, resumed_from=words, epochs=epochs)
 
     def with_restart(self) -> Live:
         """This training once it begins to run anew; what it had come to is still shown."""
@@ -70,9 +84,19 @@ class Live:
     def percent(self) -> int:
         """The share of its epochs that are finished, 0 to 99."""
         if self.progress is None:
-            return 0
+            return self.resumed_percent
         share = self.progress.epoch * 100 // max(1, self.progress.total_epochs)
         return min(UNFINISHED_PERCENT_MAX, max(0, share))
+
+    @property
+    def resumed_percent(self) -> int:
+        """What earlier runs had done, 0 to 99."""
+        return min(UNFINISHED_PERCENT_MAX, count_whole(self.resumed_share, 100))
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it is known where it begins, or how far it is."""
+        return self.resumed_from is not None or self.progress is not None
 
     @property
     def seconds_per_epoch(self) -> float | None:

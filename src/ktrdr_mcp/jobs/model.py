@@ -81,7 +81,7 @@ class Outcome:
 
 def standing(live: Live) -> Columns:
     """How far a run has come, as its task's row keeps it; nothing before that is known."""
-    if live.resumed_from is None and live.progress is None:
+    if not live.has_begun:
         return {}
     return {
         "progress": live.percent,
@@ -150,7 +150,7 @@ def stage_of(failure: Failure, live: Live) -> str:
     """How far the run had come: "preparing", "training" or "publishing", or as the error says."""
     if failure.stage is not None:
         return failure.stage
-    if live.resumed_from is None and live.progress is None:
+    if not live.has_begun:
         return "preparing"
     # What cannot be written before publishing, checkpoints, does not fail a run.
     return "publishing" if is_of_storage(failure) else "training"

@@ -23,6 +23,7 @@ from ktrdr_mcp import files, limits
 from ktrdr_mcp.context import Part, folder_of
 from ktrdr_mcp.errors import RunnerFailed, StorageError
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Failure, Reported
+from ktrdr_mcp.jobs.live import count_whole
 from ktrdr_mcp.jobs.running import Running
 from ktrdr_mcp.jobs.worker import failure_of
 from ktrdr_mcp.store.tasks import crash_loop
@@ -69,6 +70,7 @@ class RunningPart(Running):
         self.folder = folder_of(group.directory, standing.part.name)
         self.directory = self.folder / FILES
         self._group = group
+        self._found = False  # what an earlier attempt of the task had done of it was counted
 
     def envelope(self) -> Envelope:
         """See Running."""
@@ -87,12 +89,25 @@ class RunningPart(Running):
     def receive(self, event: Event) -> None:
         """See Running; the task shows what its parts come to."""
         super().receive(event)
-        if isinstance(event, Reported):
+        if isinstance(event, Begun):
+            self._find(event.total_epochs)
+        elif isinstance(event, Reported):
             progress = event.progress
+            self._find(progress.total_epochs)
             self.standing.done = min(1.0, progress.epoch / max(1, progress.total_epochs))
-            if self.attempt == 1 and progress.epoch == self.live.resumed_epoch > 0:
-                self._group.find(self.standing.done * self.standing.part.share)
             self._group.show(event)
+
+    def _find(self, total_epochs: int) -> None:
+        """Counts where it goes on, once, if an earlier attempt of the task had begun it.
+
+        Args:
+            total_epochs: of the part; 0 while it is not known.
+        """
+        epoch = self.live.resumed_epoch
+        if self.attempt == 1 and epoch > 0 and total_epochs > 0 and not self._found:
+            self._found = True
+            self.standing.done = min(1.0, epoch / total_epochs)
+            self._group.find(self.standing.done * self.standing.part.share)
 
     def warn(self, alarm: str) -> None:
         """See Running; the task shows it."""
@@ -176,10 +191,11 @@ class Group:
             share: of the whole task.
         """
         self._earlier += share
-        epoch = int(self._earlier * self.parent.row.total_epochs)
-        if epoch > self.parent.live.resumed_epoch:
+        if self._earlier > self.parent.live.resumed_share:
+            epoch = count_whole(self._earlier, self.parent.row.total_epochs)
             known = self.parent.live.epochs.points
-            self.parent.begin(Begun(epoch, f"{len(self.results)} parts had run", known))
+            words = f"{len(self.results)} parts had run"
+            self.parent.begin(Begun(epoch, words, known), self._earlier)
 
     def _share_done(self) -> float:
         """The share of the whole task that is done, 0 to 1."""
@@ -236,7 +252,7 @@ class Group:
         """Shows how far the whole task has come, with the losses of the part that reported."""
         epochs, shown = self.parent.row.total_epochs, self.parent.live.progress
         before = shown.epoch if shown else 0
-        epoch = max(int(self._share_done() * epochs), before)
+        epoch = max(count_whole(self._share_done(), epochs), before)
         words = f"{len(self.results)} of {self._asked} parts"
         progress = replace(event.progress, epoch=epoch, total_epochs=epochs, sweep=words)
         elapsed_s = asyncio.get_running_loop().time() - self._began_s

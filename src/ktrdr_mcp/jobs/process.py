@@ -129,10 +129,14 @@ class ProcessContext(WorkerContext):
         self._deliver = deliver
 
     def begin_at(
-        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+        self,
+        epoch: int,
+        reason: str | None,
+        figures: Sequence[EpochFigures] = (),
+        total_epochs: int = 0,
     ) -> None:
         """See context.Context."""
-        super().begin_at(epoch, reason, figures)
+        super().begin_at(epoch, reason, figures, total_epochs)
         self._deliver()
 
 

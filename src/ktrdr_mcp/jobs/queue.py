@@ -76,8 +76,7 @@ class OutcomeWriter:
         """Writes the outcome, unless this run had lost its task."""
         row = running.row
         if ended.died is not None:
-            if running.began.is_set():  # it may have died before that could be stored
-                await reset_crashes(self._tasks, running)
+            await reset_crashes(self._tasks, running)  # it may have died before that was stored
             await self._keep(running)
             status = await self._tasks.count_crash(row.task_id, row.fence)
         else:
@@ -511,8 +510,7 @@ class JobManager:
             group.ask(ended.parts, await asyncio.to_thread(read_results, group, ended.parts))
             if running.stop_requested:
                 return Ended(stopped=True)
-            if running.began.is_set():
-                await reset_crashes(self._tasks, running)
+            await reset_crashes(self._tasks, running)
             running.begin_again()  # the clock of its parts is another one
             if not group.is_idle:
                 self._places.discard(running)

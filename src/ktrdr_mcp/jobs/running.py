@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ktrdr_mcp.errors import StorageError
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Executor, Handle, Reported
 from ktrdr_mcp.jobs.fit import own_versions
-from ktrdr_mcp.jobs.live import UNFINISHED_PERCENT_MAX, Live
+from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import Status, is_unstored
 from ktrdr_mcp.jobs.worker import NO_RESULTS, failure_of
 from ktrdr_mcp.store.db import finish
@@ -40,7 +40,8 @@ class Running:
     def __init__(self, row: TaskRow, publish: Callable[[], None]) -> None:
         self.row = row
         self.live = Live()
-        self.began = asyncio.Event()  # it is known where the run begins
+        self.went_on = asyncio.Event()  # it is known anew where the run begins
+        self.stored = (row.current_epoch, row.progress)  # where the attempt before began
         self.stop_requested = False
         self.draining = False
         self.idle = False  # its row says that nothing of it runs
@@ -96,10 +97,17 @@ class Running:
         elif self._ended is not None and not self._ended.done():
             self._ended.set_result(event)
 
-    def begin(self, event: Begun) -> None:
-        """Takes where the run begins."""
-        self.live = self.live.with_start(event.epoch, event.reason, event.figures)
-        self.began.set()
+    def begin(self, event: Begun, share: float | None = None) -> None:
+        """Takes where the run begins.
+
+        Args:
+            event: in whole epochs.
+            share: of all its work, what earlier runs had done, where that is no whole epoch.
+        """
+        if share is None:
+            share = event.epoch / max(1, self.row.total_epochs)
+        self.live = self.live.with_start(event.epoch, event.reason, event.figures, share)
+        self.went_on.set()
 
     def request_stop(self, draining: bool = False) -> None:
         """Asks the run to stop.
@@ -135,7 +143,14 @@ class Running:
 @asynccontextmanager
 async def resetting_crashes(tasks: TaskStore, running: Running) -> AsyncIterator[None]:
     """Forgets them while the block runs, as soon as that is justified; see `reset_crashes`."""
-    resetting = asyncio.create_task(reset_crashes(tasks, running))
+
+    async def look() -> None:
+        while True:
+            await running.went_on.wait()
+            running.went_on.clear()
+            await reset_crashes(tasks, running)
+
+    resetting = asyncio.create_task(look())
     try:
         yield
     finally:
@@ -144,20 +159,20 @@ async def resetting_crashes(tasks: TaskStore, running: Running) -> AsyncIterator
 
 
 async def reset_crashes(tasks: TaskStore, running: Running) -> None:
-    """Waits until it is known where a run begins; the row then keeps the epoch for the next one.
+    """Forgets the crashes of a task that goes on further than the attempt before did.
+
+    The row then keeps for the next one where that is, in epochs and percent: of a search with few
+    epochs, parts are done long before a whole one is.
 
     Args:
         tasks: the stored tasks.
         running: the claimed task.
     """
     row = running.row
-    if row.crashes == 0:
-        return
-    await running.began.wait()
-    epoch = running.live.resumed_epoch
-    if epoch <= row.current_epoch:  # the attempt that died had saved nothing new
-        return
-    percent = min(UNFINISHED_PERCENT_MAX, epoch * 100 // max(1, row.total_epochs))
+    epoch, percent = running.live.resumed_epoch, running.live.resumed_percent
+    stored_epoch, stored_percent = running.stored
+    if row.crashes == 0 or (epoch <= stored_epoch and percent <= stored_percent):
+        return  # the attempt that died had saved nothing new
     # A run that dies once it has published is not followed by another, which would say it anew.
     began = {"resumed_from": running.live.resumed_from, "current_epoch": epoch}
     changes = {**began, "crashes": 0, "progress": percent}
@@ -166,6 +181,8 @@ async def reset_crashes(tasks: TaskStore, running: Running) -> None:
         await finish(tasks.move(row.task_id, {status}, status, row.fence, changes))
     except StorageError:
         log.warning("the crashes of task %s still count", row.task_id, exc_info=True)
+    else:
+        running.stored = (epoch, percent)
 
 
 async def run_until_published(

@@ -104,10 +104,14 @@ class WorkerContext:
         self.divides = True
 
     def begin_at(
-        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+        self,
+        epoch: int,
+        reason: str | None,
+        figures: Sequence[EpochFigures] = (),
+        total_epochs: int = 0,
     ) -> None:
         """See context.Context."""
-        self._outbox.put(Begun(epoch, reason, tuple(figures)))
+        self._outbox.put(Begun(epoch, reason, tuple(figures), total_epochs))
 
     def report(self, progress: Progress) -> None:
         """See context.Context."""

@@ -116,12 +116,14 @@ def status(row: TaskRow, live: Live | None, queue_position: int | None) -> respo
         queue_position: tasks ahead of it, while it waits.
     """
     running = live if row.status == "training" else None
-    progress = running.progress if running else None
+    begun = running if running and running.has_begun else None
+    progress = begun.progress if begun else None
+    resumed_epoch = begun.resumed_epoch if begun else row.current_epoch
     return responses.TrainingStatus(
         task_id=row.task_id,
         status=row.status,
-        progress=running.percent if running else row.progress,
-        current_epoch=progress.epoch if progress else row.current_epoch,
+        progress=begun.percent if begun else row.progress,
+        current_epoch=progress.epoch if progress else resumed_epoch,
         total_epochs=row.total_epochs,
         symbol=row.symbol,
         timeframe=row.timeframe,

@@ -125,7 +125,8 @@ RELEASE: Final = """
 UPDATE training_tasks
 SET status = CASE cancel_requested WHEN 1 THEN 'cancelled' ELSE 'pending' END,
     completed_at = CASE cancel_requested WHEN 1 THEN :now END,
-    crashes = CASE WHEN :current_epoch > current_epoch THEN 0 ELSE crashes END,
+    crashes = CASE WHEN :current_epoch > current_epoch OR :progress > progress THEN 0
+        ELSE crashes END,
     progress = coalesce(:progress, progress),
     current_epoch = coalesce(:current_epoch, current_epoch),
     resumed_from = coalesce(:resumed_from, resumed_from), error_stage = NULL

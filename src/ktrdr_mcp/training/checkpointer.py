@@ -132,7 +132,8 @@ class Checkpointer:
             self._context.begin_at(0, found.reason)
         else:
             figures = reported_figures(checkpoint.state, settings, limits.MAX_SHOWN_EPOCHS)
-            self._context.begin_at(checkpoint.epoch, found.reason, figures)
+            total = 0 if checkpoint.progress is None else checkpoint.progress.total_epochs
+            self._context.begin_at(checkpoint.epoch, found.reason, figures, total)
             self._earlier_s = checkpoint.training_s
             if checkpoint.progress is not None:
                 self.report(checkpoint.progress)
@@ -182,10 +183,14 @@ class Checkpointer:
         return self._context.divides
 
     def begin_at(
-        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+        self,
+        epoch: int,
+        reason: str | None,
+        figures: Sequence[EpochFigures] = (),
+        total_epochs: int = 0,
     ) -> None:
         """See context.Context."""
-        self._context.begin_at(epoch, reason, figures)
+        self._context.begin_at(epoch, reason, figures, total_epochs)
 
     def report(self, progress: Progress) -> None:
         """See context.Context."""

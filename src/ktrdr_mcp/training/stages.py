@@ -157,7 +157,11 @@ class StagedContext:
         return self._context.divides
 
     def begin_at(
-        self, epoch: int, reason: str | None, figures: Sequence[EpochFigures] = ()
+        self,
+        epoch: int,
+        reason: str | None,
+        figures: Sequence[EpochFigures] = (),
+        total_epochs: int = 0,
     ) -> None:
         """Keeps where a stage begins; the first that has anything left to do says it."""
         self._origin = (epoch, reason)

@@ -42,6 +42,7 @@ class Begun:
     epoch: int
     reason: str | None
     figures: tuple[EpochFigures, ...] = ()  # of epochs before
+    total_epochs: int = 0  # of the run; 0 where only its reports will say it
 
 
 @dataclass(frozen=True)
