@@ -113,6 +113,26 @@ async def test_a_killed_node_costs_one_attempt_and_no_bit(
         node.kill()
 
 
+async def test_on_a_node_with_memory_for_one_training_two_run_one_after_the_other(
+    tmp_path: Path, cluster: RayCluster, longer: tuple[str, str]
+) -> None:
+    node = cluster.add(2, memory=600_000_000)
+    async with open_lab(tmp_path, cluster) as lab:
+        with held("second"):
+            with held("first"):
+                await start(lab.opened, "first")
+                await lab.until_checkpoint("first", 1)
+                await start(lab.opened, "second")
+                worker = lab.worker_of("first")
+            await lab.until_checkpoint("second", 1)
+            assert lab.worker_of("second") == worker  # there was no room for one of its own
+        for name in ("first", "second"):
+            assert await end(lab.opened, name) == "completed"
+            assert bits_of(tmp_path, name) == longer
+            assert tasks_of(tmp_path)[name]["attempt"] == 1
+    node.kill()
+
+
 async def test_with_a_shared_folder_a_killed_worker_costs_one_attempt_and_no_bit(
     tmp_path: Path, cluster: RayCluster, longer: tuple[str, str], new_fault: NewFault
 ) -> None:

@@ -165,17 +165,25 @@ class RayCluster:
         (node,) = [each for each in self._nodes if each.process.pid in ancestors]
         return node
 
-    def add(self, cores: int, path: str | None = None, inside: Network | None = None) -> Node:
+    def add(
+        self,
+        cores: int,
+        path: str | None = None,
+        inside: Network | None = None,
+        memory: int | None = None,
+    ) -> Node:
         """A further node.
 
         Args:
             cores: how many trainings it runs at once.
             path: what Python imports from first, there.
             inside: a network of its own.
+            memory: in bytes, that it gives away; by default what is free.
         """
         at = self.host if inside is None else inside.theirs
         where = [] if inside is None else ["ip", "netns", "exec", inside.name]
-        joins = (f"--address={self.address}", f"--num-cpus={cores}")
+        joins = [f"--address={self.address}", f"--num-cpus={cores}"]
+        joins += [] if memory is None else [f"--memory={memory}"]
         return self._start(*joins, at=at, path=path, prefix=where)
 
     def _start(

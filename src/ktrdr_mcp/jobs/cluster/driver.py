@@ -117,7 +117,10 @@ class Driver:
         pinned = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
         board = ray.remote(Board).options(num_cpus=0, max_restarts=0, scheduling_strategy=pinned)
         self._board = board.remote()
-        self._workers = Workers(ray, self._board, settings.entry, settings.idle_s)
+        here = ClusterAddress(settings.address, settings.store).is_local
+        self._workers = Workers(
+            ray, self._board, settings.entry, settings.idle_s, reserves=not here
+        )
         self._runs: dict[str, Run] = {}
         self._by_number: dict[int, Run] = {}
         self._bars: dict[str, Any] = {}  # references to those that were put there, by hash

@@ -1,7 +1,11 @@
 """The workers of a cluster as the driver sees them, and the nodes that do not fit.
 
 A worker is started when there is a run for it, keeps what it has imported, and ends when it has
-been idle. Where it starts is Ray's to choose, but never on a node that was found not to fit.
+been idle. It starts on a node with room for it, never on one that was found not to fit.
+
+Where the nodes are other machines than the server's, a worker holds as much of its node's `memory`,
+which Ray counts, as its run may need at most; a later run gets it if it needs about as much. One
+that needs more than any node has gets a whole node, as one on the server's own machine runs alone.
 """
 
 from __future__ import annotations
@@ -11,16 +15,24 @@ import contextlib
 import json
 import logging
 import time
-from typing import Any, Final
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final, TypeAlias
 
 from ktrdr_mcp.errors import LabUnavailable
 from ktrdr_mcp.jobs.cluster.actors import ClusterWorker
-from ktrdr_mcp.jobs.executors.processes import NICENESS
+from ktrdr_mcp.jobs.executors.processes import NICENESS, WORKER_BYTES
 from ktrdr_mcp.jobs.fit import check_fit
 from ktrdr_mcp.store.db import utc_now_text
 
 THREADS: Final = 5  # of a worker: a run, its stop, and what the driver asks meanwhile
 MAX_STARTS: Final = 3  # of workers for one run that die before they have begun it
+ROOM_LOOK_S: Final = 0.25  # between looks for room, which others on the cluster may have left
+LEAST_BYTES: Final = 2**29  # that a worker holds of its node's memory
+STEP: Final = 1.5  # from one size of workers to the next, so that runs of about one size share them
+MOST_TOO_LARGE: Final = 2.0  # a worker may hold so many times what is wanted, and no more
+
+Turn: TypeAlias = tuple[bool, int]  # whether of a part, which comes after whole tasks; a number
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +46,22 @@ class Worker:
 
     Args:
         actor: of actors.ClusterWorker.
+        node: that it was started on.
+        holds: of its node's memory, in bytes.
     """
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, node: str, holds: int) -> None:
         self.actor = actor
+        self.holds = holds
         self.since = utc_now_text()
         self.idle_since_s = time.monotonic()
         self.taken = True
         self.gone = False
+        self.killed = asyncio.Event()
         self.task: str | None = None
         self.memory_bytes = 0
         self.pid = 0
-        self.node = self.host = ""
+        self.node, self.host = node, ""
         self.versions: dict[str, str] = {}
 
     def know(self, about: dict[str, Any]) -> None:
@@ -72,9 +88,12 @@ class Workers:
         board: the actor of actors.Board.
         entry: the work, "module:function".
         idle_s: after which an idle worker ends.
+        reserves: whether workers hold memory of their nodes; else the server sees to it.
     """
 
-    def __init__(self, ray: Any, board: Any, entry: str, idle_s: float) -> None:
+    def __init__(
+        self, ray: Any, board: Any, entry: str, idle_s: float, *, reserves: bool = False
+    ) -> None:
         self.slots = 0
         self.speeds: dict[str, dict[str, float]] = {}  # by node
         self.changed = asyncio.Event()
@@ -82,6 +101,10 @@ class Workers:
         self._board = board
         self._entry = entry
         self._idle_s = idle_s
+        self._reserves = reserves
+        self._numbers = count()
+        self._line: list[Turn] = []  # of runs that wait for room
+        self._room = asyncio.Event()  # there may be more of it
         self._all: list[Worker] = []
         self._unfit: dict[str, LabUnavailable] = {}  # nodes, and what differs there
         self._measuring: set[asyncio.Task[None]] = set()
@@ -101,17 +124,16 @@ class Workers:
             LabUnavailable: no node of the cluster fits.
             NoPlace: as many workers as are tried died while they started.
         """
-        deaths = 0
-        while not stopped.is_set():
-            idle = [each for each in self._all if not each.taken and not each.gone]
-            worker = max(idle, key=lambda each: each.idle_since_s) if idle else self._start()
-            worker.taken = True
+        deaths, turn = 0, (envelope["parent"] is not None, next(self._numbers))
+        needs = envelope["memory_bytes"] + WORKER_BYTES
+        while (worker := await self._in_turn(turn, needs, stopped)) is not None:
+            fresh = not worker.pid
             try:
                 if not await self._came(worker, stopped):
                     continue
                 check_fit(envelope, None, worker.versions)
             except NoPlace as error:  # of which the run knows nothing: it costs no attempt
-                deaths += not idle
+                deaths += fresh
                 if deaths == MAX_STARTS:
                     raise
                 log.warning("a worker without a task died: %s", error)
@@ -121,28 +143,115 @@ class Workers:
                 return worker
         return None
 
-    def _start(self) -> Worker:
-        """A new worker, on a node that may fit. Raises LabUnavailable if none does."""
-        alive = {each["NodeID"] for each in self._nodes()}
+    async def _in_turn(self, turn: Turn, needs: int, stopped: asyncio.Event) -> Worker | None:
+        """A worker for a run once there is room; None if the run is to stop before.
+
+        Nobody overtakes the first who waits, as on one machine; see executors.gate.
+
+        Args:
+            turn: the least is next.
+            needs: the memory that the run and its worker take at most, in bytes.
+            stopped: set when the run is to stop.
+        Raises:
+            LabUnavailable: no node of the cluster fits.
+        """
+        self._line.append(turn)
+        try:
+            while not stopped.is_set():
+                if min(self._line) == turn and (worker := self._find(needs)) is not None:
+                    worker.taken = True
+                    return worker
+                await first_of(ROOM_LOOK_S, stopped, self._room)
+            return None
+        finally:
+            self._line.remove(turn)
+            self._look_for_room()
+
+    def _find(self, needs: int) -> Worker | None:
+        """An idle worker that suits, or a new one where there is room; None if there is neither.
+
+        Args:
+            needs: the memory that the run and its worker take at most, in bytes.
+        Raises:
+            LabUnavailable: no node of the cluster fits.
+        """
+        nodes = self._nodes_that_fit()
+        most = max((each.memory for each in nodes), default=0)
+        least, wanted = (min(each, most) for each in (needs, size_for(needs)))
+        suit = [each for each in self._idle if least <= each.holds <= MOST_TOO_LARGE * wanted]
+        if suit:
+            return max(suit, key=lambda each: each.idle_since_s)
+        free = [each for each in nodes if each.has(1, least)]
+        if free:
+            node = max(free, key=lambda each: (each.cores, each.memory_left))
+            return self._start(node.name, min(wanted, node.memory_left))
+        for node in nodes:  # where idle workers that do not suit hold what is needed
+            idle = sorted(
+                (each for each in self._idle if each.node == node.name),
+                key=lambda each: each.idle_since_s,
+            )
+            for number in range(1, len(idle) + 1):
+                held = sum(each.holds for each in idle[:number])
+                if node.has(1 - number, least - held):
+                    for each in idle[:number]:
+                        self.kill(each)
+                    return self._start(node.name, least)
+        return None
+
+    @property
+    def _idle(self) -> list[Worker]:
+        """The workers that nobody has."""
+        return [each for each in self._all if not each.taken and not each.gone]
+
+    def _nodes_that_fit(self) -> list[NodeRoom]:
+        """The nodes that train, with the room that they have. Raises LabUnavailable if none fits.
+
+        Ray is told of a worker a moment later than it is started or ended here, and knows of what
+        others run on the cluster: the lesser of both counts is left.
+        """
+        nodes = self._nodes()
+        alive = {each["NodeID"] for each in nodes}
         unfit = [node for node in self._unfit if node in alive]
-        if unfit and not self.slots_of(alive - set(unfit)):
+        if unfit and not self.slots_of(alive - set(unfit), nodes):
             raise self._unfit[unfit[0]]
-        options: dict[str, Any] = {"num_cpus": 1, "max_restarts": 0, "max_task_retries": 0}
-        if unfit:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(unfit)})"}
-        actor = self._kind.options(**options, max_concurrency=THREADS).remote(
-            self._board, self._entry, NICENESS
-        )
-        worker = Worker(actor)
+        left, found = left_by_node(self._ray), list[NodeRoom]()
+        for each in nodes:
+            name, has = each["NodeID"], each["Resources"]
+            ours = [worker for worker in self._all if worker.node == name]
+            unused = left.get(name, {})
+            cores = min(int(has.get("CPU", 0)) - len(ours), int(unused.get("CPU", 0)))
+            memory = int(has.get("memory", 0)) if self._reserves else 0
+            rest = memory - sum(worker.holds for worker in ours)
+            rest = min(rest, int(unused.get("memory", 0))) if self._reserves else 0
+            if name not in unfit and has.get("CPU", 0) >= 1:
+                found.append(NodeRoom(name, cores, memory, rest))
+        return found
+
+    def _start(self, node: str, holds: int) -> Worker:
+        """A new worker on a node, of whose memory it holds some bytes."""
+        actor = self._kind.options(
+            num_cpus=1,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=THREADS,
+            label_selector={"ray.io/node-id": node},
+            **({"memory": holds} if holds else {}),
+        ).remote(self._board, self._entry, NICENESS)
+        worker = Worker(actor, node, holds)
         self._all.append(worker)
         return worker
+
+    def _look_for_room(self) -> None:
+        """Lets those who wait for room look again."""
+        self._room.set()
+        self._room.clear()
 
     async def _came(self, worker: Worker, stopped: asyncio.Event) -> bool:
         """Waits until a worker answers, unless the run is to stop. Raises NoPlace if it is dead."""
         about = asyncio.ensure_future(as_coroutine(worker.actor.about.remote()))
-        stop = asyncio.ensure_future(stopped.wait())
-        await asyncio.wait({about, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
+        came = asyncio.Event()
+        about.add_done_callback(lambda _: came.set())
+        await first_of(None, came, stopped, worker.killed)
         if not about.done():
             about.cancel()
             self.kill(worker)
@@ -164,6 +273,7 @@ class Workers:
     def give_back(self, worker: Worker) -> None:
         """Lets a worker be idle; on a node whose speed is unknown, it is measured then."""
         worker.task, worker.taken, worker.idle_since_s = None, False, time.monotonic()
+        self._look_for_room()
         if not worker.gone and worker.node not in self.speeds:
             measuring = asyncio.create_task(self._measure(worker))
             self._measuring.add(measuring)
@@ -183,7 +293,9 @@ class Workers:
             self._all.remove(worker)
         with contextlib.suppress(Exception):  # one that is dead
             self._ray.kill(worker.actor)
+        worker.killed.set()
         self.changed.set()
+        self._look_for_room()
 
     async def look(self) -> None:
         """Looks at nodes and workers, and ends those that have been idle for long."""
@@ -193,7 +305,9 @@ class Workers:
         self.speeds = {node: each for node, each in self.speeds.items() if node in alive}
         self.slots = self.slots_of(alive - set(self._unfit), nodes)
         for worker in list(self._all):
-            if not worker.taken and time.monotonic() - worker.idle_since_s >= self._idle_s:
+            idle_s = 0.0 if worker.taken else time.monotonic() - worker.idle_since_s
+            lost = not worker.pid and worker.node not in alive  # Ray would wait for its node
+            if lost or (not worker.taken and idle_s >= self._idle_s):
                 self.kill(worker)
             elif worker.pid:
                 await self._ask_memory(worker)
@@ -219,6 +333,51 @@ class Workers:
         return sum(
             int(each["Resources"].get("CPU", 0)) for each in known if each["NodeID"] in nodes
         )
+
+
+@dataclass(frozen=True)
+class NodeRoom:
+    """What a node has for workers, memory in bytes.
+
+    Args:
+        name: its id.
+        cores: that are left.
+        memory: all that it has.
+        memory_left: what is left of it.
+    """
+
+    name: str
+    cores: int
+    memory: int
+    memory_left: int
+
+    def has(self, cores: int, memory: int) -> bool:
+        """Whether so much is left."""
+        return self.cores >= cores and self.memory_left >= memory
+
+
+def size_for(needs: int) -> int:
+    """What a worker holds whose run needs some bytes."""
+    size = LEAST_BYTES
+    while size < needs:
+        size = int(size * STEP)
+    return size
+
+
+def left_by_node(ray: Any) -> dict[str, dict[str, float]]:
+    """What Ray has not given away of each node; there is no public way to ask for it."""
+    found: dict[str, dict[str, float]] = ray._private.state.available_resources_per_node()
+    return found
+
+
+async def first_of(seconds: float | None, *events: asyncio.Event) -> None:
+    """Waits for the first of some events, or until time is over."""
+    waits = [asyncio.ensure_future(each.wait()) for each in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()
 
 
 async def as_coroutine(awaitable: Any) -> Any:
