@@ -240,6 +240,38 @@ async def test_a_worker_of_another_program_fails_its_task_by_name(
     assert not (tmp_path / "a").exists()
 
 
+async def test_after_an_upgrade_runs_wait_for_the_next_server_or_a_worker_that_is_left(
+    tasks: TaskStore, new_task: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "installed"
+    pool = Pool(ENTRY, str(installed))
+    monkeypatch.setattr(processes, "SCARCE_PAUSE_S", 0.01)
+
+    def folder(task_id: str) -> Path:
+        return tmp_path / task_id / "bundle"
+
+    async with JobManager(tasks, ProcessExecutor(pool, 2), folder, drain_s=BOUND_S) as manager:
+        await manager.submit(new_task("old", spec={"does": "turns"}))
+        await until_inside(manager, "old")
+        (left,) = pool.workers
+        installed.touch()
+        spec = {"does": "divides", "parts": ["a", "b"], "of_parts": {"a": "turns", "b": "turns"}}
+        await manager.submit(new_task("sweep", spec=spec))
+        await until(lambda: pool.workers == [left] and pool._outdated)
+        await manager.cancel("old")
+        await until(lambda: left.run and left.run.envelope.parent == "sweep")
+    row = await tasks.get("sweep")
+    assert (row.status, row.error_code, row.crashes) == ("pending", None, 0)
+
+
+async def test_a_call_after_an_upgrade_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "installed").touch()
+    calls = CallWorker(Pool(ENTRY, str(tmp_path / "installed")))
+    with pytest.raises(LabUnavailable, match=r"ktrdr-mcp 9\.9\.9 has been installed"):
+        await calls.call("echo", {})
+    await calls.close()
+
+
 async def test_what_a_worker_prints_is_no_protocol(
     make: Make, new_task: New, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -25,11 +26,18 @@ def of_parts(names: list[str]) -> list[Part]:
 
 
 def open_work(argument: str) -> ScriptedWork:
-    """The entry; "limited" bounds the worker's address space, "never" imports for ever."""
+    """The entry.
+
+    Args:
+        argument: "limited" bounds the worker's address space, "never" imports for ever; the name of
+            a file makes the worker one of another version while there is such a file.
+    """
     if argument == "never":
         time.sleep(1_000)
     if argument == "limited":
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
+    if argument and Path(argument).exists():
+        sys.modules["__main__"].__version__ = "9.9.9"  # type: ignore[attr-defined]  # of the worker
     return ScriptedWork()
 
 

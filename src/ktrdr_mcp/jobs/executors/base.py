@@ -5,6 +5,8 @@ Both are plain JSON, so that a run may be in another thread, process or machine 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -133,7 +135,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.ended = False
-        self.stop_requested = False
+        self._stopped = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None  # called when it is to stop or has ended
         self._listener: Listener | None = None
         self._events: list[Event] = []
@@ -157,10 +159,21 @@ class Heard:
         if self.ended:
             self.on_change()
 
+    @property
+    def stop_requested(self) -> bool:
+        """Whether it is to stop."""
+        return self._stopped.is_set()
+
     def note_stop(self) -> None:
         """Notes that it is to stop."""
-        self.stop_requested = True
+        self._stopped.set()
         self.on_change()
+
+    async def wait_for_stop(self, seconds: float) -> None:
+        """Waits until it is to stop, or time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
 
 
 class HeardRun(Heard):

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ NICENESS: Final = 10
 REAP_S: Final = 0.005
 SCARCE: Final = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # it passes
 SCARCE_PAUSE_S: Final = 1.0
+OUTDATED_PAUSE_S: Final = 60.0  # between workers that are started to see what is installed now
 WORKER_BYTES: Final = 350_000_000  # of a worker that does nothing yet
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class ProcessRun(HeardRun):
         super().__init__(envelope, workdir)
         self.worker: Worker | None = None
         self.killed = False  # by us, because it had to end
+        self.begin_anew: Callable[[], None] = lambda: None  # in another worker; nothing has begun
 
     def stop(self, draining: bool) -> None:
         """See base.Handle; one that is cancelled and does not heed it soon is killed.
@@ -203,6 +205,7 @@ class Worker(Child):
         process: the process.
         on_end: called with this worker when its process has ended.
         on_about: called with what it says of the machine.
+        on_outdated: called with the error if it is of another version than this server.
     """
 
     def __init__(
@@ -210,6 +213,7 @@ class Worker(Child):
         process: subprocess.Popen[bytes],
         on_end: Callable[[Worker], None],
         on_about: Callable[[dict[str, Any]], None],
+        on_outdated: Callable[[Outdated], None],
     ) -> None:
         super().__init__(process)
         self.since = utc_now_text()
@@ -221,6 +225,7 @@ class Worker(Child):
         self.keeps: str | None = None  # the task whose result it holds until there is room for it
         self._on_end = on_end
         self._on_about = on_about
+        self._on_outdated = on_outdated
         self._calls: dict[int, asyncio.Future[Any]] = {}
 
     @property
@@ -303,16 +308,20 @@ class Worker(Child):
             set_unless_done(future, raw.get("result"), error)
 
     def _require_version(self, version: str) -> None:
-        """Refuses a worker of another version, installed since the server was started."""
+        """Refuses a worker of another version, installed since the server was started.
+
+        Its run has not begun, and costs nothing: the next server may be the one that goes on.
+        """
         if version == __version__:
             return
-        error = LabUnavailable(
-            f"ktrdr-mcp {version} has been installed; the server that runs is {__version__}.",
-            hint="End it with 'ktrdr-mcp lab stop' and call again: the new one goes on with it.",
-        )
-        if self.run is not None:
-            self.run.deliver(Ended(failure=failure_of(error)))
+        error = outdated(version)
+        self._on_outdated(error)
         self.kill()
+        for future in self._calls.values():
+            set_unless_done(future, None, error)
+        if (run := self.run) is not None:
+            self.run, run.worker = None, None
+            run.begin_anew()
 
     async def _end(self) -> None:
         """Waits for the end of the process and says with what it ended."""
@@ -351,6 +360,18 @@ def not_started(error: OSError) -> LabUnavailable:
     )
 
 
+class Outdated(LabUnavailable):
+    """Another version of this program has been installed since the server was started."""
+
+
+def outdated(version: str) -> Outdated:
+    """The error of a worker of another version."""
+    return Outdated(
+        f"ktrdr-mcp {version} has been installed; the server that runs is {__version__}.",
+        hint="End it with 'ktrdr-mcp lab stop' and call again: the new one goes on with it.",
+    )
+
+
 class WorkerDied(LabUnavailable):
     """The worker that was to answer a call died."""
 
@@ -384,6 +405,8 @@ class Pool:
         self._niceness = niceness
         self._launcher = Launcher()
         self._looking: asyncio.TimerHandle | None = None
+        self._outdated: Outdated | None = None  # why no worker is started now
+        self._outdated_at_s = 0.0
 
     @property
     def idle(self) -> list[Worker]:
@@ -402,10 +425,15 @@ class Pool:
             task_id: for which task, if for one. Of idle workers it gets the one used last.
         Raises:
             OSError: the system gives no process.
+            Outdated: the newest worker was of another version, a moment ago.
         """
         if (worker := self.next_for(task_id)) is not None:
             worker.reserved = True
             return worker
+        if self._outdated is not None:
+            if time.monotonic() - self._outdated_at_s < OUTDATED_PAUSE_S:
+                raise self._outdated
+            self._outdated = None
         return await self._start()
 
     def next_for(self, task_id: str | None) -> Worker | None:
@@ -431,7 +459,7 @@ class Pool:
             except BaseException:
                 ours.close()
                 raise
-        worker = Worker(process, self._forget, self.about.update)
+        worker = Worker(process, self._forget, self.about.update, self._note_outdated)
         self.workers.append(worker)
         ours.setblocking(False)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: worker, ours)
@@ -441,6 +469,12 @@ class Pool:
     def _forget(self, worker: Worker) -> None:
         """Drops a worker whose process has ended."""
         self.workers.remove(worker)
+
+    def _note_outdated(self, error: Outdated) -> None:
+        """Starts no worker for a while, as it would be of another version, too."""
+        if self._outdated is None:
+            log.error("%s %s", error.message, error.hint)
+        self._outdated, self._outdated_at_s = error, time.monotonic()
 
     def _look_for_idle(self) -> None:
         """Ends workers that have been idle for long, and looks again while there are any."""
@@ -492,14 +526,23 @@ class ProcessExecutor:
     def submit(self, envelope: Envelope, workdir: Path) -> ProcessRun:
         """See base.Executor."""
         run = ProcessRun(replace(envelope, bars={"workspace": self._pool.argument}), workdir)
-        carrier = asyncio.create_task(self._begin(run), name=f"submit-{envelope.task_id}")
+        run.begin_anew = lambda: self._spawn(self._give(run))
+        self._spawn(self._begin(run))
+        return run
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does something beside."""
+        carrier = asyncio.create_task(work)
         self._carriers.add(carrier)
         carrier.add_done_callback(self._carriers.discard)
-        return run
 
     async def _begin(self, run: ProcessRun) -> None:
         """Gives a run to a worker once there is memory for it."""
         await self._gate.enter(run)
+        await self._give(run)
+
+    async def _give(self, run: ProcessRun) -> None:
+        """Gives a run to a worker, once there is one."""
         worker = None
         while not run.stop_requested and worker is None:
             try:
@@ -509,7 +552,9 @@ class ProcessExecutor:
                     run.deliver(Ended(failure=failure_of(not_started(error))))
                     return
                 log.warning("no worker can be started yet: %s", error.strerror)
-                await asyncio.sleep(SCARCE_PAUSE_S)
+                await run.wait_for_stop(SCARCE_PAUSE_S)
+            except Outdated:  # another run may leave its worker, which is of this version
+                await run.wait_for_stop(SCARCE_PAUSE_S)
         if worker is not None and run.stop_requested:
             worker.reserved = False
         if worker is None or run.stop_requested:

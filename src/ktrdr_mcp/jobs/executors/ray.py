@@ -54,11 +54,9 @@ class ClusterRun(HeardRun):
         super().__init__(envelope, workdir)
         self.number = number
         self.driver: Driver | None = None  # that has it
-        self.stopped = asyncio.Event()
 
     def stop(self, draining: bool) -> None:
         """See base.Handle; the driver ends the worker of one that does not heed it soon."""
-        self.stopped.set()
         self.note_stop()
         if self.driver is not None:
             self.driver.send({"do": "stop", "run": self.number, "draining": draining})
@@ -125,7 +123,7 @@ class Driver(Child):
         if runs:
             log.warning("the driver of the Ray cluster died (%s)", reason)
         for run in runs.values():
-            stopped = run.stopped.is_set()
+            stopped = run.stop_requested
             run.deliver(Ended(stopped=True) if stopped else Ended(died=f"driver: {reason}"))
         self.ended.set()
         self._on_change()
@@ -250,21 +248,19 @@ class RayExecutor:
             run.deliver(Ended(stopped=True))
             return
         told = False
-        while not run.stopped.is_set():
+        while not run.stop_requested:
             try:
                 driver = await self._ready()
             except LabUnavailable as error:
                 if not told:
                     log.error("%s %s Tasks wait for it.", error.message, error.hint)
                 told = True
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(RETRY_S):
-                        await run.stopped.wait()
+                await run.wait_for_stop(RETRY_S)
                 continue
             except Exception as error:
                 run.deliver(Ended(failure=failure_of(error)))
                 return
-            if not driver.gone and not run.stopped.is_set():
+            if not driver.gone and not run.stop_requested:
                 driver.begin(run)
                 return
         run.deliver(Ended(stopped=True))
