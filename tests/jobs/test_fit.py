@@ -44,10 +44,11 @@ def test_another_workspace_is_refused_and_all_differences_are_named_at_once() ->
         check_fit(with_version("ktrdr-mcp", "9.9.9"), "/elsewhere")
 
 
-def test_another_torch_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["torch", "scipy", "optuna"])
+def test_another_library_is_a_warning(name: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        check_fit(with_version("torch", "0.1"), "/bars")
-    assert "torch" in caplog.text
+        check_fit(with_version(name, "0.1"), "/bars")
+    assert name in caplog.text
     assert "0.1" in caplog.text
 
 

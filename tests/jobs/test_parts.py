@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 
 from ktrdr_mcp import files
-from ktrdr_mcp.context import Context, Part, Progress, folder_of
+from ktrdr_mcp.context import Context, Divided, Part, Progress, folder_of
 from ktrdr_mcp.errors import Diverged, StorageError
 from ktrdr_mcp.jobs import queue
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Reported
 from ktrdr_mcp.jobs.executors.processes import Pool, ProcessExecutor
 from ktrdr_mcp.jobs.executors.threads import ThreadExecutor
-from ktrdr_mcp.jobs.parts import RESULT, Group, RunningPart
+from ktrdr_mcp.jobs.parts import RESULT, Group, RunningPart, read_results
 from ktrdr_mcp.jobs.queue import JobManager
 from ktrdr_mcp.jobs.running import Running, reset_crashes, resetting_crashes
+from ktrdr_mcp.jobs.worker import Outbox, WorkerContext
 from ktrdr_mcp.service import replies
 from ktrdr_mcp.store.db import Database
 from ktrdr_mcp.store.task_row import Fence, NewTask
@@ -456,6 +457,23 @@ async def test_a_search_that_goes_on_shows_what_was_done_before_a_part_reports(
     group.ask(parts, {part.name: {"of": part.name} for part in parts[:9]})
     waiting = replies.status(task.row, task.live, None)
     assert (waiting.progress, waiting.current_epoch) == (90, 90)
+
+
+async def test_a_result_counts_for_what_its_part_was_asked_and_not_for_its_name(
+    tasks: TaskStore, new_task: New, tmp_path: Path
+) -> None:
+    task, group = await grouped(tasks, new_task, tmp_path)
+    asked, other = Part("p0", {"bars": "A"}, 0.5), Part("p0", {"bars": "B"}, 0.5)
+    group.ask([asked], {})
+    group.finish(group.begin_next(), Ended(result={"of": "A"}))
+    context = WorkerContext(Outbox(lambda: None), results=task.envelope().results)
+    assert context.run_parts([asked]) == {"p0": {"of": "A"}}
+    with pytest.raises(Divided):
+        context.run_parts([other])
+    group.ask([other], read_results(group, [other]))
+    group.finish(group.begin_next(), Ended(result={"of": "B"}))
+    again = WorkerContext(Outbox(lambda: None), results=task.envelope().results)
+    assert again.run_parts([other]) == {"p0": {"of": "B"}}
 
 
 async def test_names_that_lead_out_of_the_folder_are_refused(

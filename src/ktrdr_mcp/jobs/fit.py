@@ -14,7 +14,8 @@ from ktrdr_mcp.errors import LabUnavailable, quote
 
 OWN: Final = "ktrdr-mcp"
 REFUSED: Final = (OWN, "python", "ray")  # another one may compute something else, or not at all
-LIBRARIES: Final = ("torch", "numpy")  # another version costs the last bits, not the training
+# Another version of these costs the last bits or proposes other candidates; it trains nevertheless.
+LIBRARIES: Final = ("torch", "numpy", "scipy", "optuna")
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,11 @@ def check_fit(
             " anew while the server ran, end it with 'ktrdr-mcp lab stop' and start again.",
         )
     for name in LIBRARIES:
-        if name in given and given[name] != own[name]:
+        if name in given and given[name] != own.get(name, "none"):
             log.warning(
                 "%s is %s here and %s at the server; the last bits may differ",
                 name,
-                own[name],
+                own.get(name, "none"),
                 given[name],
             )
 

@@ -25,7 +25,7 @@ from ktrdr_mcp.errors import RunnerFailed, StorageError
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Failure, Reported
 from ktrdr_mcp.jobs.live import count_whole
 from ktrdr_mcp.jobs.running import Running
-from ktrdr_mcp.jobs.worker import failure_of
+from ktrdr_mcp.jobs.worker import failure_of, hash_of, kept
 from ktrdr_mcp.store.tasks import crash_loop
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -40,6 +40,14 @@ def check_names(parts: Sequence[Part]) -> None:
     names = [part.name.lower() for part in parts]
     if len(set(names)) < len(names) or not all(map(NAME.fullmatch, names)):
         raise ValueError("the names of parts are not different names")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A part that has a result."""
+
+    asked: str  # SHA-256 of what it was asked
+    share: float
 
 
 @dataclass
@@ -152,6 +160,7 @@ class Group:
         self.parent = parent
         self.directory = directory
         self.results: dict[str, dict[str, Any]] = {}
+        self._finished: dict[str, Done] = {}
         self.waiting: list[Standing] = []
         self.running: dict[str, RunningPart] = {}
         self.failure: Failure | None = None
@@ -172,17 +181,42 @@ class Group:
         """
         if self.parent.stop_requested:  # since its run ended: what waits has been dropped
             return
-        self._asked = len({*self.results, *(part.name for part in parts)})
         for part in parts:
-            if part.name in self.results:
+            if self.has_result(part):
                 continue
+            self._forget(part.name)
             if part.name in results:
-                self.results[part.name] = results[part.name]
-                self._done += part.share
+                self._keep(part, results[part.name])
                 self.find(part.share)
             else:
                 self.waiting.append(Standing(part))
+        self._asked = len({*self.results, *(part.name for part in parts)})
         self._look()
+
+    def has_result(self, part: Part) -> bool:
+        """Whether this very part has run, and not another one that had its name."""
+        done = self._finished.get(part.name)
+        return done is not None and done.asked == hash_of(part)
+
+    @property
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """All results, as an envelope holds them."""
+        return {
+            name: kept(self._finished[name].asked, result) for name, result in self.results.items()
+        }
+
+    def _keep(self, part: Part, result: dict[str, Any]) -> None:
+        """Takes the result of a part."""
+        self.results[part.name] = result
+        self._finished[part.name] = Done(hash_of(part), part.share)
+        self._done += part.share
+
+    def _forget(self, name: str) -> None:
+        """Drops the result of a part that was asked something else, if there is one."""
+        if name in self.results:
+            log.warning("part %s of task %s is another one now", name, self.parent.row.task_id)
+            del self.results[name]
+            self._done -= self._finished.pop(name).share
 
     def find(self, share: float) -> None:
         """Counts what an earlier attempt had done, and says where the task goes on then.
@@ -228,8 +262,7 @@ class Group:
         if (epoch := running.live.resumed_epoch) > standing.epoch:
             standing.epoch, standing.crashes = epoch, 0
         if ended.result is not None:
-            self.results[name] = ended.result
-            self._done += standing.part.share
+            self._keep(standing.part, ended.result)
         elif ended.died is not None and standing.crashes + 1 < limits.MAX_CRASHES:
             standing.crashes += 1
             self.waiting.insert(0, standing)
@@ -298,7 +331,7 @@ def read_results(group: Group, parts: Sequence[Part]) -> dict[str, dict[str, Any
         parts: with different names. Raises ValueError if they are not.
     """
     check_names(parts)
-    missing = [part for part in parts if part.name not in group.results]
+    missing = [part for part in parts if not group.has_result(part)]
     found = {part.name: read_result(group, part) for part in missing}
     return {name: result for name, result in found.items() if result is not None}
 

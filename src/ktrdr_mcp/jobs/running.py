@@ -56,7 +56,7 @@ class Running:
         """What its worker is given."""
         row = self.row
         memory_bytes = row.spec.get("memory_bytes", 0)  # not of what older versions stored
-        results: Mapping[str, dict[str, Any]] = self.group.results if self.group else NO_RESULTS
+        results: Mapping[str, dict[str, Any]] = self.group.kept if self.group else NO_RESULTS
         return Envelope(
             row.task_id,
             row.attempt,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -24,6 +25,23 @@ Run: TypeAlias = Callable[[dict[str, Any], Path, Context], dict[str, Any]]
 NO_RESULTS: Final[Mapping[str, dict[str, Any]]] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
+
+
+def hash_of(part: Part) -> str:
+    """SHA-256 of what a part is asked."""
+    return hashlib.sha256(files.json_bytes(part.spec)).hexdigest()
+
+
+def kept(asked: str, returned: dict[str, Any]) -> dict[str, Any]:
+    """The result of a part as an envelope holds it: it counts for the same question alone.
+
+    Where a run goes on in another worker, a part of the same name may be another one.
+
+    Args:
+        asked: the hash of what it was asked.
+        returned: what it returned.
+    """
+    return {"asked": asked, "returned": returned}
 
 
 class Outbox:
@@ -86,7 +104,7 @@ class WorkerContext:
     Args:
         outbox: where its events go.
         monotonic: the clock that measures epochs, in seconds.
-        results: what the parts of this training have returned, by their names.
+        results: of the parts of this training that have run, by their names; see `kept`.
     """
 
     def __init__(
@@ -127,9 +145,13 @@ class WorkerContext:
 
     def run_parts(self, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
         """See context.Context."""
-        if any(part.name not in self._results for part in parts):
-            raise Divided(parts)
-        return {part.name: self._results[part.name] for part in parts}
+        found = {}
+        for part in parts:
+            result = self._results.get(part.name)
+            if result is None or result["asked"] != hash_of(part):
+                raise Divided(parts)
+            found[part.name] = result["returned"]
+        return found
 
     def request_stop(self, draining: bool = False) -> None:
         """Asks the run to stop at its next `yield_turn`; from any thread.
