@@ -22,7 +22,7 @@ from ktrdr_mcp.context import (
 )
 from ktrdr_mcp.data.bars import Bars
 from ktrdr_mcp.files import json_bytes
-from ktrdr_mcp.training import batches, pipeline
+from ktrdr_mcp.training import batches, estimate, pipeline
 from ktrdr_mcp.training.batches import in_batches, in_groups
 from ktrdr_mcp.training.learners import CandidateData, learners_of, splits_of_task
 from ktrdr_mcp.training.proposals import Proposals
@@ -214,7 +214,8 @@ def test_a_part_says_what_memory_it_needs_and_holds_no_bars(make: Callable[..., 
     task = make("task")
     with pytest.raises(Divided) as divided:
         task.search(Spreading())
-    whole = batches.memory_bytes(in_batches(learners(task), cut=False)[0].learners)
+    batch = in_batches(learners(task), cut=False)[0]
+    whole = batches.memory_bytes(batch.learners, task.spec.strategy.name)
     for part in divided.value.parts:
         assert 0 < part.spec["memory_bytes"] < whole
         assert len(json_bytes(part.spec)) < 1_500
@@ -286,3 +287,16 @@ def test_a_search_from_before_parts_goes_on_in_its_own_folders_uncut(
     assert same_bits(task.search(context), whole)
     assert [path.name for path in checkpoints.glob("*_2")] == ["stage_2"]
     assert "spread" not in task.spec.to_dict()
+
+
+def test_a_batch_of_another_strategy_holds_the_indicators_of_the_task_s_own_too(
+    make: Callable[..., Task],
+) -> None:
+    task = make("task")
+    batch = in_batches(learners(task), cut=False)[0]
+    own = batches.memory_bytes(batch.learners, task.spec.strategy.name)
+    other = batches.memory_bytes(batch.learners, "of the task")
+    rows = len(batch.learners[0].dataset.label)
+    stored = len(batch.learners[0].view.input_names)
+    table = rows * (estimate.INDICATOR_BYTES * stored + estimate.ROW_BYTES)
+    assert other - own == table

@@ -100,9 +100,16 @@ def typical_seconds(learners: Sequence[Learner]) -> float:
     return work.seconds()
 
 
-def memory_bytes(learners: Sequence[Learner]) -> int:
-    """An upper estimate of what a batch needs."""
+def memory_bytes(learners: Sequence[Learner], strategy: str) -> int:
+    """An upper estimate of what a batch needs.
+
+    Args:
+        learners: of the batch.
+        strategy: the name of the task's own, whose indicators are held beside those of any other.
+    """
     first = learners[0]
+    tables = {id(each.dataset.series[0].table) for each in learners}
+    own = any(each.candidate.strategy.name == strategy and each.role != "twin" for each in learners)
     return estimate.Needs(
         first.shape,
         first.candidate.config.batch_size,
@@ -110,17 +117,18 @@ def memory_bytes(learners: Sequence[Learner]) -> int:
         networks=len(learners),
         columns=len(first.view.feature_names) if first.view.windows else None,
         views=len({id(each.view) for each in learners}),
-        tables=len({id(each.dataset.series[0].table) for each in learners}),
+        tables=len(tables) + (not own),
     ).bytes
 
 
-def part_of(batch: Batch, name: str, networks: int) -> Part:
+def part_of(batch: Batch, name: str, networks: int, strategy: str) -> Part:
     """A batch as a part of its task.
 
     Args:
         batch: without surrogates, whose bars are not stored.
         name: the part's.
         networks: of the whole search.
+        strategy: the name of the task's own.
     """
     settings = {each.candidate.number: dict(each.candidate.settings) for each in batch.learners}
     return Part(
@@ -129,7 +137,7 @@ def part_of(batch: Batch, name: str, networks: int) -> Part:
             "candidates": [[number, each] for number, each in settings.items()],
             "networks": [[each.candidate.number, each.fold] for each in batch.learners],
             "bars": fingerprint(batch.learners[0].dataset.series[0].bars),
-            "memory_bytes": memory_bytes(batch.learners),
+            "memory_bytes": memory_bytes(batch.learners, strategy),
         },
         len(batch.learners) / networks,
     )

@@ -76,8 +76,9 @@ class Stages:
     def _run_parts(self, named: Mapping[str, Batch]) -> dict[str, dict[str, Any]]:
         """Has batches trained as parts, those first that take longest. Raises Divided."""
         longest_first = sorted(named, key=lambda name: -named[name].seconds)
+        strategy = self._spec.strategy.name
         return self._context.run_parts(
-            [part_of(named[name], name, self._networks) for name in longest_first]
+            [part_of(named[name], name, self._networks, strategy) for name in longest_first]
         )
 
     def _train_batch(
