@@ -93,7 +93,7 @@ def test_positions_are_those_in_which_tasks_begin() -> None:
 def test_nothing_is_kept_of_clients_without_tasks() -> None:
     turns = turns_of(a=3, b=2)
     begin_all(turns)
-    assert not any((turns._waiting, turns._client_of, turns._served, +turns._running))
+    assert not any((turns._waiting, turns._whole, turns._client_of, turns._served, +turns._running))
 
 
 @pytest.mark.asyncio

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 
 class Turns:
@@ -11,6 +11,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._waiting: defaultdict[str, deque[str]] = defaultdict(deque)
+        self._whole: defaultdict[str, deque[str]] = defaultdict(deque)  # those never divided
         self._client_of: dict[str, str] = {}  # of tasks that wait or run
         self._dividing: set[str] = set()  # tasks that may be divided
         self._running: Counter[str] = Counter()  # tasks by client
@@ -30,6 +31,8 @@ class Turns:
             self._waiting[client].append(task_id)
             if divides:
                 self._dividing.add(task_id)
+            else:
+                self._whole[client].append(task_id)
 
     def client_of(self, task_id: str) -> str:
         """Whose task this is."""
@@ -46,8 +49,10 @@ class Turns:
         Args:
             busy: clients whose tasks that may be divided must wait.
         """
-        firsts = (next(self._ready(client, busy), None) for client in self._in_order())
-        return next((task_id for task_id in firsts if task_id is not None), None)
+        for client in self._in_order():
+            if tasks := self._whole[client] if client in busy else self._waiting[client]:
+                return tasks[0]
+        return None
 
     def count_urgent(self, busy: Collection[str]) -> int:
         """How many tasks may begin before parts that wait: one of a client's that may be divided.
@@ -57,14 +62,9 @@ class Turns:
         """
         count = 0
         for client, tasks in self._waiting.items():
-            dividing = sum(task_id in self._dividing for task_id in tasks)
-            count += len(tasks) - dividing + (client not in busy and dividing > 0)
+            whole = len(self._whole.get(client, ()))
+            count += whole + (client not in busy and len(tasks) > whole)
         return count
-
-    def _ready(self, client: str, busy: Collection[str]) -> Iterator[str]:
-        """The tasks of a client that may begin, in their order."""
-        tasks = self._waiting[client]
-        return (each for each in tasks if client not in busy or each not in self._dividing)
 
     def begin(self, task_id: str) -> None:
         """Marks a task as running; its client has had its turn."""
@@ -79,6 +79,8 @@ class Turns:
         client = self._client_of[task_id]
         self._running[client] -= 1
         self._waiting[client].appendleft(task_id)
+        if task_id not in self._dividing:
+            self._whole[client].appendleft(task_id)
 
     def end(self, task_id: str) -> None:
         """Forgets a task that has ended, or does not wait any more."""
@@ -88,6 +90,7 @@ class Turns:
         self._dividing.discard(task_id)
         if not self._running[client] and not self._waiting[client]:
             del self._running[client], self._waiting[client]
+            self._whole.pop(client, None)
             self._served.pop(client, None)
 
     def position(self, task_id: str) -> int | None:
@@ -116,4 +119,6 @@ class Turns:
         if task_id not in waiting:
             return False
         waiting.remove(task_id)
+        if task_id not in self._dividing:
+            self._whole[self._client_of[task_id]].remove(task_id)
         return True
