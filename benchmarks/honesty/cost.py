@@ -123,8 +123,8 @@ async def record_one(scores: TrialScores, tested: Sketch | None, window: tuple[s
     end = Outcome("task", "completed", window[1], False, json_text(scores.to_json()))
     with tempfile.TemporaryDirectory() as folder:
         record = TrialRecord(Path(folder) / "trials.db", "one")
-        await record.missing([trial], [])
-        await record.add([trial], sketches, [end], [])
+        await record.missing([trial], [], [])
+        await record.add([trial], sketches, [end], [], [])
         await record.others()
 
 
