@@ -63,7 +63,7 @@ def test_everything_is_left_in_its_order_and_a_checkpoint_when_it_is_time(
     messenger = Messenger(put, parcels.Changes(tmp_path, "bundle"))
     messenger.start()
     messenger.outbox.put(Begun(0, None))
-    parcels.lay_out(tmp_path, CHECKPOINT)
+    parcels.put_in_place(tmp_path, CHECKPOINT, "bundle")  # in one step, as a run does it
     wait_until(lambda: any(parcel for _, parcel in left))
     for epoch in range(1, 4):
         messenger.outbox.put(Reported(Progress(epoch, 3, 1.0, 1.0, 0.5, 0.5), 0.1))
