@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from tests.support.background_servers import wait_until
 from tests.support.fault_table import LONG
 from tests.support.nothing_lost import assert_nothing_lost, tasks_of
 from tests.support.process_footprint import LISTED
+from tests.support.trained_lab import held
 
 pytestmark = [
     pytest.mark.skipif(not LISTED, reason="kills what Linux lists"),
@@ -238,20 +240,24 @@ async def test_a_training_takes_the_next_place_and_the_part_that_made_way_goes_o
 async def test_the_next_server_trains_only_what_is_left_with_one_worker_alike(
     tmp_path: Path, heard: Heard, whole: Whole, monkeypatch: pytest.MonkeyPatch, place: Place
 ) -> None:
-    async with open_workspace(Workspace(tmp_path), "processes") as opened:
-        lab = Lab(tmp_path, opened)
-        await lab.start("drained")
-        await asyncio.to_thread(wait_until, lambda: len(heard.begun) >= 4, WAIT_S)
-        await lab.until_in_the_middle("drained", 2)
-    assert tasks_of(tmp_path)["drained"]["status"] == "pending"
-    bundle = Workspace(tmp_path).bundle_directory("drained")
+    monkeypatch.setenv(eager_work.HOLDS, str(tmp_path))
+    folder = tmp_path / "lab"
+    with ExitStack() as holds:
+        async with open_workspace(Workspace(folder), "processes") as opened:
+            lab = Lab(folder, opened)
+            await lab.start("drained")
+            await asyncio.to_thread(wait_until, lambda: len(heard.begun) >= 3, WAIT_S)
+            holds.enter_context(held("drained"))  # two of the three that are left at least
+            await lab.until_in_the_middle("drained", 2)
+    assert tasks_of(folder)["drained"]["status"] == "pending"
+    bundle = Workspace(folder).bundle_directory("drained")
     done = {each.parent.name for each in folder_of(bundle, "x").parent.glob("*/result.json")}
     assert len(done) >= 2
     heard.begun.clear()
     monkeypatch.setattr(processes, "available_cores", lambda: 1)
-    async with open_workspace(Workspace(tmp_path), place) as opened:
+    async with open_workspace(Workspace(folder), place) as opened:
         row = await opened.manager.wait("drained", WAIT_S)
     assert (row.status, row.attempt, row.crashes) == ("completed", 2, 0)
-    assert bits_of(tmp_path, "drained") == whole.bits
+    assert bits_of(folder, "drained") == whole.bits
     assert sorted(name for name, _, _ in heard.begun) == sorted(whole.batches - done)
     assert any(epoch > 0 for _, _, epoch in heard.begun)  # those that were stopped in the middle

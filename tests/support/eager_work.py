@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from ktrdr_mcp.context import Context, Progress
     from ktrdr_mcp.jobs.cluster.actors import SentWork
     from ktrdr_mcp.training import work
-    from ktrdr_mcp.training.sent import SentBars
 
 ENTRY = "tests.support.eager_work:open_work"
 SENT_ENTRY = "tests.support.eager_work:open_sent_work"
 HOLDS = "KTRDR_TEST_HOLDS"  # a folder; see HeldWork
 
 
-def open_work(workspace: str) -> work.TrainingWork:
+def open_work(workspace: str) -> work.TrainingWork | HeldWork:
     """The entry of a worker process."""
     from ktrdr_mcp.training import work
 
     limits.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]
     cut_finely()
-    return work.open_work(workspace)
+    opened = work.open_work(workspace)
+    return HeldWork(opened) if HOLDS in os.environ else opened
 
 
 def cut_finely() -> None:
@@ -60,13 +60,13 @@ class HeldWork:
         work: what is done.
     """
 
-    def __init__(self, work: SentWork) -> None:
-        self._work = work
+    def __init__(self, work: SentWork | work.TrainingWork) -> None:
+        self._work: Any = work
 
     def run(
-        self, spec: dict[str, Any], workdir: Path, context: Context, bars: SentBars
+        self, spec: dict[str, Any], workdir: Path, context: Context, *bars: Any
     ) -> dict[str, Any]:
-        """See actors.SentWork."""
+        """See jobs.process.Work, and actors.SentWork, which has the bars."""
         hold, report = Path(os.environ[HOLDS]) / spec["task_id"], context.report
 
         def report_and_wait(progress: Progress) -> None:
@@ -76,8 +76,14 @@ class HeldWork:
                 time.sleep(0.01)
 
         context.report = report_and_wait  # type: ignore[method-assign]
-        return self._work.run(spec, workdir, context, bars)
+        result: dict[str, Any] = self._work.run(spec, workdir, context, *bars)
+        return result
+
+    def call(self, name: str, arguments: dict[str, Any]) -> Any:
+        """See jobs.process.Work."""
+        return self._work.call(name, arguments)
 
     def about(self) -> dict[str, Any]:
-        """See actors.SentWork."""
-        return self._work.about()
+        """See jobs.process.Work."""
+        found: dict[str, Any] = self._work.about()
+        return found
