@@ -94,7 +94,8 @@ def spoilt_and_seen(
         "ended": "killed" if code == DIED else answer["ended"],
         "at": None if code == DIED else answer["at"],
         "status": row["status"],
-        "resumed": row["attempt"] > 1 and not row["resumed_from"].startswith("epoch 0"),
+        "resumed": row["attempt"] > 1
+        and not (row["resumed_from"] or "epoch 0").startswith("epoch 0"),
         "result": scenario.result_of(workspace, TASK),
     }
 
