@@ -30,7 +30,7 @@ def test_the_demo_goes_through_every_step_and_names_the_model_as_it_is(tmp_path:
         env={**os.environ, "KTRDR_LAB_IDLE_S": "5"},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,  # 15 s where nothing else runs
         check=False,
     )
     assert done.returncode == 0, done.stderr

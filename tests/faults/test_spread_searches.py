@@ -74,10 +74,11 @@ class Heard:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _fine() -> Iterator[None]:
-    """Workers cut finely and save after every epoch; so does this process cut."""
+def _fine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Workers cut finely, save after every epoch and can be held; so does this process cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(programs.ROOT))
+        patch.setenv(eager_work.HOLDS, str(tmp_path_factory.mktemp("holds")))
         patch.setattr(executors, "TRAINING", eager_work.ENTRY)
         for name in ("BATCH_S", "SPREAD_S", "LEAST_NETWORKS"):
             patch.setattr(batches, name, getattr(batches, name))
@@ -179,8 +180,9 @@ async def test_two_workers_share_the_parts_and_come_to_the_bits_of_one_run(
         if live.progress.sweep is not None:
             seen.append((live.progress.epoch, live.progress.sweep))
 
-    await lab.start("shared")
-    pids = await lab.until_in_the_middle("shared", 2)
+    with held("shared"):
+        await lab.start("shared")
+        pids = await lab.until_in_the_middle("shared", 2)
     assert len(set(pids.values())) == 2
     row = await lab.opened.manager.wait("shared", WAIT_S, look)
     assert (row.status, row.attempt, row.resumed_from) == ("completed", 1, None)
@@ -195,10 +197,11 @@ async def test_two_workers_share_the_parts_and_come_to_the_bits_of_one_run(
 async def test_a_killed_worker_costs_an_attempt_of_its_part_which_goes_on_from_its_checkpoint(
     lab: Lab, heard: Heard, whole: Whole
 ) -> None:
-    await lab.start("killed")
-    pids = await lab.until_in_the_middle("killed", 2)
-    name, pid = next(iter(pids.items()))
-    os.kill(pid, signal.SIGKILL)
+    with held("killed"):
+        await lab.start("killed")
+        pids = await lab.until_in_the_middle("killed", 2)
+        name, pid = next(iter(pids.items()))
+        os.kill(pid, signal.SIGKILL)
     row = await lab.opened.manager.wait("killed", WAIT_S)
     assert (row.status, row.attempt, row.crashes) == ("completed", 1, 0)
     assert bits_of(lab.folder, "killed") == whole.bits
@@ -221,11 +224,12 @@ async def test_a_cancelled_search_ends_all_its_parts(lab: Lab, heard: Heard) -> 
 async def test_a_training_takes_the_next_place_and_the_part_that_made_way_goes_on(
     lab: Lab, heard: Heard, whole: Whole
 ) -> None:
-    await lab.start("patient")
-    await lab.until_in_the_middle("patient", 2)
-    await lab.start("urgent", epochs=2, sweep=None)
-    assert await lab.end("urgent") == "completed"
-    assert tasks_of(lab.folder)["patient"]["status"] == "training"
+    with held("patient"):
+        await lab.start("patient")
+        await lab.until_in_the_middle("patient", 2)
+        await lab.start("urgent", epochs=2, sweep=None)
+        assert await lab.end("urgent") == "completed"
+        assert tasks_of(lab.folder)["patient"]["status"] == "training"
     assert await lab.end("patient") == "completed"
     assert bits_of(lab.folder, "patient") == whole.bits
     again = [epoch for _, attempt, epoch in heard.begun if attempt == 2]
@@ -240,7 +244,6 @@ async def test_a_training_takes_the_next_place_and_the_part_that_made_way_goes_o
 async def test_the_next_server_trains_only_what_is_left_with_one_worker_alike(
     tmp_path: Path, heard: Heard, whole: Whole, monkeypatch: pytest.MonkeyPatch, place: Place
 ) -> None:
-    monkeypatch.setenv(eager_work.HOLDS, str(tmp_path))
     folder = tmp_path / "lab"
     with ExitStack() as holds:
         async with open_workspace(Workspace(folder), "processes") as opened:
