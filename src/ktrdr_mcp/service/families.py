@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio.to_thread
 
@@ -15,10 +16,13 @@ from ktrdr_mcp.data.relations import Relations, Stretch
 from ktrdr_mcp.errors import DatabaseError
 from ktrdr_mcp.evaluation.multiple_testing import Stream
 from ktrdr_mcp.paths import Workspace, record_file
+from ktrdr_mcp.schemas.results import TradingScores
 from ktrdr_mcp.store.backtests import BacktestLog, LoggedBacktest, read_scores
 from ktrdr_mcp.store.record import Others, Outcome, TrialRecord
 from ktrdr_mcp.store.task_row import TaskRow
 from ktrdr_mcp.store.trials import Standing, Trial, TrialLog, parse_scores
+
+ScoresT = TypeVar("ScoresT")
 
 ENDED: Final = ("completed", "failed", "cancelled")
 ALONE: Final = Stream()
@@ -260,7 +264,7 @@ class Families:
             sketches = await self._log.sketches({key for key in found if key is not None})
             await record.add(new, sketches, outcomes, counted, made)
 
-    async def backtests_elsewhere(self, what: str) -> list[str] | None:
+    async def backtests_elsewhere(self, what: str) -> list[TradingScores] | None:
         """What other workspaces' backtests came to that were made on the bars of one before it.
 
         A copy of a workspace has the backtests of the original, and the same backtest again is
@@ -290,7 +294,9 @@ class Families:
         if not related:
             return []
         scores = await record.backtest_scores(related)
-        return scores and [each for each in scores if is_readable(each, read_scores)]
+        if scores is None:
+            return None
+        return await anyio.to_thread.run_sync(lambda: list(read_all(scores, read_scores)))
 
     def _made_on(
         self, stretch: Stretch, backtests: Iterable[LoggedBacktest]
@@ -336,16 +342,14 @@ async def recorded_sketches(workspace: Workspace) -> dict[tuple[str, str], Sketc
 
 def readable(scores: Mapping[str, str]) -> dict[str, str]:
     """Those of other workspaces' scores that this version can read; the rest count as missing."""
-    return {name: text for name, text in scores.items() if is_readable(text, parse_scores)}
+    return {name: text for name, text in scores.items() if list(read_all([text], parse_scores))}
 
 
-def is_readable(scores: str, read: Callable[[str], object]) -> bool:
-    """Whether this version can read what another workspace wrote."""
-    try:
-        read(scores)
-    except DatabaseError:
-        return False
-    return True
+def read_all(texts: Iterable[str], read: Callable[[str], ScoresT]) -> Iterator[ScoresT]:
+    """What other workspaces wrote, as far as this version can read it."""
+    for text in texts:
+        with contextlib.suppress(DatabaseError):
+            yield read(text)
 
 
 def trial_of(row: TaskRow) -> Trial:

@@ -432,9 +432,8 @@ class Service:
         one = TradedModel(fresh.what, fresh.symbol, fresh.first_bar, fresh.last_bar, scores, sketch)
         earlier = await self._backtests.add(one)
         elsewhere = await self._families.backtests_elsewhere(one.what)
-        earlier += elsewhere or []
-        read = await in_thread(lambda: [read_scores(each) for each in earlier])
-        return read, elsewhere is not None
+        own = await in_thread(lambda: [read_scores(each) for each in earlier])
+        return [*own, *(elsewhere or ())], elsewhere is not None
 
     async def compare_trainings(self, request: requests.CompareTrainings) -> responses.Comparison:
         """Sets completed tasks side by side."""
