@@ -12,10 +12,9 @@ import numpy as np
 from ktrdr_mcp.data.bars import Bars, LoadedBars, width_ns
 from ktrdr_mcp.data.catalog import BarCatalog, select_range
 from ktrdr_mcp.data.content import sketch_of
-from ktrdr_mcp.data.notes import repeats
 from ktrdr_mcp.data.series import Reach
 from ktrdr_mcp.data.timestamps import format_timestamp, parse_timestamp
-from ktrdr_mcp.evaluation.alarms import data_alarms, sharpe_alarms
+from ktrdr_mcp.evaluation.alarms import sharpe_alarms
 from ktrdr_mcp.evaluation.backtest import (
     BASIS_POINT,
     Backtest,
@@ -45,7 +44,7 @@ from ktrdr_mcp.schemas.results import Alarm, EquityPoint, FreshBacktest, Trading
 from ktrdr_mcp.service.evaluation import MEASURED_DIGITS, round_figure
 from ktrdr_mcp.service.model_cache import Loaded, day_rule, warnings
 from ktrdr_mcp.training import predictor
-from ktrdr_mcp.training.judgement import equity_curve
+from ktrdr_mcp.training.judgement import alarms_of_bars, equity_curve
 from ktrdr_mcp.training.prepare import grams_until
 from ktrdr_mcp.training.seen import FRESH, TESTED, TRAINING, VALIDATION, Levels
 
@@ -230,10 +229,7 @@ def alarms_of(bars: Bars, rows: predictor.Rows, fresh: Backtest) -> Iterator[Ala
         rows: int64[n], indices of the fresh bars.
         fresh: the backtest on them.
     """
-    repeated = np.intersect1d(repeats(bars)[0], rows)
-    yield from data_alarms(
-        bars.open[rows], bars.close[rows], bars.volume[rows], fresh.cost_bps, len(repeated)
-    )
+    yield from alarms_of_bars(bars, rows, rows, fresh.cost_bps)
     yield from sharpe_alarms(fresh.net.sharpe, fresh.buy_and_hold.sharpe)
 
 

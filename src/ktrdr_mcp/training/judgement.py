@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ktrdr_mcp.data.bars import timestamps_per_year
+from ktrdr_mcp.data.bars import Bars, timestamps_per_year
 from ktrdr_mcp.data.notes import repeats
 from ktrdr_mcp.data.timestamps import format_timestamp
 from ktrdr_mcp.evaluation.alarms import MOST_ROWS, data_alarms, has_unit_root, result_alarms
@@ -253,14 +253,27 @@ def alarms_of_data(dataset: Dataset, rows: Integers, cost_bps: float) -> Iterato
         if not len(tested):
             continue
         used = slice(int(tested[0]), None)  # positions are entered there
-        repeated = np.intersect1d(repeats(bars)[0], tested)
-        found = data_alarms(
-            bars.open[used], bars.close[used], bars.volume[used], cost_bps, len(repeated)
-        )
-        for alarm in found:
+        for alarm in alarms_of_bars(bars, used, tested, cost_bps):
             if alarm.name not in seen:
                 seen.add(alarm.name)
                 yield alarm
+
+
+def alarms_of_bars(
+    bars: Bars, used: slice | Integers, tested: Integers, cost_bps: float
+) -> Iterator[Alarm]:
+    """What is wrong with the bars of one series.
+
+    Args:
+        bars: the series.
+        used: those that were used.
+        tested: int64[m], indices of those that were tested.
+        cost_bps: what a trade is taken to cost.
+    """
+    repeated = np.intersect1d(repeats(bars)[0], tested)
+    return data_alarms(
+        bars.open[used], bars.close[used], bars.volume[used], cost_bps, len(repeated)
+    )
 
 
 def wandering_features(learners: Sequence[Learner], trained: Integers) -> list[str]:
