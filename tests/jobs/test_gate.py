@@ -148,7 +148,7 @@ async def test_what_a_worker_holds_is_measured_when_a_run_waits_not_when_it_last
     assert not waiting.done()  # 10 GB are wanted, of 9
     held[1] += 4_000_000_000  # the first one has taken 4 of its 5
     monkeypatch.setattr(gate, "available_bytes", lambda: 6_000_000_000)
-    executor._gate._look()
+    executor._gate._line.look()
     assert await asyncio.wait_for(waiting, 10.0)
 
 

@@ -229,7 +229,7 @@ def judged_with(gain: float, cost_bps: float = 5.0, *alarms: Alarm) -> responses
 
 
 BOUNCE = Alarm(name="half_spread", text="openings bounce: half-spread above 9 bps", of_data=True)
-RATIO = Alarm(name="sharpe", text="Sharpe ratio 9.1: a leak?", of_data=False)
+RATIO = Alarm(name="sharpe", text="Sharpe ratio 9.1 (a leak?)", of_data=False)
 
 
 @pytest.mark.parametrize(

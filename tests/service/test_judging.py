@@ -126,8 +126,8 @@ async def test_the_history_has_folds_and_an_equity_curve(bench) -> None:
 
 async def test_the_history_has_what_each_alarm_saw(bench, monkeypatch) -> None:
     saw = (
-        Alarm(name="sharpe", text="Sharpe ratio 9.1: a leak?", of_data=False),
-        Alarm(name="near_maximum", text="T is near its maximum, 6.2: a leak?", of_data=False),
+        Alarm(name="sharpe", text="Sharpe ratio 9.1 (a leak?)", of_data=False),
+        Alarm(name="near_maximum", text="T is near its maximum, 6.2 (a leak?)", of_data=False),
     )
     monkeypatch.setattr(judgement, "result_alarms", lambda *arguments: iter(saw))
     task_id = await bench.trained()

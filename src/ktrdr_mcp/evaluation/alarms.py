@@ -176,7 +176,7 @@ def result_alarms(
     if statistic > max(NEAR_MAXIMUM * most, LEAST_SUSPICIOUS_T):
         yield Alarm(
             name="near_maximum",
-            text=f"T is near its maximum, {most:.1f}: a leak?",
+            text=f"T is near its maximum, {most:.1f} (a leak?)",
             of_data=False,
         )
     yield from sharpe_alarms(sharpe, held_sharpe)
@@ -187,7 +187,7 @@ def sharpe_alarms(sharpe: float | None, held_sharpe: float | None) -> Iterator[A
     if sharpe is not None and sharpe - abs(held_sharpe or 0.0) > BEST_SHARPE:
         yield Alarm(
             name="sharpe",
-            text=f"Sharpe ratio {sharpe:.1f}: a leak?",
+            text=f"Sharpe ratio {sharpe:.1f} (a leak?)",
             of_data=False,
         )
 

@@ -298,10 +298,11 @@ def expectation(detail: ErrorDetails) -> str:
 def out_of_bounds(detail: ErrorDetails, field: str) -> LimitExceeded:
     """A number beyond its bound."""
     key, words = BOUNDS[detail["type"]]
-    bound = detail["ctx"][key]
+    limit = detail["ctx"][key]
+    bound = f"{words} {int(limit) if float(limit).is_integer() else limit:,}"
     return LimitExceeded(
-        f"{field} is {quote(detail['input'])}, but it must be {words} {bound:,}.",
-        hint=f"Send a {field} {words} {bound:,}.",
+        f"{field} is {quote(detail['input'])}, but it must be {bound}.",
+        hint=f"Set {field} to a value that is {bound}.",
         field=field,
     )
 

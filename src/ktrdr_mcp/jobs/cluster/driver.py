@@ -178,6 +178,7 @@ class Driver:
             return
         run.draining = draining
         run.stopped.set()
+        self._workers.look_for_room()
         if run.stop is not None:
             run.stop(draining)
 

@@ -16,23 +16,20 @@ import json
 import logging
 import time
 from dataclasses import dataclass
-from itertools import count
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from ktrdr_mcp.errors import LabUnavailable
 from ktrdr_mcp.jobs.cluster.actors import ClusterWorker
+from ktrdr_mcp.jobs.executors.gate import Line
 from ktrdr_mcp.jobs.executors.processes import NICENESS, WORKER_BYTES
 from ktrdr_mcp.jobs.fit import check_fit
 from ktrdr_mcp.store.db import utc_now_text
 
 THREADS: Final = 5  # of a worker: a run, its stop, and what the driver asks meanwhile
 MAX_STARTS: Final = 3  # of workers for one run that die before they have begun it
-ROOM_LOOK_S: Final = 0.25  # between looks for room, which others on the cluster may have left
 LEAST_BYTES: Final = 2**29  # that a worker holds of its node's memory
 STEP: Final = 1.5  # from one size of workers to the next, so that runs of about one size share them
 MOST_TOO_LARGE: Final = 2.0  # a worker may hold so many times what is wanted, and no more
-
-Turn: TypeAlias = tuple[bool, int]  # whether of a part, which comes after whole tasks; a number
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +99,7 @@ class Workers:
         self._entry = entry
         self._idle_s = idle_s
         self._reserves = reserves
-        self._numbers = count()
-        self._line: list[Turn] = []  # of runs that wait for room
-        self._room = asyncio.Event()  # there may be more of it
+        self._line = Line()  # of runs that wait for room on any node
         self._all: list[Worker] = []
         self._unfit: dict[str, LabUnavailable] = {}  # nodes, and what differs there
         self._measuring: set[asyncio.Task[None]] = set()
@@ -119,14 +114,17 @@ class Workers:
 
         Args:
             envelope: what is to run, as JSON; a worker with another set-up is refused.
-            stopped: set when the run is to stop.
+            stopped: set when the run is to stop; `look_for_room` then.
         Raises:
             LabUnavailable: no node of the cluster fits.
             NoPlace: as many workers as are tried died while they started.
         """
-        deaths, turn = 0, (envelope["parent"] is not None, next(self._numbers))
+        deaths, turn = 0, self._line.turn(part=envelope["parent"] is not None)
         needs = envelope["memory_bytes"] + WORKER_BYTES
-        while (worker := await self._in_turn(turn, needs, stopped)) is not None:
+        while (
+            worker := await self._line.wait(turn, lambda: self._find(needs), stopped.is_set)
+        ) is not None:
+            worker.taken = True
             fresh = not worker.pid
             try:
                 if not await self._came(worker, stopped):
@@ -142,30 +140,6 @@ class Workers:
             else:
                 return worker
         return None
-
-    async def _in_turn(self, turn: Turn, needs: int, stopped: asyncio.Event) -> Worker | None:
-        """A worker for a run once there is room; None if the run is to stop before.
-
-        Nobody overtakes the first who waits, as on one machine; see executors.gate.
-
-        Args:
-            turn: the least is next.
-            needs: the memory that the run and its worker take at most, in bytes.
-            stopped: set when the run is to stop.
-        Raises:
-            LabUnavailable: no node of the cluster fits.
-        """
-        self._line.append(turn)
-        try:
-            while not stopped.is_set():
-                if min(self._line) == turn and (worker := self._find(needs)) is not None:
-                    worker.taken = True
-                    return worker
-                await first_of(ROOM_LOOK_S, stopped, self._room)
-            return None
-        finally:
-            self._line.remove(turn)
-            self._look_for_room()
 
     def _find(self, needs: int) -> Worker | None:
         """An idle worker that suits, or a new one where there is room; None if there is neither.
@@ -241,17 +215,16 @@ class Workers:
         self._all.append(worker)
         return worker
 
-    def _look_for_room(self) -> None:
+    def look_for_room(self) -> None:
         """Lets those who wait for room look again."""
-        self._room.set()
-        self._room.clear()
+        self._line.look()
 
     async def _came(self, worker: Worker, stopped: asyncio.Event) -> bool:
         """Waits until a worker answers, unless the run is to stop. Raises NoPlace if it is dead."""
         about = asyncio.ensure_future(as_coroutine(worker.actor.about.remote()))
         came = asyncio.Event()
         about.add_done_callback(lambda _: came.set())
-        await first_of(None, came, stopped, worker.killed)
+        await first_of(came, stopped, worker.killed)
         if not about.done():
             about.cancel()
             self.kill(worker)
@@ -273,7 +246,7 @@ class Workers:
     def give_back(self, worker: Worker) -> None:
         """Lets a worker be idle; on a node whose speed is unknown, it is measured then."""
         worker.task, worker.taken, worker.idle_since_s = None, False, time.monotonic()
-        self._look_for_room()
+        self._line.look()
         if not worker.gone and worker.node not in self.speeds:
             measuring = asyncio.create_task(self._measure(worker))
             self._measuring.add(measuring)
@@ -295,7 +268,7 @@ class Workers:
             self._ray.kill(worker.actor)
         worker.killed.set()
         self.changed.set()
-        self._look_for_room()
+        self._line.look()
 
     async def look(self) -> None:
         """Looks at nodes and workers, and ends those that have been idle for long."""
@@ -370,11 +343,11 @@ def left_by_node(ray: Any) -> dict[str, dict[str, float]]:
     return found
 
 
-async def first_of(seconds: float | None, *events: asyncio.Event) -> None:
-    """Waits for the first of some events, or until time is over."""
+async def first_of(*events: asyncio.Event) -> None:
+    """Waits for the first of some events."""
     waits = [asyncio.ensure_future(each.wait()) for each in events]
     try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for each in waits:
             each.cancel()

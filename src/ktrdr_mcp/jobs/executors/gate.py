@@ -6,21 +6,68 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, TypeVar
+from itertools import count
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from ktrdr_mcp import memory
 from ktrdr_mcp.jobs.executors.base import HeardRun
 
 LOOK_S: Final = 0.5  # between looks at what other programs leave free
 
+Turn: TypeAlias = tuple[bool, int]  # whether of a part; a number
 RunT = TypeVar("RunT", bound=HeardRun)
+FoundT = TypeVar("FoundT")
 
 
-class Gate(Generic[RunT]):
-    """Admits runs by memory. On the event loop only.
+class Line:
+    """Runs that wait for memory. On the event loop only.
 
     Nobody overtakes the first who waits: else a run that needs much would wait for as long as there
     are others that need little. Whole tasks wait before parts, as they do for places.
+    """
+
+    def __init__(self) -> None:
+        self._turns: list[Turn] = []
+        self._numbers = count()
+        self._changed = asyncio.Event()
+
+    def turn(self, *, part: bool) -> Turn:
+        """A place behind all of its kind that have one."""
+        return part, next(self._numbers)
+
+    async def wait(
+        self, turn: Turn, find: Callable[[], FoundT | None], stopped: Callable[[], bool]
+    ) -> FoundT | None:
+        """What is found for a run once it is its turn; None if it is to stop before.
+
+        Args:
+            turn: its place.
+            find: looks for it, and takes it; None where there is nothing yet.
+            stopped: whether it is to stop; `look` says that this has changed.
+        Raises:
+            what `find` raises.
+        """
+        self._turns.append(turn)
+        try:
+            while not stopped():
+                if min(self._turns) == turn and (found := find()) is not None:
+                    return found
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._changed.wait()
+            return None
+        finally:
+            self._turns.remove(turn)
+            self.look()
+
+    def look(self) -> None:
+        """Lets everybody who waits look again."""
+        self._changed.set()
+        self._changed.clear()
+
+
+class Gate(Generic[RunT]):
+    """Admits runs to this machine by memory, in line. On the event loop only.
 
     A run that needs more than there is begins once nobody else is inside: its task was accepted by
     its estimate, and to wait any longer would give it no more.
@@ -35,9 +82,8 @@ class Gate(Generic[RunT]):
     ) -> None:
         self._promised = promised
         self._wanted = wanted
-        self._line: list[RunT] = []  # those that wait, the next one first
+        self._line = Line()
         self._inside: list[RunT] = []
-        self._changed = asyncio.Event()
 
     @property
     def inside(self) -> list[RunT]:
@@ -51,32 +97,18 @@ class Gate(Generic[RunT]):
         Returns:
             whether it may begin; it is inside until it has ended.
         """
-        self._line.append(run)
-        self._line.sort(key=lambda each: each.envelope.parent is not None)
-        run.on_change = self._look
-        try:
-            while not (run.stop_requested or self._is_next(run)):
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
-                        await self._changed.wait()
-            if not run.stop_requested:
-                self._inside.append(run)
-        finally:
-            self._line.remove(run)
-            self._look()
-        return not run.stop_requested
+        run.on_change = self._line.look
+        turn = self._line.turn(part=run.envelope.parent is not None)
+        found = await self._line.wait(turn, lambda: self._admit(run), lambda: run.stop_requested)
+        return found is not None
 
-    def _is_next(self, run: RunT) -> bool:
-        """Whether it is a run's turn, and there is memory for it."""
-        if self._line[0] is not run:
-            return False
+    def _admit(self, run: RunT) -> RunT | None:
+        """Lets a run in if there is memory for it."""
         inside = self.inside
-        return not inside or self._promised(inside) + self._wanted(run) <= available_bytes()
-
-    def _look(self) -> None:
-        """Lets everybody who waits look again."""
-        self._changed.set()
-        self._changed.clear()
+        if inside and self._promised(inside) + self._wanted(run) > available_bytes():
+            return None
+        self._inside.append(run)
+        return run
 
 
 def available_bytes() -> int:
