@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
+from typing import Any, Final
 
 import anyio
 
 from benchmarks.honesty.run import Run
-from benchmarks.honesty.series import NOISE, PLANTED, planted_series
+from benchmarks.honesty.series import NOISE, PLANTED, hours_series, planted_series
 from benchmarks.honesty.trainings import open_service_with
 from ktrdr_mcp.data.bars import Bars
+from ktrdr_mcp.schemas import requests
+from ktrdr_mcp.schemas.parsing import parse
 
 SAMPLERS = ("qmc", "random", "tpe")
 CANDIDATES = 64
 NOISE_SERIES = 100  # over all kinds
-PLANTED_SERIES = 20
+PLANTED_SERIES = 20  # of each kind
+CLOCK: Final[dict[str, Any]] = {  # a strategy that knows the time alone
+    "indicators": [{"name": "hour"}, {"name": "weekday"}],
+    "fuzzy_sets": {"hour": "cyclic", "weekday": "cyclic"},
+}
 SPACE = {
     "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
     "dropout_rate": {"low": 0.0, "high": 0.5},
     "weight_decay": {"low": 1e-6, "high": 1e-2, "log": True},
+    "strategy": ["default", "clock"],
+}
+TREND: Final = PLANTED[1]  # which the default alone finds
+SIGNALS: Final[dict[str, Callable[[int, int], Bars]]] = {
+    "trend": lambda count, seed: planted_series(count, seed, *TREND),
+    "hours": lambda count, seed: hours_series(count, seed, 0.5),
 }
 NORMAL = 1.96  # of a 95 % interval
 
@@ -29,32 +43,33 @@ async def prediction(bars: Bars, seed: int, run: Run, sampler: str | None) -> st
     if sampler is not None:
         search = {"trials": CANDIDATES, "vary": SPACE, "sampler": sampler, "seed": seed % 2**31}
         config["sweep"] = search
+    written = parse(requests.SaveStrategy, {"name": "clock", "strategy": CLOCK})
     async with open_service_with(bars) as series:
+        await series.service.save_strategy(written)
         return (await series.train(config)).performance.verdict.prediction
 
 
-def judged(task: tuple[str, float, int, Run, str | None]) -> bool:
-    """Whether a series was called skill; a strength above 0 has a signal planted."""
-    kind, strength, seed, run, sampler = task
-    made = planted_series(run.bars, seed, strength, 24.0) if strength else None
-    bars = made or NOISE[kind](run.bars, seed)
+def judged(task: tuple[str, int, Run, str | None]) -> bool:
+    """Whether a series of a kind was called skill."""
+    kind, seed, run, sampler = task
+    bars = (NOISE | SIGNALS)[kind](run.bars, seed)
     return anyio.run(prediction, bars, seed, run, sampler) == "skill"
 
 
 def sweep(run: Run) -> None:
-    """How often a search is called skill, by sampler, with the interval of the share."""
+    """How often a search is called skill, by sampler, with the interval of the share.
+
+    The default strategy sees trends and nothing of the hour; another one in the space does.
+    """
     kinds = list(NOISE)
-    noise = [
-        (kinds[place % len(kinds)], 0.0, seed)
-        for place, seed in enumerate(run.seeds(NOISE_SERIES, 700))
-    ]
-    strength = min(each[0] for each in PLANTED)
-    planted = [("planted", strength, seed) for seed in run.seeds(PLANTED_SERIES, 701)]
+    noise = enumerate(run.seeds(NOISE_SERIES, 700))
+    rows = {"noise": [(kinds[place % len(kinds)], seed) for place, seed in noise]}
+    for stream, kind in enumerate(SIGNALS, 701):
+        rows[kind] = [(kind, seed) for seed in run.seeds(PLANTED_SERIES, stream)]
     print(f"{'series':10}{'proposed by':>14}{'series':>8}{'skill':>7}   95 % interval")
-    for name, some in (("noise", noise), ("planted", planted)):
+    for name, some in rows.items():
         for sampler in (None, *SAMPLERS):
-            tasks = [(*each, run, sampler) for each in some]
-            found = list(run.in_processes(judged, tasks))
+            found = list(run.in_processes(judged, [(*each, run, sampler) for each in some]))
             low, high = interval(sum(found), len(found))
             proposed = sampler or "default alone"
             print(
