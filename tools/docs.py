@@ -23,7 +23,7 @@ from ktrdr_mcp.api.operations import OPERATIONS, Operation
 from ktrdr_mcp.api.schema import OURS, inline_references
 from ktrdr_mcp.cli import cli
 from ktrdr_mcp.errors import kinds_by_code
-from ktrdr_mcp.features.registry import ListedIndicator, listed_indicators
+from ktrdr_mcp.features.registry import ListedIndicator, list_indicators
 from ktrdr_mcp.schemas.config import TrainingConfig
 from ktrdr_mcp.strategy import parsing
 from ktrdr_mcp.strategy.sections import Section
@@ -452,7 +452,7 @@ def sections_read() -> dict[str, list[str]]:
 def indicators_page() -> str:
     """Every indicator by group."""
     groups: dict[str, list[ListedIndicator]] = {}
-    for one in listed_indicators():
+    for one in list_indicators():
         groups.setdefault(one.group, []).append(one)
     parts = [
         (

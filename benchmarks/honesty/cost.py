@@ -38,7 +38,7 @@ from ktrdr_mcp.training.judgement import (
     tested_window,
     wandering_features,
 )
-from ktrdr_mcp.training.pipeline import manifest_of, measure, seen_by, task_result
+from ktrdr_mcp.training.pipeline import collect_grams, manifest_of, measure, task_result
 
 ROUNDS = 5
 WAYS: dict[str, dict[str, Any]] = {
@@ -75,7 +75,7 @@ def judging(run: Run) -> None:
     searched, spec, prepared = trained.searched, trained.spec, trained.prepared
     outcome = measure(prepared, searched)
     result, scores = task_result(spec, prepared, outcome), outcome.judgement.scores()
-    folds = [predict_rows(*each) for each in searched.chosen() if each[0].role == "fold"]
+    folds = [predict_rows(*each) for each in searched.select_judged() if each[0].role == "fold"]
     own, horizon = folds[0].learner.dataset, searched.horizon
     rows = np.concatenate([fold.learner.split.test for fold in folds])
     rule, main = outcome.judgement.rule, searched.splits.main.train
@@ -94,12 +94,12 @@ def judging(run: Run) -> None:
         "  trading, bootstrap": lambda: backtest_legs(legs, own.timestamps, rule, per_year),
         "  alarms about the bars": lambda: list(alarms_of_data(own, rows, rule.cost_bps)),
         "  unit roots": lambda: wandering_features(
-            [learner for learner, _ in searched.chosen()], searched.splits.main.train
+            [learner for learner, _ in searched.select_judged()], searched.splits.main.train
         ),
         "grams, sketches, seen bars": lambda: (
             grams_of(bars),
             sketches_of_task(prepared, window),
-            seen_by(prepared, manifest).to_bytes(),
+            collect_grams(prepared, manifest).to_bytes(),
         ),
         "the record of trials": lambda: anyio.run(record_one, scores, tested, window),
         "verdict of a first trial": lambda: verdict(
@@ -109,7 +109,7 @@ def judging(run: Run) -> None:
     }
     times = {name: processor_ms(each) for name, each in work.items()}
     whole = times["training, prepared anew"]
-    epochs = sum(network.epochs_completed for _, network in searched.chosen())
+    epochs = sum(network.epochs_completed for _, network in searched.select_judged())
     about = f"{epochs} epochs in all, {len(rows):,} tested rows"
     print(f"{about:40}{'ms':>10}{'share':>10}")
     for name, spent in times.items():

@@ -60,7 +60,7 @@ RIVALS: Final[dict[str, Rival]] = {"logistic": logistic, "lightgbm": boosted}
 def p_of_rival(searched: Searched, rival: Rival) -> float:
     """The p of the directional test on what a rival says of each fold's test rows."""
     folds, timestamps = [], None
-    for learner, _ in searched.chosen():
+    for learner, _ in searched.select_judged():
         if learner.role != "fold":
             continue
         dataset, split = learner.dataset, learner.split

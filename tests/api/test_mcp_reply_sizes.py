@@ -21,7 +21,7 @@ from ktrdr_mcp.evaluation.verdict import (
 from ktrdr_mcp.schemas import responses
 from ktrdr_mcp.schemas.responses import fit_page
 from ktrdr_mcp.schemas.results import EdgeScores, FailedFolds
-from ktrdr_mcp.service.evaluation import fitted, shorten_sweep
+from ktrdr_mcp.service.evaluation import fit_reply, shorten_sweep
 from tests.support import sample_replies
 from tests.support.fake_service import FakeService
 from tests.support.mcp_clients import Connect
@@ -84,7 +84,7 @@ def wordy(leak: bool) -> responses.ModelPerformance:
             "seeds": responses.SeedFigures(count=10, val_accuracy=spread, test_accuracy=spread),
         }
     )
-    return fitted(whole)
+    return fit_reply(whole)
 
 
 @pytest.mark.asyncio
@@ -156,7 +156,7 @@ def test_figures_over_seeds_leave_a_long_reply_before_what_a_decision_needs() ->
     usual = sample_replies.PERFORMANCE.model_copy(update={"seeds": seeds})
     padding = limits.PERFORMANCE_BYTES + 100 - len(usual.model_dump_json())
     longer = usual.verdict.model_copy(update={"reason": usual.verdict.reason + " " * padding})
-    found = fitted(usual.model_copy(update={"verdict": longer}))
+    found = fit_reply(usual.model_copy(update={"verdict": longer}))
     bare = seeds.model_copy(update={"val_accuracy": None, "test_accuracy": None})
     assert found == usual.model_copy(update={"verdict": longer, "seeds": bare})
 

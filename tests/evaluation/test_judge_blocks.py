@@ -42,7 +42,7 @@ def test_a_later_start_moves_no_block() -> None:
 
 def test_a_block_is_stored_and_read_back_as_it_was() -> None:
     blocks = block_sums(np.random.default_rng(0).normal(size=90), np.arange(90), TIME, 24)
-    back = BlockSums.of(Blocks.from_json(json.loads(json.dumps(blocks.stored().to_json()))))
+    back = BlockSums.of(Blocks.from_json(json.loads(json.dumps(blocks.to_stored().to_json()))))
     assert np.array_equal(back.sums, blocks.sums)
     assert np.array_equal(back.start, blocks.start)
     assert np.array_equal(back.stop, blocks.stop)

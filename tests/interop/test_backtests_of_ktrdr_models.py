@@ -41,7 +41,9 @@ def traded(root: Path, **changes: Any) -> tuple[responses.ModelBacktest, backtes
     request = parse(BacktestModel, {"model_name": "theirs", **changes})
     found = backtesting.trade(loaded, request, Series())  # type: ignore[arg-type]
     reply = backtesting.reply(loaded, request, found)
-    return backtesting.judged(reply, backtesting.fresh_of(loaded, found), [], recorded=True), found
+    return backtesting.judge_fresh(
+        reply, backtesting.fresh_of(loaded, found), [], recorded=True
+    ), found
 
 
 def times() -> np.ndarray:

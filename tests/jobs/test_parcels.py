@@ -90,7 +90,7 @@ def test_a_disk_that_fails_leaves_the_earlier_checkpoint(
 def test_of_files_that_differ_the_whole_folder_counts() -> None:
     earlier = {**CHECKPOINT, **LOOSE}
     now = {**earlier, "checkpoints/a/state.json": b"other"}
-    assert parcels.changed(now, earlier, "bundle") == {
+    assert parcels.select_changed(now, earlier, "bundle") == {
         "checkpoints/a/state.json": b"other",
         "checkpoints/a/manifest.json": b"2",
     }

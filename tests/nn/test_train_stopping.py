@@ -92,8 +92,8 @@ def test_what_counts_as_an_improvement(monitor, epochs, best, waited):
     for number, (loss, accuracy) in enumerate(epochs, start=1):
         tracker.update(monitor, number, loss, accuracy)
     assert (tracker.epoch, tracker.epochs_without) == (best, waited)
-    assert tracker.exhausted(waited or None) == bool(waited)
-    assert not tracker.exhausted(waited + 1)
+    assert tracker.is_exhausted(waited or None) == bool(waited)
+    assert not tracker.is_exhausted(waited + 1)
 
 
 def test_every_epoch_is_reported_as_the_mean_of_the_networks_still_training():

@@ -225,7 +225,7 @@ def judged_with(gain: float, cost_bps: float = 5.0, *alarms: Alarm) -> responses
         last_bar="2026-03-01T00:00:00Z", seen_until="2026-01-01T00:00:00Z", scores=scores,
         alarms=list(alarms),
     )  # fmt: skip
-    return backtesting.judged(sample_replies.BACKTEST, fresh, [], recorded=True)
+    return backtesting.judge_fresh(sample_replies.BACKTEST, fresh, [], recorded=True)
 
 
 BOUNCE = Alarm(name="half_spread", text="openings bounce: half-spread above 9 bps", of_data=True)

@@ -551,10 +551,10 @@ async def test_a_rebuilt_database_knows_its_trials_by_content(
 
 async def test_a_record_of_an_earlier_version_gets_the_newer_tables(shared: Path) -> None:
     def extend() -> set[str]:
-        with record.opened(shared) as connection:
+        with record.open_record(shared) as connection:
             connection.execute("DROP TABLE additions")
             connection.execute("DROP TABLE backtests")
-        with record.opened(shared) as connection:
+        with record.open_record(shared) as connection:
             rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             return {row[0] for row in rows}
 

@@ -96,4 +96,6 @@ def test_a_strategy_that_is_a_link_is_read_only_inside_its_folder(tmp_path: Path
     assert "leak" not in catalog.names()
     with pytest.raises(Exception, match="no strategy 'leak'"):
         catalog.text("leak")
-    assert [name for name, remedy in catalog.misnamed() if "lead out" in remedy] == ["leak.yaml"]
+    assert [name for name, remedy in catalog.find_misnamed() if "lead out" in remedy] == [
+        "leak.yaml"
+    ]

@@ -11,7 +11,7 @@ import pytest
 from ktrdr_mcp.errors import DatabaseError, QueueFull, TaskConflict, TaskNotFound
 from ktrdr_mcp.jobs.live import Live
 from ktrdr_mcp.jobs.model import standing
-from ktrdr_mcp.service.replies import resumed_from
+from ktrdr_mcp.service.replies import find_resumed_from
 from ktrdr_mcp.store.db import Database, rows_of
 from ktrdr_mcp.store.task_row import Fence, NewTask, TaskRow, json_text
 from ktrdr_mcp.store.tasks import SAME_FOLDER, TaskStore
@@ -146,12 +146,12 @@ async def test_a_repeated_request_is_recognised_by_what_the_client_sent(
     tasks: TaskStore, new_task: Make
 ) -> None:
     row, _ = await tasks.insert(new_task("t1", request_hash="same", idempotency_key="key"), 10)
-    assert await tasks.repeated("t1", None, ["same"]) == row
-    assert await tasks.repeated(None, "key", ["same"]) == row
-    assert await tasks.repeated(None, None, ["same"]) is None
-    assert await tasks.repeated("t2", "other", ["same"]) is None
+    assert await tasks.find_repeated("t1", None, ["same"]) == row
+    assert await tasks.find_repeated(None, "key", ["same"]) == row
+    assert await tasks.find_repeated(None, None, ["same"]) is None
+    assert await tasks.find_repeated("t2", "other", ["same"]) is None
     with pytest.raises(TaskConflict):
-        await tasks.repeated(None, "key", ["another"])
+        await tasks.find_repeated(None, "key", ["another"])
 
 
 async def test_tasks_without_a_key_do_not_collide(tasks: TaskStore, new_task: Make) -> None:
@@ -293,8 +293,8 @@ async def test_a_task_claimed_again_does_not_say_where_the_attempt_before_began(
 ) -> None:
     await tasks.insert(new_task("t1"), 10)
     await tasks.release("t1", (await claimed(tasks)).fence, STANDING)
-    assert resumed_from(await claimed(tasks), Live()) is None
-    assert resumed_from(await tasks.get("t1"), None) is None
+    assert find_resumed_from(await claimed(tasks), Live()) is None
+    assert find_resumed_from(await tasks.get("t1"), None) is None
 
 
 async def test_a_new_generation_takes_back_what_a_dead_one_left_running(

@@ -73,7 +73,9 @@ def test_only_well_formed_names_are_listed(catalog):
 def test_names_that_cannot_be_used_are_listed_with_the_rename_that_helps(catalog):
     for name in ("my strategy.yaml", "mine.yml", "Default.yaml", "Idea.yaml", "idea.yaml"):
         write(catalog, name, OWN)
-    assert {name: remedy.rpartition("rename it to ")[2] for name, remedy in catalog.misnamed()} == {
+    assert {
+        name: remedy.rpartition("rename it to ")[2] for name, remedy in catalog.find_misnamed()
+    } == {
         "Default.yaml": "Default_2.yaml.",
         "idea.yaml": "idea_2.yaml.",
         "mine.yml": "mine.yaml.",

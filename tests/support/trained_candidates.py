@@ -34,5 +34,5 @@ def trained_candidates(trial: Any, bars: Bars, config: dict[str, Any]) -> Traine
     spec, prepared = trial.spec(config), trial.prepare(bars, config)
     searched = search(spec, prepared, trial.root / "bundle", NullContext())
     members, networks = zip(*searched.pairs.values(), *searched.surrogates, strict=True)
-    judgement = judge(searched.chosen(), searched.splits, searched.horizon)
+    judgement = judge(searched.select_judged(), searched.splits, searched.horizon)
     return TrainedCandidates(members, networks, judgement, searched)

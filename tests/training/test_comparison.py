@@ -21,7 +21,7 @@ def scores(
 ) -> TrialScores:
     """What the trial log would keep of a trial with these products from some bar on."""
     blocks = block_sums(values[first:], np.arange(first, BARS), TIME, width_bars)
-    return trial_scores(direction={"blocks": blocks.stored().to_json(), "constant": constant})
+    return trial_scores(direction={"blocks": blocks.to_stored().to_json(), "constant": constant})
 
 
 @pytest.mark.parametrize("widths", [(12, 96), (96, 12), (24, 24)])
@@ -85,6 +85,6 @@ def test_trials_on_other_times_are_said_to_have_none_in_common() -> None:
     values = np.random.default_rng(7).normal(0.3, 1.0, BARS)
     late = scores(values, 24, first=1_200)
     early = block_sums(values[:1_200], np.arange(1_200), TIME, 24)
-    found = difference(trial_scores(direction={"blocks": early.stored().to_json()}), late)
+    found = difference(trial_scores(direction={"blocks": early.to_stored().to_json()}), late)
     assert found is None
     assert meaning(found).startswith("They tested no time in common")

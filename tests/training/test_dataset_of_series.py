@@ -22,7 +22,7 @@ from ktrdr_mcp.training import judgement
 from ktrdr_mcp.training.checkpointer import Checkpointer, identity_of
 from ktrdr_mcp.training.config import effective
 from ktrdr_mcp.training.dataset import Dataset, series_of, view_of
-from ktrdr_mcp.training.learners import Splits, fit, flipped, make_learners, stacked
+from ktrdr_mcp.training.learners import Splits, fit, flip_moves, make_learners, stack
 from ktrdr_mcp.training.prepare import LoadedSeries, Prepared, data_used
 from ktrdr_mcp.training.spec import TrainingSpec
 
@@ -130,7 +130,7 @@ def test_a_window_is_that_of_the_series_that_is_tested_longest(dataset) -> None:
 def test_surrogates_flip_all_series_at_one_time_alike(dataset, pair) -> None:
     config = effective(TrainingConfig(), dataset.strategy)
     signs = np.random.default_rng(2).choice([-1.0, 1.0], len(dataset.timestamps))
-    found = flipped(dataset, signs, config)
+    found = flip_moves(dataset, signs, config)
     for bars, one in zip(pair, found.series, strict=True):
         moves, flips = (np.diff(np.log(each.close)) for each in (bars, one.bars))
         expected = signs[np.searchsorted(dataset.timestamps, bars.time)][1:]
@@ -142,7 +142,7 @@ def test_candidates_train_on_the_rows_of_all_series(dataset) -> None:
     config = effective(TrainingConfig(control=True), dataset.strategy)
     learners = make_learners(prepared, TrainingSpec("one", (), dataset.strategy, config))
     assert [one.role for one in learners] == ["main", *["fold"] * 4, *["twin"] * 4]
-    rows = stacked(learners, config)
+    rows = stack(learners, config)
     assert len(rows.features) == len(rows.labels) == 9 * len(dataset.label)
     for candidate, train in zip(learners, rows.train_rows, strict=True):
         assert np.array_equal(rows.labels[train], candidate.dataset.label[candidate.split.train])
@@ -225,7 +225,7 @@ def test_features_that_each_batch_computes_train_to_the_same_bits(
     found = {}
     for most in (10**9, 0):
         monkeypatch.setattr("ktrdr_mcp.training.estimate.MOST_STORED_BYTES", most)
-        rows = stacked(learners, config)
+        rows = stack(learners, config)
         assert isinstance(rows.features, np.ndarray) == (most > 0)
         trained = fit(learners, Checkpointer(tmp_path / str(most), spec, NullContext()))
         weights = [{name: w.numpy().tobytes() for name, w in t.weights.items()} for t in trained]

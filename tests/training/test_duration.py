@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ktrdr_mcp.nn.perceptron import Mlp
-from ktrdr_mcp.training.duration import TYPICAL, Speed, Workload, bounded, measure
+from ktrdr_mcp.training.duration import TYPICAL, Speed, Workload, bound_factor, measure
 
 WORK = Workload(Mlp(9, (64, 32, 16), "relu"), 32, 100, [2_000, 800, 1_200], 3_400, 3, dropout=True)
 
@@ -39,4 +39,4 @@ def test_a_machine_twice_as_slow_takes_twice_as_long() -> None:
 
 def test_the_measured_speed_of_this_machine_is_of_a_machine() -> None:
     speed = measure()
-    assert speed == Speed(bounded(speed.overhead), bounded(speed.arithmetic))
+    assert speed == Speed(bound_factor(speed.overhead), bound_factor(speed.arithmetic))

@@ -77,7 +77,7 @@ def test_the_choice_is_that_of_the_mean_validation_t_until_the_fold(trial, bars)
         choice = found.choices[fold]
         assert choice.candidate + 1 == expected
         assert choice.by_default is (blocks < 15)
-    judged = [learner.candidate.number for learner, _ in found.chosen()[1:]]
+    judged = [learner.candidate.number for learner, _ in found.select_judged()[1:]]
     assert judged == [choice.candidate + 1 for choice in found.choices[:-1]]
     assert len(set(numbers)) == 6
 
@@ -137,7 +137,7 @@ def test_a_search_whose_candidates_all_collapse_is_judged_with_any_sampler(
         searching, "validation_score", lambda *each: replace(real(*each), collapsed=True)
     )
     found = searched(trial, noise, sweep=sweep(3, sampler), epochs=1)
-    assert [learner.fold for learner, _ in found.chosen()] == [-1, 0, 1, 2, 3]
+    assert [learner.fold for learner, _ in found.select_judged()] == [-1, 0, 1, 2, 3]
 
 
 def test_seeds_are_candidates_and_the_first_has_the_weights_of_one_alone(trial, bars) -> None:

@@ -28,7 +28,7 @@ def streams(seed: int) -> np.ndarray:
 def scores(returns: np.ndarray, width_bars: int) -> TrialScores:
     """What the trial log would keep of a trial with these net returns."""
     blocks = block_sums(returns, np.arange(BARS), TIME, width_bars)
-    sums = {"timing_blocks": blocks.stored().to_json(), "net_sums": blocks.sums.tolist()}
+    sums = {"timing_blocks": blocks.to_stored().to_json(), "net_sums": blocks.sums.tolist()}
     return trial_scores(trading=sums)
 
 

@@ -176,7 +176,7 @@ def check_strategy(
     from ktrdr_mcp.features.registry import check
     from ktrdr_mcp.training.strategies import warnings
 
-    strategy = checked(workspace, file)
+    strategy = read_sound_strategy(workspace, file)
     reply = {
         "success": True,
         "name": strategy.name,
@@ -205,7 +205,7 @@ def check_strategy(
     output.answer(reply, as_json, show)
 
 
-def checked(workspace: Workspace, file: Path) -> Strategy:
+def read_sound_strategy(workspace: Workspace, file: Path) -> Strategy:
     """The sound strategy of a file; of a name, where there is no such file. Raises KtrdrError."""
     from ktrdr_mcp.service.data import check_strategy_file
     from ktrdr_mcp.strategy.catalog import StrategyCatalog

@@ -51,10 +51,10 @@ def end_at_once(stopped: asyncio.Future[None]) -> Callable[[], None]:
 
     stopped.add_done_callback(end)
 
-    def begun() -> None:
+    def leave_alone() -> None:
         stopped.remove_done_callback(end)
 
-    return begun
+    return leave_alone
 
 
 @contextlib.contextmanager

@@ -32,12 +32,12 @@ def session_notes(bars: Bars, name: str) -> list[str]:
     notes = []
     if len(missing):
         notes.append(f"{len(missing):,} of {len(sessions):,} sessions of {name} are missing: "
-                     f"{listed(missing)}.")  # fmt: skip
+                     f"{list_days(missing)}.")  # fmt: skip
     else:
         notes.append(f"All {len(sessions):,} sessions of {name} are there.")
     if len(closed):
         notes.append(f"{len(closed):,} days have bars although {name} was closed: "
-                     f"{listed(closed)}.")  # fmt: skip
+                     f"{list_days(closed)}.")  # fmt: skip
     return notes
 
 
@@ -70,7 +70,7 @@ def session_days(name: str, first: int, last: int) -> Any:
     return days[(days >= first) & (days <= last)]
 
 
-def listed(days: Any) -> str:
+def list_days(days: Any) -> str:
     """The first few days, and how many follow."""
     more = f" and {len(days) - NAMED:,} more" if len(days) > NAMED else ""
     return ", ".join(format_day(int(day) * DAY_NS) for day in days[:NAMED]) + more

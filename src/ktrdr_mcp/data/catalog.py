@@ -130,7 +130,7 @@ class Samples:
                 state = FileState.of(path, path.stat())
                 return self._cache.get(state, lambda: parse(path.read_bytes(), timeframe, sha256))
         except (OSError, ImportError) as error:
-            raise altered(name) from error
+            raise altered_sample(name) from error
 
 
 def parse(data: bytes, timeframe: str, sha256: str) -> StoredSeries:
@@ -145,14 +145,14 @@ def parse(data: bytes, timeframe: str, sha256: str) -> StoredSeries:
     """
     name = SAMPLE_FILES[timeframe][0]
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise altered(name)
+        raise altered_sample(name)
     table = read_csv(io.BytesIO(data), name)
     validate(table)
     finished = table.part(slice(0, -1))
     return StoredSeries(finished, np.zeros(len(finished.time), dtype=np.bool_), ())
 
 
-def altered(name: str) -> StorageError:
+def altered_sample(name: str) -> StorageError:
     """The error for a sample that is missing or not the known one."""
     return StorageError(
         f"The built-in sample {name} is not the one this version was made with.",
@@ -290,7 +290,7 @@ class BarCatalog:
 
         Those of a later source that `load` would take from an earlier one are left out.
         """
-        return [series for series, _ in self._stored()]
+        return [series for series, _ in self._list_sources()]
 
     def available(self, of: Container[tuple[str, str]] | None = None) -> list[SeriesSummary]:
         """The stored series, in the order of `series`; each is read and checked.
@@ -298,10 +298,10 @@ class BarCatalog:
         Args:
             of: only these; every one by default.
         """
-        chosen = [one for one in self._stored() if of is None or one[0] in of]
+        chosen = [one for one in self._list_sources() if of is None or one[0] in of]
         return [summary(source, *series) for series, source in chosen]
 
-    def _stored(self) -> Iterator[tuple[tuple[str, str], Source]]:
+    def _list_sources(self) -> Iterator[tuple[tuple[str, str], Source]]:
         """Each series with the source that it is read from, in the order of `series`."""
         owners: dict[tuple[str, str], Source] = {}
         for source in self._sources:

@@ -261,7 +261,7 @@ def join(stored: Bars, fetched: Bars) -> Joined:
     if changed.any():
         return split(old, fetched, places, ratio, cents)
     volumes = int((fetched.volume[places] != old.volume).sum())
-    whole = concatenated(stored.slice(0, begin), fetched)
+    whole = join_bars(stored.slice(0, begin), fetched)
     new = len(fetched) - again
     parts = [f"{new:,} new bars"] if new else []
     if volumes:
@@ -307,7 +307,7 @@ def differing(how: str, times: Integers) -> Conflict:
     )
 
 
-def concatenated(first: Bars, second: Bars) -> Bars:
+def join_bars(first: Bars, second: Bars) -> Bars:
     """Two series one behind the other."""
     columns = [
         np.concatenate([one, other])
@@ -382,13 +382,13 @@ def run(request: FetchRequest, report: Report) -> Fetched:
         )
     feed = kind(venue, symbol, timeframe)
 
-    def fetched(name: str, since_ns: int) -> Bars:
+    def fetch(name: str, since_ns: int) -> Bars:
         pages = Pages(folder / name)
         rows = fetch_rows(feed, since_ns, pages, report)
         return final_bars(rows, symbol, timeframe, feed.now_ns(), pages.zone)
 
     def whole(since_ns: int, why: str) -> Joined:
-        bars = fetched("all", since_ns)
+        bars = fetch("all", since_ns)
         return Joined(bars, len(bars), 0, why)
 
     since_ns = request["since_ns"]
@@ -403,7 +403,7 @@ def run(request: FetchRequest, report: Report) -> Fetched:
     else:
         since_ns = int(manifest.request["since_ns"])
         before = versions.load_version(workspace, symbol, timeframe, manifest.newest.name)
-        joined = join(before, fetched("update", overlap_start(before)))
+        joined = join(before, fetch("update", overlap_start(before)))
         if joined.bars is None:
             joined = whole(since_ns, joined.why)
     bars = joined.bars

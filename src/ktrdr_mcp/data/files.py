@@ -118,7 +118,9 @@ def near_miss(name: str, taken: Container[str]) -> NotRead | None:
         return None
     if meant is not None:
         why = f"only {meant.file} is, with exactly these upper and lower case letters"
-        return misnamed(name, *meant.series, why, (f"Rename it to {meant.file}", meant.file), taken)
+        return misnamed_file(
+            name, *meant.series, why, (f"Rename it to {meant.file}", meant.file), taken
+        )
     if (stranger := of_no_symbol(name, taken)) is not None:
         return stranger
     parts = None if name.endswith(ORIGIN_SUFFIX) else name_parts(name)
@@ -133,7 +135,7 @@ def near_miss(name: str, taken: Container[str]) -> NotRead | None:
         remedy = f"Rename it to {right}{known}"
     else:
         remedy = f"Import it: {import_command(name, symbol, timeframe)}{known}"
-    return misnamed(name, symbol, timeframe, why, (remedy, right), taken)
+    return misnamed_file(name, symbol, timeframe, why, (remedy, right), taken)
 
 
 def of_no_symbol(name: str, taken: Container[str]) -> NotRead | None:
@@ -150,7 +152,7 @@ def of_no_symbol(name: str, taken: Container[str]) -> NotRead | None:
         return None
     why = f"{quote(text)} is no symbol: it has letters, digits, . = ^ -, and %2F for /, %3A for :"
     right = f"{paths.symbol_in_file_name(symbol)}_{timeframe}{suffix}"
-    return misnamed(name, symbol, timeframe, why, (f"Rename it to {right}", right), taken)
+    return misnamed_file(name, symbol, timeframe, why, (f"Rename it to {right}", right), taken)
 
 
 def import_command(name: str, symbol: str, timeframe: str | None) -> str:
@@ -159,7 +161,7 @@ def import_command(name: str, symbol: str, timeframe: str | None) -> str:
     return f"ktrdr-mcp data import {shlex.quote(f'data/{name}')} --symbol {symbol}{width}"
 
 
-def misnamed(
+def misnamed_file(
     name: str,
     symbol: str,
     timeframe: str | None,
@@ -299,7 +301,7 @@ class WorkspaceFiles:
             )
         suffix, path = present[0]
         name = f"{stem}{suffix}"
-        written = self._written(symbol, timeframe) if suffix == ".parquet" else frozenset()
+        written = self._list_written(symbol, timeframe) if suffix == ".parquet" else frozenset()
         series = read_file(path, name, symbol, timeframe, self._cache, written)
         bars, notes = series.bars(symbol, timeframe, reach)
         if len(present) > 1:
@@ -308,7 +310,7 @@ class WorkspaceFiles:
         version = None if suffix != ".parquet" else self._version(symbol, timeframe)
         return LoadedBars(bars, f"{self.name} {name}", notes, dataset=version)
 
-    def _written(self, symbol: str, timeframe: str) -> frozenset[str]:
+    def _list_written(self, symbol: str, timeframe: str) -> frozenset[str]:
         """The SHA-256 of each file of this series that this program wrote."""
         from ktrdr_mcp.data.versions import written_files
 

@@ -123,7 +123,7 @@ class Reader:
     def _answer(self, request: FileRequest, name: str) -> StoredSeries:
         """Sends a request and takes the answer; a process that breaks off is not kept."""
         process = self._running()
-        with self._bounded(process) as (requests, answers):
+        with self._limit_time(process) as (requests, answers):
             try:
                 requests.write(f"{json.dumps(request)}\n".encode())
                 requests.flush()
@@ -156,7 +156,9 @@ class Reader:
         return self._process
 
     @contextmanager
-    def _bounded(self, process: subprocess.Popen[bytes]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    def _limit_time(
+        self, process: subprocess.Popen[bytes]
+    ) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         """The two ends of a process that is killed when it takes too long."""
         if process.stdin is None or process.stdout is None:
             raise ValueError("the reader has no pipes")

@@ -199,18 +199,18 @@ class BarCache:
         Raises:
             DataInvalid: what `read` said, now or when it was first asked.
         """
-        found = self._found(state)
+        found = self._find_kept(state)
         if found is None:
             with self._lock:
                 reading = self._reading.setdefault(state, Lock())
             with reading:  # whoever asks meanwhile waits for the same reading
-                found = self._found(state) or self._read(state, read)
+                found = self._find_kept(state) or self._read(state, read)
         if isinstance(found, DataInvalid):
             # A new one each time: an exception that is raised again collects tracebacks.
             raise DataInvalid(found.message, hint=found.hint, field=found.field)
         return found
 
-    def _found(self, state: FileState) -> StoredSeries | DataInvalid | None:
+    def _find_kept(self, state: FileState) -> StoredSeries | DataInvalid | None:
         """What is kept of a file's state."""
         with self._lock:
             found = self._kept.get(state)

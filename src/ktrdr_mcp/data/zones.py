@@ -111,7 +111,7 @@ def to_utc(local: Integers, of: Zone) -> tuple[Integers, NDArray[np.bool_]]:
 
     series = pl.Series(shown_by_base).cast(pl.Datetime("ns"))
 
-    def converted(which: str) -> pl.Series:
+    def convert(which: str) -> pl.Series:
         aware = series.dt.replace_time_zone(
             of.base.key,
             ambiguous=which,  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def to_utc(local: Integers, of: Zone) -> tuple[Integers, NDArray[np.bool_]]:
         )
         return aware.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.Int64)
 
-    early, late = converted("earliest"), converted("latest")
+    early, late = convert("earliest"), convert("latest")
     absent = early.is_null().to_numpy()
     times = early.fill_null(0).to_numpy().copy()
     later = late.fill_null(0).to_numpy()

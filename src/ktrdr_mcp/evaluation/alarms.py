@@ -102,7 +102,7 @@ def foretelling(column: Floats, opening: Floats) -> float | None:
     return found
 
 
-def smoothed(opening: Floats, close: Floats) -> float | None:
+def measure_smoothing(opening: Floats, close: Floats) -> float | None:
     """How closes foretell, where they hold what comes after the next opening.
 
     A close that is shifted or averaged over later bars lies on the side of the next opening to
@@ -147,7 +147,7 @@ def data_alarms(
             text=f"volume foretells the next move ({found:.2f})",
             of_data=True,
         )
-    if (found := smoothed(opening, close)) is not None:
+    if (found := measure_smoothing(opening, close)) is not None:
         yield Alarm(
             name="foretelling_close",
             text=f"closes foretell ({found:.2f}): smoothed or shifted?",

@@ -45,7 +45,7 @@ def confident_signals(probabilities: Floats, threshold: float) -> Integers:
     return signal
 
 
-def separated(
+def separate_trades(
     signal: Integers,
     rows: Integers,
     time: Integers,
@@ -229,7 +229,7 @@ class Backtest:
         """What a log keeps, to judge this beside others."""
         return TradingScores(
             timing_p=self.timing_p,
-            timing_blocks=self.timing_blocks.stored(),
+            timing_blocks=self.timing_blocks.to_stored(),
             net_sums=self.net_blocks.sums.tolist(),
             mean_net_high=self.mean_net_high,
             net_total_return=self.net.total_return,
@@ -346,7 +346,7 @@ def backtest_legs(
     traded = [trade(leg, rule) for leg in legs]
     place = np.unique(np.concatenate([leg.at for leg in traded]))
     net, timing, held, position, gross, entries = (
-        pooled([getattr(leg, name) for leg in traded], traded, place)
+        pool_series([getattr(leg, name) for leg in traded], traded, place)
         for name in ("net", "timing", "held", "position", "gross", "entries")
     )
     width = block_width(len(place), HORIZONS_PER_BLOCK * rule.horizon)
@@ -403,7 +403,7 @@ def trade(leg: Leg, rule: TradingRule) -> TradedLeg:
     )
 
 
-def pooled(values: Sequence[Floats], legs: Sequence[TradedLeg], place: Integers) -> Floats:
+def pool_series(values: Sequence[Floats], legs: Sequence[TradedLeg], place: Integers) -> Floats:
     """float64[p], the mean over all series at each place; a series without a bar there adds 0."""
     if len(legs) == 1:
         return values[0]
@@ -426,7 +426,7 @@ def positions_by(
     long_only = rule.long_only
     if rule.min_separation_hours > 0:
         least_ns = round(rule.min_separation_hours * HOUR_NS)
-        signal = separated(signal, rows, time[rows], least_ns, bars, long_only)
+        signal = separate_trades(signal, rows, time[rows], least_ns, bars, long_only)
     return positions(signal, rows, bars, long_only)
 
 

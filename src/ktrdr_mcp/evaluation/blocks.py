@@ -34,7 +34,7 @@ class BlockSums:
         """How many blocks there are."""
         return len(self.sums)
 
-    def stored(self) -> Blocks:
+    def to_stored(self) -> Blocks:
         """As the trial log keeps it."""
         return Blocks(start=self.start.tolist(), stop=self.stop.tolist(), sums=self.sums.tolist())
 

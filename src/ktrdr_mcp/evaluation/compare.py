@@ -103,18 +103,18 @@ def differing_settings(settings: Sequence[Mapping[str, object]]) -> dict[str, li
     Args:
         settings: nested settings, one for each task.
     """
-    flat = [flattened(each) for each in settings]
+    flat = [flatten_settings(each) for each in settings]
     names = sorted({name for each in flat for name in each})
     values = {name: [each.get(name) for each in flat] for name in names}
     return {name: each for name, each in values.items() if any(v != each[0] for v in each)}
 
 
-def flattened(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+def flatten_settings(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Nested settings by their dotted names."""
     flat: dict[str, object] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{name}.")
+            flat |= flatten_settings(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
     return flat

@@ -271,7 +271,7 @@ class DirectionalTest:
     accuracy_error: float | None
     edge: EdgeScores | None = None
 
-    def stored(self) -> DirectionScores:
+    def to_stored(self) -> DirectionScores:
         """As the trial log keeps it."""
         return DirectionScores(
             statistic=self.statistic,
@@ -283,7 +283,7 @@ class DirectionalTest:
             accuracy=self.accuracy,
             accuracy_error=self.accuracy_error,
             edge=self.edge,
-            blocks=self.blocks.stored(),
+            blocks=self.blocks.to_stored(),
         )
 
     @classmethod

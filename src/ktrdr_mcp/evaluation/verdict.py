@@ -205,18 +205,18 @@ def prediction_verdict(
         caveats: what else is known.
         trading: the verdict on trading the same predictions.
     """
-    prediction, reason = decided_prediction(test, family, caveats, trading)
+    prediction, reason = decide_prediction(test, family, caveats, trading)
     reason = f"{reason}{caveats.notes(reason)}."
     if test.constant:
         return PredictionVerdict(prediction, reason, LIVING_MODEL)
     if prediction != "inconclusive":
         return PredictionVerdict(prediction, reason, None)
     objection = caveats.objection()
-    needs = objection.needs if objection else needed(test, family, bars)
+    needs = objection.needs if objection else describe_needs(test, family, bars)
     return PredictionVerdict(prediction, reason, needs)
 
 
-def decided_prediction(
+def decide_prediction(
     test: DirectionalTest, family: FamilyJudgement, caveats: Caveats, trading: Trading
 ) -> tuple[Prediction, str]:
     """The verdict and the beginning of its sentence; arguments as of `prediction_verdict`."""
@@ -253,7 +253,7 @@ def largest_edge(edge: EdgeScores) -> float:
     return edge.high - edge.base_rate + 0.5
 
 
-def needed(test: DirectionalTest, family: FamilyJudgement, bars: int) -> str:
+def describe_needs(test: DirectionalTest, family: FamilyJudgement, bars: int) -> str:
     """What would settle it: more bars if the effect is worth planning by, else a stronger one.
 
     Args:
@@ -267,7 +267,7 @@ def needed(test: DirectionalTest, family: FamilyJudgement, bars: int) -> str:
     wanted = blocks_for_power(blocks, test.statistic, family.critical)
     longer = max(wanted, MIN_TESTED_BLOCKS) / blocks if wanted else math.inf
     if longer <= MOST_TIMES_LONGER:
-        return f"About {rounded(bars * max(longer, 1))} bars for 80 % power ({bars:,} used)."
+        return f"About {round_bars(bars * max(longer, 1))} bars for 80 % power ({bars:,} used)."
     if test.accuracy is None or test.accuracy_error is None:
         return "Rows whose label is buy or sell; there are none in the tested part."
     found = detectable_accuracy(test.accuracy_error, family.critical)
@@ -336,8 +336,8 @@ def bars_for_trading(longer: float, bars: int) -> str:
         bars: how many the training used in all.
     """
     if longer > MOST_TIMES_LONGER:
-        return f"Timing: more than {rounded(bars * MOST_TIMES_LONGER)} bars."
-    return f"Timing: about {rounded(bars * max(longer, 1))} bars."
+        return f"Timing: more than {round_bars(bars * MOST_TIMES_LONGER)} bars."
+    return f"Timing: about {round_bars(bars * max(longer, 1))} bars."
 
 
 def leak_suspected(twin_p: list[float]) -> bool:
@@ -392,7 +392,7 @@ def level_text(level: float) -> str:
     return f"{level:.2g}"
 
 
-def rounded(bars: float) -> str:
+def round_bars(bars: float) -> str:
     """A number of bars with two significant digits, rounded up."""
     unit = 10 ** max(math.floor(math.log10(max(bars, 1))) - 1, 0)
     return f"{math.ceil(bars / unit) * unit:,}"

@@ -259,13 +259,13 @@ class ListedIndicator:
 
 
 @cache
-def listed_indicators() -> tuple[ListedIndicator, ...]:
+def list_indicators() -> tuple[ListedIndicator, ...]:
     """Every indicator, this program's own first."""
     functions = (talib_functions.function(name) for name in talib_functions.function_names())
-    return tuple(listed(each) for each in (*INDICATORS.values(), *functions))
+    return tuple(describe_indicator(each) for each in (*INDICATORS.values(), *functions))
 
 
-def listed(one: Indicator) -> ListedIndicator:
+def describe_indicator(one: Indicator) -> ListedIndicator:
     """One indicator."""
     defaults: Parameters = {name: each.default for name, each in one.parameters.items()}
     return ListedIndicator(
@@ -292,7 +292,7 @@ def bounds(parameter: Parameter) -> str:
 def groups() -> dict[str, list[str]]:
     """The types of each group, in the order of the list."""
     found: dict[str, list[str]] = {}
-    for each in listed_indicators():
+    for each in list_indicators():
         found.setdefault(each.group, []).append(each.type)
     return found
 
@@ -305,7 +305,7 @@ def matching(group: str | None, name: str | None) -> list[ListedIndicator]:
     """
     found = [
         each
-        for each in listed_indicators()
+        for each in list_indicators()
         if (group is None or group.lower() in each.group)
         and (name is None or name.lower() in each.type.lower())
     ]
@@ -313,7 +313,7 @@ def matching(group: str | None, name: str | None) -> list[ListedIndicator]:
         exact = [each for each in found if name is not None and each.type.lower() == name.lower()]
         return exact or found
     asked = name if name is not None else group or ""
-    known = [each.type for each in listed_indicators()] if name is not None else list(groups())
+    known = [each.type for each in list_indicators()] if name is not None else list(groups())
     raise NotFound(
         f"No indicator has '{asked}' in its {'name' if name is not None else 'group'}."
         f"{did_you_mean(asked, known)}",

@@ -25,7 +25,7 @@ from ktrdr_mcp.errors import RunnerFailed, StorageError
 from ktrdr_mcp.jobs.executors.base import Begun, Ended, Envelope, Event, Failure, Reported
 from ktrdr_mcp.jobs.live import count_whole
 from ktrdr_mcp.jobs.running import Running
-from ktrdr_mcp.jobs.worker import failure_of, hash_of, kept
+from ktrdr_mcp.jobs.worker import failure_of, hash_of, wrap_part_result
 from ktrdr_mcp.store.tasks import crash_loop
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -202,7 +202,8 @@ class Group:
     def kept(self) -> dict[str, dict[str, Any]]:
         """All results, as an envelope holds them."""
         return {
-            name: kept(self._finished[name].asked, result) for name, result in self.results.items()
+            name: wrap_part_result(self._finished[name].asked, result)
+            for name, result in self.results.items()
         }
 
     def _keep(self, part: Part, result: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ def hash_of(part: Part) -> str:
     return hashlib.sha256(files.json_bytes(part.spec)).hexdigest()
 
 
-def kept(asked: str, returned: dict[str, Any]) -> dict[str, Any]:
+def wrap_part_result(asked: str, returned: dict[str, Any]) -> dict[str, Any]:
     """The result of a part as an envelope holds it: it counts for the same question alone.
 
     Where a run goes on in another worker, a part of the same name may be another one.
@@ -93,7 +93,7 @@ class Outbox:
     def _flush(self) -> None:
         """Puts the newest progress behind what came before it."""
         if self._progress is not None:
-            figures = EpochCurve().extended(self._figures).points
+            figures = EpochCurve().extend(self._figures).points
             self._lines.append(encode(replace(self._progress, figures=figures)))
             self._progress, self._figures = None, []
 

@@ -89,7 +89,7 @@ class BestEpoch:
             return val_accuracy > self.val_accuracy
         return val_loss < self.val_loss
 
-    def exhausted(self, patience: int | None) -> bool:
+    def is_exhausted(self, patience: int | None) -> bool:
         """Whether as many epochs as allowed have brought nothing better."""
         return patience is not None and self.epochs_without >= patience
 
@@ -151,7 +151,7 @@ class NetworkRecord:
             settings.monitor, len(self.history), validated.loss, validated.accuracy
         )
         last = len(self.history) == settings.epochs
-        self.early_stopped = self.best.exhausted(settings.patience) and not last
+        self.early_stopped = self.best.is_exhausted(settings.patience) and not last
         return improved
 
     def _divergence(self, trained: Score) -> str:

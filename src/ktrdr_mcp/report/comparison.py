@@ -37,7 +37,7 @@ def comparison_page(reply: Comparison, epochs: Mapping[str, Epochs]) -> str:
             paragraph(text(reply.summary, 2_000), "lead"),
             section("Ranked by validation", ranking(reply.tasks)),
             section("What differs", differences(reply)),
-            section("More than luck?", paired(reply)),
+            section("More than luck?", render_pairs(reply)),
             section("Validation loss", curves(reply.tasks, epochs)),
         ],
     )
@@ -71,7 +71,7 @@ def differences(reply: Comparison) -> str:
     return table(["setting", *(f"{task.rank}." for task in reply.tasks)], rows)
 
 
-def paired(reply: Comparison) -> str:
+def render_pairs(reply: Comparison) -> str:
     """The first task against each other one."""
     rows = [
         [

@@ -103,7 +103,7 @@ def linear_axis(
     first, last = math.floor(low / step), math.ceil(high / step)
     digits = decimals_of(step)
     places = tuple(round(number * step, digits) for number in range(first, last + 1))
-    return Axis(unit, places, show or (lambda value: signed(f"{value:.{digits}f}")))
+    return Axis(unit, places, show or (lambda value: format_signed(f"{value:.{digits}f}")))
 
 
 def share_axis(values: Iterable[float], unit: str) -> Axis:
@@ -124,7 +124,7 @@ def decimals_of(step: float) -> int:
     return next((n for n in range(12) if abs(round(step, n) - step) < 1e-6 * step), 12)
 
 
-def signed(number: str) -> str:
+def format_signed(number: str) -> str:
     """A written number with a true minus sign, and none before a zero."""
     return number.lstrip("-") if not float(number) else number.replace("-", "\N{MINUS SIGN}")
 
@@ -306,7 +306,7 @@ class Chart:
                 f'<text class="tick" text-anchor="end" x="{self.left - 7}" y="{round(y + 4, 1)}">'
                 f"{escape(self.vertical.show(value))}</text>"
             )
-        for value in self._labelled():
+        for value in self._choose_labels():
             x = self.x(value)
             anchor = "start" if x == self.left else "end" if x == end else "middle"
             parts.append(
@@ -321,7 +321,7 @@ class Chart:
         )
         return "".join(parts)
 
-    def _labelled(self) -> tuple[float, ...]:
+    def _choose_labels(self) -> tuple[float, ...]:
         """The ticks of the horizontal axis whose labels have room: all, or each so-many-th."""
         ticks, axis = self.horizontal.ticks, self.horizontal
         widest = max(len(axis.show(each)) for each in ticks) * LETTER + LETTER

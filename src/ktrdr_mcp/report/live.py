@@ -12,10 +12,10 @@ from typing import Final
 from ktrdr_mcp.report.page import DARK, LIGHT, STYLE, document, figure, paragraph, source_hash, text
 from ktrdr_mcp.report.training import (
     TrainingReport,
+    describe_unfinished,
     equity_section,
     loss_curve,
     luck_section,
-    unfinished,
     verdict_section,
 )
 
@@ -90,7 +90,7 @@ def view_drawing(report: TrainingReport) -> str:
     curve = figure(loss_curve(report.epochs, best), *LOSSES) if report.epochs else ""
     if performance is None or result is None:
         ended = report.status.status in {"failed", "cancelled"}
-        return f"{curve}{unfinished(report) if ended else ''}"
+        return f"{curve}{describe_unfinished(report) if ended else ''}"
     parts = [
         verdict_section(performance),
         luck_section(report.luck),

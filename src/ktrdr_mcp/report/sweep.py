@@ -81,10 +81,10 @@ def settings_text(best: BestSettings, known: Mapping[int, Mapping[str, object]])
         known: settings by number of the candidate, as far as they are kept.
     """
     settings = known.get(best.candidate) if best.settings is None else best.settings
-    return "not kept" if settings is None else written(settings) or "the task's own"
+    return "not kept" if settings is None else format_settings(settings) or "the task's own"
 
 
-def written(settings: Mapping[str, object]) -> str:
+def format_settings(settings: Mapping[str, object]) -> str:
     """Settings in few characters."""
     return ", ".join(f"{name} {setting_text(each)}" for name, each in settings.items())
 

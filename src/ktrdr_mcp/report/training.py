@@ -145,7 +145,7 @@ def training_page(report: TrainingReport) -> str:
         *(paragraph(text(note)) for note in report.notes),
     ]
     if performance is None or result is None:
-        parts += [unfinished(report), epochs_section(report.epochs, None)]
+        parts += [describe_unfinished(report), epochs_section(report.epochs, None)]
         return page(title, parts)
     parts += [
         verdict_section(performance),
@@ -163,7 +163,7 @@ def training_page(report: TrainingReport) -> str:
     return page(title, parts)
 
 
-def unfinished(report: TrainingReport) -> str:
+def describe_unfinished(report: TrainingReport) -> str:
     """What is to be said of a task without a result."""
     status = report.status
     said = UNFINISHED.get(status.status, f"The task is {status.status}.")
@@ -644,13 +644,13 @@ def months_section(months: Sequence[MonthReturn]) -> str:
         year, month = each.month.split("-")
         earned = each.net_return
         shown = value(f"months.{place}.net_return", earned, decimal(earned * 100, 1))
-        years.setdefault(year, {})[int(month)] = tinted(shown, earned)
+        years.setdefault(year, {})[int(month)] = tint(shown, earned)
         growth[year] = growth.get(year, 1.0) * (1 + earned)
     rows = [
         [
             year,
             *(found.get(month, "") for month in range(1, 13)),
-            tinted(decimal((growth[year] - 1) * 100, 1), growth[year] - 1),
+            tint(decimal((growth[year] - 1) * 100, 1), growth[year] - 1),
         ]
         for year, found in years.items()
     ]
@@ -665,7 +665,7 @@ def months_section(months: Sequence[MonthReturn]) -> str:
     )
 
 
-def tinted(content: str, number: float) -> str:
+def tint(content: str, number: float) -> str:
     """HTML in the colour of a gain or a fall."""
     style = "good" if number > 0 else "bad" if number < 0 else ""
     return f'<span class="{style}">{content}</span>' if style else content

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from ktrdr_mcp import limits
 from ktrdr_mcp.errors import InvalidRequest
 from ktrdr_mcp.schemas.parsing import REFUSED, ReadAs, is_none
-from ktrdr_mcp.schemas.space import Setting, SpaceProblems, checked_settings, checked_space
+from ktrdr_mcp.schemas.space import Setting, SpaceProblems, check_settings, check_space
 
 Label = Annotated[str, StringConstraints(max_length=64)]
 Share = Annotated[float, Field(gt=0, lt=limits.MAX_SPLIT_SHARE)]
@@ -96,7 +96,7 @@ class LabelSettings(Strict):
 def check_vary(vary: dict[Setting, Any]) -> dict[Setting, Any]:
     """A search's space in its one form; all that is wrong with it is one complaint."""
     try:
-        return checked_space(vary, TrainingConfig)
+        return check_space(vary, TrainingConfig)
     except SpaceProblems as problems:
         raise PydanticCustomError(REFUSED, "refused", {"refusal": problems.error()}) from None
 
@@ -104,7 +104,7 @@ def check_vary(vary: dict[Setting, Any]) -> dict[Setting, Any]:
 def check_include(include: list[dict[Setting, Any]]) -> list[dict[Setting, Any]]:
     """What a search tries in any case, under dotted names."""
     try:
-        return checked_settings(include, TrainingConfig)
+        return check_settings(include, TrainingConfig)
     except SpaceProblems as problems:
         raise PydanticCustomError(REFUSED, "refused", {"refusal": problems.error()}) from None
 

@@ -22,13 +22,13 @@ def form(**schema: Any) -> WithJsonSchema:
 def check_with(check: Callable[[str], str]) -> AfterValidator:
     """Checks the form of a name with a function of `paths`, whose errors say what it must be."""
 
-    def checked(text: str) -> str:
+    def validate(text: str) -> str:
         try:
             return check(text)
         except KtrdrError as error:
             raise PydanticCustomError(REFUSED, "refused", {"refusal": error}) from None
 
-    return AfterValidator(checked)
+    return AfterValidator(validate)
 
 
 ANY_CASE_SYMBOL_PATTERN: Final = paths.SYMBOL_PATTERN.replace("[A-Z", "[A-Za-z")

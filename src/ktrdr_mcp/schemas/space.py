@@ -54,7 +54,7 @@ class SpaceProblems(Exception):
         )
 
 
-def checked_space(vary: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+def check_space(vary: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     """A space in its one form, values in their settings' own types.
 
     Args:
@@ -68,26 +68,26 @@ def checked_space(vary: Mapping[str, Any], model: type[BaseModel]) -> dict[str, 
         where = f"config.sweep.vary.{quote(name).strip(chr(39))}"
         found: list[str] = list(name_problems(name, vary, known, where))
         if not found:
-            checked[name] = checked_entry(name, over, model, where, found)
+            checked[name] = check_entry(name, over, model, where, found)
         problems += found
     if problems:
         raise SpaceProblems(problems, "config.sweep.vary")
     return checked
 
 
-def checked_settings(
+def check_settings(
     include: Sequence[Mapping[str, Any]], model: type[BaseModel]
 ) -> list[dict[str, Any]]:
     """Sets of settings under dotted names. Raises SpaceProblems."""
     known, problems, checked = known_settings(model), [], []
     for place, given in enumerate(include):
-        settings = dict(flattened(given, known))
+        settings = dict(flatten(given, known))
         values = {}
         for name, value in settings.items():
             where = f"config.sweep.include[{place}].{quote(name).strip(chr(39))}"
             found: list[str] = list(name_problems(name, settings, known, where))
             if not found:
-                values[name] = checked_value(name, value, model, where, found)
+                values[name] = check_value(name, value, model, where, found)
             problems += found
         if not settings:
             problems.append(f"config.sweep.include[{place}] is empty; your own settings are tried.")
@@ -111,7 +111,7 @@ def known_settings(model: type[BaseModel]) -> list[str]:
     return names
 
 
-def flattened(given: Mapping[str, Any], known: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def flatten(given: Mapping[str, Any], known: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Settings under dotted names; an object is taken apart where its parts are known."""
     for name, value in given.items():
         if isinstance(value, Mapping) and any(each.startswith(f"{name}.") for each in known):
@@ -133,16 +133,16 @@ def name_problems(
         yield f"{where} varies beside {parent}, of which it is a part."
 
 
-def checked_entry(
+def check_entry(
     name: str, over: Any, model: type[BaseModel], where: str, problems: list[str]
 ) -> Any:
     """What one setting varies over, in its one form; adds what is wrong to the problems."""
     if isinstance(over, str):
         over = decode_json(over)
     if isinstance(over, Mapping):
-        return checked_range(name, over, model, where, problems)
+        return check_range(name, over, model, where, problems)
     if isinstance(over, list):
-        return checked_list(name, over, model, where, problems)
+        return check_list(name, over, model, where, problems)
     problems.append(f"{where} is {quote(over)}, but it must be a list or a range.")
     return None
 
@@ -155,7 +155,7 @@ def decode_json(text: str) -> Any:
         return text
 
 
-def checked_list(
+def check_list(
     name: str, values: list[Any], model: type[BaseModel], where: str, problems: list[str]
 ) -> list[Any]:
     """Values to choose from."""
@@ -165,7 +165,7 @@ def checked_list(
         problems.append(f"{where} has {len(values):,} values; {limits.MAX_SPACE_VALUES} are most.")
     before = len(problems)
     chosen = values[: limits.MAX_SPACE_VALUES]
-    checked = [checked_value(name, each, model, where, problems) for each in chosen]
+    checked = [check_value(name, each, model, where, problems) for each in chosen]
     seen = [text_of(each, name) for each in checked]
     if len(problems) == before and len(set(seen)) < len(seen):
         twice = next(each for each in seen if seen.count(each) > 1)
@@ -179,7 +179,7 @@ def text_of(value: Any, name: str) -> str:
     return text.lower() if name == STRATEGY else text
 
 
-def checked_range(
+def check_range(
     name: str, over: Mapping[str, Any], model: type[BaseModel], where: str, problems: list[str]
 ) -> dict[str, Any]:
     """A range of numbers."""
@@ -192,7 +192,7 @@ def checked_range(
         problems.append(f"{where}.log is {quote(log)}, but it must be true or false.")
     if missing:
         return {}
-    low, high = (checked_value(name, over[key], model, where, problems) for key in ("low", "high"))
+    low, high = (check_value(name, over[key], model, where, problems) for key in ("low", "high"))
     if not (is_number(low) and is_number(high)):
         return {}
     if low >= high:
@@ -207,12 +207,12 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def checked_value(
+def check_value(
     name: str, value: Any, model: type[BaseModel], where: str, problems: list[str]
 ) -> Any:
     """One value of a setting in the setting's own type; adds what is wrong to the problems."""
     if name == STRATEGY:
-        return checked_strategy(value, where, problems)
+        return check_strategy(value, where, problems)
     top, _, inner = name.partition(".")
     raw = as_meant(model, {top: {inner: value} if inner else value})
     try:
@@ -228,7 +228,7 @@ def checked_value(
     return found[inner] if inner else found
 
 
-def checked_strategy(value: Any, where: str, problems: list[str]) -> Any:
+def check_strategy(value: Any, where: str, problems: list[str]) -> Any:
     """The name of a strategy."""
     try:
         return paths.strategy_name(value)

@@ -93,10 +93,10 @@ def trade(loaded: Loaded, request: BacktestModel, sources: BarCatalog) -> Traded
         bound(bars, request.start_date, "start_date"),
         bound(bars, request.end_date, "end_date"),
     )
-    named, known = seen_by_name(loaded, bars), seen_by_content(loaded, series)
+    named, known = find_seen_by_name(loaded, bars), find_seen_by_content(loaded, series)
     chosen = predictor.Range(first, stop, np.maximum(named, known))
     otherwise = (known > named) & ((named == FRESH) | (known == TRAINING))  # in another part
-    beyond += seen_otherwise(int(otherwise[first:stop].sum()), stop - first)
+    beyond += warn_if_seen(int(otherwise[first:stop].sum()), stop - first)
     rule = rule_of(loaded, request)
     run = predictor.run(loaded.model, bars, chosen, rule)
     return Traded(series, chosen, rule, run, [*beyond, *series.notes])
@@ -107,13 +107,13 @@ def bound(bars: Bars, text: str | None, field: str) -> int | None:
     return None if text is None else bars.bound(text, field, end_of_day=field == "end_date")
 
 
-def seen_by_content(loaded: Loaded, series: LoadedBars) -> Levels:
+def find_seen_by_content(loaded: Loaded, series: LoadedBars) -> Levels:
     """How the model has seen each bar, whatever its name and time; older models do not say."""
     levels = None if loaded.model.seen is None else loaded.model.seen.levels(series)
     return np.full(len(series.bars), FRESH, np.int8) if levels is None else levels
 
 
-def seen_otherwise(count: int, bars: int) -> list[str]:
+def warn_if_seen(count: int, bars: int) -> list[str]:
     """A sentence if bars made the model under another name or at another time.
 
     Args:
@@ -126,7 +126,7 @@ def seen_otherwise(count: int, bars: int) -> list[str]:
     return [f"{known} under another name or at another time."]
 
 
-def seen_by_name(loaded: Loaded, bars: Bars) -> Levels:
+def find_seen_by_name(loaded: Loaded, bars: Bars) -> Levels:
     """How the model has seen each bar, or a label that looks at it: by symbol and time."""
     seen = np.full(len(bars), FRESH, np.int8)
     if bars.symbol != loaded.row.symbol:
@@ -135,7 +135,7 @@ def seen_by_name(loaded: Loaded, bars: Bars) -> Levels:
     first = 0 if model.seen_from is None else place_of(bars, model.seen_from)
     fitted = place_of(bars, model.fitted_before or model.seen_before)
     chosen = place_of(bars, model.seen_before)
-    seen[first : place_of(bars, seen_until(model))] = TESTED
+    seen[first : place_of(bars, find_fresh_start(model))] = TESTED
     seen[first:chosen] = VALIDATION
     seen[first:fitted] = TRAINING
     return seen
@@ -146,7 +146,7 @@ def place_of(bars: Bars, moment: str) -> int:
     return int(np.searchsorted(bars.time, parse_timestamp(moment, "moment", end_of_day=False)))
 
 
-def seen_until(model: predictor.Model) -> str:
+def find_fresh_start(model: predictor.Model) -> str:
     """Where fresh bars of a model's own series begin."""
     return max(model.seen_before, model.chosen_before or "")
 
@@ -197,7 +197,7 @@ def summary(loaded: Loaded, traded: Traded) -> str:
     """What a reader must know to take the figures rightly."""
     bars = traded.bars
     caveats = warnings(loaded, bars.symbol, bars.timestamp(traded.chosen.first))
-    skipped = left_out(traded.run.parts)
+    skipped = describe_left_out(traded.run.parts)
     return " ".join([*skipped, *caveats, *rules(loaded, traded.rule)])
 
 
@@ -214,7 +214,7 @@ def fresh_of(loaded: Loaded, traded: Traded) -> FreshBacktest:
         symbol=bars.symbol,
         first_bar=first,
         last_bar=last,
-        seen_until=seen_until(loaded.model),
+        seen_until=find_fresh_start(loaded.model),
         scores=None if found is None else found.scores(),
         sketch=None if found is None else sketch_text(traded.series, rows),
         alarms=[] if found is None else list(alarms_of(bars, rows, found)),
@@ -246,7 +246,7 @@ def sketch_text(series: LoadedBars, rows: predictor.Rows) -> str | None:
     return None if sketch is None else sketch.to_text()
 
 
-def judged(
+def judge_fresh(
     reply: responses.ModelBacktest,
     fresh: FreshBacktest,
     earlier: Sequence[TradingScores],
@@ -261,7 +261,9 @@ def judged(
         recorded: whether those of other workspaces are among them.
     """
     if reply.out_of_sample is None or fresh.scores is None:
-        return reply.model_copy(update={"summary": f"{unjudged(fresh)} {reply.summary}".strip()})
+        return reply.model_copy(
+            update={"summary": f"{explain_unjudged(fresh)} {reply.summary}".strip()}
+        )
     level = level_of_trial(1 + len(earlier))
     own, *others = (BlockSums.of(each.timing_blocks) for each in (fresh.scores, *earlier))
     family = judge_in_family(own, others, own_p=fresh.scores.timing_p, level=level)
@@ -288,7 +290,7 @@ def judged(
     return reply.model_copy(update={"timing": timing, "summary": f"{said} {reply.summary}".strip()})
 
 
-def unjudged(fresh: FreshBacktest) -> str:
+def explain_unjudged(fresh: FreshBacktest) -> str:
     """Why a range has no fresh bars that could be judged."""
     nothing = "this says nothing of the future"
     if fresh.bars:
@@ -343,7 +345,7 @@ def in_words(found: TradingVerdict) -> str:
     }[found.trading]
 
 
-def left_out(parts: predictor.Parts) -> list[str]:
+def describe_left_out(parts: predictor.Parts) -> list[str]:
     """What was not traded."""
     count = len(parts.left_out)
     return [f"{count} bars before the training are left out."] if count else []
@@ -379,7 +381,7 @@ def equity(traded: Traded, points: int) -> dict[str, list[EquityPoint]]:
     return {name: equity_curve(one, points) for name, one in traded.parts.items()}
 
 
-def held(traded: Traded, points: int) -> dict[str, list[EquityPoint]]:
+def compute_held_growth(traded: Traded, points: int) -> dict[str, list[EquityPoint]]:
     """The growth of one unit bought and held over each part, at the same points."""
     return {
         name: equity_curve(replace(one, equity=one.held), points)

@@ -39,7 +39,7 @@ def removable(workspace: Workspace, older_than_days: int) -> list[Unsaved]:
         DatabaseError: the database is damaged, lost, or of another version than this program's.
         StorageError: it cannot be read.
     """
-    return unsaved(workspace, not_needed(workspace, older_than_days))
+    return find_unsaved(workspace, not_needed(workspace, older_than_days))
 
 
 def clean(workspace: Workspace, older_than_days: int) -> list[Unsaved]:
@@ -58,7 +58,7 @@ def clean(workspace: Workspace, older_than_days: int) -> list[Unsaved]:
     prepare(workspace.database, read_migrations())
     tasks = not_needed(workspace, older_than_days)
     removed, failed = list[Unsaved](), list[StorageError]()
-    for one in unsaved(workspace, tasks):
+    for one in find_unsaved(workspace, tasks):
         try:
             removed.append(Unsaved(one.task, remove(workspace, one.task)))
         except StorageError as error:
@@ -110,7 +110,7 @@ def not_needed(workspace: Workspace, older_than_days: int) -> list[TaskRow]:
     ]
 
 
-def unsaved(workspace: Workspace, tasks: Sequence[TaskRow]) -> list[Unsaved]:
+def find_unsaved(workspace: Workspace, tasks: Sequence[TaskRow]) -> list[Unsaved]:
     """The results that are there of these tasks."""
     found = [(task, results(workspace, task)) for task in tasks]
     return [Unsaved(task, sum(map(bytes_in, folders))) for task, folders in found if folders]

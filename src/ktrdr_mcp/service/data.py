@@ -181,7 +181,7 @@ def check_bars(path: Path, calendar: str | None = None) -> responses.SeriesSumma
         first_bar=bars.timestamp(0),
         last_bar=bars.timestamp(len(bars) - 1),
         source=name,
-        notes=notes if symbol else [*notes, misnamed(path)],
+        notes=notes if symbol else [*notes, suggest_name(path)],
         defects=None,
     )
 
@@ -192,7 +192,7 @@ def series_of(name: str) -> tuple[str, str]:
     return meant.series if meant is not None and meant.file == name else ("", "")
 
 
-def misnamed(path: Path) -> str:
+def suggest_name(path: Path) -> str:
     """What a file must be called to be found."""
     meant = series_name(path.name)
     called = f"SYMBOL_TIMEFRAME{path.suffix}" if meant is None else meant.file

@@ -256,7 +256,7 @@ def strategies(workspace: Workspace) -> Iterator[Finding]:
     yield Finding("strategies", "ok", f"{sound} strategies can be used")
     if workspace.strategies.is_dir():
         files = [each for each in workspace.strategies.iterdir() if each.is_file()]
-        misnamed = library.misnamed()
+        misnamed = library.find_misnamed()
         for name, remedy in misnamed:
             yield Finding("strategies", "note", f"{quote(name)} is not read", remedy)
         known = {name for name, _ in misnamed}
@@ -281,7 +281,7 @@ def models(workspace: Workspace) -> Iterator[Finding]:
             continue  # a link, which is named above
     registered = {row.path for row in saved}
     known = {row.model_id for row in saved if not published.has_folder(workspace, row)}
-    for directory, _, card in published.moved_folders(workspace):
+    for directory, _, card in published.find_moved(workspace):
         path = workspace.relative(directory)
         if card.model_id not in known and path not in registered:
             text = f"{path} is a copy of model {card.model_name}."

@@ -194,7 +194,7 @@ class Judge:
         """
         if row.status != "completed" or row.result is None:
             raise replies.not_completed(row)
-        own = await self._trial_log.stored_scores([row.task_id])
+        own = await self._trial_log.read_scores([row.task_id])
         scores = await anyio.to_thread.run_sync(scores_of, row.task_id, own)
         origin = row.group_id or row.task_id  # a reproduction is the same trial
         names = {*family.before, origin, *family.later}
@@ -377,7 +377,7 @@ def performance_reply(judged: Judged, readings: int) -> responses.ModelPerforman
     """What an agent decides by; the rest is in the resource."""
     row, result, surrogate_p = judged.row, judged.result, judged.scores.twins
     trading = responses.TradingFigures.model_validate(result.trading.model_dump())
-    return fitted(
+    return fit_reply(
         responses.ModelPerformance(
             task_id=row.task_id,
             verdict=judged.verdict,
@@ -417,7 +417,7 @@ def rows_of_tests(result: TaskResult) -> str:
     return f"kept network, last part, {first} to {last}"
 
 
-def fitted(reply: responses.ModelPerformance) -> responses.ModelPerformance:
+def fit_reply(reply: responses.ModelPerformance) -> responses.ModelPerformance:
     """A reply of bearable length: what does not fit is in the resource that it names."""
     for part, name in LEFT_TO_RESOURCE:
         rest = reply.model_copy(update={"sweep": None})

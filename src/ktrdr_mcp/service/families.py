@@ -128,8 +128,8 @@ class Families:
             each.window for each in [*own, *(others.trials if others else [])]
         )
         if standing is not None:
-            return await anyio.to_thread.run_sync(self._settled, trial, own, standing)
-        claimed = await self._log.claimed()
+            return await anyio.to_thread.run_sync(self._restore_settled, trial, own, standing)
+        claimed = await self._log.find_claimed()
         merged = merge(own, others.trials if others else [], await self._name())
         return await anyio.to_thread.run_sync(self._open, trial, merged, claimed, others)
 
@@ -142,7 +142,7 @@ class Families:
         await self._load_sketches(each.window for each in own)
         return list((await anyio.to_thread.run_sync(self._relatives, trial, own)).before)
 
-    def _settled(self, trial: Trial, own: Sequence[Trial], standing: Standing) -> Family:
+    def _restore_settled(self, trial: Trial, own: Sequence[Trial], standing: Standing) -> Family:
         """A family whose earlier trials are fixed."""
         found = self._relatives(trial, own)
         if standing.place is None:
@@ -209,7 +209,7 @@ class Families:
 
     async def scores(self, names: Sequence[str]) -> dict[str, str]:
         """What trials came to, as JSON by name, wherever they are of."""
-        found = await self._log.stored_scores(names)
+        found = await self._log.read_scores(names)
         foreign = [name for name in names if "/" in name and name not in found]
         if foreign:
             read = await (await self._open_record()).scores(foreign) or {}
@@ -231,11 +231,11 @@ class Families:
         """Adds to the record what it does not have of this workspace. Raises StorageError."""
         record, trials = await self._open_record(), await self._log.trials()
         additions = await self._log.additions()
-        logged = await self._backtests.logged()
+        logged = await self._backtests.read_all()
         missing = await record.missing(trials, additions, [each.what for each in logged])
         if not missing:
             return
-        unsettled = set(await self._log.unsettled())
+        unsettled = set(await self._log.find_unsettled())
         new = [each for each in trials if each.task_id in missing.trials]
         ended = [
             each
@@ -244,8 +244,8 @@ class Families:
             and each.task_id not in unsettled
             and each.status in ENDED
         ]
-        scores = await self._log.stored_scores([each.task_id for each in ended])
-        claimed = await self._log.claimed()
+        scores = await self._log.read_scores([each.task_id for each in ended])
+        claimed = await self._log.find_claimed()
         outcomes = [
             Outcome(
                 each.task_id,
@@ -276,7 +276,7 @@ class Families:
             the scores that this version can read, oldest first; None if the record cannot be used.
         """
         await self.send()  # before it is read: of two made at once, one at least counts the other
-        logged = await self._backtests.logged()
+        logged = await self._backtests.read_all()
         at = next((place for place, each in enumerate(logged) if each.what == what), None)
         if at is None:
             return []
@@ -290,7 +290,7 @@ class Families:
             if each.what not in counted and each.made_at <= own.made_at:  # see `merge`
                 before.setdefault(each.what, each)
         await self._load_sketches([own.stretch, *(each.stretch for each in before.values())])
-        related = await anyio.to_thread.run_sync(self._made_on, own.stretch, before.values())
+        related = await anyio.to_thread.run_sync(self._select_made_on, own.stretch, before.values())
         if not related:
             return []
         scores = await record.backtest_scores(related)
@@ -298,7 +298,7 @@ class Families:
             return None
         return await anyio.to_thread.run_sync(lambda: list(read_all(scores, read_scores)))
 
-    def _made_on(
+    def _select_made_on(
         self, stretch: Stretch, backtests: Iterable[LoggedBacktest]
     ) -> list[LoggedBacktest]:
         """Those that were made on the bars of a stretch."""
@@ -337,7 +337,7 @@ async def recorded_sketches(workspace: Workspace) -> dict[tuple[str, str], Sketc
         each sketch by task id and beginning of the tested window; none without a record.
     """
     place = place_of(workspace)
-    return await TrialRecord(record_file(workspace), place).tested(place) or {}
+    return await TrialRecord(record_file(workspace), place).read_tested(place) or {}
 
 
 def readable(scores: Mapping[str, str]) -> dict[str, str]:

@@ -138,9 +138,11 @@ class Fetches:
 
     def ids_with_prefix(self, prefix: str, limit: int) -> list[str]:
         """Ids that begin with the prefix, newest first."""
-        return [one.task_id for one in self.listed() if one.task_id.startswith(prefix)][:limit]
+        return [one.task_id for one in self.list_fetches() if one.task_id.startswith(prefix)][
+            :limit
+        ]
 
-    def listed(self, status: str | None = None, symbol: str | None = None) -> list[Fetch]:
+    def list_fetches(self, status: str | None = None, symbol: str | None = None) -> list[Fetch]:
         """The fetches, newest first.
 
         Args:
@@ -488,7 +490,7 @@ def as_training(one: Fetch) -> responses.TrainingStatus:
     )
 
 
-def cancelled(one: Fetch) -> responses.TaskCancelled:
+def describe_cancelled(one: Fetch) -> responses.TaskCancelled:
     """What cancelling a fetch did."""
     done = one.status == "cancelled"
     message = "The fetch is cancelled; nothing was stored." if done else f"It is {one.status}."

@@ -168,17 +168,17 @@ def list_versions(
     manifest = versions.read_manifest(workspace, request.symbol, request.timeframe)
     if manifest is None:
         raise versions.no_versions(request.symbol, request.timeframe)
-    return described(manifest)
+    return describe_versions(manifest)
 
 
 def list_stored(workspace: paths.Workspace) -> responses.StoredManifests:
     """What is known of every stored series."""
     return responses.StoredManifests(
-        series=[described(one) for one in versions.manifests(workspace)]
+        series=[describe_versions(one) for one in versions.manifests(workspace)]
     )
 
 
-def described(manifest: versions.Manifest) -> responses.DatasetVersions:
+def describe_versions(manifest: versions.Manifest) -> responses.DatasetVersions:
     """A manifest as replies have it."""
     names = responses.DatasetVersion.model_fields.keys() - {"version"}
     return responses.DatasetVersions(

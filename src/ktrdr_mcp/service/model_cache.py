@@ -173,7 +173,7 @@ def reply(
         timeframe=bars.timeframe,
         version=loaded.row.version,
         warnings=[
-            *held_back(signal, CLASSES[best], probability[best], threshold),
+            *explain_hold(signal, CLASSES[best], probability[best], threshold),
             *warnings(loaded, bars.symbol, as_of),
             *([KNOWN_OTHERWISE] if known else []),
             *of_bars,
@@ -182,7 +182,7 @@ def reply(
     )
 
 
-def held_back(signal: str, most_probable: str, confidence: float, threshold: float) -> list[str]:
+def explain_hold(signal: str, most_probable: str, confidence: float, threshold: float) -> list[str]:
     """A sentence if the strategy's threshold makes a hold of a buy or sell."""
     if signal == most_probable:
         return []

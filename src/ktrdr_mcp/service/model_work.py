@@ -74,7 +74,7 @@ class ModelWork:
         loaded = self._cache.get(ModelRow(**row))
         asked = requests.BacktestModel.model_validate(request)
         traded = backtesting.trade(loaded, asked, self._sources)
-        return traded_in_json(loaded, asked, traded)
+        return encode_traded(loaded, asked, traded)
 
     def equity(self, row: Json, request: Json) -> Json:
         """The same reply with the curves and the trades of the backtest by part."""
@@ -85,14 +85,14 @@ class ModelWork:
             {name: [point.to_json() for point in curve] for name, curve in curves.items()}
             for curves in (
                 backtesting.equity(traded, asked.points),
-                backtesting.held(traded, asked.points),
+                backtesting.compute_held_growth(traded, asked.points),
             )
         )
         trades = {
             name: [trade.model_dump(mode="json") for trade in part]
             for name, part in backtesting.trades(traded).items()
         }
-        reply = traded_in_json(loaded, asked, traded)
+        reply = encode_traded(loaded, asked, traded)
         return {**reply, "equity": equity, "held": held, "trades": trades}
 
     def explain(self, task: Json) -> Json:
@@ -123,7 +123,7 @@ class ModelWork:
         return {}
 
 
-def traded_in_json(
+def encode_traded(
     loaded: Loaded, asked: requests.BacktestModel, traded: backtesting.Traded
 ) -> Json:
     """The reply but for its judgement, what that needs, and whether test results are shown."""

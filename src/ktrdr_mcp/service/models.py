@@ -84,7 +84,7 @@ class ModelCatalog:
     async def _not_found(self, error: ModelNotFound, name: str) -> ModelNotFound:
         """The registry's error, with KTRDR's models, and what a folder of this name is."""
         names = await to_thread.run_sync(formats.foreign_names, self._workspace)
-        renamed = await to_thread.run_sync(folders.renamed_to, self._workspace, name)
+        renamed = await to_thread.run_sync(folders.explain_renamed, self._workspace, name)
         theirs = f"Written by KTRDR: {', '.join(names[:10])}." if names else ""
         hint = " ".join(filter(None, [renamed, error.hint, theirs]))
         return ModelNotFound(error.message, hint=hint, field=error.field)
@@ -99,15 +99,15 @@ class ModelCatalog:
         foreign = await to_thread.run_sync(formats.foreign_rows, self._workspace, symbol)
         if not foreign:
             saved = await self._registry.page(limit, offset, symbol)
-            return await self._described(saved.rows), saved.has_more
+            return await self._describe(saved.rows), saved.has_more
         saved = await self._registry.page(offset + limit, 0, symbol)
         merged = sorted([*saved.rows, *foreign], key=lambda row: row.created_at, reverse=True)
         page = merged[offset : offset + limit]
-        return await self._described(page), saved.has_more or len(merged) > offset + limit
+        return await self._describe(page), saved.has_more or len(merged) > offset + limit
 
-    async def _described(self, rows: list[ModelRow]) -> list[ModelRow]:
+    async def _describe(self, rows: list[ModelRow]) -> list[ModelRow]:
         """Rows for a list: what is said of a version whose folder is gone is that."""
-        return await to_thread.run_sync(folders.described, self._workspace, rows)
+        return await to_thread.run_sync(folders.describe_rows, self._workspace, rows)
 
     async def names(self, prefix: str, limit: int) -> list[str]:
         """Names that begin with the prefix: those saved here first."""

@@ -19,7 +19,7 @@ from ktrdr_mcp.training.publish import CARD, model_id
 SAVE_AGAIN: Final = "Put it back from a copy, or save the model again from task {task}."
 
 
-def published(workspace: Workspace) -> Iterator[Path]:
+def find_published(workspace: Workspace) -> Iterator[Path]:
     """The folders of all versions that this program published."""
     for folder in model_folders(workspace.models):
         for directory in sorted(folder.iterdir()):
@@ -92,13 +92,13 @@ def has_folder(workspace: Workspace, row: ModelRow) -> bool:
         return True
 
 
-def moved_folders(workspace: Workspace) -> Iterator[tuple[Path, str, WrittenCard]]:
+def find_moved(workspace: Workspace) -> Iterator[tuple[Path, str, WrittenCard]]:
     """The published versions that lie in a folder of another name than they were written to.
 
     Yields:
         the folder, the one that it was written to, relative to the workspace, and its card.
     """
-    for directory in published(workspace):
+    for directory in find_published(workspace):
         try:
             card = parse_card(directory)
         except KtrdrError:
@@ -118,7 +118,7 @@ def missing_folder(workspace: Workspace, row: ModelRow) -> ModelCorrupted | None
     if has_folder(workspace, row):
         return None
     message = f"The folder {row.path} of model {row.model_name} is gone"
-    for directory, written, card in moved_folders(workspace):
+    for directory, written, card in find_moved(workspace):
         if card.model_id == row.model_id and written == row.path:
             now = workspace.relative(directory)
             return ModelCorrupted(
@@ -145,7 +145,7 @@ def require_folder(workspace: Workspace, row: ModelRow) -> None:
         raise missing
 
 
-def described(workspace: Workspace, rows: Sequence[ModelRow]) -> list[ModelRow]:
+def describe_rows(workspace: Workspace, rows: Sequence[ModelRow]) -> list[ModelRow]:
     """Rows for a list: the description of a version whose folder is gone says so."""
     found = []
     for row in rows:
@@ -157,9 +157,9 @@ def described(workspace: Workspace, rows: Sequence[ModelRow]) -> list[ModelRow]:
     return found
 
 
-def renamed_to(workspace: Workspace, name: str) -> str:
+def explain_renamed(workspace: Workspace, name: str) -> str:
     """What lies under a name that no model has, as a sentence; empty if no model does."""
-    for directory, written, card in moved_folders(workspace):
+    for directory, written, card in find_moved(workspace):
         if directory.parent.name == name:
             now = workspace.relative(directory)
             lies = f"{now} is version {card.version} of model {card.model_name}"

@@ -169,7 +169,7 @@ def list_folders(workspace: Workspace) -> Folders:
         [relative(path) for parent in staging_folders(workspace) for path in list_staged(parent)],
         [path.parent.name for path in bundles],
         [path.parent.name for path in sorted(tasks.glob("*/checkpoints"))],
-        [relative(directory) for directory in published.published(workspace)],
+        [relative(directory) for directory in published.find_published(workspace)],
     )
 
 
@@ -253,7 +253,7 @@ async def recover(workspace: Workspace, stores: Stores) -> None:
         folders = await anyio.to_thread.run_sync(list_folders, workspace)
         rows = Rows(
             await stores.tasks.statuses(),
-            await stores.tasks.left_running(""),
+            await stores.tasks.find_left_running(""),
             await stores.registry.everything(),
         )
         found = list(list_differences(workspace, folders, rows))

@@ -54,7 +54,7 @@ def starting(
     )
 
 
-def waited(
+def describe_waited(
     reply: responses.TrainingStarted,
     row: TaskRow,
     now: responses.TrainingStatus,
@@ -136,7 +136,7 @@ def status(row: TaskRow, live: Live | None, queue_position: int | None) -> respo
         alarm=progress.alarm if progress else None,
         sweep=progress.sweep if progress else None,
         attempt=row.attempt,
-        resumed_from=resumed_from(row, running),
+        resumed_from=find_resumed_from(row, running),
     )
 
 
@@ -160,7 +160,7 @@ def task_times(row: TaskRow, now: responses.TrainingStatus) -> responses.TaskTim
     )
 
 
-def followed(
+def describe_followed(
     handle: StoredHandle,
     row: TaskRow,
     now: responses.TrainingStatus,
@@ -185,7 +185,7 @@ def followed(
     )
 
 
-def shown_training(
+def show_training(
     status: responses.TrainingStatus, epochs: History, drawing: str | None
 ) -> responses.ShownTraining:
     """A status in short, with the validation loss of its epochs as a line of characters."""
@@ -200,7 +200,7 @@ def shown_training(
     )
 
 
-def resumed_from(row: TaskRow, live: Live | None) -> str | None:
+def find_resumed_from(row: TaskRow, live: Live | None) -> str | None:
     """Where the newest attempt began; not for a first one, nor where an error needs the space."""
     if row.attempt < 2 or row.status == "failed":
         return None
@@ -306,7 +306,7 @@ def task_summary(row: TaskRow, live: Live | None) -> responses.TaskSummary:
         val_accuracy=round_figure(training.final_val_accuracy) if training else None,
         error_code=row.error_code,
         differs=list_differing(row),
-        note=shortened(note_of(row)),
+        note=shorten(note_of(row)),
     )
 
 
@@ -343,7 +343,7 @@ def note_of(row: TaskRow) -> str | None:
     return row.spec.get("note")
 
 
-def shortened(text: str | None) -> str | None:
+def shorten(text: str | None) -> str | None:
     """A text for a list."""
     if text is None or len(text) <= DIFFERS_CHARACTERS:
         return text

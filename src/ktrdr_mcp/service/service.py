@@ -164,7 +164,7 @@ class Service:
         status = replies.status(row, self._manager.live(row.task_id), None)
         done = row.status == "completed"
         performance = await self._judge.performance(row) if done else None
-        return replies.waited(reply, row, status, performance)
+        return replies.describe_waited(reply, row, status, performance)
 
     async def create_task_handle(self, request: requests.TaskOnly) -> responses.TaskHandle:
         """Gives out a new handle for a task."""
@@ -179,7 +179,7 @@ class Service:
         if request.outcome and row.status in TERMINAL:
             outcome = await self._with_outcome(await self._acknowledge(row), row)
         now = await self._status_of(row)
-        return replies.followed(handle, row, now, outcome)
+        return replies.describe_followed(handle, row, now, outcome)
 
     async def _training_of(self, task_id: str) -> TaskRow:
         """The task of a training. Raises TaskNotFound, for a fetch too."""
@@ -207,14 +207,14 @@ class Service:
             await self._trials_changed.wait()
             self._trials_changed.clear()
             await self._try_to_record(self._families.send())
-            for task_id in await self._unsettled():
+            for task_id in await self._find_unsettled():
                 await self._try_to_record(self._settle(task_id))
             await self._try_to_record(self._families.send())
 
-    async def _unsettled(self) -> list[str]:
+    async def _find_unsettled(self) -> list[str]:
         """The completed tasks whose standing is not stored; none where that cannot be read."""
         try:
-            return await self._trial_log.unsettled()
+            return await self._trial_log.find_unsettled()
         except KtrdrError as error:
             log.warning("trials are not recorded yet: %s", error.message)
         except Exception:
@@ -236,7 +236,7 @@ class Service:
 
     async def _find_repeated(self, request: requests.StartTraining) -> TaskRow | None:
         """The task that this very request made before, whatever the data look like today."""
-        return await self._tasks.repeated(
+        return await self._tasks.find_repeated(
             request.task_id, request.idempotency_key, request_hashes(request)
         )
 
@@ -305,7 +305,7 @@ class Service:
 
     async def list_training_tasks(self, request: requests.ListTasks) -> responses.TaskList:
         """A page of the tasks, trainings and fetches together."""
-        fetches = self.fetches.listed(request.status, request.symbol)
+        fetches = self.fetches.list_fetches(request.status, request.symbol)
         # Whatever lies before these trainings lies before the page, fetches between them or not.
         skipped = max(0, request.offset - len(fetches))
         page = await self._tasks.page(
@@ -342,7 +342,7 @@ class Service:
     async def cancel_training(self, request: requests.TaskOnly) -> responses.TaskCancelled:
         """Asks a task to stop; of a finished one changes nothing."""
         if self.fetches.knows(request.task_id):
-            return fetching.cancelled(await self.fetches.cancel(request.task_id))
+            return fetching.describe_cancelled(await self.fetches.cancel(request.task_id))
         row = await self._manager.cancel(request.task_id)
         return responses.TaskCancelled(
             task_id=row.task_id,
@@ -417,7 +417,7 @@ class Service:
         reply = responses.ModelBacktest.model_validate(answer["reply"])
         fresh = FreshBacktest.from_json(answer["fresh"])
         earlier, recorded = await self._backtests_before(fresh)
-        return await in_thread(backtesting.judged, reply, fresh, earlier, recorded), answer
+        return await in_thread(backtesting.judge_fresh, reply, fresh, earlier, recorded), answer
 
     async def _backtests_before(self, fresh: FreshBacktest) -> tuple[list[TradingScores], bool]:
         """What was made on the same fresh bars before; logs this one.
@@ -550,7 +550,7 @@ class Service:
         drawing = None
         if request.draw:
             drawing = await in_thread(view_drawing, await self._report_of(row, status, epochs))
-        return replies.shown_training(status, epochs, drawing)
+        return replies.show_training(status, epochs, drawing)
 
     async def training_view(self, request: requests.Empty) -> responses.Report:
         """The view that shows a training in a chat; it holds no data itself."""
@@ -630,7 +630,7 @@ class Service:
     async def strategy_text(self, request: requests.ReadStrategy) -> responses.StrategyText:
         """A strategy file as it stands; characters that could hide or mislead are escaped."""
         text = await in_thread(self._strategies.text, request.name, request.version)
-        return responses.StrategyText(name=request.name, text=strategies.shown_text(text))
+        return responses.StrategyText(name=request.name, text=strategies.show_text(text))
 
     async def resource_states(
         self, request: requests.ReadResourceStates

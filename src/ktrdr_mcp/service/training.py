@@ -203,7 +203,7 @@ def admit(
     warnings = [
         *too_short(prepared, spec.config, len(splits.folds)),
         *search_warnings(spec, splits),
-        *looked_at(prepared, tested, looks, sketches.tested),
+        *warn_of_looks(prepared, tested, looks, sketches.tested),
         *([] if sketches.tested is not None else [BY_NAME_ALONE]),
     ]
     duration_s = workload(spec, prepared, splits, needs.shape).seconds(speed)
@@ -344,7 +344,7 @@ def acknowledge(prepared: Prepared, duration_s: float, warnings: Sequence[str]) 
     }
 
 
-def looked_at(
+def warn_of_looks(
     prepared: Prepared,
     tested: npt.NDArray[np.int64],
     looks: Sequence[StoredLook],

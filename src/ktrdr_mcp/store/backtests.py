@@ -120,12 +120,12 @@ class BacktestLog:
         rows = await self._database.read(EARLIER, (one.what,))
         stored = {row[0]: Stretch(*row[1:]) for row in rows}
         await self._load_sketches([*stored.values()], [one, *before])
-        related = await asyncio.to_thread(self._related, stored, one)
+        related = await asyncio.to_thread(self._find_related, stored, one)
         found = await self.scores(related)
         more = [each for each in before if self._relations.between(each.stretch, one.stretch)]
         return [*found.values(), *(each.scores for each in more)]
 
-    async def logged(self) -> list[LoggedBacktest]:
+    async def read_all(self) -> list[LoggedBacktest]:
         """All that are stored, oldest first."""
         rows = await self._database.read(ALL)
         return [LoggedBacktest(row[0], Stretch(*row[1:5]), row[5]) for row in rows]
@@ -135,7 +135,7 @@ class BacktestLog:
         rows = await self._database.read(SCORES, (json.dumps(list(whats)),))
         return {row[0]: row[1] for row in rows}
 
-    def _related(self, stored: Mapping[str, Stretch], one: TradedModel) -> list[str]:
+    def _find_related(self, stored: Mapping[str, Stretch], one: TradedModel) -> list[str]:
         """Which stored backtests, by what names them, were made on bars of another."""
         own = one.stretch
         return [what for what, each in stored.items() if self._relations.between(each, own)]

@@ -80,7 +80,7 @@ def columns_of(kind: type[Any]) -> dict[str, Any]:
     return {each.name: each.type for each in fields(kind)}
 
 
-def checked(row: Any, columns: Mapping[str, Any]) -> dict[str, SqlValue]:
+def check_row(row: Any, columns: Mapping[str, Any]) -> dict[str, SqlValue]:
     """A decoded row with columns of these names and KINDS. Raises KeyError, TypeError."""
     for name, kind in columns.items():
         if not isinstance(row[name], KINDS[kind]):

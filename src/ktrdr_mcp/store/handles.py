@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 from ktrdr_mcp.errors import NotFound
-from ktrdr_mcp.store.copies import TableCopy, checked, columns_of
+from ktrdr_mcp.store.copies import TableCopy, check_row, columns_of
 from ktrdr_mcp.store.db import Database, rows_of, utc_now_text
 
 HANDLE_BYTES: Final = 16
@@ -52,10 +52,10 @@ class HandleStore:
         new = StoredHandle(secrets.token_hex(HANDLE_BYTES), task_id, utc_now_text())
         async with self._database.transaction() as connection:
             await rows_of(connection, ADD_HANDLE, astuple(new))
-        await self._copy.write(self._copied)
+        await self._copy.write(self._read_rows)
         return new
 
-    async def _copied(self) -> dict[str, Any]:
+    async def _read_rows(self) -> dict[str, Any]:
         return {"handles": [dict(row) for row in await self._database.read(ALL_HANDLES)]}
 
     async def take_in_copy(self) -> None:
@@ -66,7 +66,7 @@ class HandleStore:
         """
         columns = columns_of(StoredHandle)
         rows = await self._copy.read(
-            lambda copy: [checked(row, columns) for row in copy["handles"]]
+            lambda copy: [check_row(row, columns) for row in copy["handles"]]
         )
         async with self._database.transaction() as connection:
             for row in rows or []:

@@ -14,7 +14,7 @@ from typing import Final
 from ktrdr_mcp import files
 from ktrdr_mcp.errors import DatabaseError, StorageError
 from ktrdr_mcp.files import storage_errors
-from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
+from ktrdr_mcp.store.sqlite_errors import damaged_database, sqlite_errors
 
 NAME: Final = "workspace.json"
 
@@ -98,7 +98,7 @@ def inspect(path: Path, marker: Marker | None, newest_version: int) -> None:
     """
     try:
         if marker is not None and not _has_content(path):
-            raise damaged("its file is missing or empty")
+            raise damaged_database("its file is missing or empty")
         if _has_content(path):
             _undo_interrupted_creation(path)
             _check_log_fits(path)
@@ -136,12 +136,14 @@ def _keeps_log(path: Path) -> bool:
 def _check_log_fits(path: Path) -> None:
     """Raises DatabaseError for a file that keeps no log beside a log, which SQLite would apply."""
     if _has_log(path) and not _keeps_log(path):
-        raise damaged(f"{path.name}{LOG_SUFFIX} is the log of another file")
+        raise damaged_database(f"{path.name}{LOG_SUFFIX} is the log of another file")
 
 
 def _log_is_gone(path: Path) -> DatabaseError:
     """The error of a file that is whole, and whose log is missing."""
-    error = damaged(f"its log, {path.name}{LOG_SUFFIX}, is missing or empty; the file is whole")
+    error = damaged_database(
+        f"its log, {path.name}{LOG_SUFFIX}, is missing or empty; the file is whole"
+    )
     return DatabaseError(
         error.message,
         hint="Run 'ktrdr-mcp doctor --rebuild', which keeps every row of the file. If another"
@@ -171,13 +173,13 @@ def _check_content(path: Path, marker: Marker | None, newest_version: int) -> No
                 hint="Use the newer ktrdr-mcp that wrote it, or another workspace.",
             )
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise damaged("its check failed")
+            raise damaged_database("its check failed")
         connection.execute(COLUMNS).fetchall()  # the check above does not read their names
         if version < IDENTITY_VERSION or marker is None or marker.workspace_id is None:
             return
         row = connection.execute("SELECT workspace_id FROM workspace").fetchone()
         if row is None or row[0] != marker.workspace_id:
-            raise damaged("its file or log belongs to another workspace")
+            raise damaged_database("its file or log belongs to another workspace")
 
 
 def backups(path: Path) -> list[str]:

@@ -225,7 +225,7 @@ class TrialRecord:
 
         return await self._use(read)
 
-    async def tested(self, place: str) -> dict[tuple[str, str], Sketch] | None:
+    async def read_tested(self, place: str) -> dict[tuple[str, str], Sketch] | None:
         """The sketches of what was tested in one place, whatever database it had then.
 
         Args:
@@ -280,7 +280,7 @@ class TrialRecord:
         path, found = self._path, list[Value]()
 
         def run() -> None:
-            with opened(path) as connection:
+            with open_record(path) as connection:
                 found.append(work(connection))
 
         problem = "it took too long"
@@ -297,7 +297,7 @@ class TrialRecord:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
+def open_record(path: Path) -> Iterator[sqlite3.Connection]:
     """The record, made first if it is missing.
 
     Raises:

@@ -17,7 +17,7 @@ from ktrdr_mcp.store.db import Database, rows_of
 from ktrdr_mcp.store.inspection import backups, inspect
 from ktrdr_mcp.store.migrate import BUSY_TIMEOUT_MS, MIGRATION_FILES, copy_whole
 from ktrdr_mcp.store.models import ModelRow
-from ktrdr_mcp.store.sqlite_errors import damaged, sqlite_errors
+from ktrdr_mcp.store.sqlite_errors import damaged_database, sqlite_errors
 from ktrdr_mcp.store.task_row import JSON_COLUMNS, TaskRow, parse_column, read_stored
 
 TASKS: Final = "SELECT * FROM training_tasks ORDER BY seq"
@@ -142,7 +142,7 @@ def read(path: Path) -> Content:
                 hint="'ktrdr-mcp tasks' brings it up to date; then try again.",
             )
         if connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
-            raise damaged("its indices do not fit its tables")
+            raise damaged_database("its indices do not fit its tables")
         return Content(
             [TaskRow.from_row(row) for row in connection.execute(TASKS)],
             [ModelRow.from_row(row) for row in connection.execute(MODELS)],

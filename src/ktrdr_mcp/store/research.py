@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.errors import StorageError
-from ktrdr_mcp.store.copies import TableCopy, checked, columns_of
+from ktrdr_mcp.store.copies import TableCopy, check_row, columns_of
 from ktrdr_mcp.store.db import Database, SqlValue, rows_of, utc_now_text
 from ktrdr_mcp.store.sketches import add_sketches, read_sketches
 
@@ -105,7 +105,7 @@ class ResearchLog:
                     values = {**each.parameters(), "looked_at": utc_now_text()}
                     await rows_of(connection, ADD_LOOK, values)
             self._unstored.clear()
-            await self._copy.write(self._copied)
+            await self._copy.write(self._read_rows)
         except StorageError as error:
             log.warning("a look at bars is not stored yet: %s", error.message)
 
@@ -127,7 +127,7 @@ class ResearchLog:
         kept = ResearchNote(symbol, timeframe, task_id, note, utc_now_text())
         async with self._database.transaction() as connection:
             await rows_of(connection, ADD_NOTE, astuple(kept))
-        await self._copy.write(self._copied)
+        await self._copy.write(self._read_rows)
         return kept
 
     async def notes(
@@ -137,7 +137,7 @@ class ResearchLog:
         wanted: dict[str, SqlValue] = {"symbol": symbol, "timeframe": timeframe, "limit": limit}
         return [ResearchNote(*row) for row in await self._database.read(NOTES, wanted)]
 
-    async def _copied(self) -> dict[str, Any]:
+    async def _read_rows(self) -> dict[str, Any]:
         newest = await self._database.read(NEWEST_SKETCHES, (COPIED_SKETCHES,))
         sketches = await read_sketches(self._database, [row[0] for row in newest])
         return {
@@ -180,7 +180,7 @@ def parse_copy(content: Any) -> Copy:
     look = {**columns_of(StoredLook), "sketch": "str | None", "looked_at": "str"}
     note = columns_of(ResearchNote)
     return Copy(
-        [checked({"sketch": None, **each}, look) for each in content["looks"]],
-        [checked(each, note) for each in content["notes"]],
+        [check_row({"sketch": None, **each}, look) for each in content["looks"]],
+        [check_row(each, note) for each in content["notes"]],
         [Sketch.from_text(each) for each in content.get("sketches", [])],
     )

@@ -10,7 +10,7 @@ import aiosqlite
 
 from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.store.db import Database, rows_of
-from ktrdr_mcp.store.sqlite_errors import damaged
+from ktrdr_mcp.store.sqlite_errors import damaged_database
 
 ADD: Final = "INSERT INTO sketches VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 SKETCHES: Final = """
@@ -30,4 +30,4 @@ async def read_sketches(database: Database, keys: Iterable[str]) -> dict[str, Sk
     try:
         return {row[0]: Sketch.from_bytes(row[1], row[2]) for row in rows}
     except ValueError:
-        raise damaged("a sketch is unreadable") from None
+        raise damaged_database("a sketch is unreadable") from None

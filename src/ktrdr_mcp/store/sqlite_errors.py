@@ -38,7 +38,7 @@ UNUSABLE_FILE: Final = {
 LOCKED: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
-def damaged(reason: str) -> DatabaseError:
+def damaged_database(reason: str) -> DatabaseError:
     """The error of a database whose content is not what was written."""
     return DatabaseError(
         f"The workspace's database is damaged: {reason}.",
@@ -59,9 +59,9 @@ def meaning_of(error: sqlite3.Error, doing: str) -> StorageError:
     if code == sqlite3.SQLITE_FULL:
         return StorageFull(f"No space left while {doing}.", hint="Free disk space, then try again.")
     if code in DAMAGED:
-        return damaged(name)
+        return damaged_database(name)
     if str(error).startswith(UNDECODABLE):
-        return damaged("a row's text is unreadable")
+        return damaged_database("a row's text is unreadable")
     if code in UNUSABLE_FILE:
         return StorageError(
             f"The database's file failed while {doing} ({name}).",
@@ -94,4 +94,4 @@ def sqlite_errors(doing: str) -> Iterator[None]:
     except sqlite3.Error as error:
         raise meaning_of(error, doing) from error
     except UnicodeDecodeError as error:  # what Python raises for the name of a column
-        raise damaged("the name of a column is unreadable") from error
+        raise damaged_database("the name of a column is unreadable") from error

@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 
 from ktrdr_mcp.data.content import Sketch
 from ktrdr_mcp.schemas.results import Json, Stored, TaskResult
-from ktrdr_mcp.store.sqlite_errors import damaged
+from ktrdr_mcp.store.sqlite_errors import damaged_database
 
 JSON_COLUMNS: Final = ("config", "spec")
 
@@ -28,7 +28,7 @@ def parse_column(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise damaged("a row's content is unreadable") from None
+        raise damaged_database("a row's content is unreadable") from None
 
 
 def read_stored(kind: type[Value], raw: object) -> Value:
@@ -36,7 +36,7 @@ def read_stored(kind: type[Value], raw: object) -> Value:
     try:
         return kind.from_json(raw)
     except ValueError:
-        raise damaged("a row's content is unreadable") from None
+        raise damaged_database("a row's content is unreadable") from None
 
 
 def columns_of(row: sqlite3.Row, names: Iterable[str]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def columns_of(row: sqlite3.Row, names: Iterable[str]) -> dict[str, Any]:
     try:
         return {name: row[name] for name in names}
     except IndexError:
-        raise damaged("a table lacks a column") from None
+        raise damaged_database("a table lacks a column") from None
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,7 @@ class TaskStore:
             await rows_of(connection, INSERT, created)
             await rows_of(connection, statement, [*values, new.task_id])
 
-    async def repeated(
+    async def find_repeated(
         self, task_id: str | None, idempotency_key: str | None, hashes: Collection[str]
     ) -> TaskRow | None:
         """The task that this very request made before, if it did.
@@ -432,7 +432,7 @@ class TaskStore:
             released = await rows_of(connection, REQUEUE, values)
         return [TaskRow.from_row(row) for row in (*failed, *released)]
 
-    async def left_running(self, generation: str) -> list[TaskRow]:
+    async def find_left_running(self, generation: str) -> list[TaskRow]:
         """The tasks that processes of other generations left running."""
         rows = await self._database.read(LEFT_RUNNING, (generation,))
         return [TaskRow.from_row(row) for row in rows]

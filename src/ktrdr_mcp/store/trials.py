@@ -185,7 +185,7 @@ class TrialLog:
         """
         return [Trial(*row) for row in await self._database.read(TRIALS)]
 
-    async def stored_scores(self, task_ids: Iterable[str]) -> dict[str, str]:
+    async def read_scores(self, task_ids: Iterable[str]) -> dict[str, str]:
         """What trials came to, as JSON by task; those without scores are left out.
 
         Args:
@@ -245,7 +245,7 @@ class TrialLog:
         rows = await self._database.read(SETS_BEFORE, values)
         return [TaskRow.from_row(row) for row in rows]
 
-    async def unsettled(self) -> list[str]:
+    async def find_unsettled(self) -> list[str]:
         """The completed trials of which it is not fixed yet what they are judged beside."""
         return [row[0] for row in await self._database.read(UNSETTLED)]
 
@@ -254,7 +254,7 @@ class TrialLog:
         rows = await self._database.read(STANDING, (task_id,))
         return read_stored(Standing, parse_column(rows[0][0])) if rows else None
 
-    async def claimed(self) -> set[str]:
+    async def find_claimed(self) -> set[str]:
         """The trials that were called skill, also across families."""
         return {row[0] for row in await self._database.read(CLAIMED)}
 

@@ -63,7 +63,7 @@ class StrategyCatalog:
             paths = sorted(folder.iterdir()) if folder.is_dir() else []
             return [path for path in paths if path.is_file()]
 
-    def misnamed(self) -> list[tuple[str, str]]:
+    def find_misnamed(self) -> list[tuple[str, str]]:
         """Files that would be strategies under another name: each name, and what helps."""
         found = []
         for path in self._files():

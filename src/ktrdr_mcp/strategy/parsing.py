@@ -153,16 +153,16 @@ def shares(split: Section) -> dict[str, float]:
     if train is not None and validation is not None:
         if test is not None and abs(1 - train - validation - test) > SHARE_SUM_TOLERANCE:
             raise wrong(split.place, "does not sum to 1", "Make the three shares sum to 1.")
-        test = left_over(split.place, "test", train + validation)
+        test = compute_rest(split.place, "test", train + validation)
     elif train is not None and test is not None:
-        validation = left_over(split.place, "validation", train + test)
+        validation = compute_rest(split.place, "validation", train + test)
     elif train is not None:
         raise wrong(split.place, "has only train", "Say validation and test.")
     named = {"validation_split": validation, "test_split": test}
     return {name: share for name, share in named.items() if share is not None}
 
 
-def left_over(place: str, name: str, others: float) -> float:
+def compute_rest(place: str, name: str, others: float) -> float:
     """The share that two others leave. Raises InvalidStrategy if it is none."""
     share = round(1 - others, 9)
     if 0 < share < MAX_SPLIT_SHARE:

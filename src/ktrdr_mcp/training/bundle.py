@@ -127,7 +127,7 @@ class BundleManifest(Stored):
     def result(self) -> RunResult:
         """What its task's row keeps. Raises ModelCorrupted if it does not say."""
         if self.scores is None:
-            raise corrupted(DOCUMENT, "does not say what a bundle's does")
+            raise corrupted_file(DOCUMENT, "does not say what a bundle's does")
         return RunResult(
             metrics=self.metrics,
             scores=self.scores,
@@ -211,18 +211,18 @@ def read_manifest(directory: Path, expected_sha256: str | None = None) -> Bundle
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        raise corrupted(DOCUMENT, "is not valid JSON") from None
+        raise corrupted_file(DOCUMENT, "is not valid JSON") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise corrupted(DOCUMENT, f"does not have the format {FORMAT}")
+        raise corrupted_file(DOCUMENT, f"does not have the format {FORMAT}")
     if SEAL in document and not is_as_sealed(document):  # older bundles have none
-        raise corrupted(DOCUMENT, "does not have the content that was written")
+        raise corrupted_file(DOCUMENT, "does not have the content that was written")
     hashes = document.get("sha256")
     if not isinstance(hashes, dict) or set(hashes) | {SEEN} != {WEIGHTS, HISTORY, SEEN}:
-        raise corrupted(DOCUMENT, "does not list the bundle's files")
+        raise corrupted_file(DOCUMENT, "does not list the bundle's files")
     try:
         return BundleManifest.from_json(document)
     except ValueError:
-        raise corrupted(DOCUMENT, "does not say what a bundle's does") from None
+        raise corrupted_file(DOCUMENT, "does not say what a bundle's does") from None
 
 
 def seal(document: Mapping[str, object]) -> Json:
@@ -247,7 +247,7 @@ def understood() -> Iterator[None]:
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        raise corrupted(DOCUMENT, "does not say what a bundle's does") from None
+        raise corrupted_file(DOCUMENT, "does not say what a bundle's does") from None
 
 
 def read_history(directory: Path, manifest: BundleManifest) -> History:
@@ -265,7 +265,7 @@ def read_seen(directory: Path, manifest: BundleManifest) -> SeenGrams | None:
     try:
         return SeenGrams.from_bytes(path.read_bytes())
     except (SafetensorError, ValueError, KeyError):
-        raise corrupted(SEEN, "is not what was written") from None
+        raise corrupted_file(SEEN, "is not what was written") from None
 
 
 def read_weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -274,7 +274,7 @@ def read_weights(directory: Path) -> dict[str, torch.Tensor]:
     try:
         return networks.from_bytes(path.read_bytes())
     except (SafetensorError, ValueError, KeyError, RuntimeError):
-        raise corrupted(WEIGHTS, "is not a valid safetensors file") from None
+        raise corrupted_file(WEIGHTS, "is not a valid safetensors file") from None
 
 
 def verify(directory: Path, name: str, expected_sha256: str) -> None:
@@ -282,20 +282,20 @@ def verify(directory: Path, name: str, expected_sha256: str) -> None:
     path = regular_file(directory, name, MAX_WEIGHTS_BYTES)
     actual = files.sha256_of_file(path)
     if actual != expected_sha256:
-        raise corrupted(name, f"has SHA-256 {actual[:12]}, expected {expected_sha256[:12]}")
+        raise corrupted_file(name, f"has SHA-256 {actual[:12]}, expected {expected_sha256[:12]}")
 
 
 def regular_file(directory: Path, name: str, largest_bytes: int) -> Path:
     """The path of a plain file of bearable size. Raises ModelCorrupted."""
     path = directory / name
     if path.is_symlink() or not path.is_file():
-        raise corrupted(name, "is missing or not a plain file")
+        raise corrupted_file(name, "is missing or not a plain file")
     if path.stat().st_size > largest_bytes:
-        raise corrupted(name, "is larger than any file of its kind")
+        raise corrupted_file(name, "is larger than any file of its kind")
     return path
 
 
-def corrupted(name: str, what: str) -> ModelCorrupted:
+def corrupted_file(name: str, what: str) -> ModelCorrupted:
     """The error for one damaged file."""
     return ModelCorrupted(
         f"The model's file {name} {what}.",

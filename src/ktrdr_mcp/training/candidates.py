@@ -106,10 +106,10 @@ def with_settings(spec: TrainingSpec, settings: Settings) -> tuple[Strategy, Eff
     if settings.keys() <= {STRATEGY} and base is spec.config:
         return strategy, base
     shared = {name: value for name, value in spec.config.model_dump().items() if name in SHARED}
-    return strategy, complete({**merge(base.model_dump(), nested(settings)), **shared})
+    return strategy, complete({**merge(base.model_dump(), nest(settings)), **shared})
 
 
-def nested(settings: Settings) -> dict[str, Any]:
+def nest(settings: Settings) -> dict[str, Any]:
     """Settings by dotted name as objects within objects; the strategy is none of them."""
     found: dict[str, Any] = {}
     for name, value in settings.items():

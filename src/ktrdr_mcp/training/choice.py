@@ -178,12 +178,12 @@ def shares_of_variance(
     names = sorted({name for each in settings for name in each})
     found = {}
     for name in names:
-        groups = grouped([each.get(name) for each in settings], parts)
+        groups = assign_groups([each.get(name) for each in settings], parts)
         found[name] = omega_squared(values, groups)
     return found
 
 
-def grouped(values: Sequence[Any], parts: int) -> npt.NDArray[np.int64]:
+def assign_groups(values: Sequence[Any], parts: int) -> npt.NDArray[np.int64]:
     """int64[n], the group of each value."""
     keys = [repr(each) for each in values]
     known = sorted(set(keys))

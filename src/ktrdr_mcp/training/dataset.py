@@ -51,9 +51,9 @@ class Series:
     end: Integers
     usable: Integers
 
-    def relabelled(self, config: Mapping[str, Any]) -> Series:
+    def relabel(self, config: Mapping[str, Any]) -> Series:
         """The same series with other labels; the complete configuration of those."""
-        return labelled(self.bars, self.first, self.table, config)
+        return label_series(self.bars, self.first, self.table, config)
 
     @property
     def range_bars(self) -> int:
@@ -264,10 +264,10 @@ def series_of(bars: Bars, first: int, strategy: Strategy, config: Mapping[str, A
     Raises:
         DataError: the series does not carry these indicators.
     """
-    return labelled(bars, first, build.compute_indicators(bars, strategy), config)
+    return label_series(bars, first, build.compute_indicators(bars, strategy), config)
 
 
-def labelled(
+def label_series(
     bars: Bars, first: int, table: build.IndicatorTable, config: Mapping[str, Any]
 ) -> Series:
     """A series whose indicators are known, with its labels; the arguments as `series_of`."""

@@ -105,10 +105,10 @@ def measure() -> Speed:
     """Trains a few small networks for a moment and compares with what they take typically."""
     small = epoch_cpu_s(SMALL) + epoch_cpu_s(SMALL, SEVERAL)
     large = epoch_cpu_s(LARGE)
-    return Speed(bounded(small / TYPICAL_SMALL_S), bounded(large / TYPICAL_LARGE_S))
+    return Speed(bound_factor(small / TYPICAL_SMALL_S), bound_factor(large / TYPICAL_LARGE_S))
 
 
-def bounded(factor: float) -> float:
+def bound_factor(factor: float) -> float:
     """A measured factor, unless it can only be an accident of a busy machine."""
     return min(max(factor, LEAST_FACTOR), MOST_FACTOR)
 

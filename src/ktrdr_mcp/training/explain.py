@@ -428,7 +428,7 @@ def rules_of(folds: Sequence[FoldNetwork]) -> list[Rule]:
     sets = {when: owner for fold in folds for when, owner in fold.sets.items()}
     where_on = {when: np.concatenate([is_on(fold, when) for fold in folds]) for when in sets}
 
-    def judged(when: str, on: Marks) -> tuple[float, Rule]:
+    def make_rule(when: str, on: Marks) -> tuple[float, Rule]:
         share = float(up[on].mean())
         rule = Rule(
             when,
@@ -440,7 +440,7 @@ def rules_of(folds: Sequence[FoldNetwork]) -> list[Rule]:
 
     single = sorted(
         (
-            (*judged(when, on), sets[when].output, on)
+            (*make_rule(when, on), sets[when].output, on)
             for when, on in where_on.items()
             if on.mean() >= MIN_COVERED
         ),
@@ -452,7 +452,7 @@ def rules_of(folds: Sequence[FoldNetwork]) -> list[Rule]:
     ):
         both = on & also
         if owner != owner_of_other and both.mean() >= MIN_COVERED:
-            found.append(judged(f"{one.when} and {other.when}", both))
+            found.append(make_rule(f"{one.when} and {other.when}", both))
     best = sorted(found, key=lambda each: (-each[0] * each[1].fidelity, each[1].when))
     return [rule for _, rule in best[:MAX_RULES]]
 

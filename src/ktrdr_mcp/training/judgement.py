@@ -161,7 +161,7 @@ class Judgement:
     def scores(self) -> TrialScores:
         """What the trial log keeps."""
         return TrialScores(
-            direction=self.direction.stored(),
+            direction=self.direction.to_stored(),
             trading=self.trading.scores(),
             twins=self.surrogate_p,
             model_constant=self.model_constant,

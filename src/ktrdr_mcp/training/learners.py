@@ -43,7 +43,7 @@ from ktrdr_mcp.nn.settings import (
 from ktrdr_mcp.schemas.config import EffectiveConfig
 from ktrdr_mcp.training import estimate
 from ktrdr_mcp.training.candidates import Candidate, labels_vary, longest_horizon, own_candidates
-from ktrdr_mcp.training.dataset import Dataset, Integers, View, labelled, series_of, view_of
+from ktrdr_mcp.training.dataset import Dataset, Integers, View, label_series, series_of, view_of
 from ktrdr_mcp.training.prepare import Prepared
 from ktrdr_mcp.training.spec import TrainingSpec
 
@@ -224,7 +224,7 @@ class CandidateData:
             self._datasets[key] = Dataset(
                 strategy,
                 tuple(
-                    labelled(one.bars, one.first, table, config.labels)
+                    label_series(one.bars, one.first, table, config.labels)
                     for one, table in zip(series, tables, strict=True)
                 ),
             )
@@ -317,7 +317,7 @@ def surrogate_of(own: Dataset, candidate: Candidate, number: int) -> Learner | N
     config = candidate.config
     with contextlib.suppress(DataError):
         signs = flip_signs(len(own.timestamps), config.seed, number)
-        dataset = flipped(own, signs, config)
+        dataset = flip_moves(own, signs, config)
         splits = cut(dataset.usable, dataset.timeline, config, SURROGATE_SPLIT)
         if splits:
             view = view_of(dataset, splits[0].train)
@@ -337,7 +337,7 @@ def horizon_of(learner: Learner, trained: Integers) -> int:
     return reach_bars(labels.horizon_bars(learner.candidate.config.labels), ahead)
 
 
-def flipped(own: Dataset, signs: npt.NDArray[np.float64], config: EffectiveConfig) -> Dataset:
+def flip_moves(own: Dataset, signs: npt.NDArray[np.float64], config: EffectiveConfig) -> Dataset:
     """A dataset of the same series, whose moves have got a sign for each timestamp.
 
     Args:
@@ -376,10 +376,10 @@ def fit(learners: Sequence[Learner], checkpointer: Checkpointer) -> list[Trained
     config = learners[0].candidate.config
     reported = sum(learner.role == "main" for learner in learners)
     settings = trainer_settings(config, reported or None)
-    return checkpointer.train(learners[0].shape, settings, networks, stacked(learners, config))
+    return checkpointer.train(learners[0].shape, settings, networks, stack(learners, config))
 
 
-def stacked(learners: Sequence[Learner], config: EffectiveConfig) -> TrainingRows:
+def stack(learners: Sequence[Learner], config: EffectiveConfig) -> TrainingRows:
     """The learners' data, one below the other; those that share a view share its rows."""
     first_of: dict[int, Learner] = {}
     for learner in learners:

@@ -142,7 +142,7 @@ def train(spec: TrainingSpec, directory: Path, context: Context, sources: BarRea
     searched = search(spec, prepared, directory, context)
     context.end_turn()
     outcome = measure(prepared, searched)
-    keep_folds(directory.parent, searched.chosen())
+    keep_folds(directory.parent, searched.select_judged())
     return Trained(spec, prepared, outcome, window_of(prepared, searched))
 
 
@@ -193,13 +193,13 @@ def measure(prepared: Prepared, searched: Searched) -> Outcome:
         seed_spread=seed_spread(searched),
         sweep=sweep_figures(searched, results, task_id) if results else None,
         candidates=results,
-        used=used_by(prepared, searched),
-        judgement=judge(searched.chosen(), searched.splits, searched.horizon),
+        used=describe_data(prepared, searched),
+        judgement=judge(searched.select_judged(), searched.splits, searched.horizon),
         minutes=searched.seconds / 60,
     )
 
 
-def used_by(prepared: Prepared, searched: Searched) -> DataUsed:
+def describe_data(prepared: Prepared, searched: Searched) -> DataUsed:
     """The account of the data that the kept network used."""
     learner = searched.kept[0]
     if learner.split is prepared.split:
@@ -337,11 +337,11 @@ def publish(
         return base.model_copy(update={"parity": parity})
 
     return bundle.write(
-        directory, trained.weights, history(trained), seen_by(prepared, base), with_parity
+        directory, trained.weights, history(trained), collect_grams(prepared, base), with_parity
     )
 
 
-def seen_by(prepared: Prepared, manifest: BundleManifest) -> SeenGrams:
+def collect_grams(prepared: Prepared, manifest: BundleManifest) -> SeenGrams:
     """The grams of all bars that made a model, by what they decided."""
     periods = manifest.periods
     last = (manifest.tested_window or periods.test)[1]

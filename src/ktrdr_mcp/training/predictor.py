@@ -69,11 +69,11 @@ def model_of(bundle: Bundle) -> Model:
         seen_before=periods.test[0],
         seen=bundle.seen,
         fitted_before=periods.validation[0],
-        chosen_before=tested_until(manifest),
+        chosen_before=find_tested_until(manifest),
     )
 
 
-def tested_until(manifest: BundleManifest) -> str:
+def find_tested_until(manifest: BundleManifest) -> str:
     """When the last tested label was known; older bundles say when the last tested bar opened."""
     if manifest.tested_window is not None:
         return manifest.tested_window[1]

@@ -223,7 +223,7 @@ def finer_labels(dataset: Dataset, config: EffectiveConfig) -> str | None:
         value = given if isinstance(given, float) else 0.0
         for _ in range(HALVINGS if value else 0):
             value = float(f"{value / 2:.1g}")
-            again = relabelled(dataset, {**config.labels, name: value})
+            again = relabel(dataset, {**config.labels, name: value})
             split = chronological(
                 again.usable, again.timeline, config.validation_split, config.test_split
             )
@@ -232,9 +232,9 @@ def finer_labels(dataset: Dataset, config: EffectiveConfig) -> str | None:
     return None
 
 
-def relabelled(dataset: Dataset, labels: Mapping[str, Any]) -> Dataset:
+def relabel(dataset: Dataset, labels: Mapping[str, Any]) -> Dataset:
     """The same series with other labels."""
-    return Dataset(dataset.strategy, tuple(one.relabelled(labels) for one in dataset.series))
+    return Dataset(dataset.strategy, tuple(one.relabel(labels) for one in dataset.series))
 
 
 def data_used(dataset: Dataset, split: Split, loaded: LoadedSeries) -> DataUsed:

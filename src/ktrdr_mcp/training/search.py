@@ -142,7 +142,7 @@ class Searched:
             )
         return pair
 
-    def chosen(self) -> list[Pair]:
+    def select_judged(self) -> list[Pair]:
         """The networks that are judged: the kept one, each fold's, and the surrogates'.
 
         A fold of which every network diverged has one of these.
@@ -243,16 +243,16 @@ class Sweeping:
                 tried = self._proposals.following()
         else:
             self._add(tried)
-        self._train(self._left())
-        searched = self._searched([])
+        self._train(self._find_untrained())
+        searched = self._collect([])
         if self._spec.config.control:
             learner, _ = searched.kept
             twins = make_surrogates(learner.dataset, learner.candidate)
             trained = self._stages.train(twins) if twins else []
-            searched = self._searched(list(zip(twins, trained, strict=True)))
+            searched = self._collect(list(zip(twins, trained, strict=True)))
         return searched
 
-    def _searched(self, surrogates: Sequence[Pair]) -> Searched:
+    def _collect(self, surrogates: Sequence[Pair]) -> Searched:
         """What there is now."""
         return Searched(
             self._spec,
@@ -281,7 +281,7 @@ class Sweeping:
         """The split whose validation rows lie before every test: the first fold's."""
         return 0 if self._splits.folds else MAIN
 
-    def _left(self) -> list[Learner]:
+    def _find_untrained(self) -> list[Learner]:
         """What is not trained yet; candidates that diverged or collapsed go no further.
 
         Where all have collapsed, they go on: the choice is among what there is, with any sampler.

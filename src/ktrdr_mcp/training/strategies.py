@@ -82,5 +82,5 @@ def list_strategies(strategies: StrategyCatalog) -> Iterator[Listed]:
             description = printable(found.description, keep="\n")
             said = [printable(each) for each in warnings(found)]
             yield Listed(name, description, indicators, None, said)
-    for file, remedy in strategies.misnamed():
+    for file, remedy in strategies.find_misnamed():
         yield Listed(printable(file), "", [], remedy, [])

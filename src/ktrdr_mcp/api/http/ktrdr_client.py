@@ -370,10 +370,13 @@ async def indicators(service: ServiceProtocol, raw: object) -> Json:
     operation = bound_pages(GET_AVAILABLE_INDICATORS, limits.MAX_PAGE_ROWS)
     page = await operation.answer(service, raw)
     whole = await operation.answer(service, {})
-    return {**page.model_dump(mode="json"), "data": [described(each) for each in whole.indicators]}
+    return {
+        **page.model_dump(mode="json"),
+        "data": [describe_indicator(each) for each in whole.indicators],
+    }
 
 
-def described(one: responses.IndicatorRow) -> Json:
+def describe_indicator(one: responses.IndicatorRow) -> Json:
     """An indicator as KTRDR describes one."""
     return {
         "id": one.type,

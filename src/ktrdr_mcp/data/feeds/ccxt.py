@@ -35,7 +35,7 @@ class Ccxt(Feed):
             {"enableRateLimit": True, "timeout": TIMEOUT_MS}
         )
         if (url := base_url()) is not None:
-            self._exchange.urls["api"] = replaced(self._exchange.urls["api"], url)
+            self._exchange.urls["api"] = replace_host(self._exchange.urls["api"], url)
         self._symbol, self._timeframe = symbol, timeframe
         if timeframe not in (self._exchange.timeframes or {}):
             raise InvalidRequest(
@@ -99,10 +99,10 @@ class Ccxt(Feed):
             return None
 
 
-def replaced(addresses: Any, url: str) -> Any:
+def replace_host(addresses: Any, url: str) -> Any:
     """The same addresses on another host."""
     if isinstance(addresses, dict):
-        return {name: replaced(one, url) for name, one in addresses.items()}
+        return {name: replace_host(one, url) for name, one in addresses.items()}
     path = "/" + str(addresses).split("://", 1)[-1].partition("/")[2]
     return url.rstrip("/") + path.rstrip("/")
 

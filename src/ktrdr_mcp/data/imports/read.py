@@ -28,7 +28,7 @@ from ktrdr_mcp.data.imports.dialects import (
     dialect_named,
     recognise,
 )
-from ktrdr_mcp.data.imports.tables import Table, refused, tables
+from ktrdr_mcp.data.imports.tables import Table, tables, unreadable_file
 from ktrdr_mcp.data.notes import find_unfinished, series_notes
 from ktrdr_mcp.data.stored import stage
 from ktrdr_mcp.data.tables import NO_TIME, BarTable
@@ -151,7 +151,7 @@ def part_of(table: Table, wanted: Wanted) -> Part:
     """One table's bars, and what was understood of it. Raises KtrdrError."""
     layout = layout_of(table.header.names, table.head)
     if layout is None:
-        raise refused(table.name, "has no column with the times of bars that can be read")
+        raise unreadable_file(table.name, "has no column with the times of bars that can be read")
     dialect = recognise(table, layout) if wanted.dialect is None else dialect_named(wanted.dialect)
     dialect.settle(table, layout, wanted.symbol)
     table = of_one_symbol(table, layout, wanted.symbol)
@@ -160,7 +160,7 @@ def part_of(table: Table, wanted: Wanted) -> Part:
     except pl.exceptions.PolarsError as error:
         line = re.search(r"line (\d+)", str(error))
         where = f" in line {line[1]}" if line else ""
-        raise refused(
+        raise unreadable_file(
             table.name, f"cannot be split into its columns{where}", "Write the file again."
         ) from None
 
@@ -197,7 +197,7 @@ def read(table: Table, layout: Layout, dialect: Dialect, wanted: Wanted) -> Part
     offset = frame["offset"]
     kept = bars_among(time, columns, place, table, left_out)
     if not kept.any():
-        raise refused(table.name, "has no line with a time and prices that can be read")
+        raise unreadable_file(table.name, "has no line with a time and prices that can be read")
     time, place = time[kept], place[kept]
     columns = {name: column[kept] for name, column in columns.items()}
     if layout.volume is not None:
@@ -212,7 +212,7 @@ def read(table: Table, layout: Layout, dialect: Dialect, wanted: Wanted) -> Part
         time, place, says, ahead = time[order], place[order], says[order], ahead[order]
         columns = {name: column[order] for name, column in columns.items()}
     if says.any() and not says.all():
-        raise refused(
+        raise unreadable_file(
             table.name, "has times that name their offset from UTC and others that do not"
         )
     clock = None if wanted.timezone is None else zones.zone(wanted.timezone)
@@ -221,7 +221,7 @@ def read(table: Table, layout: Layout, dialect: Dialect, wanted: Wanted) -> Part
         if clock is not None:
             ahead, zone = zones.offsets(time, clock), clock.name
     else:
-        time, ahead, zone = localised(time, clock, named, layout, table, dialect)
+        time, ahead, zone = convert_to_utc(time, clock, named, layout, table, dialect)
     contiguous = exact and len(place) > 0 and int(place[-1] - place[0]) == len(place) - 1
     bars = BarTable(
         table.name,
@@ -233,7 +233,7 @@ def read(table: Table, layout: Layout, dialect: Dialect, wanted: Wanted) -> Part
         int(place[0]) if contiguous else 1,
     )
     refuse_mistaken_columns(bars)
-    symbol, timeframe = named_by_file(table, dialect)
+    symbol, timeframe = parse_file_name(table, dialect)
     said = table.about.get("symbol")
     return Part(
         table, dialect, layout, said or symbol, timeframe, zone, written, bars, left_out=left_out
@@ -261,7 +261,7 @@ def parse(table: Table, layout: Layout) -> tuple[pl.DataFrame, str, str | None]:
     comma = cells.uses_decimal_comma(texts, table.delimiter)
     places = dict(layout.prices) | ({} if layout.volume is None else {"volume": layout.volume})
 
-    def collected(clean: bool) -> pl.DataFrame:
+    def collect(clean: bool) -> pl.DataFrame:
         numbers = [
             cells.number_columns(pl.col(f"c{at}"), schema[f"c{at}"], comma, clean).alias(name)
             for name, at in places.items()
@@ -269,9 +269,9 @@ def parse(table: Table, layout: Layout) -> tuple[pl.DataFrame, str, str | None]:
         rows = table.frame.with_row_index("place", offset=table.place)
         return rows.select(pl.col("place"), *times, *numbers).collect(engine="streaming")
 
-    frame = collected(clean=comma)
+    frame = collect(clean=comma)
     if not comma and any(frame[name].null_count() for name in places):
-        frame = collected(clean=True)
+        frame = collect(clean=True)
     return frame, written, named
 
 
@@ -341,7 +341,7 @@ def bars_among(
             rows = np.flatnonzero(bad)
             listed = ", ".join(f"{table.place_word} {place[row]}" for row in rows[:PLACES_NAMED])
             more = " and others" if len(rows) > PLACES_NAMED else ""
-            raise refused(
+            raise unreadable_file(
                 table.name,
                 f"has {len(rows):,} lines with a time that cannot be read, at {listed}{more}",
                 "Correct or remove these lines.",
@@ -368,7 +368,7 @@ def is_reversed(order: NDArray[np.intp]) -> bool:
     return bool((np.diff(order) == -1).all())
 
 
-def localised(
+def convert_to_utc(
     time: Integers,
     clock: zones.Zone | None,
     named: str | None,
@@ -415,14 +415,14 @@ def refuse_mistaken_columns(bars: BarTable) -> None:
         crossed = bars.columns["high"] < bars.columns["low"]
     if len(crossed) and crossed.mean() > CROSSED_SHARE:
         share = f"{crossed.mean():.0%}"
-        raise refused(
+        raise unreadable_file(
             bars.name,
             f"has a high below its low in {share} of the bars: its columns are in another order",
             "Give it a first line that names its columns: time, open, high, low, close, volume.",
         )
 
 
-def named_by_file(table: Table, dialect: Dialect) -> tuple[str | None, str | None]:
+def parse_file_name(table: Table, dialect: Dialect) -> tuple[str | None, str | None]:
     """Symbol and timeframe that a file's name says, in its tool's way or another's."""
     stem = table.stem
     while (suffix := PurePath(stem).suffix.lower()) and len(suffix) <= 8 and suffix[1:].isalpha():
@@ -514,7 +514,7 @@ def finish(series: tuple[str, str], parts: list[Part], folder: Path | None) -> U
     for part in parts:
         for what, count in part.left_out.items():
             left_out[what] = left_out.get(what, 0) + count
-    table = without_repeats(joined([part.bars for part in parts]), left_out)
+    table = without_repeats(join_tables([part.bars for part in parts]), left_out)
     bars = check_bars(table, *series)
     notes = list(dict.fromkeys(note for part in parts for note in part.layout.notes))
     known_at = (max(part.written_ns for part in parts), cells.now_ns())
@@ -530,7 +530,7 @@ def finish(series: tuple[str, str], parts: list[Part], folder: Path | None) -> U
         "files": [part.table.name for part in parts],
         "dialect": first.dialect.name,
         "title": first.dialect.title,
-        "written": ", ".join([*first.table.packed, separated(first.table), first.written]),
+        "written": ", ".join([*first.table.packed, describe_kind(first.table), first.written]),
         "columns": column_names(first),
         "timezone": first.zone,
         "bars": len(bars),
@@ -542,7 +542,7 @@ def finish(series: tuple[str, str], parts: list[Part], folder: Path | None) -> U
     }
 
 
-def joined(tables_of_bars: list[BarTable]) -> BarTable:
+def join_tables(tables_of_bars: list[BarTable]) -> BarTable:
     """The bars of several tables in the order of their times."""
     first = tables_of_bars[0]
     if len(tables_of_bars) == 1:
@@ -577,7 +577,7 @@ def without_repeats(table: BarTable, left_out: dict[str, int]) -> BarTable:
     return replace(table.part(np.r_[True, ~same]), place_word="bar", first_place=1)
 
 
-def separated(table: Table) -> str:
+def describe_kind(table: Table) -> str:
     """What kind of file it is, for people."""
     marks = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
     return f"fields between {marks[table.delimiter]}" if table.kind == "csv" else table.kind

@@ -83,7 +83,7 @@ class Table:
     about: dict[str, str] = field(default_factory=dict)
 
 
-def refused(name: str, what: str, hint: str = WANTED) -> DataInvalid:
+def unreadable_file(name: str, what: str, hint: str = WANTED) -> DataInvalid:
     """The error for a file that no dialect fits."""
     return DataInvalid(f"{name} {what}.", hint=hint, field="files")
 
@@ -121,10 +121,12 @@ def members(path: Path, name: str, scratch: Path) -> Iterator[Table]:
             inside = [one for one in archive.infolist() if not one.is_dir()]
             named = sorted(one.filename for one in inside)
             if SPREADSHEET_MEMBER in named:
-                raise refused(name, "is a spreadsheet", "Save its sheet as CSV, then import that.")
+                raise unreadable_file(
+                    name, "is a spreadsheet", "Save its sheet as CSV, then import that."
+                )
             wanted = [one for one in inside if is_table(one.filename)][:MAX_MEMBERS]
             if not wanted:
-                raise refused(name, "is a zip archive without a table of bars")
+                raise unreadable_file(name, "is a zip archive without a table of bars")
             for number, one in enumerate(sorted(wanted, key=lambda each: each.filename)):
                 inner, label = scratch / f"member{number}", Path(one.filename).name
                 with archive.open(one) as packed:
@@ -132,7 +134,7 @@ def members(path: Path, name: str, scratch: Path) -> Iterator[Table]:
                 found = table(inner, f"{label} in {name}", label, scratch)
                 yield replace(found, packed=("zip", *found.packed))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        raise refused(name, "is a damaged or locked zip archive") from None
+        raise unreadable_file(name, "is a damaged or locked zip archive") from None
 
 
 def is_table(name: str) -> bool:
@@ -159,7 +161,7 @@ def copy_bounded(source: IO[bytes], target: Path, name: str) -> None:
     except (EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise refused(name, "is damaged: it cannot be unpacked to its end") from None
+        raise unreadable_file(name, "is damaged: it cannot be unpacked to its end") from None
 
 
 def table(path: Path, name: str, stem: str, scratch: Path) -> Table:
@@ -167,17 +169,19 @@ def table(path: Path, name: str, stem: str, scratch: Path) -> Table:
     with path.open("rb") as file:
         start = file.read(HEAD_BYTES)
     if not start.strip():
-        raise refused(name, "is empty")
+        raise unreadable_file(name, "is empty")
     try:
         if start.startswith(PARQUET):
-            return typed(pl.scan_parquet(path), name, stem, "parquet", pandas_index(path))
+            return read_typed(pl.scan_parquet(path), name, stem, "parquet", pandas_index(path))
         if start.startswith(ARROW):
-            return typed(pl.read_ipc(path).lazy(), name, stem, "feather", [])
+            return read_typed(pl.read_ipc(path).lazy(), name, stem, "feather", [])
     except pl.exceptions.PolarsError:
         kind = "Parquet" if start.startswith(PARQUET) else "Feather"
-        raise refused(name, f"is damaged: it cannot be read as {kind}") from None
+        raise unreadable_file(name, f"is damaged: it cannot be read as {kind}") from None
     if start.startswith(OLD_FEATHER):
-        raise refused(name, "is Feather of version 1", "Write it again with a newer pandas.")
+        raise unreadable_file(
+            name, "is Feather of version 1", "Write it again with a newer pandas."
+        )
     if start.lstrip()[:1] in {b"[", b"{"}:
         return from_json(path, name, stem)
     return from_text(path, name, stem, start, scratch)
@@ -192,13 +196,13 @@ def pandas_index(path: Path) -> list[str]:
     return [one for one in columns if isinstance(one, str)]
 
 
-def typed(frame: pl.LazyFrame, name: str, stem: str, kind: str, index: Sequence[str]) -> Table:
+def read_typed(frame: pl.LazyFrame, name: str, stem: str, kind: str, index: Sequence[str]) -> Table:
     """A file whose columns have types: Parquet, Feather, or the rows of JSON."""
     schema = frame.collect_schema()
     first = [one for one in index if one in schema]
     names = [*first, *(one for one in schema.names() if one not in first)]
     if len(names) < 5:
-        raise refused(name, f"has only {len(names)} columns, which are no bars")
+        raise unreadable_file(name, f"has only {len(names)} columns, which are no bars")
     count = frame.select(pl.len()).collect().item()
     if count > MAX_ROWS:
         raise LimitExceeded(
@@ -251,7 +255,7 @@ def lines_of_json(text: str, name: str) -> list[Any]:
     try:
         return [json.loads(line) for line in text.splitlines() if line.strip()]
     except (ValueError, RecursionError):
-        raise refused(name, "is no JSON") from None
+        raise unreadable_file(name, "is no JSON") from None
 
 
 def json_rows(
@@ -268,7 +272,7 @@ def json_rows(
         if not isinstance(value, dict):
             break
         remember(value, about)
-        found = keyed_by_time(value) or listed_by_column(value)
+        found = rows_by_time(value) or rows_by_column(value)
         if found is not None:
             return found
         inner = {key: one for key, one in value.items() if isinstance(one, list | dict) and one}
@@ -279,13 +283,13 @@ def json_rows(
             about.setdefault("symbol", longest)  # as Alpaca has them, under each symbol
         value = inner[longest]
     if not isinstance(value, list) or not value:
-        raise refused(name, "is JSON without rows of bars")
+        raise unreadable_file(name, "is JSON without rows of bars")
     if all(isinstance(one, dict) for one in value):
         names = list(dict.fromkeys(key for one in value[:HEAD_LINES] for key in one))
         return names, [[one.get(key) for key in names] for one in value]
     if all(isinstance(one, list) for one in value):
         return None, value
-    raise refused(name, "is JSON without rows of bars")
+    raise unreadable_file(name, "is JSON without rows of bars")
 
 
 def remember(value: dict[str, Any], about: dict[str, str]) -> None:
@@ -300,7 +304,7 @@ def remember(value: dict[str, Any], about: dict[str, str]) -> None:
             remember(one, about)
 
 
-def listed_by_column(value: dict[str, Any]) -> tuple[list[str], list[list[Any]]] | None:
+def rows_by_column(value: dict[str, Any]) -> tuple[list[str], list[list[Any]]] | None:
     """The rows of an object that has a list under each name of a column."""
     columns = {key: one for key, one in value.items() if isinstance(one, list)}
     if len(columns) < 5 or len({len(one) for one in columns.values()}) > 1:
@@ -308,7 +312,7 @@ def listed_by_column(value: dict[str, Any]) -> tuple[list[str], list[list[Any]]]
     return list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
 
 
-def keyed_by_time(value: dict[str, Any]) -> tuple[list[str], list[list[Any]]] | None:
+def rows_by_time(value: dict[str, Any]) -> tuple[list[str], list[list[Any]]] | None:
     """The rows of an object that has a bar under each time, as Alpha Vantage's replies have."""
     keys = list(value)
     first = value[keys[0]] if keys else None
@@ -324,11 +328,11 @@ def from_text(path: Path, name: str, stem: str, start: bytes, scratch: Path) -> 
     encoding = encoding_of(path, start)
     packed = () if encoding == "utf-8" else (encoding.replace("-sig", " with a byte order mark"),)
     if encoding != "utf-8":
-        path = recoded(path, encoding, scratch / f"{path.name}.utf8", name)
+        path = recode(path, encoding, scratch / f"{path.name}.utf8", name)
         with path.open("rb") as file:
             start = file.read(HEAD_BYTES)
     if b"\0" in start:
-        raise refused(name, "is no text")
+        raise unreadable_file(name, "is no text")
     text = start.decode("utf-8", errors="ignore")
     lines = text.splitlines()[:HEAD_LINES]
     if len(start) == HEAD_BYTES and len(lines) > 1 and len(lines) < HEAD_LINES:
@@ -337,15 +341,17 @@ def from_text(path: Path, name: str, stem: str, start: bytes, scratch: Path) -> 
     rows = [fields(line, delimiter) for line in lines]
     header = find_header(rows)
     if header is None:
-        raise refused(name, unlike_bars(rows))
+        raise unreadable_file(name, unlike_bars(rows))
     head = [row for row in rows[header.rows :] if any(row)]
     if not head:
-        raise refused(name, "has a header and no bars")
+        raise unreadable_file(name, "has a header and no bars")
     width = max(len(header.names), *(len(row) for row in head))
     for number, row in enumerate(rows[header.rows :], start=header.rows + 1):
         if header.names and any(row[len(header.names) :]):
             what = f"has {len(header.names)} columns but {len(row)} values in line {number}"
-            raise refused(name, f"cannot be split into its columns: it {what}", "Correct the line.")
+            raise unreadable_file(
+                name, f"cannot be split into its columns: it {what}", "Correct the line."
+            )
     frame = pl.scan_csv(
         path,
         has_header=False,
@@ -379,7 +385,7 @@ def encoding_of(path: Path, start: bytes) -> str:
     return "utf-8"
 
 
-def recoded(path: Path, encoding: str, target: Path, name: str) -> Path:
+def recode(path: Path, encoding: str, target: Path, name: str) -> Path:
     """The same text in UTF-8. Raises DataInvalid."""
     try:
         with (
@@ -389,7 +395,7 @@ def recoded(path: Path, encoding: str, target: Path, name: str) -> Path:
             while block := source.read(CHUNK_BYTES):
                 file.write(block)
     except UnicodeError:
-        raise refused(name, f"is not text in {encoding}, as it begins") from None
+        raise unreadable_file(name, f"is not text in {encoding}, as it begins") from None
     return target
 
 

@@ -143,12 +143,12 @@ class KtrdrFormat:
             "origin": KTRDR,
         }
         if row.details.get(LATER):
-            return {**about, "metadata": said_in(directory, LATER_METADATA)}
+            return {**about, "metadata": read_document(directory, LATER_METADATA)}
         return {
             **about,
-            "config": said_in(directory, documents.CONFIG),
-            "metrics": said_in(directory, documents.METRICS),
-            "features": said_in(directory, documents.FEATURES),
+            "config": read_document(directory, documents.CONFIG),
+            "metrics": read_document(directory, documents.METRICS),
+            "features": read_document(directory, documents.FEATURES),
             "files": [name for name in documents.FILES if (directory / name).is_file()],
         }
 
@@ -221,7 +221,7 @@ def later_series_of(path: Path) -> tuple[str, int] | None:
 def row_of(workspace: Workspace, directory: Path) -> ModelRow:
     """A version as the registry would describe it. Raises ModelCorrupted for whatever is wrong."""
     try:
-        return described(workspace, directory)
+        return describe_version(workspace, directory)
     except (ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         raise ModelCorrupted(
             f"The files of {quote(workspace.relative(directory))} hold what no model of KTRDR has"
@@ -230,7 +230,7 @@ def row_of(workspace: Workspace, directory: Path) -> ModelRow:
         ) from error
 
 
-def described(workspace: Workspace, directory: Path) -> ModelRow:
+def describe_version(workspace: Workspace, directory: Path) -> ModelRow:
     """A version by its name and files. Raises ModelCorrupted."""
     series, later = series_of(directory), later_series_of(directory)
     if series is None and later is not None:
@@ -284,7 +284,7 @@ def later_summary(directory: Path) -> tuple[read.Summary, str]:
     return read.Summary(created_at, description, "", 0.0, None, None), of_symbol
 
 
-def said_in(directory: Path, name: str) -> Any:
+def read_document(directory: Path, name: str) -> Any:
     """A document of a version as an agent may read it, or why it is not shown."""
     content = finite(read.document(directory, name))
     characters = len(json.dumps(content))

@@ -30,7 +30,7 @@ from ktrdr_mcp.strategy.form import (
     Source,
     Strategy,
 )
-from ktrdr_mcp.training.bundle import Weights, corrupted, regular_file
+from ktrdr_mcp.training.bundle import Weights, corrupted_file, regular_file
 from ktrdr_mcp.training.estimate import weights_megabytes
 
 CLASS_NAMES: Final = {
@@ -250,7 +250,7 @@ def read(directory: Path, name: str) -> KtrdrModel:
     """
     config = document(directory, CONFIG)
     strategy = strategy_of(config, name)
-    names = reproduced_names(strategy, document(directory, FEATURES))
+    names = reproduce_names(strategy, document(directory, FEATURES))
     shape = shape_of(config, document(directory, METADATA), len(names))
     scaler = scaler_of(directory, config, len(names))
     from ktrdr_mcp.interop.ktrdr import state_dict
@@ -281,7 +281,7 @@ def scaler_of(directory: Path, config: Mapping[str, Any], inputs: int) -> Scaler
     columns = [numbers(values.get(key), inputs) for key in ("mean", "scale")]
     mean, scale = columns
     if mean is None or scale is None or values.get("n_features") != inputs or min(scale) <= 0:
-        raise corrupted(
+        raise corrupted_file(
             SCALER, f"does not have mean, scale (above 0) and n_features of {inputs} features"
         )
     return Scaler("standard", np.array(mean), np.array(scale))
@@ -296,7 +296,7 @@ def numbers(values: Any, count: int) -> list[float] | None:
     return [float(value) for value in values]
 
 
-def reproduced_names(strategy: Strategy, features: Mapping[str, Any]) -> tuple[str, ...]:
+def reproduce_names(strategy: Strategy, features: Mapping[str, Any]) -> tuple[str, ...]:
     """The features' names, which must be those of the strategy. Raises ModelNotReproducible."""
     try:
         ours = feature_names(strategy)
@@ -342,9 +342,9 @@ def document(directory: Path, name: str) -> Json:
     try:
         values = json.loads(path.read_bytes())  # KTRDR writes bare NaN
     except (OSError, ValueError, RecursionError):
-        raise corrupted(name, "is not valid JSON") from None
+        raise corrupted_file(name, "is not valid JSON") from None
     if not isinstance(values, dict):
-        raise corrupted(name, "is not a JSON object")
+        raise corrupted_file(name, "is not a JSON object")
     return values
 
 
@@ -366,5 +366,5 @@ def timestamp(text: Any) -> str:
         when = datetime.fromisoformat(text)
         aware = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
-        raise corrupted(METADATA, "does not say when the model was made") from None
+        raise corrupted_file(METADATA, "does not say when the model was made") from None
     return aware.strftime("%Y-%m-%dT%H:%M:%SZ")

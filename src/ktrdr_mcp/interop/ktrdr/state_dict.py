@@ -22,7 +22,7 @@ from ktrdr_mcp.errors import ModelCorrupted
 from ktrdr_mcp.features.inputs import Scaler
 from ktrdr_mcp.interop.ktrdr.documents import MODEL, state_key
 from ktrdr_mcp.nn.perceptron import Mlp
-from ktrdr_mcp.training.bundle import corrupted, regular_file
+from ktrdr_mcp.training.bundle import corrupted_file, regular_file
 
 MAX_MODEL_BYTES: Final = 1024**3
 LARGEST_NUMBER_BYTES: Final = 8  # float64
@@ -121,7 +121,7 @@ def read(directory: Path, shape: Mlp) -> dict[str, Tensor]:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception:  # whatever torch makes of bytes that somebody else wrote
-        raise corrupted(MODEL, "is not a state dict that torch can read") from None
+        raise corrupted_file(MODEL, "is not a state dict that torch can read") from None
     return rename_keys(state, shape, record_bytes)
 
 
@@ -137,27 +137,27 @@ def check_archive(data: bytes) -> list[int]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             if any(each.compress_type != zipfile.ZIP_STORED for each in entries):
-                raise corrupted(MODEL, "is compressed, which torch never does")
+                raise corrupted_file(MODEL, "is compressed, which torch never does")
             if sum(each.file_size for each in entries) > len(data):
-                raise corrupted(MODEL, "claims to hold more than its own size")
+                raise corrupted_file(MODEL, "claims to hold more than its own size")
             pickles = [each for each in entries if each.filename.endswith(".pkl")]
             if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
-                raise corrupted(MODEL, "does not hold one small description of its tensors")
+                raise corrupted_file(MODEL, "does not hold one small description of its tensors")
             check_instructions(archive.read(pickles[0]))
             return sorted(each.file_size for each in entries if "/data/" in each.filename)
     except ModelCorrupted:
         raise
     except Exception:  # a damaged archive fails in many ways
-        raise corrupted(MODEL, "is not a whole archive in torch's format") from None
+        raise corrupted_file(MODEL, "is not a whole archive in torch's format") from None
 
 
 def check_instructions(program: bytes) -> None:
     """Refuses a pickle with any instruction or name that a state dict does not need."""
     for instruction, argument, _ in pickletools.genops(program):
         if instruction.name not in INSTRUCTIONS:
-            raise corrupted(MODEL, f"has the pickle instruction {instruction.name}")
+            raise corrupted_file(MODEL, f"has the pickle instruction {instruction.name}")
         if instruction.name == "GLOBAL" and argument not in GLOBALS:
-            raise corrupted(MODEL, "names something that is not a tensor")
+            raise corrupted_file(MODEL, "names something that is not a tensor")
 
 
 def rename_keys(state: object, shape: Mlp, record_bytes: list[int]) -> dict[str, Tensor]:
@@ -174,19 +174,19 @@ def rename_keys(state: object, shape: Mlp, record_bytes: list[int]) -> dict[str,
         for kind, size in (("weight", (outputs, inputs)), ("bias", (outputs,)))
     }
     if not isinstance(state, dict) or set(state) != set(expected):
-        raise corrupted(MODEL, "does not hold the layers that config.json describes")
+        raise corrupted_file(MODEL, "does not hold the layers that config.json describes")
     if not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise corrupted(MODEL, "holds something that is not a tensor")
+        raise corrupted_file(MODEL, "holds something that is not a tensor")
     if sorted(tensor.untyped_storage().nbytes() for tensor in state.values()) != record_bytes:
-        raise corrupted(MODEL, "claims to hold more numbers than it does")
+        raise corrupted_file(MODEL, "claims to hold more numbers than it does")
     weights = {}
     for key, (layer, kind, size) in expected.items():
         tensor = state[key]
         if tuple(tensor.shape) != size:
-            raise corrupted(MODEL, f"has {key} in another shape than config.json describes")
+            raise corrupted_file(MODEL, f"has {key} in another shape than config.json describes")
         if tensor.dtype not in (torch.float32, torch.float64) or not tensor.is_contiguous():
-            raise corrupted(MODEL, f"has {key} in another form than KTRDR writes")
+            raise corrupted_file(MODEL, f"has {key} in another form than KTRDR writes")
         if not bool(torch.isfinite(tensor).all()):
-            raise corrupted(MODEL, f"has numbers in {key} that are not finite")
+            raise corrupted_file(MODEL, f"has numbers in {key} that are not finite")
         weights[f"layers.{layer}.{kind}"] = tensor.float().clone()
     return weights

@@ -283,7 +283,7 @@ class ClusterWorker:
             with self._lock:
                 del self._contexts[key]
                 self._stops.pop(key, None)
-        return encode(ended), left_by(ended, changes)
+        return encode(ended), pack_remaining(ended, changes)
 
 
 class LogToBoard(logging.Handler):
@@ -319,7 +319,7 @@ def in_folder(store: str | None) -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def left_by(ended: Ended, changes: parcels.Changes | None) -> bytes:
+def pack_remaining(ended: Ended, changes: parcels.Changes | None) -> bytes:
     """All files of a run that the server has not got yet, as a parcel.
 
     Raises:

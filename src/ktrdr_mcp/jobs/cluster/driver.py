@@ -163,9 +163,9 @@ class Driver:
         """Runs something beside; where that fails, everything ends."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._on_finished)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _on_finished(self, task: asyncio.Task[None]) -> None:
         """Ends everything if something that must not fail has failed."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not self._ends.done():
@@ -189,7 +189,7 @@ class Driver:
         told: tuple[Any, ...] = (None, None, None)
         while True:
             await self._workers.look()
-            state = (self._workers.slots, dict(self._workers.speeds), self._workers.shown())
+            state = (self._workers.slots, dict(self._workers.speeds), self._workers.describe())
             if state[:2] != told[:2]:
                 self.send({"event": "nodes", "slots": state[0], "speeds": state[1]})
             if state[2] != told[2]:
@@ -418,7 +418,7 @@ def collect(store: Path, run: Run) -> parcels.Contents:
         contents = parcels.read_all(folder, run.result)
         contents.pop(f"{CHECKPOINTS}/{PREPARED}", None)
         earlier = parcels.read_all(run.root, run.result) if run.root.is_dir() else {}
-        changed = parcels.changed(contents, earlier, run.result)
+        changed = parcels.select_changed(contents, earlier, run.result)
         inside = {name for name in changed if name.startswith(f"{run.result}/")}
         if folder == run.store:
             result = {name: changed[name] for name in inside}

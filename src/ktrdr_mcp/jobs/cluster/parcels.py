@@ -195,7 +195,7 @@ def lay_out(root: Path, contents: Mapping[str, bytes]) -> None:
             path.write_bytes(content)
 
 
-def changed(contents: Contents, earlier: Mapping[str, bytes], result: str) -> Contents:
+def select_changed(contents: Contents, earlier: Mapping[str, bytes], result: str) -> Contents:
     """Those of some files that differ, each with all of its whole folder."""
     units = {unit_of(name, result) for name, each in contents.items() if earlier.get(name) != each}
     return {name: each for name, each in contents.items() if unit_of(name, result) in units}

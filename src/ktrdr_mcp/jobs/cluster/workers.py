@@ -66,7 +66,7 @@ class Worker:
         self.pid, self.node, self.host = about["pid"], about["node"], about["host"]
         self.versions = about["versions"]
 
-    def shown(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """As executors.processes.WorkerState has it."""
         return {
             "pid": self.pid,
@@ -105,9 +105,9 @@ class Workers:
         self._measuring: set[asyncio.Task[None]] = set()
         self._kind = ray.remote(ClusterWorker)
 
-    def shown(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[dict[str, Any]]:
         """All that have come to work."""
-        return [each.shown() for each in self._all if each.pid]
+        return [each.describe() for each in self._all if each.pid]
 
     async def take(self, envelope: dict[str, Any], stopped: asyncio.Event) -> Worker | None:
         """An idle worker or a new one; None if the run is to stop before there is one.
@@ -188,7 +188,7 @@ class Workers:
         unfit = [node for node in self._unfit if node in alive]
         if unfit and not self.slots_of(alive - set(unfit), nodes):
             raise self._unfit[unfit[0]]
-        left, found = left_by_node(self._ray), list[NodeRoom]()
+        left, found = read_available(self._ray), list[NodeRoom]()
         for each in nodes:
             name, has = each["NodeID"], each["Resources"]
             ours = [worker for worker in self._all if worker.node == name]
@@ -337,7 +337,7 @@ def size_for(needs: int) -> int:
     return size
 
 
-def left_by_node(ray: Any) -> dict[str, dict[str, float]]:
+def read_available(ray: Any) -> dict[str, dict[str, float]]:
     """What Ray has not given away of each node; there is no public way to ask for it."""
     found: dict[str, dict[str, float]] = ray._private.state.available_resources_per_node()
     return found
