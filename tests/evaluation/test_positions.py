@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrdr_mcp.evaluation.backtest import confident_signals, positions, separate_trades, signals_of
+from ktrdr_mcp.evaluation.backtest import (
+    confident_signals,
+    drop_early_signals,
+    positions,
+    signals_of,
+)
 
 signals = st.lists(st.sampled_from([0, 0, 0, 1, -1]), max_size=60)
 
@@ -57,7 +62,7 @@ def test_signals_are_kept_apart_as_in_a_loop_that_holds_the_position(
     signal: list[int], most_bars: int, least: int, long_only: bool, seed: int
 ) -> None:
     rows = np.cumsum(np.random.default_rng(seed).choice([1, 1, 1, 2, 5], len(signal))).astype(int)
-    found = separate_trades(
+    found = drop_early_signals(
         np.array(signal, dtype=np.int64), rows, 3 * rows, least, most_bars, long_only
     )
     latest, changed, expected = None, None, []
@@ -76,4 +81,4 @@ def test_signals_are_kept_apart_as_in_a_loop_that_holds_the_position(
 def test_a_reversal_waits_until_the_separation_is_over_and_renewals_do_not_delay_it() -> None:
     signal = np.array([1, -1, 1, 1, -1, -1])
     rows = np.arange(6)
-    assert separate_trades(signal, rows, rows, 4, most_bars=8).tolist() == [1, 0, 1, 1, -1, -1]
+    assert drop_early_signals(signal, rows, rows, 4, most_bars=8).tolist() == [1, 0, 1, 1, -1, -1]

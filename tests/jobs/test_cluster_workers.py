@@ -18,6 +18,7 @@ import pytest
 from ktrdr_mcp.jobs.cluster import actors
 from ktrdr_mcp.jobs.cluster.actors import ClusterWorker
 from ktrdr_mcp.jobs.cluster.workers import MAX_STARTS, NoPlace, Worker, Workers
+from ktrdr_mcp.jobs.executors import gate
 from ktrdr_mcp.jobs.executors.base import Ended, Envelope, decode
 from ktrdr_mcp.jobs.executors.processes import WORKER_BYTES
 from ktrdr_mcp.jobs.fit import own_versions
@@ -174,6 +175,23 @@ async def test_on_a_node_run_as_many_at_once_as_there_is_memory_for() -> None:
     assert (waiting.done(), len(ray.started)) == (False, 1)
     workers.give_back(first)
     assert await waiting is first  # which holds enough, and has imported everything
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_is_stopped_leaves_the_line_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gate, "LOOK_S", 60.0)
+    workers = on_nodes(Ray(node=5 * GB))
+    await take(workers, 3 * GB)
+    stopped = asyncio.Event()
+    waiting = asyncio.create_task(workers.take({**ENVELOPE, "memory_bytes": 3 * GB}, stopped))
+    await settle()
+    assert not waiting.done()
+    stopped.set()
+    workers.look_for_room()
+    await settle()
+    assert waiting.result() is None
 
 
 @pytest.mark.asyncio

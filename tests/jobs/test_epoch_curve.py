@@ -22,9 +22,9 @@ def figures(epoch: int, loss: float = 0.5) -> EpochFigures:
 def test_so_many_epochs_are_evenly_spaced_from_the_first_to_the_newest(epochs: int) -> None:
     curve = EpochCurve()
     for number in range(1, epochs + 1):  # as they come, and not all at once
-        curve = curve.extend([figures(number)])
+        curve = curve.with_figures([figures(number)])
     shown = [each.epoch for each in curve.points]
-    assert curve == EpochCurve().extend(map(figures, range(1, epochs + 1)))
+    assert curve == EpochCurve().with_figures(map(figures, range(1, epochs + 1)))
     assert len(shown) <= MAX_SHOWN_EPOCHS
     assert shown[:1] == [1][:epochs]
     assert shown[-1:] == [epochs][:epochs]
@@ -35,12 +35,14 @@ def test_so_many_epochs_are_evenly_spaced_from_the_first_to_the_newest(epochs: i
 
 
 def test_figures_that_json_cannot_say_are_left_out() -> None:
-    curve = EpochCurve().extend([figures(1), figures(2, inf), figures(3)])
+    curve = EpochCurve().with_figures([figures(1), figures(2, inf), figures(3)])
     assert [each.epoch for each in curve.points] == [1, 3]
 
 
 def test_an_epoch_that_is_reported_twice_is_kept_once() -> None:
-    curve = EpochCurve().extend(map(figures, range(1, 8))).extend([figures(7), figures(8)])
+    curve = (
+        EpochCurve().with_figures(map(figures, range(1, 8))).with_figures([figures(7), figures(8)])
+    )
     assert [each.epoch for each in curve.points] == list(range(1, 9))
 
 

@@ -94,13 +94,13 @@ def test_each_networks_gradient_is_clipped_by_its_own_norm(largest):
     layout = Layout(Mlp(3, (5,), "relu"), 3)
     random = torch.Generator().manual_seed(0)
     gradients = torch.randn(layout.length, generator=random, dtype=DTYPE)
-    layout.view_layers(gradients)[-1][:, 3:] = 0  # the output layer's filling
-    for block in layout.view_layers(gradients):
+    layout.view_stored(gradients)[-1][:, 3:] = 0  # the output layer's filling
+    for block in layout.view_stored(gradients):
         block.mul_(torch.tensor([0.01, 1.0, 100.0]).view(3, 1, 1))
     expected = []
     for network in range(3):
         parts = [
-            torch.nn.Parameter(block[network].clone()) for block in layout.view_layers(gradients)
+            torch.nn.Parameter(block[network].clone()) for block in layout.view_stored(gradients)
         ]
         for part in parts:
             part.grad = part.detach().clone()
@@ -108,5 +108,5 @@ def test_each_networks_gradient_is_clipped_by_its_own_norm(largest):
         expected.append([part.grad for part in parts])
     GradientClip(layout, gradients, layout.owners(CPU), largest).apply()
     for network in range(3):
-        for found, wanted in zip(layout.view_layers(gradients), expected[network], strict=True):
+        for found, wanted in zip(layout.view_stored(gradients), expected[network], strict=True):
             torch.testing.assert_close(found[network], wanted)

@@ -48,7 +48,7 @@ async def connect(
     Args:
         workspace: the folder; made if it is missing.
         in_process: run it here if nobody owns the workspace, rather than in a process of its own.
-        begun: called before work can begin in this process; see `ends_at_once`.
+        begun: called before work can begin in this process; see `end_at_once`.
     Raises:
         WorkspaceLocked: another process owns it and does not answer.
         LabUnavailable: the owner is of another version, or none can be started.

@@ -36,10 +36,10 @@ async def termination() -> None:
 
 
 def end_at_once(stopped: asyncio.Future[None]) -> Callable[[], None]:
-    """Ends this process when it is description to, rather than after a start that takes seconds.
+    """Ends this process when it is told to, rather than after a start that takes seconds.
 
     Args:
-        stopped: done when the process is description to end.
+        stopped: done when the process is told to end.
     Returns:
         what to call before work can begin; until then, every step of a start may be repeated.
     """
@@ -51,10 +51,10 @@ def end_at_once(stopped: asyncio.Future[None]) -> Callable[[], None]:
 
     stopped.add_done_callback(end)
 
-    def leave_alone() -> None:
+    def disarm() -> None:
         stopped.remove_done_callback(end)
 
-    return leave_alone
+    return disarm
 
 
 @contextlib.contextmanager

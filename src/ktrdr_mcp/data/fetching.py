@@ -261,7 +261,7 @@ def join(stored: Bars, fetched: Bars) -> Joined:
     if changed.any():
         return split(old, fetched, places, ratio, cents)
     volumes = int((fetched.volume[places] != old.volume).sum())
-    whole = join_bars(stored.slice(0, begin), fetched)
+    whole = concatenate_bars(stored.slice(0, begin), fetched)
     new = len(fetched) - again
     parts = [f"{new:,} new bars"] if new else []
     if volumes:
@@ -307,7 +307,7 @@ def differing(how: str, times: Integers) -> Conflict:
     )
 
 
-def join_bars(first: Bars, second: Bars) -> Bars:
+def concatenate_bars(first: Bars, second: Bars) -> Bars:
     """Two series one behind the other."""
     columns = [
         np.concatenate([one, other])

@@ -45,7 +45,7 @@ def confident_signals(probabilities: Floats, threshold: float) -> Integers:
     return signal
 
 
-def separate_trades(
+def drop_early_signals(
     signal: Integers,
     rows: Integers,
     time: Integers,
@@ -346,7 +346,7 @@ def backtest_legs(
     traded = [trade(leg, rule) for leg in legs]
     place = np.unique(np.concatenate([leg.at for leg in traded]))
     net, timing, held, position, gross, entries = (
-        pool_series([getattr(leg, name) for leg in traded], traded, place)
+        average_series([getattr(leg, name) for leg in traded], traded, place)
         for name in ("net", "timing", "held", "position", "gross", "entries")
     )
     width = block_width(len(place), HORIZONS_PER_BLOCK * rule.horizon)
@@ -403,7 +403,7 @@ def trade(leg: Leg, rule: TradingRule) -> TradedLeg:
     )
 
 
-def pool_series(values: Sequence[Floats], legs: Sequence[TradedLeg], place: Integers) -> Floats:
+def average_series(values: Sequence[Floats], legs: Sequence[TradedLeg], place: Integers) -> Floats:
     """float64[p], the mean over all series at each place; a series without a bar there adds 0."""
     if len(legs) == 1:
         return values[0]
@@ -426,7 +426,7 @@ def positions_by(
     long_only = rule.long_only
     if rule.min_separation_hours > 0:
         least_ns = round(rule.min_separation_hours * HOUR_NS)
-        signal = separate_trades(signal, rows, time[rows], least_ns, bars, long_only)
+        signal = drop_early_signals(signal, rows, time[rows], least_ns, bars, long_only)
     return positions(signal, rows, bars, long_only)
 
 

@@ -40,7 +40,7 @@ class BlockSums:
 
     @classmethod
     def of(cls, stored: Blocks) -> Self:
-        """The value that `stored` was made from."""
+        """What was stored."""
         return cls(
             np.array(stored.start, dtype=np.int64),
             np.array(stored.stop, dtype=np.int64),

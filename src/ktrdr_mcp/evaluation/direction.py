@@ -288,7 +288,7 @@ class DirectionalTest:
 
     @classmethod
     def of(cls, stored: DirectionScores) -> Self:
-        """The test that `stored` was made from."""
+        """The test that was stored."""
         return cls(
             statistic=stored.statistic,
             p=stored.p,

@@ -267,7 +267,7 @@ def describe_needs(test: DirectionalTest, family: FamilyJudgement, bars: int) ->
     wanted = blocks_for_power(blocks, test.statistic, family.critical)
     longer = max(wanted, MIN_TESTED_BLOCKS) / blocks if wanted else math.inf
     if longer <= MOST_TIMES_LONGER:
-        return f"About {round_bars(bars * max(longer, 1))} bars for 80 % power ({bars:,} used)."
+        return f"About {format_bars(bars * max(longer, 1))} bars for 80 % power ({bars:,} used)."
     if test.accuracy is None or test.accuracy_error is None:
         return "Rows whose label is buy or sell; there are none in the tested part."
     found = detectable_accuracy(test.accuracy_error, family.critical)
@@ -336,8 +336,8 @@ def bars_for_trading(longer: float, bars: int) -> str:
         bars: how many the training used in all.
     """
     if longer > MOST_TIMES_LONGER:
-        return f"Timing: more than {round_bars(bars * MOST_TIMES_LONGER)} bars."
-    return f"Timing: about {round_bars(bars * max(longer, 1))} bars."
+        return f"Timing: more than {format_bars(bars * MOST_TIMES_LONGER)} bars."
+    return f"Timing: about {format_bars(bars * max(longer, 1))} bars."
 
 
 def leak_suspected(twin_p: list[float]) -> bool:
@@ -392,7 +392,7 @@ def level_text(level: float) -> str:
     return f"{level:.2g}"
 
 
-def round_bars(bars: float) -> str:
+def format_bars(bars: float) -> str:
     """A number of bars with two significant digits, rounded up."""
     unit = 10 ** max(math.floor(math.log10(max(bars, 1))) - 1, 0)
     return f"{math.ceil(bars / unit) * unit:,}"

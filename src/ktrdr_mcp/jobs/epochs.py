@@ -19,7 +19,7 @@ class EpochCurve:
     newest: EpochFigures | None = None
     stride: int = 1
 
-    def extend(self, figures: Iterable[EpochFigures]) -> EpochCurve:
+    def with_figures(self, figures: Iterable[EpochFigures]) -> EpochCurve:
         """This curve with further epochs; figures that are not finite are left out.
 
         An epoch reported twice, as a resumed run does with its checkpoint's, is kept once.

@@ -44,7 +44,7 @@ class Live:
             elapsed_s: since its run began.
             figures: of those epochs.
         """
-        epochs = self.epochs.extend(figures)
+        epochs = self.epochs.with_figures(figures)
         later = replace(self, progress=progress, reported_s=elapsed_s, epochs=epochs)
         if self.first_epoch is None:
             return replace(later, first_epoch=progress.epoch, first_reported_s=elapsed_s)
@@ -66,7 +66,7 @@ class Live:
             share: of all its work, what earlier runs had done.
         """
         words = f"epoch {epoch}" if reason is None else f"epoch {epoch}: {reason}"
-        epochs = EpochCurve().extend(figures)
+        epochs = EpochCurve().with_figures(figures)
         begun = replace(self, resumed_epoch=epoch, resumed_share=share)
         return replace(begun, resumed_from=words, epochs=epochs)
 

@@ -93,7 +93,7 @@ class Outbox:
     def _flush(self) -> None:
         """Puts the newest progress behind what came before it."""
         if self._progress is not None:
-            figures = EpochCurve().extend(self._figures).points
+            figures = EpochCurve().with_figures(self._figures).points
             self._lines.append(encode(replace(self._progress, figures=figures)))
             self._progress, self._figures = None, []
 
@@ -104,7 +104,7 @@ class WorkerContext:
     Args:
         outbox: where its events go.
         monotonic: the clock that measures epochs, in seconds.
-        results: of the parts of this training that have run, by their names; see `kept`.
+        results: of the parts of this training that have run, by name; see `wrap_part_result`.
     """
 
     def __init__(

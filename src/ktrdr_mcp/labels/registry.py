@@ -63,7 +63,7 @@ class Parameter:
         high = "below" if self.exclude_maximum else "at most"
         return f"{low} {self.minimum:,} and {high} {self.maximum:,} {self.unit}".rstrip()
 
-    def convert(self, value: object) -> int | float:
+    def check(self, value: object) -> int | float:
         """A caller's value in the parameter's own type.
 
         Raises:
@@ -162,7 +162,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         if key != "method" and key not in known:
             raise unknown_parameter(key, chosen.method, known)
     values = {
-        parameter.name: parameter.convert(config.get(parameter.name, parameter.default))
+        parameter.name: parameter.check(config.get(parameter.name, parameter.default))
         for parameter in chosen.parameters
     }
     return {"method": chosen.method, **values}

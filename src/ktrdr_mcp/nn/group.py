@@ -267,7 +267,7 @@ class NetworkGroup:
     def _forward(self, features: Tensor) -> Tensor:
         """(K, rows, inputs + 1) to (K, outputs, rows), without dropout."""
         activation = ACTIVATIONS[self._shape.activation]
-        first, *others, output = self.layout.view_layers(self._parameters)
+        first, *others, output = self.layout.view_stored(self._parameters)
         values = activation(torch.bmm(features, first))
         for block in others:
             values = activation(torch.baddbmm(block[:, -1:], values, block[:, :-1]))

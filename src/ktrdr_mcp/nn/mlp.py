@@ -110,7 +110,7 @@ class Layout:
         shapes[-1] = (self.networks, self.output_rows, self.shape.hidden[-1] + 1)
         return shapes
 
-    def view_layers(self, flat: Tensor) -> list[Tensor]:
+    def view_stored(self, flat: Tensor) -> list[Tensor]:
         """Contiguous views into a flat vector, one per layer; the last is transposed."""
         shapes = self._stored_shapes
         pieces = torch.split_with_sizes(flat, [prod(shape) for shape in shapes])
@@ -118,14 +118,14 @@ class Layout:
 
     def blocks(self, flat: Tensor) -> list[Tensor]:
         """Views (K, inputs + 1, units) into a flat vector, one per layer."""
-        *hidden, output = self.view_layers(flat)
+        *hidden, output = self.view_stored(flat)
         return [*hidden, output[:, : self.shape.outputs].mT]
 
     def owners(self, device: torch.device) -> Tensor:
         """(length,) int64: the network that each element belongs to."""
         flat = torch.empty(self.length, dtype=torch.int64, device=device)
         numbers = torch.arange(self.networks, device=device)
-        for block in self.view_layers(flat):
+        for block in self.view_stored(flat):
             block.copy_(numbers[:, None, None].expand_as(block))
         return flat
 
@@ -133,7 +133,7 @@ class Layout:
         """A copy that holds only some networks, in the given order."""
         chosen = torch.tensor(kept, dtype=torch.int64, device=flat.device)
         return torch.cat(
-            [block.index_select(0, chosen).flatten() for block in self.view_layers(flat)]
+            [block.index_select(0, chosen).flatten() for block in self.view_stored(flat)]
         )
 
     def weights_of(self, flat: Tensor, network: int) -> dict[str, Tensor]:
@@ -150,7 +150,7 @@ class Layout:
 
 def join(parts: Sequence[tuple[Layout, Tensor]]) -> Tensor:
     """One flat vector for the networks of several, in their order."""
-    per_layer = zip(*(layout.view_layers(flat) for layout, flat in parts), strict=True)
+    per_layer = zip(*(layout.view_stored(flat) for layout, flat in parts), strict=True)
     return torch.cat([torch.cat(blocks).flatten() for blocks in per_layer])
 
 
@@ -289,8 +289,8 @@ class Backpropagation:
         self._activate = IN_PLACE[layout.shape.activation]
         weights, slots = layout.blocks(parameters), layout.blocks(gradients)
         rows = (layout.networks, batch_rows)
-        self._output_weights = layout.view_layers(parameters)[-1]
-        self._output_gradient = layout.view_layers(gradients)[-1]
+        self._output_weights = layout.view_stored(parameters)[-1]
+        self._output_gradient = layout.view_stored(gradients)[-1]
         columns = (layout.networks, layout.output_rows, batch_rows)
         self._output_delta = parameters.new_zeros(columns)
         self._real_delta = self._output_delta[:, : layout.shape.outputs]

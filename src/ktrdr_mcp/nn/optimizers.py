@@ -30,7 +30,7 @@ class GradientClip:
         self, layout: Layout, gradients: Tensor, owners: Tensor, largest_norm: float
     ) -> None:
         self._gradients, self._owners, self._largest_norm = gradients, owners, largest_norm
-        self._rows = [block.flatten(1) for block in layout.view_layers(gradients)]  # (K, elements)
+        self._rows = [block.flatten(1) for block in layout.view_stored(gradients)]  # (K, elements)
 
     def apply(self) -> None:
         """Clips what the gradients hold now."""

@@ -138,9 +138,8 @@ class Fetches:
 
     def ids_with_prefix(self, prefix: str, limit: int) -> list[str]:
         """Ids that begin with the prefix, newest first."""
-        return [one.task_id for one in self.list_fetches() if one.task_id.startswith(prefix)][
-            :limit
-        ]
+        found = [one.task_id for one in self.list_fetches() if one.task_id.startswith(prefix)]
+        return found[:limit]
 
     def list_fetches(self, status: str | None = None, symbol: str | None = None) -> list[Fetch]:
         """The fetches, newest first.

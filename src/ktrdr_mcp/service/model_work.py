@@ -70,11 +70,11 @@ class ModelWork:
         return predict_one(loaded, asked, self._sources).model_dump(mode="json")
 
     def backtest(self, row: Json, request: Json) -> Json:
-        """A backtest; see `traded_in_json`."""
+        """A backtest; see `to_reply`."""
         loaded = self._cache.get(ModelRow(**row))
         asked = requests.BacktestModel.model_validate(request)
         traded = backtesting.trade(loaded, asked, self._sources)
-        return encode_traded(loaded, asked, traded)
+        return to_reply(loaded, asked, traded)
 
     def equity(self, row: Json, request: Json) -> Json:
         """The same reply with the curves and the trades of the backtest by part."""
@@ -92,7 +92,7 @@ class ModelWork:
             name: [trade.model_dump(mode="json") for trade in part]
             for name, part in backtesting.trades(traded).items()
         }
-        reply = encode_traded(loaded, asked, traded)
+        reply = to_reply(loaded, asked, traded)
         return {**reply, "equity": equity, "held": held, "trades": trades}
 
     def explain(self, task: Json) -> Json:
@@ -123,9 +123,7 @@ class ModelWork:
         return {}
 
 
-def encode_traded(
-    loaded: Loaded, asked: requests.BacktestModel, traded: backtesting.Traded
-) -> Json:
+def to_reply(loaded: Loaded, asked: requests.BacktestModel, traded: backtesting.Traded) -> Json:
     """The reply but for its judgement, what that needs, and whether test results are shown."""
     return {
         "reply": backtesting.reply(loaded, asked, traded).model_dump(mode="json"),

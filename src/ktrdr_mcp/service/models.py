@@ -99,15 +99,15 @@ class ModelCatalog:
         foreign = await to_thread.run_sync(formats.foreign_rows, self._workspace, symbol)
         if not foreign:
             saved = await self._registry.page(limit, offset, symbol)
-            return await self._describe(saved.rows), saved.has_more
+            return await self._mark_missing(saved.rows), saved.has_more
         saved = await self._registry.page(offset + limit, 0, symbol)
         merged = sorted([*saved.rows, *foreign], key=lambda row: row.created_at, reverse=True)
         page = merged[offset : offset + limit]
-        return await self._describe(page), saved.has_more or len(merged) > offset + limit
+        return await self._mark_missing(page), saved.has_more or len(merged) > offset + limit
 
-    async def _describe(self, rows: list[ModelRow]) -> list[ModelRow]:
+    async def _mark_missing(self, rows: list[ModelRow]) -> list[ModelRow]:
         """Rows for a list: what is said of a version whose folder is gone is that."""
-        return await to_thread.run_sync(folders.describe_rows, self._workspace, rows)
+        return await to_thread.run_sync(folders.mark_missing, self._workspace, rows)
 
     async def names(self, prefix: str, limit: int) -> list[str]:
         """Names that begin with the prefix: those saved here first."""

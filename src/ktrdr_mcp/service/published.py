@@ -145,7 +145,7 @@ def require_folder(workspace: Workspace, row: ModelRow) -> None:
         raise missing
 
 
-def describe_rows(workspace: Workspace, rows: Sequence[ModelRow]) -> list[ModelRow]:
+def mark_missing(workspace: Workspace, rows: Sequence[ModelRow]) -> list[ModelRow]:
     """Rows for a list: the description of a version whose folder is gone says so."""
     found = []
     for row in rows:

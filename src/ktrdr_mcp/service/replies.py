@@ -185,7 +185,7 @@ def describe_followed(
     )
 
 
-def show_training(
+def summarise_training(
     status: responses.TrainingStatus, epochs: History, drawing: str | None
 ) -> responses.ShownTraining:
     """A status in short, with the validation loss of its epochs as a line of characters."""

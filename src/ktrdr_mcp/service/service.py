@@ -550,7 +550,7 @@ class Service:
         drawing = None
         if request.draw:
             drawing = await in_thread(view_drawing, await self._report_of(row, status, epochs))
-        return replies.show_training(status, epochs, drawing)
+        return replies.summarise_training(status, epochs, drawing)
 
     async def training_view(self, request: requests.Empty) -> responses.Report:
         """The view that shows a training in a chat; it holds no data itself."""
@@ -630,7 +630,7 @@ class Service:
     async def strategy_text(self, request: requests.ReadStrategy) -> responses.StrategyText:
         """A strategy file as it stands; characters that could hide or mislead are escaped."""
         text = await in_thread(self._strategies.text, request.name, request.version)
-        return responses.StrategyText(name=request.name, text=strategies.show_text(text))
+        return responses.StrategyText(name=request.name, text=strategies.escape_text(text))
 
     async def resource_states(
         self, request: requests.ReadResourceStates

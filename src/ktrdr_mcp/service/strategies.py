@@ -66,7 +66,7 @@ def strategy_page(
     text = None
     if request.name is not None:
         called = strategies.find_name(request.name)
-        text = show_text(strategies.text(called, request.version))
+        text = escape_text(strategies.text(called, request.version))
         found = [each for each in found if each.name == called]
     stop = request.offset + request.limit
     rows = [responses.ListedStrategy(**asdict(each)) for each in found[request.offset : stop]]
@@ -75,7 +75,7 @@ def strategy_page(
     )
 
 
-def show_text(text: str) -> str:
+def escape_text(text: str) -> str:
     """A file's text as it stands; characters that could hide or mislead are escaped."""
     return printable(text, keep="\n\t\r")
 

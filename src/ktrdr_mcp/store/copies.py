@@ -76,7 +76,7 @@ class TableCopy:
 
 
 def columns_of(kind: type[Any]) -> dict[str, Any]:
-    """The fields of a dataclass and their types, as `checked` takes them."""
+    """The fields of a dataclass and their types, as `check_row` takes them."""
     return {each.name: each.type for each in fields(kind)}
 
 

@@ -22,7 +22,7 @@ from ktrdr_mcp.training import estimate
 from ktrdr_mcp.training.candidates import candidate_of
 from ktrdr_mcp.training.checkpointer import Checkpointer
 from ktrdr_mcp.training.duration import Workload
-from ktrdr_mcp.training.handover import prepare_part
+from ktrdr_mcp.training.handover import take_prepared
 from ktrdr_mcp.training.learners import MAIN, CandidateData, Learner, fit, splits_of_task
 from ktrdr_mcp.training.spec import TrainingSpec
 
@@ -169,7 +169,7 @@ def learners_of_part(
     spec: TrainingSpec, part: Mapping[str, Any], directory: Path, sources: BarReader
 ) -> list[Learner]:
     """The networks that a part trains; arguments as of `train_part`. Raises KtrdrError."""
-    prepared = prepare_part(directory, spec, sources)
+    prepared = take_prepared(directory, spec, sources)
     splits, data = splits_of_task(prepared, spec), CandidateData(prepared, spec)
     candidates = {number: candidate_of(spec, number, each) for number, each in part["candidates"]}
     found = [

@@ -113,7 +113,7 @@ def take_or_prepare(directory: Path, spec: TrainingSpec, sources: BarReader) -> 
     return prepared
 
 
-def prepare_part(directory: Path, spec: TrainingSpec, sources: BarReader) -> Prepared:
+def take_prepared(directory: Path, spec: TrainingSpec, sources: BarReader) -> Prepared:
     """What was prepared for its task where a part sees that, else prepared now.
 
     Args:

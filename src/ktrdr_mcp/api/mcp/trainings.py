@@ -70,7 +70,7 @@ class Trainings:
     async def get(self, task_id: str) -> Task:
         """The training of a handle. See TaskSource."""
         raw = {"handle": task_id, "outcome": True}
-        return show_task(await READ_TASK_HANDLE.answer(self._service, raw))
+        return to_task(await READ_TASK_HANDLE.answer(self._service, raw))
 
     async def update(self, task_id: str, answers: Mapping[str, Any]) -> None:
         """Changes nothing, since no training asks for anything. See TaskSource."""
@@ -82,7 +82,7 @@ class Trainings:
         await CANCEL_TRAINING.answer(self._service, {"task_id": followed.task_id})
 
 
-def show_task(followed: FollowedTask) -> Task:
+def to_task(followed: FollowedTask) -> Task:
     """A training as the protocol shows it: a failed one is a completed call with an error."""
     state, outcome = followed.now.status, followed.outcome
     shown = Task(

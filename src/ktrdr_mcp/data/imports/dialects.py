@@ -14,7 +14,7 @@ from typing import Final
 
 from ktrdr_mcp.data.imports.cells import is_epoch
 from ktrdr_mcp.data.imports.columns import DAY, Layout, cells, word
-from ktrdr_mcp.data.imports.tables import Table, unreadable_file
+from ktrdr_mcp.data.imports.tables import Table, refuse_file
 from ktrdr_mcp.errors import InvalidRequest, did_you_mean, quote
 
 BROKERS: Final = (
@@ -168,7 +168,7 @@ def choose(symbols: list[str], wanted: str | None, name: str) -> str:
         return alike[0]
     listed = ", ".join(symbols[:8]) + (f" and {len(symbols) - 8} more" if len(symbols) > 8 else "")
     what = f"has the bars of {len(symbols)} symbols ({listed})"
-    raise unreadable_file(name, what, "Say which one with --symbol, and import each by itself.")
+    raise refuse_file(name, what, "Say which one with --symbol, and import each by itself.")
 
 
 def bare(symbol: str) -> str:

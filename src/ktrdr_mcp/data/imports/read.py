@@ -28,7 +28,7 @@ from ktrdr_mcp.data.imports.dialects import (
     dialect_named,
     recognise,
 )
-from ktrdr_mcp.data.imports.tables import Table, tables, unreadable_file
+from ktrdr_mcp.data.imports.tables import Table, refuse_file, tables
 from ktrdr_mcp.data.notes import find_unfinished, series_notes
 from ktrdr_mcp.data.stored import stage
 from ktrdr_mcp.data.tables import NO_TIME, BarTable
@@ -151,7 +151,7 @@ def part_of(table: Table, wanted: Wanted) -> Part:
     """One table's bars, and what was understood of it. Raises KtrdrError."""
     layout = layout_of(table.header.names, table.head)
     if layout is None:
-        raise unreadable_file(table.name, "has no column with the times of bars that can be read")
+        raise refuse_file(table.name, "has no column with the times of bars that can be read")
     dialect = recognise(table, layout) if wanted.dialect is None else dialect_named(wanted.dialect)
     dialect.settle(table, layout, wanted.symbol)
     table = of_one_symbol(table, layout, wanted.symbol)
@@ -160,7 +160,7 @@ def part_of(table: Table, wanted: Wanted) -> Part:
     except pl.exceptions.PolarsError as error:
         line = re.search(r"line (\d+)", str(error))
         where = f" in line {line[1]}" if line else ""
-        raise unreadable_file(
+        raise refuse_file(
             table.name, f"cannot be split into its columns{where}", "Write the file again."
         ) from None
 
@@ -197,7 +197,7 @@ def read(table: Table, layout: Layout, dialect: Dialect, wanted: Wanted) -> Part
     offset = frame["offset"]
     kept = bars_among(time, columns, place, table, left_out)
     if not kept.any():
-        raise unreadable_file(table.name, "has no line with a time and prices that can be read")
+        raise refuse_file(table.name, "has no line with a time and prices that can be read")
     time, place = time[kept], place[kept]
     columns = {name: column[kept] for name, column in columns.items()}
     if layout.volume is not None:
@@ -212,7 +212,7 @@ def read(table: Table, layout: Layout, dialect: Dialect, wanted: Wanted) -> Part
         time, place, says, ahead = time[order], place[order], says[order], ahead[order]
         columns = {name: column[order] for name, column in columns.items()}
     if says.any() and not says.all():
-        raise unreadable_file(
+        raise refuse_file(
             table.name, "has times that name their offset from UTC and others that do not"
         )
     clock = None if wanted.timezone is None else zones.zone(wanted.timezone)
@@ -341,7 +341,7 @@ def bars_among(
             rows = np.flatnonzero(bad)
             listed = ", ".join(f"{table.place_word} {place[row]}" for row in rows[:PLACES_NAMED])
             more = " and others" if len(rows) > PLACES_NAMED else ""
-            raise unreadable_file(
+            raise refuse_file(
                 table.name,
                 f"has {len(rows):,} lines with a time that cannot be read, at {listed}{more}",
                 "Correct or remove these lines.",
@@ -415,7 +415,7 @@ def refuse_mistaken_columns(bars: BarTable) -> None:
         crossed = bars.columns["high"] < bars.columns["low"]
     if len(crossed) and crossed.mean() > CROSSED_SHARE:
         share = f"{crossed.mean():.0%}"
-        raise unreadable_file(
+        raise refuse_file(
             bars.name,
             f"has a high below its low in {share} of the bars: its columns are in another order",
             "Give it a first line that names its columns: time, open, high, low, close, volume.",

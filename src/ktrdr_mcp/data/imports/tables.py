@@ -83,7 +83,7 @@ class Table:
     about: dict[str, str] = field(default_factory=dict)
 
 
-def unreadable_file(name: str, what: str, hint: str = WANTED) -> DataInvalid:
+def refuse_file(name: str, what: str, hint: str = WANTED) -> DataInvalid:
     """The error for a file that no dialect fits."""
     return DataInvalid(f"{name} {what}.", hint=hint, field="files")
 
@@ -121,12 +121,12 @@ def members(path: Path, name: str, scratch: Path) -> Iterator[Table]:
             inside = [one for one in archive.infolist() if not one.is_dir()]
             named = sorted(one.filename for one in inside)
             if SPREADSHEET_MEMBER in named:
-                raise unreadable_file(
+                raise refuse_file(
                     name, "is a spreadsheet", "Save its sheet as CSV, then import that."
                 )
             wanted = [one for one in inside if is_table(one.filename)][:MAX_MEMBERS]
             if not wanted:
-                raise unreadable_file(name, "is a zip archive without a table of bars")
+                raise refuse_file(name, "is a zip archive without a table of bars")
             for number, one in enumerate(sorted(wanted, key=lambda each: each.filename)):
                 inner, label = scratch / f"member{number}", Path(one.filename).name
                 with archive.open(one) as packed:
@@ -134,7 +134,7 @@ def members(path: Path, name: str, scratch: Path) -> Iterator[Table]:
                 found = table(inner, f"{label} in {name}", label, scratch)
                 yield replace(found, packed=("zip", *found.packed))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        raise unreadable_file(name, "is a damaged or locked zip archive") from None
+        raise refuse_file(name, "is a damaged or locked zip archive") from None
 
 
 def is_table(name: str) -> bool:
@@ -161,7 +161,7 @@ def copy_bounded(source: IO[bytes], target: Path, name: str) -> None:
     except (EOFError, OSError, lzma.LZMAError, zipfile.BadZipFile, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise unreadable_file(name, "is damaged: it cannot be unpacked to its end") from None
+        raise refuse_file(name, "is damaged: it cannot be unpacked to its end") from None
 
 
 def table(path: Path, name: str, stem: str, scratch: Path) -> Table:
@@ -169,7 +169,7 @@ def table(path: Path, name: str, stem: str, scratch: Path) -> Table:
     with path.open("rb") as file:
         start = file.read(HEAD_BYTES)
     if not start.strip():
-        raise unreadable_file(name, "is empty")
+        raise refuse_file(name, "is empty")
     try:
         if start.startswith(PARQUET):
             return read_typed(pl.scan_parquet(path), name, stem, "parquet", pandas_index(path))
@@ -177,11 +177,9 @@ def table(path: Path, name: str, stem: str, scratch: Path) -> Table:
             return read_typed(pl.read_ipc(path).lazy(), name, stem, "feather", [])
     except pl.exceptions.PolarsError:
         kind = "Parquet" if start.startswith(PARQUET) else "Feather"
-        raise unreadable_file(name, f"is damaged: it cannot be read as {kind}") from None
+        raise refuse_file(name, f"is damaged: it cannot be read as {kind}") from None
     if start.startswith(OLD_FEATHER):
-        raise unreadable_file(
-            name, "is Feather of version 1", "Write it again with a newer pandas."
-        )
+        raise refuse_file(name, "is Feather of version 1", "Write it again with a newer pandas.")
     if start.lstrip()[:1] in {b"[", b"{"}:
         return from_json(path, name, stem)
     return from_text(path, name, stem, start, scratch)
@@ -202,7 +200,7 @@ def read_typed(frame: pl.LazyFrame, name: str, stem: str, kind: str, index: Sequ
     first = [one for one in index if one in schema]
     names = [*first, *(one for one in schema.names() if one not in first)]
     if len(names) < 5:
-        raise unreadable_file(name, f"has only {len(names)} columns, which are no bars")
+        raise refuse_file(name, f"has only {len(names)} columns, which are no bars")
     count = frame.select(pl.len()).collect().item()
     if count > MAX_ROWS:
         raise LimitExceeded(
@@ -255,7 +253,7 @@ def lines_of_json(text: str, name: str) -> list[Any]:
     try:
         return [json.loads(line) for line in text.splitlines() if line.strip()]
     except (ValueError, RecursionError):
-        raise unreadable_file(name, "is no JSON") from None
+        raise refuse_file(name, "is no JSON") from None
 
 
 def json_rows(
@@ -283,13 +281,13 @@ def json_rows(
             about.setdefault("symbol", longest)  # as Alpaca has them, under each symbol
         value = inner[longest]
     if not isinstance(value, list) or not value:
-        raise unreadable_file(name, "is JSON without rows of bars")
+        raise refuse_file(name, "is JSON without rows of bars")
     if all(isinstance(one, dict) for one in value):
         names = list(dict.fromkeys(key for one in value[:HEAD_LINES] for key in one))
         return names, [[one.get(key) for key in names] for one in value]
     if all(isinstance(one, list) for one in value):
         return None, value
-    raise unreadable_file(name, "is JSON without rows of bars")
+    raise refuse_file(name, "is JSON without rows of bars")
 
 
 def remember(value: dict[str, Any], about: dict[str, str]) -> None:
@@ -332,7 +330,7 @@ def from_text(path: Path, name: str, stem: str, start: bytes, scratch: Path) -> 
         with path.open("rb") as file:
             start = file.read(HEAD_BYTES)
     if b"\0" in start:
-        raise unreadable_file(name, "is no text")
+        raise refuse_file(name, "is no text")
     text = start.decode("utf-8", errors="ignore")
     lines = text.splitlines()[:HEAD_LINES]
     if len(start) == HEAD_BYTES and len(lines) > 1 and len(lines) < HEAD_LINES:
@@ -341,15 +339,15 @@ def from_text(path: Path, name: str, stem: str, start: bytes, scratch: Path) -> 
     rows = [fields(line, delimiter) for line in lines]
     header = find_header(rows)
     if header is None:
-        raise unreadable_file(name, unlike_bars(rows))
+        raise refuse_file(name, unlike_bars(rows))
     head = [row for row in rows[header.rows :] if any(row)]
     if not head:
-        raise unreadable_file(name, "has a header and no bars")
+        raise refuse_file(name, "has a header and no bars")
     width = max(len(header.names), *(len(row) for row in head))
     for number, row in enumerate(rows[header.rows :], start=header.rows + 1):
         if header.names and any(row[len(header.names) :]):
             what = f"has {len(header.names)} columns but {len(row)} values in line {number}"
-            raise unreadable_file(
+            raise refuse_file(
                 name, f"cannot be split into its columns: it {what}", "Correct the line."
             )
     frame = pl.scan_csv(
@@ -395,7 +393,7 @@ def recode(path: Path, encoding: str, target: Path, name: str) -> Path:
             while block := source.read(CHUNK_BYTES):
                 file.write(block)
     except UnicodeError:
-        raise unreadable_file(name, f"is not text in {encoding}, as it begins") from None
+        raise refuse_file(name, f"is not text in {encoding}, as it begins") from None
     return target
 
 

@@ -221,7 +221,7 @@ def later_series_of(path: Path) -> tuple[str, int] | None:
 def row_of(workspace: Workspace, directory: Path) -> ModelRow:
     """A version as the registry would describe it. Raises ModelCorrupted for whatever is wrong."""
     try:
-        return describe_version(workspace, directory)
+        return read_version(workspace, directory)
     except (ArithmeticError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
         raise ModelCorrupted(
             f"The files of {quote(workspace.relative(directory))} hold what no model of KTRDR has"
@@ -230,7 +230,7 @@ def row_of(workspace: Workspace, directory: Path) -> ModelRow:
         ) from error
 
 
-def describe_version(workspace: Workspace, directory: Path) -> ModelRow:
+def read_version(workspace: Workspace, directory: Path) -> ModelRow:
     """A version by its name and files. Raises ModelCorrupted."""
     series, later = series_of(directory), later_series_of(directory)
     if series is None and later is not None:
@@ -314,7 +314,7 @@ def place_strategy_file(workspace: Workspace, model_name: str, content: bytes | 
     Args:
         workspace: where strategies lie.
         model_name: the model, whose name the file has.
-        content: what `stamped` made; None removes the file of an earlier version.
+        content: what `stamp` made; None removes the file of an earlier version.
     Returns:
         why it could not be written, or None.
     Raises:

@@ -250,7 +250,7 @@ def read(directory: Path, name: str) -> KtrdrModel:
     """
     config = document(directory, CONFIG)
     strategy = strategy_of(config, name)
-    names = reproduce_names(strategy, document(directory, FEATURES))
+    names = check_names(strategy, document(directory, FEATURES))
     shape = shape_of(config, document(directory, METADATA), len(names))
     scaler = scaler_of(directory, config, len(names))
     from ktrdr_mcp.interop.ktrdr import state_dict
@@ -296,7 +296,7 @@ def numbers(values: Any, count: int) -> list[float] | None:
     return [float(value) for value in values]
 
 
-def reproduce_names(strategy: Strategy, features: Mapping[str, Any]) -> tuple[str, ...]:
+def check_names(strategy: Strategy, features: Mapping[str, Any]) -> tuple[str, ...]:
     """The features' names, which must be those of the strategy. Raises ModelNotReproducible."""
     try:
         ours = feature_names(strategy)

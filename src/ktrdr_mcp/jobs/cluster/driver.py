@@ -34,7 +34,7 @@ from ktrdr_mcp.errors import KtrdrError, StorageError
 from ktrdr_mcp.jobs.cluster import joining, parcels
 from ktrdr_mcp.jobs.cluster.actors import Board
 from ktrdr_mcp.jobs.cluster.joining import ClusterAddress
-from ktrdr_mcp.jobs.cluster.workers import NoPlace, Worker, Workers, describe
+from ktrdr_mcp.jobs.cluster.workers import NoPlace, Worker, Workers, describe_death
 from ktrdr_mcp.jobs.executors.base import Ended, Envelope, decode, encode
 from ktrdr_mcp.jobs.executors.processes import STOP_S
 from ktrdr_mcp.jobs.process import Connection, LogToServer, end_with
@@ -169,7 +169,7 @@ class Driver:
         """Ends everything if something that must not fail has failed."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not self._ends.done():
-            self._ends.set_result(describe(error))
+            self._ends.set_result(describe_death(error))
 
     def _stop(self, number: int, draining: bool) -> None:
         """Asks a run to stop; one that is cancelled and does not heed it soon is killed."""
@@ -189,7 +189,7 @@ class Driver:
         told: tuple[Any, ...] = (None, None, None)
         while True:
             await self._workers.look()
-            state = (self._workers.slots, dict(self._workers.speeds), self._workers.describe())
+            state = (self._workers.slots, dict(self._workers.speeds), self._workers.list_states())
             if state[:2] != told[:2]:
                 self.send({"event": "nodes", "slots": state[0], "speeds": state[1]})
             if state[2] != told[2]:
@@ -244,7 +244,7 @@ class Driver:
         try:
             ended = await self._run(run)
         except (self._ray.exceptions.RayError, ConnectionError) as error:
-            ended = Ended(died=describe(error))  # with its cluster, or a part of that
+            ended = Ended(died=describe_death(error))  # with its cluster, or a part of that
         except Exception as error:
             ended = Ended(failure=failure_of(error))
         finally:
@@ -333,7 +333,7 @@ class Driver:
         if run.killed:
             return Ended(stopped=True)
         log.warning("the worker of task %s on %s died", run.envelope.task_id, worker.host)
-        return Ended(died=describe(error))
+        return Ended(died=describe_death(error))
 
     async def _take_home(self, run: Run, ended: Ended, left: bytes) -> Ended:
         """Brings everything that a run has left to the disk."""

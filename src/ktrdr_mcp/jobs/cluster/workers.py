@@ -66,7 +66,7 @@ class Worker:
         self.pid, self.node, self.host = about["pid"], about["node"], about["host"]
         self.versions = about["versions"]
 
-    def describe(self) -> dict[str, Any]:
+    def to_state(self) -> dict[str, Any]:
         """As executors.processes.WorkerState has it."""
         return {
             "pid": self.pid,
@@ -105,9 +105,9 @@ class Workers:
         self._measuring: set[asyncio.Task[None]] = set()
         self._kind = ray.remote(ClusterWorker)
 
-    def describe(self) -> list[dict[str, Any]]:
+    def list_states(self) -> list[dict[str, Any]]:
         """All that have come to work."""
-        return [each.describe() for each in self._all if each.pid]
+        return [each.to_state() for each in self._all if each.pid]
 
     async def take(self, envelope: dict[str, Any], stopped: asyncio.Event) -> Worker | None:
         """An idle worker or a new one; None if the run is to stop before there is one.
@@ -124,7 +124,6 @@ class Workers:
         while (
             worker := await self._line.wait(turn, lambda: self._find(needs), stopped.is_set)
         ) is not None:
-            worker.taken = True
             fresh = not worker.pid
             try:
                 if not await self._came(worker, stopped):
@@ -142,7 +141,7 @@ class Workers:
         return None
 
     def _find(self, needs: int) -> Worker | None:
-        """An idle worker that suits, or a new one where there is room; None if there is neither.
+        """Takes an idle worker that suits, or starts one where there is room; else None.
 
         Args:
             needs: the memory that the run and its worker take at most, in bytes.
@@ -154,7 +153,9 @@ class Workers:
         least, wanted = (min(each, most) for each in (needs, size_for(needs)))
         suit = [each for each in self._idle if least <= each.holds <= MOST_TOO_LARGE * wanted]
         if suit:
-            return max(suit, key=lambda each: each.idle_since_s)
+            worker = max(suit, key=lambda each: each.idle_since_s)
+            worker.taken = True
+            return worker
         free = [each for each in nodes if each.has(1, least)]
         if free:
             node = max(free, key=lambda each: (each.cores, each.memory_left))
@@ -202,7 +203,7 @@ class Workers:
         return found
 
     def _start(self, node: str, holds: int) -> Worker:
-        """A new worker on a node, of whose memory it holds some bytes."""
+        """A new worker for a run, on a node of whose memory it holds some bytes."""
         actor = self._kind.options(
             num_cpus=1,
             max_restarts=0,
@@ -233,7 +234,7 @@ class Workers:
             worker.know(json.loads(about.result()))
         except self._ray.exceptions.RayError as error:
             self.kill(worker)
-            raise NoPlace(describe(error)) from error
+            raise NoPlace(describe_death(error)) from error
         self.changed.set()
         return True
 
@@ -358,7 +359,7 @@ async def as_coroutine(awaitable: Any) -> Any:
     return await awaitable
 
 
-def describe(error: BaseException) -> str:
+def describe_death(error: BaseException) -> str:
     """What killed a worker, in a few words."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

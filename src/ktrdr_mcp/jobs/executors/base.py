@@ -27,9 +27,8 @@ class Envelope:
     memory_bytes: int = 0  # what it may need at most, beside the program itself
     parent: str | None = None  # the id of the task that this is a part of
     part: str | None = None  # its name in there
-    results: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # of parts; see worker.wrap_part_result
+    # Of parts; see worker.wrap_part_result.
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)  # the server's; see jobs.fit
     bars: dict[str, Any] = field(default_factory=dict)  # where they are; an executor says it
     fingerprint: str | None = None  # of the bars, where they travel with it

@@ -1,4 +1,4 @@
-"""Lets runs begin where this machine has memory for them, in the order in which they came."""
+"""Lets runs begin where there is memory for them, in the order in which they came."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from ktrdr_mcp import memory
 from ktrdr_mcp.jobs.executors.base import HeardRun
 
-LOOK_S: Final = 0.5  # between looks at what other programs leave free
+LOOK_S: Final = 0.25  # between looks at what other programs leave free
 
-Turn: TypeAlias = tuple[bool, int]  # whether of a part; a number
+Turn: TypeAlias = tuple[bool, int]  # whether of a part, which comes after whole tasks; a number
 RunT = TypeVar("RunT", bound=HeardRun)
 FoundT = TypeVar("FoundT")
 

@@ -314,7 +314,7 @@ class Worker(Child):
         """
         if version == __version__:
             return
-        error = outdated_worker(version)
+        error = outdated_error(version)
         self._on_outdated(error)
         self.kill()
         for future in self._calls.values():
@@ -364,7 +364,7 @@ class Outdated(LabUnavailable):
     """Another version of this program has been installed since the server was started."""
 
 
-def outdated_worker(version: str) -> Outdated:
+def outdated_error(version: str) -> Outdated:
     """The error of a worker of another version."""
     return Outdated(
         f"ktrdr-mcp {version} has been installed; the server that runs is {__version__}.",

@@ -268,17 +268,16 @@ class RayExecutor:
     def _promised_bytes(self, runs: Sequence[ClusterRun]) -> int:
         """The memory that runs on this machine may still come to take."""
         pids = {worker.task: worker.pid for worker in self.workers}
+        held = (measure_worker(pids.get(task_of(run))) for run in runs)
         return sum(
-            max(
-                0, run.envelope.memory_bytes + WORKER_BYTES - resident_bytes(pids.get(task_of(run)))
-            )
-            for run in runs
+            max(0, run.envelope.memory_bytes + WORKER_BYTES - each)
+            for run, each in zip(runs, held, strict=True)
         )
 
     def _wanted_bytes(self, run: ClusterRun) -> int:
         """The memory that a run on this machine would take at most, in whichever worker it gets."""
         tasks = {worker.task for worker in self.workers}
-        idle = sorted(resident_bytes(worker.pid) for worker in self.workers if worker.task is None)
+        idle = sorted(measure_worker(worker.pid) for worker in self.workers if worker.task is None)
         taken = sum(task_of(each) not in tasks for each in self._gate.inside)  # not shown yet
         held = idle[0] if len(idle) > taken else 0
         return max(0, run.envelope.memory_bytes + WORKER_BYTES - held)
@@ -309,6 +308,6 @@ def task_of(run: ClusterRun) -> str:
     return run.envelope.task_id
 
 
-def resident_bytes(pid: int | None) -> int:
+def measure_worker(pid: int | None) -> int:
     """The memory that a worker of this machine holds, if there is one."""
     return 0 if pid is None else memory.resident_bytes(pid)
