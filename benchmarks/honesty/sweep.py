@@ -16,6 +16,7 @@ from ktrdr_mcp.schemas import requests
 from ktrdr_mcp.schemas.parsing import parse
 
 SAMPLERS = ("qmc", "random", "tpe")
+ALONE: Final = {"default alone": "default", "clock alone": "clock"}
 CANDIDATES = 64
 NOISE_SERIES = 100  # over all kinds
 PLANTED_SERIES = 20  # of each kind
@@ -29,7 +30,7 @@ SPACE = {
     "weight_decay": {"low": 1e-6, "high": 1e-2, "log": True},
     "strategy": ["default", "clock"],
 }
-TREND: Final = PLANTED[1]  # which the default alone finds
+TREND: Final = PLANTED[1]  # which the default sees
 SIGNALS: Final[dict[str, Callable[[int, int], Bars]]] = {
     "trend": lambda count, seed: planted_series(count, seed, *TREND),
     "hours": lambda count, seed: hours_series(count, seed, 0.5),
@@ -37,29 +38,30 @@ SIGNALS: Final[dict[str, Callable[[int, int], Bars]]] = {
 NORMAL = 1.96  # of a 95 % interval
 
 
-async def prediction(bars: Bars, seed: int, run: Run, sampler: str | None) -> str:
-    """The verdict on one series that nothing was tried on, by a search or the default alone."""
+async def prediction(bars: Bars, seed: int, run: Run, proposed: str) -> str:
+    """The verdict on one series that nothing was tried on, by a search or one strategy alone."""
     config: dict[str, object] = {"epochs": run.epochs, "seed": seed % 2**31}
-    if sampler is not None:
-        search = {"trials": CANDIDATES, "vary": SPACE, "sampler": sampler, "seed": seed % 2**31}
+    if proposed in SAMPLERS:
+        search = {"trials": CANDIDATES, "vary": SPACE, "sampler": proposed, "seed": seed % 2**31}
         config["sweep"] = search
     written = parse(requests.SaveStrategy, {"name": "clock", "strategy": CLOCK})
     async with open_service_with(bars) as series:
         await series.service.save_strategy(written)
-        return (await series.train(config)).performance.verdict.prediction
+        trained = await series.train(config, ALONE.get(proposed, "default"))
+        return trained.performance.verdict.prediction
 
 
-def judged(task: tuple[str, int, Run, str | None]) -> bool:
+def is_skill(task: tuple[str, int, Run, str]) -> bool:
     """Whether a series of a kind was called skill."""
-    kind, seed, run, sampler = task
+    kind, seed, run, proposed = task
     bars = (NOISE | SIGNALS)[kind](run.bars, seed)
-    return anyio.run(prediction, bars, seed, run, sampler) == "skill"
+    return anyio.run(prediction, bars, seed, run, proposed) == "skill"
 
 
 def sweep(run: Run) -> None:
     """How often a search is called skill, by sampler, with the interval of the share.
 
-    The default strategy sees trends and nothing of the hour; another one in the space does.
+    The default strategy sees trends and next to nothing of the hour; the clock sees nothing else.
     """
     kinds = list(NOISE)
     noise = enumerate(run.seeds(NOISE_SERIES, 700))
@@ -68,10 +70,9 @@ def sweep(run: Run) -> None:
         rows[kind] = [(kind, seed) for seed in run.seeds(PLANTED_SERIES, stream)]
     print(f"{'series':10}{'proposed by':>14}{'series':>8}{'skill':>7}   95 % interval")
     for name, some in rows.items():
-        for sampler in (None, *SAMPLERS):
-            found = list(run.in_processes(judged, [(*each, run, sampler) for each in some]))
+        for proposed in (*ALONE, *SAMPLERS):
+            found = list(run.in_processes(is_skill, [(*each, run, proposed) for each in some]))
             low, high = interval(sum(found), len(found))
-            proposed = sampler or "default alone"
             print(
                 f"{name:10}{proposed:>14}{len(found):>8}{sum(found):>7}   {low:.1%} to {high:.1%}",
                 flush=True,
