@@ -194,7 +194,7 @@ class Judge:
         """
         if row.status != "completed" or row.result is None:
             raise replies.not_completed(row)
-        own = await self._trial_log.read_scores([row.task_id])
+        own = await self._trial_log.find_scores([row.task_id])
         scores = await anyio.to_thread.run_sync(scores_of, row.task_id, own)
         origin = row.group_id or row.task_id  # a reproduction is the same trial
         names = {*family.before, origin, *family.later}

@@ -209,7 +209,7 @@ class Families:
 
     async def scores(self, names: Sequence[str]) -> dict[str, str]:
         """What trials came to, as JSON by name, wherever they are of."""
-        found = await self._log.read_scores(names)
+        found = await self._log.find_scores(names)
         foreign = [name for name in names if "/" in name and name not in found]
         if foreign:
             read = await (await self._open_record()).scores(foreign) or {}
@@ -231,7 +231,7 @@ class Families:
         """Adds to the record what it does not have of this workspace. Raises StorageError."""
         record, trials = await self._open_record(), await self._log.trials()
         additions = await self._log.additions()
-        logged = await self._backtests.read_all()
+        logged = await self._backtests.list_all()
         missing = await record.missing(trials, additions, [each.what for each in logged])
         if not missing:
             return
@@ -244,7 +244,7 @@ class Families:
             and each.task_id not in unsettled
             and each.status in ENDED
         ]
-        scores = await self._log.read_scores([each.task_id for each in ended])
+        scores = await self._log.find_scores([each.task_id for each in ended])
         claimed = await self._log.find_claimed()
         outcomes = [
             Outcome(
@@ -276,7 +276,7 @@ class Families:
             the scores that this version can read, oldest first; None if the record cannot be used.
         """
         await self.send()  # before it is read: of two made at once, one at least counts the other
-        logged = await self._backtests.read_all()
+        logged = await self._backtests.list_all()
         at = next((place for place, each in enumerate(logged) if each.what == what), None)
         if at is None:
             return []

@@ -125,7 +125,7 @@ class BacktestLog:
         more = [each for each in before if self._relations.between(each.stretch, one.stretch)]
         return [*found.values(), *(each.scores for each in more)]
 
-    async def read_all(self) -> list[LoggedBacktest]:
+    async def list_all(self) -> list[LoggedBacktest]:
         """All that are stored, oldest first."""
         rows = await self._database.read(ALL)
         return [LoggedBacktest(row[0], Stretch(*row[1:5]), row[5]) for row in rows]

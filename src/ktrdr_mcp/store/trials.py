@@ -185,7 +185,7 @@ class TrialLog:
         """
         return [Trial(*row) for row in await self._database.read(TRIALS)]
 
-    async def read_scores(self, task_ids: Iterable[str]) -> dict[str, str]:
+    async def find_scores(self, task_ids: Iterable[str]) -> dict[str, str]:
         """What trials came to, as JSON by task; those without scores are left out.
 
         Args:

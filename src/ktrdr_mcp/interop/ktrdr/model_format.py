@@ -143,12 +143,12 @@ class KtrdrFormat:
             "origin": KTRDR,
         }
         if row.details.get(LATER):
-            return {**about, "metadata": read_document(directory, LATER_METADATA)}
+            return {**about, "metadata": show_document(directory, LATER_METADATA)}
         return {
             **about,
-            "config": read_document(directory, documents.CONFIG),
-            "metrics": read_document(directory, documents.METRICS),
-            "features": read_document(directory, documents.FEATURES),
+            "config": show_document(directory, documents.CONFIG),
+            "metrics": show_document(directory, documents.METRICS),
+            "features": show_document(directory, documents.FEATURES),
             "files": [name for name in documents.FILES if (directory / name).is_file()],
         }
 
@@ -284,7 +284,7 @@ def later_summary(directory: Path) -> tuple[read.Summary, str]:
     return read.Summary(created_at, description, "", 0.0, None, None), of_symbol
 
 
-def read_document(directory: Path, name: str) -> Any:
+def show_document(directory: Path, name: str) -> Any:
     """A document of a version as an agent may read it, or why it is not shown."""
     content = finite(read.document(directory, name))
     characters = len(json.dumps(content))

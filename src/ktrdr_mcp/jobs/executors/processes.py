@@ -570,9 +570,7 @@ class ProcessExecutor:
 
     def _wanted_bytes(self, run: ProcessRun) -> int:
         """The memory that a run would take at most, in the worker that it would get."""
-        worker = self._pool.next_for(run.envelope.task_id)
-        held = 0 if worker is None else resident_bytes(worker)
-        return max(0, run.envelope.memory_bytes + WORKER_BYTES - held)
+        return remaining_bytes(run, resident_bytes(self._pool.next_for(run.envelope.task_id)))
 
     async def close(self) -> bool:
         """See base.Executor; whatever has not ended is killed."""
@@ -653,10 +651,12 @@ def promised_bytes(runs: Sequence[ProcessRun]) -> int:
     What their workers hold is asked of the system at this moment, as what is free is: a heartbeat
     may still show what the worker's last run held, which counts as free already.
     """
-    return sum(
-        max(0, run.envelope.memory_bytes + WORKER_BYTES - resident_bytes(run.worker))
-        for run in runs
-    )
+    return sum(remaining_bytes(run, resident_bytes(run.worker)) for run in runs)
+
+
+def remaining_bytes(run: HeardRun, held: int) -> int:
+    """The memory that a run may still come to take in a worker that holds some, in bytes."""
+    return max(0, run.envelope.memory_bytes + WORKER_BYTES - held)
 
 
 def resident_bytes(worker: Worker | None) -> int:

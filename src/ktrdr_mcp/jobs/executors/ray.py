@@ -22,12 +22,12 @@ from ktrdr_mcp.jobs.executors.base import Ended, Envelope, HeardRun, decode
 from ktrdr_mcp.jobs.executors.gate import Gate
 from ktrdr_mcp.jobs.executors.processes import (
     IDLE_S,
-    WORKER_BYTES,
     Child,
     Launcher,
     WorkerState,
     not_started,
     pass_on_log,
+    remaining_bytes,
     set_unless_done,
 )
 from ktrdr_mcp.jobs.worker import failure_of
@@ -268,19 +268,14 @@ class RayExecutor:
     def _promised_bytes(self, runs: Sequence[ClusterRun]) -> int:
         """The memory that runs on this machine may still come to take."""
         pids = {worker.task: worker.pid for worker in self.workers}
-        held = (measure_worker(pids.get(task_of(run))) for run in runs)
-        return sum(
-            max(0, run.envelope.memory_bytes + WORKER_BYTES - each)
-            for run, each in zip(runs, held, strict=True)
-        )
+        return sum(remaining_bytes(run, measure_worker(pids.get(task_of(run)))) for run in runs)
 
     def _wanted_bytes(self, run: ClusterRun) -> int:
         """The memory that a run on this machine would take at most, in whichever worker it gets."""
         tasks = {worker.task for worker in self.workers}
         idle = sorted(measure_worker(worker.pid) for worker in self.workers if worker.task is None)
         taken = sum(task_of(each) not in tasks for each in self._gate.inside)  # not shown yet
-        held = idle[0] if len(idle) > taken else 0
-        return max(0, run.envelope.memory_bytes + WORKER_BYTES - held)
+        return remaining_bytes(run, idle[0] if len(idle) > taken else 0)
 
     def forget(self, task_id: str) -> None:
         """See base.Executor."""
