@@ -424,9 +424,9 @@ def search_warnings(spec: TrainingSpec, splits: Splits) -> list[str]:
     found = [*space_warnings(spec)]
     if candidates_count(spec) > 1 and (undecided := undecided_choices(spec, splits)):
         found.append(
-            f"{undecided} the first candidate, of your own settings and seed: there are fewer than"
-            f" {MIN_BLOCKS} blocks of validation by then. A longer range or a shorter horizon gives"
-            " more."
+            f"{undecided} the first candidate, with your own settings and seed: there are fewer"
+            f" than {MIN_BLOCKS} blocks of validation by then. A longer range or a shorter horizon"
+            " gives more."
         )
     return found
 
